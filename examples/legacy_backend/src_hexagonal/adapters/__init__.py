@@ -1,0 +1,1 @@
+"""Adapters of the legacy backend: persistence, reasoning, push channel, governor, monitor, agents."""

@@ -1,0 +1,5 @@
+"""``python -m hakgal_hybrid`` is ``hakgal-hybrid``."""
+
+from .cli import main
+
+main(prog_name="hakgal-hybrid")

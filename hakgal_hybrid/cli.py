@@ -1,0 +1,149 @@
+"""The command ``hakgal-hybrid``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import ConfigurationError, HybridError
+from .settings import Profile, current_profile, load_settings
+
+
+class _Group(click.Group):
+    """Turns our errors into one line and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HybridError as error:
+            raise click.UsageError(error.detail) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Serve a Flask-SocketIO backend by Server-Sent Events and HTTP commands, without a change to its code.
+
+    APP_PROFILE=HYBRID (the default) swaps the transport; APP_PROFILE=WEBSOCKET runs the host as if this were not
+    installed.
+    """
+
+
+@main.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--class", "target", envvar="HAKGAL_HYBRID_CLASS", metavar="MODULE:CLASS",
+              help="The host's class, if it is not hexagonal_api_enhanced_clean:HexagonalAPI.")
+@click.option("--children", is_flag=True, help="Hook child Python processes too.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -> None:
+    """Run an unchanged start command with the host hooked as it is imported.
+
+    \b
+    Examples:
+      hakgal-hybrid exec -- python -c "from hexagonal_api_enhanced_clean import HexagonalAPI; …"
+      hakgal-hybrid exec -- python start.py
+      hakgal-hybrid exec --class backend.api:Api -- gunicorn -k gthread 'wsgi:app'
+    """
+    from .launch import arm, run_command
+
+    if target is not None:
+        os.environ["HAKGAL_HYBRID_CLASS"] = target
+    _log_to_stderr()
+    arm(target, children=children)
+    sys.exit(run_command(list(command)))
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:NAME")
+@click.option("--app-dir", default=".", type=click.Path(exists=True, file_okay=False), help="Where the module is.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Name or address to listen on.")
+@click.option("--port", type=int, help="Port; default HAKGAL_PORT or 5001.")
+@click.option("--set", "options", multiple=True, metavar="KEY=JSON",
+              help="Keyword for the class or factory, such as enable_governor=false.")
+@click.option("--debug", is_flag=True, help="Flask's debug mode.")
+def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[str, ...], debug: bool) -> None:
+    """Serve a host class, a factory (create_app) or a plain Flask app.
+
+    \b
+    Examples:
+      hakgal-hybrid run hexagonal_api_enhanced_clean:HexagonalAPI --app-dir src_hexagonal --port 5001
+      hakgal-hybrid run app:create_app --set enable_all=false
+      hakgal-hybrid run app:app
+    """
+    from .host import hook, hybridize, prepare
+
+    rollback = current_profile() is Profile.WEBSOCKET
+    if port is None:
+        port = load_settings().port
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise ConfigurationError.bad_value("target", target, "MODULE:NAME")
+    keywords = _keywords(options)
+    sys.path.insert(0, str(Path(app_dir).resolve()))
+    _log_to_stderr()
+    if not rollback:
+        load_settings()
+        prepare()
+        hook()
+    thing = _found(module_name, name)
+    if isinstance(thing, type):
+        thing = (thing if rollback else hybridize(thing))(**{"enable_websocket": rollback, **keywords})
+    elif callable(thing) and not hasattr(thing, "wsgi_app"):
+        thing = thing(**keywords)
+    if hasattr(thing, "wsgi_app"):
+        _run_app(thing, host, port, debug, rollback)
+    else:
+        thing.run(host=host, port=port, debug=debug)
+
+
+def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> None:
+    if rollback:
+        app.run(host=host, port=port, debug=debug, threaded=True, use_reloader=False)
+        return
+    from .extension import KEY, HybridTransport
+
+    transport = app.extensions.get(KEY) or HybridTransport(app)
+    transport.run(host, port, debug=debug, use_reloader=False)
+
+
+def _found(module_name: str, name: str) -> Any:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise  # something the host itself needs is missing: its own traceback says what
+        raise ConfigurationError(f"there is no module {module_name!r}; say where it is with --app-dir") from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise ConfigurationError(f"module {module_name!r} has no {name!r}") from None
+
+
+def _keywords(options: tuple[str, ...]) -> dict[str, Any]:
+    keywords = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigurationError.bad_value("--set", option, "KEY=JSON, such as enable_governor=false")
+        try:
+            keywords[name] = json.loads(value)
+        except ValueError:
+            keywords[name] = value  # a bare word is a text
+    return keywords
+
+
+def _log_to_stderr() -> None:
+    """Show what we have to say, unless the host sets up logging for itself."""
+    logger = logging.getLogger("hakgal_hybrid")
+    if not logger.handlers and not logging.getLogger().handlers and current_profile() is not Profile.WEBSOCKET:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)

@@ -1,0 +1,92 @@
+"""Everything this package raises: one root, few children.
+
+Each error carries the HTTP ``status`` and the stable ``code`` of the problem document it becomes (RFC 9457), so
+a view only has to let it fly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HybridError(Exception):
+    """Root of all errors raised by :mod:`hakgal_hybrid`.
+
+    :param detail: one sentence for a person: what happened, with which value, and what to do.
+    :param code: stable machine-readable code; the class has a default.
+    :param extra: further members of the problem document (JSON values).
+    """
+
+    status = 500
+    code = "internal_error"
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, code: str | None = None, status: int | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+        self.headers: dict[str, str] = {}
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+
+    def problem(self) -> dict[str, Any]:
+        """Return the members of the problem document (RFC 9457)."""
+        return {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            **self.extra,
+        }
+
+
+class ConfigurationError(HybridError, ValueError):
+    """A setting or a way of starting that cannot work: the operator's to mend, before anything is served."""
+
+    code = "configuration"
+    title = "Configuration error"
+
+    @classmethod
+    def bad_value(cls, variable: str, value: object, accepted: str) -> ConfigurationError:
+        """Build the error for one wrong setting: names variable, value and what is accepted."""
+        return cls(f"{variable}={value!r} is not accepted; use {accepted}", variable=variable, accepted=accepted)
+
+
+class EventError(HybridError, ValueError):
+    """An event that cannot be sent: a bad name, a payload that is not JSON, too large. The emitter's to mend."""
+
+    status = 422
+    code = "bad_event"
+    title = "Event refused"
+
+
+class RequestError(HybridError):
+    """A request that asks for something that does not exist or makes no sense. The client's to mend."""
+
+    status = 422
+    code = "bad_request"
+    title = "Request refused"
+
+
+class AccessDenied(HybridError):
+    """A request from somebody who may not: no key, a foreign origin, a stolen ``sid``."""
+
+    status = 403
+    code = "forbidden"
+    title = "Access denied"
+
+
+class Overloaded(HybridError):
+    """A bound was hit: try again after ``retry_after`` seconds (sent as ``Retry-After``)."""
+
+    status = 503
+    code = "overloaded"
+    title = "Overloaded"
+
+    def __init__(self, detail: str, *, retry_after: int = 1, **extra: Any) -> None:
+        super().__init__(detail, **extra)
+        self.retry_after = retry_after
+        self.headers["Retry-After"] = str(retry_after)

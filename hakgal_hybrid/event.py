@@ -1,0 +1,220 @@
+"""Event: what happened, for whom. Validated and turned into JSON where it is made, in the caller's traceback."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import EventError
+
+#: Names that begin so are the protocol's own (``hybrid_open``, ``hybrid_gap``, …).
+RESERVED_PREFIX = "hybrid_"
+MAX_NAME = 256
+
+_BINARY_KEY = re.compile(r"\$+binary\Z")
+_LINE_BREAKERS = re.compile(r"[\r\n\x00]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """For whom an event is: a namespace, in it everybody (``rooms=None``) or some rooms, less some ``sid``s.
+
+    Every client is alone in a room named by its ``sid``, as in Flask-SocketIO, so one ``sid`` is a room too.
+    """
+
+    namespace: str = "/"
+    rooms: frozenset[Hashable] | None = None
+    skip: frozenset[Hashable] = frozenset()
+
+    @property
+    def everybody(self) -> bool:
+        """True if every client of the default namespace gets it."""
+        return self.rooms is None and not self.skip and self.namespace == "/"
+
+
+EVERYBODY = Target()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    :ivar name: the event's name, one line of text.
+    :ivar data: its arguments as JSON text: ``null`` for none, the argument itself for one, an array for several.
+    :ivar count: how many arguments there were (an array of one argument that is a list looks like several).
+    :ivar target: for whom.
+    """
+
+    name: str
+    data: str
+    count: int = 0
+    target: Target = EVERYBODY
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        args: tuple[Any, ...] = (),
+        *,
+        namespace: str | None = None,
+        to: Hashable | Iterable[Hashable] = None,
+        skip: Hashable | Iterable[Hashable] = None,
+    ) -> Event:
+        """Validate and serialise an event.
+
+        :param args: the positional arguments, each made of JSON values and ``bytes``.
+        :param to: a room, a ``sid``, or several; ``None`` or ``"/"`` mean the whole namespace.
+        :param skip: a ``sid`` or several that must not get it.
+        :raises EventError: if the name cannot stand in a stream or the payload cannot be sent as JSON.
+        """
+        target = Target(_checked_namespace(namespace), _rooms(to), _rooms(skip) or frozenset())
+        name = checked_name(name)
+        return cls(name, payload_text(name, args), len(args), EVERYBODY if target == EVERYBODY else target)
+
+    @property
+    def args_text(self) -> str:
+        """The arguments as the JSON array that envelopes carry."""
+        if self.count > 1:
+            return self.data
+        return f"[{self.data}]" if self.count else "[]"
+
+
+def checked_name(name: object) -> str:
+    """Return ``name`` if it can be an event's name.
+
+    :raises EventError: if it is no text, empty, too long, holds CR, LF, NUL or a lone surrogate, or is reserved.
+    """
+    if not isinstance(name, str) or not name or len(name) > MAX_NAME:
+        raise EventError(f"event name {name!r:.80} is not a text of 1 to {MAX_NAME} characters", code="bad_event_name")
+    if name.startswith(RESERVED_PREFIX):
+        raise EventError(f"event name {name!r}: names beginning with {RESERVED_PREFIX!r} are reserved for the protocol",
+                         code="bad_event_name")
+    if _LINE_BREAKERS.search(name):
+        raise EventError(f"event name {name!r} holds CR, LF or NUL, which end a field of an event stream",
+                         code="bad_event_name")
+    _refuse_surrogates(name, f"event name {name!r}")
+    return name
+
+
+def payload_text(name: str, args: tuple[Any, ...]) -> str:
+    """Serialise the arguments of an event named ``name``: ``null``, the only one, or an array of several.
+
+    ``bytes`` become ``{"$binary": "<base64>"}``; a caller's own key ``$binary`` is escaped as ``$$binary``.
+
+    :raises EventError: if they hold what JSON cannot (RFC 8259): other types, NaN, cycles, lone surrogates.
+    """
+    value = None if not args else args[0] if len(args) == 1 else args
+    try:
+        try:
+            text = _dumps(value)
+        except TypeError:
+            text = _dumps(_with_binary(value))
+        else:
+            if 'binary":' in text:
+                text = _dumps(_with_binary(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EventError(f"payload of event {name!r} cannot be sent as JSON: {error}; convert it before emit",
+                         code="bad_payload") from error
+    _refuse_surrogates(text, f"payload of event {name!r}")
+    return text
+
+
+def restore_binary(value: Any) -> Any:
+    """Turn what a client sent back into Python values: the inverse of what :func:`payload_text` does to ``bytes``.
+
+    :raises EventError: if ``$binary`` does not hold base64.
+    """
+    if isinstance(value, list):
+        return [restore_binary(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"$binary"}:
+        try:
+            return base64.b64decode(value["$binary"], validate=True)
+        except (TypeError, ValueError):
+            raise EventError("the value of $binary is not base64 text", code="bad_payload") from None
+    return {(key[1:] if key.startswith("$$") and _BINARY_KEY.match(key) else key): restore_binary(item)
+            for key, item in value.items()}
+
+
+def json_safe(value: Any, depth: int = 20) -> Any:
+    """Return ``value`` with everything JSON cannot hold replaced by its ``repr``.
+
+    For what others report about themselves (a governor's status may hold live ``Popen`` objects): a strange value
+    must not cost the answer. Never raises, not even for objects whose ``repr`` does.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and value.bit_length() <= 1024:
+        return int(value)
+    if isinstance(value, str):
+        return str(value).encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float) and value - value == 0:
+        return float(value)
+    if depth and isinstance(value, dict):
+        return {_safe_key(key): json_safe(item, depth - 1) for key, item in list(value.items())}
+    if depth and isinstance(value, (list, tuple, set, frozenset)):
+        return [json_safe(item, depth - 1) for item in list(value)]
+    return _safe_repr(value)
+
+
+def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return a predicate that is true for names matching one of ``patterns``, in which ``*`` stands for anything."""
+    alternatives = [".*".join(map(re.escape, re.split(r"\*+", pattern))) for pattern in patterns]
+    expression = re.compile("|".join(alternatives) if alternatives else "(?!)", re.DOTALL)
+    return lambda name: expression.fullmatch(name) is not None
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_dumps = _encoder.encode
+
+
+def _with_binary(value: Any) -> Any:
+    """Copy ``value`` with bytes and ``$binary`` keys put into the form the wire has."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"$binary": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, dict):
+        return {("$" + key if isinstance(key, str) and _BINARY_KEY.match(key) else key): _with_binary(item)
+                for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_binary(item) for item in value]
+    return value
+
+
+def _rooms(names: Hashable | Iterable[Hashable]) -> frozenset[Hashable] | None:
+    if names is None or names == "/":
+        return None
+    rooms = frozenset(names if isinstance(names, (list, tuple, set, frozenset)) else (names,))
+    return None if "/" in rooms else rooms
+
+
+def _checked_namespace(namespace: str | None) -> str:
+    if not namespace or namespace == "/":
+        return "/"
+    if not isinstance(namespace, str) or not namespace.startswith("/"):
+        raise EventError(f"namespace {namespace!r} does not begin with '/'", code="bad_namespace")
+    return namespace
+
+
+def _refuse_surrogates(text: str, what: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise EventError(f"{what} holds a lone surrogate at position {error.start}, which UTF-8 cannot carry",
+                             code="bad_payload") from None
+
+
+def _safe_key(key: object) -> str:
+    return str(json_safe(key)) if isinstance(key, (str, int, float)) else _safe_repr(key)
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return repr(value).encode("utf-8", "replace").decode("utf-8")
+    except Exception as error:  # a repr may raise anything; the answer must still go out
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"

@@ -1,0 +1,209 @@
+"""Feed: one client's stream as bytes, whoever writes them.
+
+The fan-out writer, a generator under another server and a TLS greenlet all do the same: :meth:`Feed.opening` once,
+then :meth:`Feed.take` whenever the log has grown, :meth:`Feed.beat` when nothing was sent for a while, and
+:meth:`Feed.bye` at the end. Readers at the same place share one ``bytes``.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from . import signals
+from .event import Event, Target, glob_matcher
+from .hub import Client, Hub
+from .log import Cursor, Entry, Gap
+from .settings import Settings
+from .wire import HEARTBEAT, encode_event
+
+#: How much one take gives at most, in bytes (and a last event more): bounds what is copied for a slow client.
+MAX_TAKE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client asked for when it opened its stream (section "The stream" of ``docs/http.md``)."""
+
+    namespace: str = "/"
+    events: tuple[str, ...] = ()
+    snapshot: bool = False
+    envelope: bool = False
+    last_event_id: str | None = None
+
+
+class Written(NamedTuple):
+    """Bytes that any reader at the same place may share: up to which number, and how many events are in them."""
+
+    data: bytes
+    position: int
+    delivered: int
+    conflated: int
+    last_id: int
+    gap: bool
+
+
+Shared = dict[tuple[Any, ...], Written]
+
+
+@dataclass(slots=True)
+class Feed:
+    """The stream of one client.
+
+    :ivar on_gap: called with every gap the client is told of.
+    """
+
+    client: Client
+    hub: Hub
+    settings: Settings
+    wish: Wish
+    on_gap: Callable[[Client, Gap], None] = lambda client, gap: None
+    cursor: Cursor = field(init=False)
+    _accepts: Callable[[str], bool] | None = field(init=False)
+    _known_id: int = field(init=False, default=0)
+    _replay_until: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        log = self.hub.log
+        self._accepts = glob_matcher(self.wish.events) if self.wish.events else None
+        position, gap = log.newest, None
+        if self.wish.last_event_id is not None:
+            position, gap = log.resume(self.wish.last_event_id)
+            self._replay_until = log.newest
+        self.cursor = Cursor(log, position, self._wants, gap)
+        self._known_id = position
+
+    def _wants(self, seq: int, name: str | None, target: Target) -> bool:
+        if not self.client.is_for(seq, target):
+            return False
+        if self._accepts is None:
+            return True
+        if name is None:
+            raise LookupError("the name of a dropped event is forgotten")
+        return self._accepts(name)
+
+    # -- what is written -------------------------------------------------------------------------------------
+
+    @property
+    def behind(self) -> bool:
+        """True if the log holds something this feed has not looked at."""
+        return self.cursor.position < self.hub.log.newest or self.cursor.pending_gap is not None
+
+    def opening(self) -> bytes:
+        """Return what every stream begins with: reconnection time, ``hybrid_open``, a gap, the snapshot."""
+        log, gap = self.hub.log, self.cursor.pending_gap
+        self.cursor.pending_gap = None
+        asked = self.wish.last_event_id
+        # A resume that failed keeps the id that was asked for until the gap has been told.
+        event_id = log.id_of(self.cursor.position) if gap is None else None if gap.reason == "malformed" else asked
+        parts = [encode_event(None, retry=self.settings.retry_ms), self._control("hybrid_open", {
+            "sid": self.client.sid, "token": self.client.token, "profile": self.settings.profile.value,
+            "heartbeat_s": self.settings.heartbeat_s, "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest),
+            "resumed": False,
+        }, event_id)]
+        if gap is not None:
+            log.note(gaps=1)
+            parts.append(self._gap(gap))
+        if self.wish.snapshot and (asked is None or gap is not None):
+            snapshot = log.newest_of_names(self.cursor.position, self._wants)
+            parts += [self._encode(entry, with_id=False) for entry in snapshot]
+        return b"".join(parts)
+
+    def take(self, shared: Shared | None = None) -> bytes:
+        """Return everything new, in order, with a gap first if something was lost; ``b""`` if there is nothing.
+
+        :param shared: what other feeds took in the same pass; those at the same place get the very same bytes.
+        """
+        written = self._shared(shared) if shared is not None else self._read()
+        if written.delivered:
+            self.hub.count_delivery(written.delivered, len(written.data))
+        if written.last_id:
+            self._known_id = written.last_id
+        return written.data
+
+    def beat(self) -> bytes:
+        """Return a heartbeat; with an id first if events that were not for this client made its id grow stale."""
+        position = self.cursor.position
+        if position <= self._known_id:
+            return HEARTBEAT
+        self._known_id = position
+        return encode_event(None, event_id=self.hub.log.id_of(position)) + HEARTBEAT
+
+    def bye(self) -> bytes:
+        """Return the farewell: a jittered reconnection time and ``hybrid_bye``, so that not all come back at once."""
+        retry_ms = round(self.settings.retry_ms * random.uniform(0.5, 1.5))
+        return encode_event(None, retry=retry_ms) + self._control("hybrid_bye", {"retry_ms": retry_ms})
+
+    # -- how -------------------------------------------------------------------------------------------------
+
+    def _shared(self, shared: Shared) -> Written:
+        """Read by way of ``shared``, if all that is new is for everybody, so that only the filter can matter."""
+        cursor, log = self.cursor, self.hub.log
+        if log.last_partial > cursor.position or not cursor.plain:
+            return self._read()
+        key = (cursor.position, self.client.namespace, self.wish.events, self.wish.envelope,
+               cursor.position < self._replay_until)
+        written = shared.get(key)
+        if written is None:
+            shared[key] = written = self._read()
+            if written.gap or not cursor.plain or log.last_partial > key[0]:
+                del shared[key]  # it turned out to be this reader's own
+        else:
+            cursor.position = written.position
+            if written.conflated:
+                log.note(conflated=written.conflated)
+        return written
+
+    def _read(self) -> Written:
+        log, cursor = self.hub.log, self.cursor
+        # The age limit is for open streams: a resume gets whatever the log still has.
+        replaying = cursor.position < self._replay_until
+        min_at = float("-inf") if replaying else log.clock() - self.settings.max_backlog_s
+        gap, entries, conflated = cursor.read(max_bytes=MAX_TAKE, min_at=min_at)
+        parts = [self._gap(gap)] if gap is not None else []
+        if self.wish.envelope:
+            parts += [self._encode(entry, conflated=conflated.get(entry.seq, 0)) for entry in entries]
+        else:
+            parts += [entry.frame for entry in entries]
+        last_id = entries[-1].seq if entries else gap.upto if gap is not None else 0
+        return Written(b"".join(parts), cursor.position, len(entries), sum(conflated.values()), last_id,
+                       gap is not None)
+
+    def _gap(self, gap: Gap) -> bytes:
+        """Encode a gap, and have it announced."""
+        self.on_gap(self.client, gap)
+        upto = self.hub.log.id_of(gap.upto)
+        return self._control("hybrid_gap", {"missed": gap.missed, "reason": gap.reason, "resume_from": upto}, upto)
+
+    def _control(self, name: str, data: dict[str, Any], event_id: str | None = None) -> bytes:
+        text = json.dumps(data, separators=(",", ":"))
+        if not self.wish.envelope:
+            return encode_event(text, event=name, event_id=event_id)
+        return envelope(Event(name, text, 1, Target(self.client.namespace)), event_id, None)
+
+    def _encode(self, entry: Entry, *, with_id: bool = True, conflated: int = 0) -> bytes:
+        event_id = self.hub.log.id_of(entry.seq) if with_id else None
+        if not self.wish.envelope:
+            return encode_event(entry.event.data, event=entry.event.name, event_id=event_id)
+        return envelope(entry.event, event_id, entry.ts, conflated)
+
+
+def encode_entry(event: Event, event_id: str) -> bytes:
+    """Encode an event as plain streams carry it: the encoder that the log is given."""
+    return encode_event(event.data, event=event.name, event_id=event_id)
+
+
+def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int = 0) -> bytes:
+    """Encode an event as an unnamed message that carries everything about it.
+
+    The data is ``{"event", "args", "data", "id", "ts", "namespace"}``, ``ts`` in milliseconds since 1970, and
+    ``"conflated"`` where it stands for older ones. Its arguments are spliced in as the text they already are.
+    """
+    head = json.dumps(event.name, ensure_ascii=False)
+    tail = json.dumps({"id": event_id, "ts": ts, "namespace": event.target.namespace,
+                       **({"conflated": conflated} if conflated else {})}, ensure_ascii=False, separators=(",", ":"))
+    text = f'{{"event":{head},"args":{event.args_text},"data":{event.data},{tail[1:]}'
+    return encode_event(text, event_id=event_id)

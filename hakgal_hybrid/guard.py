@@ -1,0 +1,132 @@
+"""Guard: who may read and who may command. Pure rules over a WSGI environment and the settings.
+
+The rules, in the order they are applied to every request for one of our URLs:
+
+1. A web page of a foreign origin may do nothing, key or no key. Allowed are the same origin, loopback origins on any
+   port, and ``HYBRID_ORIGINS``.
+2. With the right ``X-API-Key`` everything is allowed; a wrong key is refused even where none is needed.
+3. Without a key, only a peer on loopback, which must also have addressed us by a loopback name (a foreign ``Host``
+   is how DNS rebinding looks). If ``HAKGAL_API_KEY`` is set, it may read but not command.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import AccessDenied, RequestError
+from .settings import Settings
+
+_LOOPBACK_NAMES = ("localhost", "ip6-localhost")
+
+
+def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool) -> None:
+    """Let a request pass or refuse it.
+
+    :param commands: true if the request changes something, false if it only reads.
+    :raises AccessDenied: 401 without the key where one is needed or with a wrong one, 403 otherwise.
+    """
+    check_origin(environ, settings)
+    key = environ.get("HTTP_X_API_KEY")
+    if key is not None and settings.api_key is not None:
+        # Compared as bytes: hmac refuses text that is not ASCII, and WSGI hands headers over as Latin-1.
+        if not hmac.compare_digest(key.encode("latin-1", "replace"), settings.api_key.encode("ascii")):
+            raise AccessDenied("X-API-Key is wrong", status=401, code="wrong_key")
+        return
+    if commands and settings.api_key is not None:
+        raise AccessDenied("this needs the header X-API-Key", status=401, code="key_required")
+    if not from_loopback(environ):
+        if settings.api_key is not None:
+            raise AccessDenied("from another machine this needs the header X-API-Key", status=401, code="key_required")
+        raise AccessDenied("only requests from this machine are accepted, because HAKGAL_API_KEY is not set",
+                           code="loopback_only")
+    host = _host_of(environ.get("HTTP_HOST", "localhost"))  # no browser leaves Host out; HTTP/1.0 clients may
+    if not is_loopback(host):
+        raise AccessDenied(f"Host {host!r} is not a loopback name; address this server as localhost, or set "
+                           "HAKGAL_API_KEY and send it", code="foreign_host")
+
+
+def check_origin(environ: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse a request that a web page of a foreign origin made.
+
+    :raises AccessDenied: 403, code ``foreign_origin``.
+    """
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is not None and not origin_allowed(origin, environ, settings):
+        raise AccessDenied(f"origin {origin!r} may not use this; add it to HYBRID_ORIGINS to allow it",
+                           code="foreign_origin")
+
+
+def origin_allowed(origin: str, environ: Mapping[str, Any], settings: Settings) -> bool:
+    """True for the same origin, loopback origins on any port, and those in ``HYBRID_ORIGINS``."""
+    origin = origin.lower()
+    if origin in settings.origins:
+        return True
+    try:
+        parts = urlsplit(origin)
+        host = parts.hostname
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not host:
+        return False
+    return is_loopback(host) or parts.netloc == environ.get("HTTP_HOST", "").lower()
+
+
+def require_json(environ: Mapping[str, Any]) -> None:
+    """Refuse a body that is not declared as JSON: what a cross-site form could send.
+
+    :raises RequestError: 415, code ``not_json``.
+    """
+    content_type = str(environ.get("CONTENT_TYPE", "")).split(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise RequestError(f"Content-Type {content_type!r} is not application/json", status=415, code="not_json")
+
+
+def from_loopback(environ: Mapping[str, Any]) -> bool:
+    """True if the request comes from this machine.
+
+    A peer on loopback that sends forwarding headers is a proxy: it is judged by the address it wrote, which is the
+    last one of each header. A header that cannot be understood counts as another machine.
+    """
+    if not is_loopback(str(environ.get("REMOTE_ADDR", ""))):
+        return False
+    forwarded = [_host_of(_last(environ[name])) for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
+    if "HTTP_FORWARDED" in environ:
+        forwarded.append(_forwarded_for(_last(environ["HTTP_FORWARDED"])))
+    return all(is_loopback(address) for address in forwarded)
+
+
+def is_loopback(host: str) -> bool:
+    """True for ``localhost`` (and names below it) and addresses in ``127.0.0.0/8`` or ``::1``."""
+    host = host.strip().strip("[]").rstrip(".").lower()
+    if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
+
+
+def _host_of(header: str) -> str:
+    """Return the name in a ``Host`` header or a forwarded address, without the port."""
+    if header.startswith("["):
+        return header[1:].split("]")[0]
+    return header.rsplit(":", 1)[0] if header.count(":") == 1 else header
+
+
+def _last(header: str) -> str:
+    return header.rsplit(",", 1)[-1].strip()
+
+
+def _forwarded_for(element: str) -> str:
+    """Return the ``for=`` of one element of a ``Forwarded`` header (RFC 7239)."""
+    for pair in element.split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name.lower() == "for":
+            return _host_of(value.strip().strip('"'))
+    return ""

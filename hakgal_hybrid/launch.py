@@ -1,0 +1,149 @@
+"""Running a start command that was written without us, in this very interpreter, with the host hooked."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from .errors import ConfigurationError
+from .host import HOST_CLASS, HOST_MODULES, hook, prepare
+from .settings import Profile, current_profile, load_settings
+
+#: Set for child processes that shall be hooked too: ``module[,module…]:Class``.
+INHERIT = "HAKGAL_HYBRID_INHERIT"
+
+_PYTHON = re.compile(r"(?:python[0-9.]*|py)(?:\.exe)?", re.IGNORECASE)
+
+
+def arm(target: str | None = None, *, children: bool = False) -> None:
+    """Prepare this process for a host and hook its class; in profile WEBSOCKET do nothing at all.
+
+    :param target: ``module:Class`` if it is not the usual one.
+    :param children: have child Python processes armed as well.
+    :raises ConfigurationError: for any setting in the environment that is not accepted.
+    """
+    if current_profile() is Profile.WEBSOCKET:
+        return
+    load_settings()
+    modules, class_name = HOST_MODULES, HOST_CLASS
+    if target is not None:
+        module, _, class_name = target.partition(":")
+        modules = tuple(module.split(","))
+        if not all(modules) or not class_name:
+            raise ConfigurationError.bad_value("--class", target, "module:Class")
+    if children:
+        site = str(Path(__file__).parent / "inherit")
+        os.environ[INHERIT] = f"{','.join(modules)}:{class_name}"
+        os.environ["PYTHONPATH"] = os.pathsep.join([site, *filter(None, [os.environ.get("PYTHONPATH")])])
+    prepare()
+    hook(modules, class_name)
+
+
+def run_command(command: list[str]) -> int:
+    """Run ``python …`` or an installed Python command in this interpreter, as if it had been started alone.
+
+    A bare ``python`` means this interpreter; the path of another one is started with us in front.
+
+    :return: the exit status of a command that ran in another interpreter; otherwise the command ends the process
+        itself, or 0.
+    :raises ConfigurationError: if it is no Python command.
+    """
+    name, *arguments = command
+    if not _PYTHON.fullmatch(Path(name).name):
+        return _run_script(name, arguments)
+    if Path(name).name != name and not _is_this_interpreter(name):
+        return _run_elsewhere([name], ["python", *arguments])
+    options = [item for item in _leading_options(arguments)]
+    if options:  # such as -X or -W: they can only be given to an interpreter that starts
+        return _run_elsewhere([sys.executable, *options], ["python", *arguments[len(options):]])
+    return _run_python(arguments)
+
+
+def _run_python(arguments: list[str]) -> int:
+    if arguments[:1] == ["-c"] and len(arguments) > 1:
+        _run_code(arguments[1], arguments[2:])
+    elif arguments[:1] == ["-m"] and len(arguments) > 1:
+        sys.path.insert(0, os.getcwd())
+        sys.argv = [arguments[1], *arguments[2:]]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif arguments and not arguments[0].startswith("-"):
+        if not Path(arguments[0]).exists():
+            raise ConfigurationError(f"there is no file {arguments[0]!r} to run")
+        sys.argv = arguments
+        sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
+        runpy.run_path(arguments[0], run_name="__main__")
+    else:
+        raise ConfigurationError("give python something to run: -c CODE, -m MODULE or a script")
+    return 0
+
+
+def _run_code(code: str, arguments: list[str]) -> None:
+    main = ModuleType("__main__")
+    sys.modules["__main__"] = main
+    sys.argv = ["-c", *arguments]
+    sys.path.insert(0, "")
+    exec(compile(code, "<string>", "exec"), main.__dict__)  # noqa: S102 (it is what python -c does)
+
+
+def _run_script(name: str, arguments: list[str]) -> int:
+    """Run an installed console script (gunicorn, flask, waitress-serve, …) through its entry point."""
+    for script in importlib.metadata.entry_points(group="console_scripts"):
+        if script.name == Path(name).name.removesuffix(".exe"):
+            sys.argv = [name, *arguments]
+            sys.exit(script.load()())
+    raise ConfigurationError(f"{name!r} is no Python command; use 'python …' or a command installed for {sys.prefix}")
+
+
+def _leading_options(arguments: list[str]) -> Iterator[str]:
+    """Yield the interpreter options before ``-c``, ``-m`` or the script, with their values."""
+    rest = iter(arguments)
+    for item in rest:
+        if not item.startswith("-") or item in ("-", "-c", "-m", "--help", "--version"):
+            return
+        yield item
+        if item in ("-X", "-W"):
+            yield next(rest, "")
+
+
+def _is_this_interpreter(path: str) -> bool:
+    found = shutil.which(path)
+    if found is None:
+        raise ConfigurationError(f"there is no interpreter {path!r}")
+    # Compared without following links: a virtual environment's python is a link to the one it was made from.
+    here, there = Path(sys.executable).absolute(), Path(found).absolute()
+    return os.path.normcase(here.parent) == os.path.normcase(there.parent)
+
+
+def _run_elsewhere(interpreter: list[str], command: list[str]) -> int:
+    target = os.environ.get("HAKGAL_HYBRID_CLASS")
+    extra = ["--class", target] if target else []
+    process = subprocess.Popen([*interpreter, "-m", "hakgal_hybrid", "exec", *extra, "--", *command])
+    with _passing_signals_on(process):
+        return process.wait()
+
+
+@contextmanager
+def _passing_signals_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Let the child decide what an interrupt means; hand a request to terminate on to it."""
+    import signal
+
+    def ignore(number: int, frame: object) -> None:
+        """Do nothing: the terminal sends an interrupt to the child as well."""
+
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, ignore),
+              signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,363 @@
+"""EventLog: one bounded sequence of events, read by any number of cursors.
+
+Publishing appends once and costs the same for one reader or ten thousand; a reader is a position in the log and
+nothing else. Pure: the clock and the encoder are given, nothing here knows a socket, a thread of its own or Flask.
+
+How the bounds work: the log holds at most ``max_events`` events and ``max_bytes`` encoded bytes. A cursor that had
+not read what was dropped is told so exactly once, by a :class:`Gap`; it can count what it missed because of every
+dropped event that was not for everybody a small record (its number and :class:`~hakgal_hybrid.event.Target`) is
+kept a while longer.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from .errors import EventError
+from .event import Event, Target
+
+Reason = Literal["evicted", "restarted", "malformed", "future", "slow"]
+
+_ID = re.compile(r"([0-9]{1,15})-([0-9]{1,18})", re.ASCII)
+
+
+class Entry:
+    """One event in the log, with its number and the bytes that every plain reader shares.
+
+    :ivar at: the monotonic clock's reading when it was appended; ``ts`` the wall clock's, in ms since 1970.
+    :ivar superseded_by: number of the next event of the same name and target, if that name is conflated.
+    :ivar previous: number of the event before this one with the same namespace and name (0 for none).
+    """
+
+    __slots__ = ("at", "event", "frame", "previous", "seq", "superseded_by", "ts")
+
+    def __init__(self, seq: int, at: float, ts: int, event: Event, frame: bytes, previous: int) -> None:
+        self.seq = seq
+        self.at = at
+        self.ts = ts
+        self.event = event
+        self.frame = frame
+        self.previous = previous
+        self.superseded_by = 0
+
+
+class Gap(NamedTuple):
+    """What a cursor will not get: everything up to and including number ``upto``.
+
+    ``missed`` is the exact number of events that were for this cursor, or ``None`` where it cannot be known.
+    """
+
+    upto: int
+    missed: int | None
+    reason: Reason
+
+
+class Batch(NamedTuple):
+    """What one read gives, to be sent in this order: the gap, then the entries.
+
+    ``conflated`` tells for an entry's number how many older ones of its kind it stands for.
+    """
+
+    gap: Gap | None
+    entries: list[Entry]
+    conflated: dict[int, int]
+
+
+#: Decides whether an event is for a reader: called with its number, name (``None`` if long dropped) and target.
+Wants = Callable[[int, "str | None", Target], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatistics:
+    """Counters of one log, all since it was made, but for ``events`` and ``bytes``, which are held now."""
+
+    events: int
+    bytes: int
+    appended: int
+    evicted: int
+    conflated: int
+    gaps: int
+
+
+@dataclass(slots=True)
+class _Counters:
+    evicted: int = 0
+    conflated: int = 0
+    gaps: int = 0
+    bytes: int = 0
+
+
+class EventLog:
+    """A bounded log of events.
+
+    :param epoch: first part of every id, fixed for one life of the process (milliseconds since 1970).
+    :param clock: monotonic seconds, for the age of entries.
+    :param wall_ms: milliseconds since 1970, for the time stamp that readers see.
+    :param encode: gives the bytes of an event under its id; called once an event, in the emitter's thread.
+    :param conflates: true for names of which a reader that is behind gets only the newest.
+    """
+
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        clock: Callable[[], float],
+        wall_ms: Callable[[], int],
+        encode: Callable[[Event, str], bytes],
+        max_events: int,
+        max_bytes: int,
+        max_event_bytes: int,
+        conflates: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        self.epoch = epoch
+        self.newest = 0
+        self.oldest = 1
+        self.last_partial = 0
+        self.clock, self._wall_ms = clock, wall_ms
+        self._encode, self._conflates = encode, conflates
+        self._max_events, self._max_bytes, self._max_event_bytes = max_events, max_bytes, max_event_bytes
+        self._entries: dict[int, Entry] = {}
+        self._newest_of_name: dict[tuple[str, str], int] = {}
+        self._newest_of_kind: dict[tuple[str, Target], int] = {}
+        # Number and target of dropped events that were not for everybody, to count gaps exactly.
+        self._dropped: deque[tuple[int, Target]] = deque()
+        self._forgotten = 0
+        self._count = _Counters()
+        self._lock = threading.Lock()
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def append(self, event: Event) -> Entry:
+        """Give ``event`` the next id, encode it, keep it, drop what no longer fits. O(1), never waits for a reader.
+
+        :raises EventError: if the encoded event is larger than ``max_event_bytes``; nothing was appended then.
+        """
+        if len(event.data) > self._max_event_bytes:  # refuse before encoding: cheap, and outside the lock
+            raise self._too_large(event, len(event.data))
+        with self._lock:
+            seq = self.newest + 1
+            frame = self._encode(event, self.id_of(seq))
+            if len(frame) > self._max_event_bytes:
+                raise self._too_large(event, len(frame))
+            name_key = (event.target.namespace, event.name)
+            entry = Entry(seq, self.clock(), self._wall_ms(), event, frame, self._newest_of_name.get(name_key, 0))
+            self._newest_of_name[name_key] = seq
+            if self._conflates(event.name):
+                self._supersede(entry)
+            self._entries[seq] = entry
+            if not event.target.everybody:
+                self.last_partial = seq
+            self._count.bytes += len(frame)
+            self.newest = seq  # last: a reader that sees the number finds the entry
+            self._evict()
+        return entry
+
+    def _supersede(self, entry: Entry) -> None:
+        kind = (entry.event.name, entry.event.target)
+        older = self._entries.get(self._newest_of_kind.get(kind, 0))
+        if older is not None:
+            older.superseded_by = entry.seq
+        self._newest_of_kind[kind] = entry.seq
+
+    def _evict(self) -> None:
+        while len(self._entries) > self._max_events or self._count.bytes > self._max_bytes:
+            entry = self._entries[self.oldest]
+            self.oldest += 1  # first: a reader never takes an entry that is about to go for a retained one
+            del self._entries[entry.seq]
+            self._count.bytes -= len(entry.frame)
+            self._count.evicted += 1
+            self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        event = entry.event
+        name_key = (event.target.namespace, event.name)
+        if self._newest_of_name.get(name_key) == entry.seq:
+            del self._newest_of_name[name_key]
+        kind = (event.name, event.target)
+        if self._newest_of_kind.get(kind) == entry.seq:
+            del self._newest_of_kind[kind]
+        if not event.target.everybody:
+            self._dropped.append((entry.seq, event.target))
+            if len(self._dropped) > self._max_events:
+                self._forgotten = self._dropped.popleft()[0]
+
+    def _too_large(self, event: Event, size: int) -> EventError:
+        return EventError(f"event {event.name!r} takes {size} bytes, more than HYBRID_MAX_EVENT_BYTES "
+                          f"({self._max_event_bytes}); send a reference instead of the whole",
+                          code="event_too_large", status=413)
+
+    # -- ids and resuming ------------------------------------------------------------------------------------
+
+    def id_of(self, seq: int) -> str:
+        """Return the id that stands in the stream for number ``seq``."""
+        return f"{self.epoch}-{seq}"
+
+    def resume(self, last_event_id: str) -> tuple[int, Gap | None]:
+        """Say where a reader goes on that has seen ``last_event_id``.
+
+        :return: the number of the last event it is past, and a gap if that place is not the one it asked for. (What
+            was dropped since is not reported here but by the first read, which can count it.)
+        """
+        match = _ID.fullmatch(last_event_id)
+        if match is None:
+            return self.newest, Gap(self.newest, None, "malformed")
+        epoch, seq = int(match[1]), int(match[2])
+        if epoch != self.epoch:
+            start = self.oldest - 1
+            return start, Gap(start, None, "restarted")
+        if seq > self.newest:
+            return self.newest, Gap(self.newest, None, "future")
+        return seq, None
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def since(self, position: int) -> tuple[int, list[Entry]]:
+        """Return the first retained number after ``position`` and every entry from there on, without a lock.
+
+        Entries leave only at the old end, one by one and in order, so a lookup that fails means: start later.
+        """
+        newest = self.newest
+        while True:
+            start = max(position + 1, self.oldest)
+            try:
+                return start, [self._entries[seq] for seq in range(start, newest + 1)]
+            except KeyError:
+                continue
+
+    def entry(self, seq: int) -> Entry | None:
+        """Return the entry with this number if it is retained."""
+        return self._entries.get(seq)
+
+    def missed(self, position: int, upto: int, wants: Wants) -> int | None:
+        """Count the events after ``position`` up to ``upto``, retained or dropped, that ``wants`` accepts.
+
+        :return: the exact count, or ``None`` if some were dropped so long ago that for whom they were is forgotten,
+            or if ``wants`` needs the name of a dropped event (it then raises :class:`LookupError`).
+        """
+        with self._lock:
+            first_held = self.oldest
+            dropped = [record for record in self._dropped if position < record[0] <= upto]
+            forgotten = self._forgotten > position
+            held = [self._entries[seq] for seq in range(max(position + 1, first_held), upto + 1)]
+        if forgotten:
+            return None
+        try:
+            count = sum(wants(entry.seq, entry.event.name, entry.event.target) for entry in held)
+            plain = max(0, min(upto, first_held - 1) - position) - len(dropped)
+            if plain and wants(first_held - 1, None, Target()):
+                count += plain
+            return count + sum(wants(seq, None, target) for seq, target in dropped)
+        except LookupError:
+            return None
+
+    def newest_of_names(self, upto: int, wants: Wants) -> list[Entry]:
+        """Return, in order, of every name the newest retained entry up to ``upto`` that ``wants`` accepts."""
+        found = []
+        for seq in list(self._newest_of_name.values()):
+            entry = self._entries.get(seq)
+            while entry is not None:
+                if entry.seq <= upto and wants(entry.seq, entry.event.name, entry.event.target):
+                    found.append(entry)
+                    break
+                entry = self._entries.get(entry.previous)
+        return sorted(found, key=lambda entry: entry.seq)
+
+    def note(self, *, gaps: int = 0, conflated: int = 0) -> None:
+        """Add to the counters what a cursor found while reading."""
+        with self._lock:
+            self._count.gaps += gaps
+            self._count.conflated += conflated
+
+    def statistics(self) -> LogStatistics:
+        """Return a snapshot of the counters."""
+        with self._lock:
+            return LogStatistics(
+                len(self._entries), self._count.bytes, self.newest,
+                self._count.evicted, self._count.conflated, self._count.gaps,
+            )
+
+
+@dataclass(slots=True)
+class Cursor:
+    """One reader's place in a log: everything up to ``position`` has been read, skipped or reported missing.
+
+    Not for two threads at once. ``wants`` decides what is for this reader.
+    """
+
+    log: EventLog
+    position: int
+    wants: Wants
+    pending_gap: Gap | None = None
+    _standing_for: dict[Hashable, int] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> bool:
+        """True if nothing but the position and ``wants`` decides what the next read gives."""
+        return self.pending_gap is None and not self._standing_for
+
+    def read(self, *, max_bytes: int, min_at: float = float("-inf")) -> Batch:
+        """Take what is new, at most about ``max_bytes`` of it, and move on.
+
+        :param min_at: entries older than this clock reading are not given any more; they become a gap.
+        """
+        gap, self.pending_gap = self.pending_gap, None
+        start, entries = self.log.since(self.position)
+        upto, reason = self._lost(start, entries, min_at)
+        if upto > self.position:
+            # A reader hears of one gap at a time: what was lost since a resume that failed adds to it.
+            missed = self.log.missed(self.position, upto, self.wants)
+            if missed != 0 or gap:
+                gap = Gap(upto, None if gap else missed, gap.reason if gap else reason)
+            entries = entries[upto + 1 - start:]
+            self.position = upto
+        chosen, conflated = self._choose(entries, max_bytes)
+        if gap or conflated:
+            self.log.note(gaps=gap is not None, conflated=sum(conflated.values()))
+        return Batch(gap, chosen, conflated)
+
+    def _lost(self, start: int, entries: list[Entry], min_at: float) -> tuple[int, Reason]:
+        """Return the last number this reader cannot have any more, and why."""
+        upto: int = start - 1
+        reason: Reason = "evicted"
+        for entry in entries:
+            if entry.at >= min_at:
+                break
+            upto, reason = entry.seq, "slow"
+        return upto, reason
+
+    def _choose(self, entries: list[Entry], max_bytes: int) -> tuple[list[Entry], dict[int, int]]:
+        chosen: list[Entry] = []
+        conflated: dict[int, int] = {}
+        size = 0
+        for entry in entries:
+            if size >= max_bytes:
+                break
+            self.position = entry.seq
+            event = entry.event
+            if not self.wants(entry.seq, event.name, event.target):
+                continue
+            kind = (event.name, event.target)
+            if self._superseded(entry):
+                self._standing_for[kind] = self._standing_for.get(kind, 0) + 1
+                continue
+            if self._standing_for:
+                stands_for = self._standing_for.pop(kind, 0)
+                if stands_for:
+                    conflated[entry.seq] = stands_for
+            chosen.append(entry)
+            size += len(entry.frame)
+        return chosen, conflated
+
+    def _superseded(self, entry: Entry) -> bool:
+        """True if a later event of the same kind will reach this reader, so that this one need not."""
+        later = self.log.entry(entry.superseded_by)
+        while later is not None:
+            if self.wants(later.seq, later.event.name, later.event.target):
+                return True
+            later = self.log.entry(later.superseded_by)
+        return False

@@ -1,0 +1,281 @@
+"""Fanout: one loop that writes to every open stream without waiting for any.
+
+A stream costs a socket, a :class:`~hakgal_hybrid.feed.Feed` and a watcher; no thread and no greenlet. Each pass
+sends everything new to everybody who can take it. A client whose socket is full keeps its place in the log until the
+socket takes bytes again; one that takes none for ``HYBRID_STALL_S`` is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from ..feed import Feed, Shared
+from ..hub import Hub
+from ..settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: A pass lets the loop poll for I/O after so many sends, or so many seconds: beside a thread that burns CPU a single
+#: send can cost milliseconds, because it gives up the GIL.
+SENDS_PER_TURN = 64
+SECONDS_PER_TURN = 0.005
+#: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
+MAX_CHATTER = 64 * 1024
+
+_READ, _WRITE = 1, 2
+#: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does.
+_TURN = 1e-6
+
+clock = time.monotonic
+
+
+class Connection:
+    """One detached socket and the feed it carries.
+
+    :ivar pending: what the socket has not taken yet. :ivar progress_at: when it last took a byte.
+    """
+
+    __slots__ = ("chatter", "feed", "pending", "progress_at", "reader", "sock", "writer")
+
+    def __init__(self, sock: socket.socket, feed: Feed) -> None:
+        self.sock = sock
+        self.feed = feed
+        self.pending = memoryview(b"")
+        self.progress_at = clock()
+        self.chatter = 0
+        self.reader: Any = None
+        self.writer: Any = None
+
+
+class Fanout:
+    """The writer of all streams of one server. Everything but :meth:`wake` belongs to the loop's thread.
+
+    :param left: called when a stream ended, with its feed and the reason.
+    """
+
+    def __init__(self, hub: Hub, settings: Settings, left: Callable[[Feed, str], None]) -> None:
+        self._hub, self._settings, self._left = hub, settings, left
+        self._connections: dict[int, Connection] = {}
+        self._listeners: set[Event] = set()
+        self._news = Event()
+        self._loop = gevent.get_hub().loop
+        self._alarm = self._loop.async_()
+        self._switch_interval: float | None = None
+        self._greenlets: list[Any] = []
+        self._remove_waker: Callable[[], None] = lambda: None
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._alarm.start(self._on_alarm)
+        self._remove_waker = self._hub.add_waker(self.wake)
+        self._greenlets = [gevent.spawn(self._write_for_ever), gevent.spawn(self._tick_for_ever)]
+
+    def wake(self) -> None:
+        """Look at the log again soon. May be called from any thread; never waits."""
+        self._alarm.send()
+
+    def farewell(self, seconds: float) -> None:
+        """Flush what every stream still has to get, say good-bye, close; what takes longer than ``seconds`` is cut."""
+        self._remove_waker()
+        gevent.killall(self._greenlets)
+        deadline = clock() + seconds
+        for connection in list(self._connections.values()):
+            while connection.feed.behind and not connection.pending:
+                self._send(connection, connection.feed.take())
+            self._send(connection, connection.feed.bye())
+        while clock() < deadline and any(item.pending for item in self._connections.values()):
+            gevent.sleep(0.005)
+        for connection in list(self._connections.values()):
+            self._close(connection, "stopped")
+        self._alarm.stop()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def statistics(self) -> dict[str, int]:
+        """Return a snapshot: open detached streams, and how many of them are waiting for their socket."""
+        connections = list(self._connections.values())
+        return {"streams": len(connections), "blocked": sum(bool(item.pending) for item in connections)}
+
+    # -- clients ---------------------------------------------------------------------------------------------
+
+    def adopt(self, sock: socket.socket, feed: Feed, head: bytes) -> None:
+        """Take over a detached socket: write ``head``, then the stream, until the client or the server is gone."""
+        sock.setblocking(False)
+        _give_up_on_the_dead(sock, self._settings)
+        connection = Connection(sock, feed)
+        self._connections[sock.fileno()] = connection
+        connection.reader = self._loop.io(sock.fileno(), _READ)
+        connection.reader.start(self._on_readable, connection)
+        self._adjust_switching()
+        self._send(connection, head + feed.opening())
+        if feed.behind:
+            self._news.set()
+
+    def _on_readable(self, connection: Connection) -> None:
+        """The client said something, or, far more likely, is gone."""
+        try:
+            data = connection.sock.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        connection.chatter += len(data)
+        if not data:
+            self._close(connection, "gone")
+        elif connection.chatter > MAX_CHATTER:
+            self._close(connection, "chatter")
+
+    def _close(self, connection: Connection, reason: str) -> None:
+        fileno = connection.sock.fileno()
+        if self._connections.get(fileno) is not connection:
+            return
+        del self._connections[fileno]
+        for watcher in (connection.reader, connection.writer):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        connection.sock.close()
+        connection.pending = memoryview(b"")
+        self._adjust_switching()
+        self._left(connection.feed, reason)
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def _on_alarm(self) -> None:
+        self._news.set()
+        for listener in self._listeners:
+            listener.set()
+
+    def _write_for_ever(self) -> None:
+        while True:
+            self._news.wait()
+            self._news.clear()
+            self._pass()
+
+    def _pass(self) -> None:
+        """Send everything new to everybody who can take it, letting the loop poll now and then."""
+        shared: Shared = {}
+        sends, turn_ends = 0, clock() + SECONDS_PER_TURN
+        for connection in list(self._connections.values()):
+            if connection.feed.client.ended:
+                self._close(connection, "disconnected")
+            if connection.pending or not connection.feed.behind:
+                continue
+            self._send(connection, connection.feed.take(shared))
+            if connection.feed.behind and not connection.pending:
+                self._news.set()  # it took all it was given, and there is more
+            sends += 1
+            if sends >= SENDS_PER_TURN or clock() > turn_ends:
+                gevent.sleep(_TURN)
+                sends, turn_ends = 0, clock() + SECONDS_PER_TURN
+
+    def _send(self, connection: Connection, data: bytes) -> None:
+        """Hand ``data`` to the socket; what it does not take becomes the connection's ``pending``."""
+        if not data or connection.sock.fileno() < 0:
+            return
+        if connection.pending:
+            connection.pending = memoryview(bytes(connection.pending) + data)
+            return
+        self._push(connection, memoryview(data))
+
+    def _push(self, connection: Connection, data: memoryview) -> None:
+        try:
+            taken = connection.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            taken = 0
+        except OSError:
+            self._close(connection, "gone")
+            return
+        if taken:
+            connection.progress_at = clock()
+        connection.pending = data[taken:]
+        if connection.pending:
+            self._watch_writability(connection)
+
+    def _watch_writability(self, connection: Connection) -> None:
+        if connection.writer is None:
+            connection.writer = self._loop.io(connection.sock.fileno(), _WRITE)
+        if not connection.writer.active:
+            connection.writer.start(self._on_writable, connection)
+
+    def _on_writable(self, connection: Connection) -> None:
+        self._push(connection, connection.pending)
+        if not connection.pending and connection.sock.fileno() >= 0:
+            connection.writer.stop()
+            if connection.feed.behind:
+                self._news.set()
+
+    # -- time ------------------------------------------------------------------------------------------------
+
+    def _tick_for_ever(self) -> None:
+        heartbeat, stall = self._settings.heartbeat_s, self._settings.stall_s
+        interval = min(heartbeat / 4, stall / 4, 1.0)
+        while True:
+            gevent.sleep(interval)
+            now = clock()
+            for connection in list(self._connections.values()):
+                silent = now - connection.progress_at
+                if connection.pending and silent > stall:
+                    self._close(connection, "stalled")
+                elif not connection.pending and silent >= heartbeat - interval / 2:
+                    self._send(connection, connection.feed.beat())
+
+    def _adjust_switching(self) -> None:
+        """While streams are open, have Python switch threads more often: a send must not wait for a busy handler."""
+        wanted = self._settings.switch_interval_ms / 1000
+        if self._connections and self._switch_interval is None and wanted < sys.getswitchinterval():
+            self._switch_interval = sys.getswitchinterval()
+            sys.setswitchinterval(wanted)
+        elif not self._connections and self._switch_interval is not None:
+            sys.setswitchinterval(self._switch_interval)
+            self._switch_interval = None
+
+    # -- streams that cannot be detached ---------------------------------------------------------------------
+
+    def serve(self, sock: Any, feed: Feed, head: bytes, stopping: Callable[[], bool]) -> None:
+        """Write one stream in the calling greenlet: for TLS, whose state lives in the socket object."""
+        news = Event()
+        self._listeners.add(news)
+        reason = "stopped"
+        try:
+            self._sendall(sock, head + feed.opening())
+            while not stopping() and not feed.client.ended:
+                news.clear()
+                data = feed.take()
+                if not data and not news.wait(self._settings.heartbeat_s):
+                    data = feed.beat()
+                self._sendall(sock, data)
+            if feed.client.ended:
+                reason = "disconnected"
+                return
+            while feed.behind:
+                self._sendall(sock, feed.take())
+            self._sendall(sock, feed.bye())
+        except (OSError, gevent.Timeout) as error:
+            reason = "stalled" if isinstance(error, gevent.Timeout) else "gone"
+        finally:
+            self._listeners.discard(news)
+            self._left(feed, reason)
+
+    def _sendall(self, sock: Any, data: bytes) -> None:
+        if data:
+            with gevent.Timeout(self._settings.stall_s):
+                sock.sendall(data)
+
+
+def _give_up_on_the_dead(sock: socket.socket, settings: Settings) -> None:
+    """Have the kernel notice a peer that vanished without a word, where it can be told how long to try."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.stall_s * 1000))

@@ -1,0 +1,365 @@
+"""Handler: one connection of the front. Parses requests, has them answered in native threads, writes the answers.
+
+Parsing is gevent's pywsgi; everything after it is here, because pywsgi runs the app on the loop, waits for slow
+clients without a limit and answers ``HEAD`` with a body.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import gevent
+from gevent import pywsgi
+
+from ..errors import HybridError, Overloaded, RequestError
+from ..feed import Feed
+from ..views.gate import problem_response
+from ..views.stream import HANDOFF
+from .exchange import End, Exchange, Head, Headers
+from .lanes import Job
+
+if TYPE_CHECKING:
+    from .server import Front
+
+logger = logging.getLogger(__name__)
+
+#: A body larger than this (bytes) waits in a temporary file.
+SPOOL = 1 << 20
+_PIECE = 64 * 1024
+_NO_BODY = ("1", "204", "304")
+
+
+class _TooSlow(ValueError):
+    """The client took too long to say what it wants."""
+
+
+class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
+    """One accepted connection; requests on it are answered in order (keep-alive, pipelining)."""
+
+    @property
+    def front(self) -> Front:
+        """What all connections share."""
+        front: Front = self.server.front
+        return front
+
+    # -- reading a request -----------------------------------------------------------------------------------
+
+    def handle(self) -> None:
+        """Serve the connection until either side closes it."""
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # the peer is gone already
+            pass
+        super().handle()
+
+    def read_requestline(self) -> str:
+        """Return the request line, or nothing if none comes in time: the connection is then closed silently."""
+        with gevent.Timeout(self.front.settings.request_s, False):
+            return str(super().read_requestline())
+        return ""
+
+    def read_request(self, raw_requestline: str) -> bool:
+        """Read the head of a request within its time."""
+        try:
+            with gevent.Timeout(self.front.settings.request_s):
+                return bool(super().read_request(raw_requestline))
+        except gevent.Timeout:
+            raise _TooSlow("the request's head took too long") from None
+
+    def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
+        late = isinstance(ex, _TooSlow)
+        logger.debug("refused a request of %s: %s", self.client_address, ex)
+        error = RequestError("the request's head took too long" if late else "this is not a valid HTTP request",
+                             status=408 if late else 400, code="request_timeout" if late else "bad_http")
+        status, headers, body = problem_response(error)
+        head = _head_bytes(status, [*headers, ("Connection", "close")])
+        return status[:3], head + body
+
+    def get_environ(self) -> dict[str, Any]:
+        """Return the WSGI environment of the current request."""
+        environ: dict[str, Any] = super().get_environ()
+        environ["wsgi.multithread"] = True
+        return environ
+
+    def _read_body(self) -> tuple[BinaryIO, int]:
+        """Read the whole body, bounded in size and in the time each piece takes.
+
+        :return: the body and its length.
+        :raises RequestError: 413 if it is too large, 408 if it comes too slowly.
+        """
+        limit = self.front.settings.max_body_bytes
+        declared = self.content_length
+        if declared is not None and declared > limit:
+            raise _too_large(limit)
+        if not declared and not self.wsgi_input.chunked_input:
+            return io.BytesIO(), 0
+        body = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115 (the request closes it)
+        length = 0
+        while True:
+            with gevent.Timeout(self.front.settings.request_s, False):
+                piece = self.wsgi_input.read(_PIECE)
+                length += len(piece)
+                if length > limit:
+                    body.close()
+                    raise _too_large(limit)
+                if not piece:
+                    body.seek(0)
+                    return body, length  # type: ignore[return-value]
+                body.write(piece)
+                continue
+            body.close()
+            raise RequestError("the request's body came too slowly", status=408, code="request_timeout")
+
+    # -- answering -------------------------------------------------------------------------------------------
+
+    def run_application(self) -> None:
+        """Have one request answered."""
+        with self.front.busy():
+            if self.environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+                self._upgrade()
+                return
+            try:
+                body, length = self._read_body()
+            except HybridError as error:
+                self._refuse(error)
+                return
+            except OSError as error:  # the client went away in the middle of it, or its chunks make no sense
+                if isinstance(error, pywsgi._InvalidClientInput):
+                    self._refuse(RequestError("the body's chunked encoding is broken", status=400, code="bad_http"))
+                self._hang_up()
+                return
+            with body:
+                self._answer(body, length)
+
+    def _answer(self, body: BinaryIO, length: int) -> None:
+        environ = self.environ
+        environ["wsgi.input"] = body
+        environ["wsgi.input_terminated"] = True
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        if length or "CONTENT_LENGTH" in environ:
+            environ["CONTENT_LENGTH"] = str(length)
+        handoff: list[Feed] = []
+        environ[HANDOFF] = handoff
+        exchange = Exchange(self.application, environ, self.front.mailroom)
+        job = Job(exchange.run, length)
+        lane = self.front.lane_of(environ["PATH_INFO"])
+        try:
+            lane.submit(job)
+            message = exchange.receive(self.front.settings.queue_s)
+            if message is None:
+                if lane.cancel(job):
+                    raise Overloaded(f"no thread became free within {self.front.settings.queue_s:g} s (HYBRID_QUEUE_S)",
+                                     code="queued_too_long", retry_after=2)
+                message = exchange.receive()
+        except Overloaded as error:
+            self._refuse(error, close=False)
+            return
+        if handoff:
+            self._begin_stream(message, exchange, handoff[0])
+        else:
+            self._relay(message, exchange)
+
+    def _relay(self, message: Any, exchange: Exchange) -> None:
+        """Write an answer as it comes."""
+        if isinstance(message, End):
+            self._failed(message)
+            return
+        head: Head = message
+        send = self._write_head(head)
+        try:
+            while not isinstance(message := exchange.receive(), End):
+                if isinstance(message, bytes):
+                    send(message)
+            if message.error is not None:
+                self._failed(message)
+            elif head.body is None and send == self._send_chunk:
+                self._send(b"0\r\n\r\n")
+        except (OSError, gevent.Timeout):
+            exchange.abandon()
+            self._hang_up()
+
+    def _write_head(self, head: Head) -> Callable[[bytes], None]:
+        """Write status and headers, and the body if it is here already; return what writes further chunks."""
+        self.status, self.code = head.status.encode("latin-1"), int(head.status[:3])
+        headers = list(head.headers)
+        names = {name.lower() for name, _ in headers}
+        body = head.body or b""
+        silent = self.command == "HEAD" or head.status.startswith(_NO_BODY)
+        send = self._send
+        if silent:
+            send, body = _discard, b""
+        elif head.body is not None and "content-length" not in names:
+            headers.append(("Content-Length", str(len(body))))
+        elif head.body is None and "content-length" not in names:
+            if self.request_version == "HTTP/1.1":
+                headers.append(("Transfer-Encoding", "chunked"))
+                send = self._send_chunk
+            else:
+                self.close_connection = True
+        if "date" not in names:
+            headers.append(("Date", pywsgi.format_date_time(self.time_start).decode("ascii")))
+        if self.close_connection:
+            headers.append(("Connection", "close"))
+        elif self.request_version == "HTTP/1.0":
+            headers.append(("Connection", "keep-alive"))
+        self.headers_sent = True
+        try:
+            self._send(_head_bytes(head.status, headers) + body)
+        except (OSError, gevent.Timeout):
+            self._hang_up()
+        return send
+
+    def _send(self, data: bytes) -> None:
+        """Write ``data`` piece by piece; a client that takes none of a piece in time is given up."""
+        if self.socket is None:
+            raise BrokenPipeError
+        view = memoryview(data)
+        for start in range(0, len(view), _PIECE):
+            with gevent.Timeout(self.front.settings.stall_s):
+                self.socket.sendall(view[start:start + _PIECE])
+        self.response_length += len(data)
+
+    def _send_chunk(self, data: bytes) -> None:
+        self._send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _failed(self, end: End) -> None:
+        """Report an app that raised (its own 500 page is the host's; this is for what even that could not hold)."""
+        logger.error("the application raised while answering %s", self.requestline, exc_info=end.error)
+        if self.headers_sent:
+            self._hang_up()  # the answer is cut off; a clean end would make it look complete
+        else:
+            self._refuse(HybridError("the application failed"), close=False)
+
+    def _refuse(self, error: HybridError, *, close: bool = True) -> None:
+        """Answer with a problem document; where the rest of the request was not read, also end the connection."""
+        self.close_connection = self.close_connection or close
+        status, headers, body = problem_response(error)
+        self._write_head(Head(status, headers, body))
+        if close and self.socket is not None:
+            _drain(self.socket)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close the connection now."""
+        self.close_connection = True
+        # Nothing of the request is read any more: pywsgi would otherwise discard the rest of the body first.
+        self.wsgi_input = pywsgi.Input(io.BytesIO(), 0)
+        if self.socket is not None:
+            try:
+                self.socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    # -- connections that leave the front ----------------------------------------------------------------------
+
+    def _begin_stream(self, message: Any, exchange: Exchange, feed: Feed) -> None:
+        """Write a stream's headers and hand its socket to the fan-out writer."""
+        if not isinstance(message, Head) or not message.status.startswith("200"):
+            self.front.left(feed, "refused")  # the host's after_request or middleware decided otherwise
+            self._relay(message, exchange)
+            return
+        self.close_connection = True
+        self.status, self.code, self.headers_sent = message.status.encode("latin-1"), 200, True
+        left_out = ("content-length", "transfer-encoding", "connection")
+        headers = [item for item in message.headers if item[0].lower() not in left_out]
+        head = _head_bytes(message.status, [*headers, ("Connection", "close")])
+        if self.server.ssl_enabled:
+            self.front.fanout.serve(self.socket, feed, head, lambda: self.front.stopping)
+        else:
+            self.front.fanout.adopt(self._detach(), feed, head)
+
+    def _detach(self) -> socket.socket:
+        """Take the plain socket out of gevent's hands; this connection is then over for the front."""
+        plain = socket.socket(fileno=self.socket.detach())
+        self.socket = None
+        self.close_connection = True
+        return plain
+
+    def _upgrade(self) -> None:
+        """Run a WebSocket request in a thread of its own, on a detached blocking socket (as Werkzeug offers it)."""
+        if self.server.ssl_enabled:
+            self._refuse(HybridError("WebSockets are not served over this server's TLS; let a proxy end TLS",
+                                     status=501, code="no_websocket_over_tls"))
+            return
+        if not self.front.upgrades.acquire(blocking=False):
+            self._refuse(Overloaded("all WebSockets are taken (HYBRID_MAX_UPGRADES)", code="too_many_websockets"))
+            return
+        environ, application = self.environ, self.application
+        sock = _UpgradeSocket(fileno=self._detach().detach())
+        sock.setblocking(True)
+        environ["werkzeug.socket"] = sock
+        environ["wsgi.input"] = io.BytesIO()
+        self.wsgi_input = pywsgi.Input(io.BytesIO(), 0)
+        threading.Thread(target=self.front.run_upgrade, args=(application, environ, sock),
+                         name="hakgal-hybrid-websocket", daemon=True).start()
+
+
+class _UpgradeSocket(socket.socket):
+    """A socket that knows whether the app has answered on it itself, as WebSocket libraries do."""
+
+    answered = False
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send, and remember it."""
+        self.answered = True
+        return super().send(data, flags)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send everything, and remember it."""
+        self.answered = True
+        super().sendall(data, flags)
+
+
+def answer_upgrade(application: Any, environ: dict[str, Any], sock: _UpgradeSocket) -> None:
+    """Run the app for an upgrade request, in its thread; if it did not take the socket, answer as HTTP."""
+    started: list[tuple[str, Headers]] = []
+    try:
+        result = application(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
+        try:
+            body = b"".join(result)
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+        if started and not sock.answered:
+            status, headers = started[-1]
+            sock.settimeout(10)
+            sock.sendall(_head_bytes(status, [*headers, ("Connection", "close")]) + body)
+    except OSError:
+        logger.debug("a WebSocket's client went away")
+    except Exception:
+        logger.exception("the application raised in a WebSocket request")
+    finally:
+        sock.close()
+
+
+def _discard(data: bytes) -> None:
+    """Take the place of sending where an answer must have no body."""
+
+
+def _head_bytes(status: str, headers: Headers) -> bytes:
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a status or header holds CR or LF")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _drain(sock: Any) -> None:
+    """Let a client that is still sending read our refusal: closing at once would reset the connection under it."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        with gevent.Timeout(1.0, False):
+            for _ in range(256):
+                if not sock.recv(_PIECE):
+                    return
+    except OSError:
+        pass
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(f"the body is larger than HYBRID_MAX_BODY_BYTES ({limit})", status=413, code="body_too_large")

@@ -1,0 +1,235 @@
+"""Server: listeners, lanes and the fan-out writer of one app, from start to a clean stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent import pywsgi
+from gevent import socket as gevent_socket
+from gevent.event import Event
+from gevent.pool import Pool
+
+from ..errors import ConfigurationError
+from ..feed import Feed
+from ..settings import Settings
+from ..views.gate import CONTROL, STATUS, STREAM
+from .exchange import Mailroom
+from .fanout import Fanout
+from .handler import Handler, answer_upgrade
+from .lanes import Lane
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("hakgal_hybrid.access")
+
+
+class Front:
+    """What every connection of one server shares: lanes, writer, mailroom."""
+
+    def __init__(self, transport: HybridTransport) -> None:
+        settings: Settings = transport.settings
+        self.settings = settings
+        self.left: Callable[[Feed, str], None] = transport.client_left
+        self.fanout = Fanout(transport.hub, settings, self.left)
+        self.mailroom = Mailroom(gevent.get_hub().loop)
+        self.upgrades = threading.Semaphore(settings.max_upgrades)
+        self.stopping = False
+        self.active = 0
+        bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
+        self.host = Lane("host", settings.threads, **bounds)
+        # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
+        self.streams = Lane("stream", settings.reserved_threads, **bounds)
+        self.control = Lane("control", settings.reserved_threads, **bounds)
+
+    def lane_of(self, path: str) -> Lane:
+        """Return the lane that answers this URL: ours are never behind the host's."""
+        if path == STREAM:
+            return self.streams
+        if path == STATUS or path == CONTROL or path.startswith(CONTROL + "/"):
+            return self.control
+        return self.host
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count a request that is being answered."""
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+
+    def run_upgrade(self, application: Any, environ: dict[str, Any], sock: Any) -> None:
+        """Answer an upgrade request, in its own thread."""
+        try:
+            answer_upgrade(application, environ, sock)
+        finally:
+            self.upgrades.release()
+
+    def statistics(self) -> dict[str, Any]:
+        """Return a snapshot of the serving side."""
+        lanes = {lane.name: lane.statistics() for lane in (self.host, self.streams, self.control)}
+        return {"requests": self.active, "lanes": lanes, "fanout": self.fanout.statistics()}
+
+
+class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
+    """One listening socket of the server."""
+
+    handler_class = Handler
+
+    def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
+        self.front = front
+        super().__init__(sock, application, spawn=Pool(), log=log, error_log=logger, **ssl_args)
+
+    def update_environ(self) -> None:
+        """Name the server without asking a name service."""
+        self.environ.setdefault("SERVER_NAME", str(self.address[0]))
+        self.environ.setdefault("SERVER_PORT", str(self.address[1]))
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+        """Begin TLS, within the time a request's head may take, then serve the connection."""
+        try:
+            with gevent.Timeout(self.front.settings.request_s):
+                tls = self.wrap_socket(client_socket, **self.ssl_args)
+        except (OSError, gevent.Timeout) as error:
+            logger.debug("TLS handshake with %s failed: %s", address, error)
+            client_socket.close()
+            return None
+        with tls:
+            return self.handle(tls, address)
+
+
+class Server:
+    """Serves one app on every address a host name stands for.
+
+    :param application: the WSGI app, usually the Flask app itself.
+    :param host: a name or address; ``localhost`` listens on ``127.0.0.1`` and ``::1``, if it resolves to both.
+    :param port: a port; 0 for any free one (the same for all addresses).
+    :param log_output: log every request to the logger ``hakgal_hybrid.access``.
+    :param ssl_args: what ``ssl.wrap_socket`` or an ``ssl_context`` need; empty for plain HTTP.
+    :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
+    :raises ConfigurationError: if an address cannot be listened on.
+    """
+
+    def __init__(self, transport: HybridTransport, application: Any, host: str, port: int, *, log_output: bool = False,
+                 ssl_args: dict[str, Any] | None = None, resolve: Callable[..., Any] = socket.getaddrinfo) -> None:
+        self._transport = transport
+        self._ended = Event()
+        self._front = Front(transport)
+        sockets = listening_sockets(host, port, resolve)
+        log = access_logger if log_output else None
+        self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]
+        self.addresses: list[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self.addresses[0][1]
+
+    def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until :meth:`stop`, Ctrl-C or a signal to end; then flush, say good-bye and return.
+
+        :param ready: called once connections are accepted.
+        """
+        front = self._front
+        self._transport.server_statistics = front.statistics
+        self._transport.stopping = False
+        front.fanout.start()
+        for listener in self._listeners:
+            listener.start()
+        watchers = self._handle_signals()
+        logger.info("serving on %s", ", ".join(f"http://{_bracketed(host)}:{port}" for host, port in self.addresses))
+        ready()
+        try:
+            self._ended.wait()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            self._shut_down()
+
+    def stop(self) -> None:
+        """End :meth:`serve_forever`. May be called from any thread."""
+        self._front.mailroom.ring(self._ended)
+
+    def _handle_signals(self) -> list[Any]:
+        if threading.current_thread() is not threading.main_thread():
+            return []
+        names = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK is what CTRL_BREAK sends on Windows
+        return [gevent.signal_handler(getattr(signal, name), self._ended.set)
+                for name in names if hasattr(signal, name)]
+
+    def _shut_down(self) -> None:
+        """Accept no more, let requests end, flush streams, close."""
+        front, seconds = self._front, self._transport.settings.drain_s
+        front.stopping = self._transport.stopping = True
+        for listener in self._listeners:
+            listener.close()
+        front.fanout._on_alarm()
+        with gevent.Timeout(seconds, False):
+            while front.active:
+                gevent.sleep(0.005)
+        front.fanout.farewell(seconds)
+        for listener in self._listeners:
+            listener.pool.kill(timeout=1)
+        self._transport.server_statistics = dict
+        self._transport.hub.wake()
+        front.mailroom.close()
+
+
+def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket.getaddrinfo) -> list[Any]:
+    """Return a listening gevent socket for every address ``host`` resolves to, all on the same port.
+
+    :raises ConfigurationError: if the name is unknown, or none of its addresses can be listened on.
+    """
+    try:
+        found = resolve(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigurationError(f"host={host!r} cannot be resolved: {error}") from error
+    sockets: list[Any] = []
+    failures = []
+    for family, _, _, _, address in dict.fromkeys(item[:3] + ("", item[4]) for item in found):
+        try:
+            sock = _bound(family, (address[0], port, *address[2:]))
+        except OSError as error:
+            failures.append(f"{address[0]}:{port}: {error.strerror or error}")
+            continue
+        sockets.append(sock)
+        port = sock.getsockname()[1]
+    if not sockets:
+        raise ConfigurationError(f"cannot listen on {'; '.join(failures)}; choose a free port")
+    if failures:
+        logger.warning("not listening on %s", "; ".join(failures))
+    return sockets
+
+
+def _bound(family: int, address: Any) -> Any:
+    sock = gevent_socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            # There, SO_REUSEADDR would let another process take the port over.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(1024)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

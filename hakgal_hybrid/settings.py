@@ -1,0 +1,219 @@
+"""Profiles and settings: read once, strictly, then frozen.
+
+A value comes from, in this order: a keyword argument of :class:`~hakgal_hybrid.HybridTransport`, ``app.config``
+(every key begins with ``HYBRID_``), the environment, the default. Every field of :class:`Settings` names its keys
+and what it accepts; a wrong value is a :class:`~hakgal_hybrid.errors.ConfigurationError` at start, never a guess.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+
+
+class Profile(str, enum.Enum):
+    """What ``APP_PROFILE`` chooses; see the table in ``docs/settings.md``."""
+
+    HYBRID = "HYBRID"
+    WEBSOCKET = "WEBSOCKET"
+
+
+class _Refused(ValueError):
+    """What a parser raises: its text says what would have been accepted."""
+
+
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    parsed = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else None
+    if parsed is None:
+        raise _Refused("one of true, false, 1, 0, yes, no, on, off")
+    return parsed
+
+
+def _profile(value: object) -> Profile:
+    name = value.value if isinstance(value, Profile) else str(value).strip().upper()
+    if name == "DUAL":
+        raise _Refused("HYBRID or WEBSOCKET (DUAL is not available in this version)")
+    try:
+        return Profile(name)
+    except ValueError:
+        raise _Refused("HYBRID or WEBSOCKET") from None
+
+
+def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object], Any]:
+    kind = "a whole number" if whole else "a number"
+
+    def parse(value: object) -> float | int:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = int(str(value).strip()) if whole else float(str(value).strip())
+            if number == int(number):
+                number = int(number)  # so that 15 is told as 15, not 15.0
+        except (ValueError, OverflowError):
+            raise _Refused(f"{kind} from {low:g} to {high:g}") from None
+        if not low <= number <= high:
+            raise _Refused(f"{kind} from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def _count(low: int, high: int) -> Callable[[object], Any]:
+    return _number(low, high, whole=True)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        parts = [str(item).strip() for item in value]
+    elif isinstance(value, str):
+        parts = [item.strip() for item in value.split(",")]
+    else:
+        raise _Refused("a comma-separated list of names, or an empty string for none")
+    return tuple(part for part in parts if part)
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    origins = _names(value)
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+            raise _Refused("a comma-separated list of origins such as https://dash.example:8443")
+    return tuple(origin.lower() for origin in origins)
+
+
+def _key(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise _Refused("printable ASCII text (it travels in the X-API-Key header)")
+    return value
+
+
+def _setting(env: str, parse: Callable[[object], Any], default: Any, doc: str, *, secret: bool = False) -> Any:
+    """Declare one setting: its environment variable, parser, default and the sentence the docs print."""
+    config = env if env.startswith("HYBRID_") else "HYBRID_" + env.removeprefix("HAKGAL_").removeprefix("APP_")
+    return field(default=default, metadata=dict(env=env, config=config, parse=parse, doc=doc, secret=secret))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one transport. Times are seconds, sizes are bytes, unless the name says otherwise."""
+
+    profile: Profile = _setting("APP_PROFILE", _profile, Profile.HYBRID, "HYBRID, or WEBSOCKET for rollback.")
+    enable_sse: bool = _setting("ENABLE_SSE", _boolean, True, "Serve `/api/events/stream`.")
+    enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", _boolean, True, "Serve the command routes.")
+    enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", _boolean, False, "Reserved: only false in profile HYBRID.")
+    api_key: str | None = _setting("HAKGAL_API_KEY", _key, None, "Key that commands and remote readers must send.",
+                                   secret=True)
+    port: int = _setting("HAKGAL_PORT", _count(0, 65535), 5001, "Port of `hakgal-hybrid run`.")
+    origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", _origins, (), "Further web origins that may read and command.")
+
+    log_events: int = _setting("HYBRID_LOG_EVENTS", _count(1, 10_000_000), 10_000, "Events kept for late readers.")
+    log_bytes: int = _setting("HYBRID_LOG_BYTES", _count(1024, 1 << 40), 32 << 20, "Bytes kept for late readers.")
+    max_event_bytes: int = _setting("HYBRID_MAX_EVENT_BYTES", _count(64, 1 << 30), 1 << 20, "Largest encoded event.")
+    conflate: tuple[str, ...] = _setting(
+        "HYBRID_CONFLATE", _names, ("kb_update", "kb_metrics", "system_load_update", "gpu_update"),
+        "Event names (with `*` globs) of which a client that is behind gets only the newest.")
+
+    retry_ms: int = _setting("HYBRID_RETRY_MS", _count(1, 3_600_000), 3000, "Reconnect delay told to clients, in ms.")
+    heartbeat_s: float = _setting("HYBRID_HEARTBEAT_S", _number(0.05, 3600), 15, "Idle time before a heartbeat.")
+    max_backlog_s: float = _setting("HYBRID_MAX_BACKLOG_S", _number(0.05, 86400), 60,
+                                    "Oldest event an open stream still gets; older ones become a gap.")
+    stall_s: float = _setting("HYBRID_STALL_S", _number(0.05, 3600), 20, "Close a client that took no byte so long.")
+    drain_s: float = _setting("HYBRID_DRAIN_S", _number(0, 600), 2, "Time to flush streams and requests at stop.")
+    max_streams: int = _setting("HYBRID_MAX_STREAMS", _count(0, 1_000_000), 10_000, "Open streams in total.")
+    max_streams_per_address: int = _setting("HYBRID_MAX_STREAMS_PER_ADDRESS", _count(0, 1_000_000), 10_000,
+                                            "Open streams of one peer address.")
+
+    command_queue: int = _setting("HYBRID_COMMAND_QUEUE", _count(1, 100_000), 100, "Governor commands waiting.")
+    command_results: int = _setting("HYBRID_COMMAND_RESULTS", _count(1, 100_000), 1000, "Command outcomes remembered.")
+
+    threads: int = _setting("HYBRID_THREADS", _count(1, 4096), 32, "Native threads for the host's handlers.")
+    reserved_threads: int = _setting("HYBRID_RESERVED_THREADS", _count(1, 64), 4,
+                                     "Threads for opening streams, and as many for control and status.")
+    max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", _count(0, 10_000), 64, "Open WebSockets of the host.")
+    queue_requests: int = _setting("HYBRID_QUEUE_REQUESTS", _count(0, 1_000_000), 512, "Requests waiting for a thread.")
+    queue_bytes: int = _setting("HYBRID_QUEUE_BYTES", _count(0, 1 << 40), 256 << 20, "Their bodies, together.")
+    queue_s: float = _setting("HYBRID_QUEUE_S", _number(0.01, 3600), 30, "Longest wait for a thread, then 503.")
+    max_body_bytes: int = _setting("HYBRID_MAX_BODY_BYTES", _count(0, 1 << 40), 64 << 20, "Largest request body.")
+    request_s: float = _setting("HYBRID_REQUEST_S", _number(0.05, 3600), 30,
+                                "Time for a request's head, for its body, and between keep-alive requests.")
+    switch_interval_ms: float = _setting("HYBRID_SWITCH_INTERVAL_MS", _number(0.01, 1000), 0.5,
+                                         "Python's thread switch interval while streams are open, in ms.")
+
+    def __post_init__(self) -> None:
+        if self.enable_ws_special and self.profile is Profile.HYBRID:
+            raise ConfigurationError.bad_value(
+                "ENABLE_WS_SPECIAL", True, "false in profile HYBRID (this version has no WebSocket route)")
+        if self.max_event_bytes > self.log_bytes:
+            raise ConfigurationError.bad_value(
+                "HYBRID_MAX_EVENT_BYTES", self.max_event_bytes, f"at most HYBRID_LOG_BYTES ({self.log_bytes})")
+
+    def __repr__(self) -> str:
+        shown = (f"{f.name}={'***' if f.metadata['secret'] and getattr(self, f.name) else getattr(self, f.name)!r}"
+                 for f in fields(self))
+        return f"Settings({', '.join(shown)})"
+
+
+def load_settings(
+    config: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **overrides: Any,
+) -> Settings:
+    """Read every setting from keyword arguments, ``app.config`` and the environment, in this order of precedence.
+
+    :raises ConfigurationError: for a value that is not accepted, a keyword that is no setting, or a ``HYBRID_*``
+        key of ``app.config`` or the environment that no setting has (a misspelt setting would otherwise be ignored).
+    """
+    config = {} if config is None else config
+    environ = os.environ if environ is None else environ
+    known = fields(Settings)
+    _refuse_unknown(config, environ, overrides)
+    values: dict[str, Any] = {}
+    for item in known:
+        env, key, parse = (item.metadata[name] for name in ("env", "config", "parse"))
+        for source, name in ((overrides, item.name), (config, key), (environ, env)):
+            if name in source and source[name] is not None:
+                values[item.name] = _parsed(name, source[name], parse)
+                break
+    return Settings(**values)
+
+
+def current_profile(environ: Mapping[str, str] | None = None) -> Profile:
+    """Return the profile the environment asks for: the one decision that is made before anything else is imported."""
+    environ = os.environ if environ is None else environ
+    value = environ.get("APP_PROFILE")
+    return Profile.HYBRID if value is None else Profile(_parsed("APP_PROFILE", value, _profile))
+
+
+def _parsed(name: str, value: object, parse: Callable[[object], Any]) -> Any:
+    try:
+        return parse(value)
+    except _Refused as refused:
+        shown = "***" if "KEY" in name.upper() else value
+        raise ConfigurationError.bad_value(name, shown, str(refused)) from None
+
+
+def _refuse_unknown(config: Mapping[str, Any], environ: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
+    names = {item.name for item in fields(Settings)}
+    for name in overrides:
+        if name not in names:
+            raise ConfigurationError.bad_value(name, overrides[name], "a keyword among " + ", ".join(sorted(names)))
+    for place, used, key in (("app.config", config, "config"), ("environment", environ, "env")):
+        accepted = sorted(item.metadata[key] for item in fields(Settings))
+        for name in used:
+            if name.startswith("HYBRID_") and name not in accepted:
+                raise ConfigurationError.bad_value(
+                    name, used[name], f"a key among {', '.join(n for n in accepted if n.startswith('HYBRID_'))} "
+                    f"in the {place}")

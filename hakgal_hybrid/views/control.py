@@ -1,0 +1,130 @@
+"""Commands over HTTP: the governor's control, and events from clients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, request
+
+from ..errors import AccessDenied, HybridError, RequestError
+from ..event import Event, json_safe, payload_text, restore_binary
+from ..hub import Client
+from .gate import CONTROL, EMIT, problem_response
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+
+def blueprint(transport: HybridTransport) -> Blueprint:
+    """Return the blueprint that takes commands for ``transport``."""
+    views = Blueprint("hakgal_hybrid_control", __name__)
+
+    @views.post(CONTROL, provide_automatic_options=False)
+    def control() -> Response:
+        order = _body()
+        command, repeated = transport.governor_desk.take(
+            order.get("action"), order, request.headers.get("Idempotency-Key"))
+        report = command.report()
+        if report["status"] == "failed":
+            raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
+        status = 200 if report["status"] == "done" else 202
+        response = _answer({**report, "status": "done" if status == 200 else "accepted"}, status)
+        if status == 202:
+            response.headers["Location"] = f"{CONTROL}/{command.id}"
+        if repeated:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    @views.get(f"{CONTROL}/<command_id>", provide_automatic_options=False)
+    def outcome(command_id: str) -> Response:
+        return _answer(transport.governor_desk.ledger.find(command_id).report())
+
+    @views.post(EMIT, provide_automatic_options=False)
+    def emit() -> Response:
+        message = _body()
+        name, args = _event_of(message)
+        client = _speaker(transport, message)
+        if client is not None:
+            return _answer({"ack": _acknowledgement(transport.dispatch(client, name, args))})
+        return _emit_without_stream(transport, message, name, args)
+
+    @views.errorhandler(HybridError)
+    def refuse(error: HybridError) -> Response:
+        _, headers, body = problem_response(error)
+        return Response(body, error.status, headers)
+
+    return views
+
+
+def _body() -> dict[str, Any]:
+    try:
+        body = request.get_json()
+    except RecursionError:
+        body = None
+    except Exception as error:
+        raise RequestError("the body is not valid JSON", status=400, code="bad_json") from error
+    if not isinstance(body, dict):
+        raise RequestError("the body must be a JSON object", code="bad_json", status=400)
+    return body
+
+
+def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return name and arguments: ``args`` as they are, or ``data`` as the only one (none if it is null or absent)."""
+    name = message.get("event")
+    if not isinstance(name, str) or not name:
+        raise RequestError(f"'event' must be the name of an event, not {name!r:.80}", code="bad_event_name")
+    if "args" in message:
+        if not isinstance(message["args"], list):
+            raise RequestError("'args' must be an array", code="bad_arguments")
+        return name, tuple(restore_binary(message["args"]))
+    data = message.get("data")
+    return name, () if data is None else (restore_binary(data),)
+
+
+def _speaker(transport: HybridTransport, message: dict[str, Any]) -> Client | None:
+    """Return the client in whose name the request speaks, if it proves that it may."""
+    sid = message.get("sid")
+    if sid is None:
+        return None
+    client = transport.hub.client(sid)
+    if client is None or not client.proves(request.headers.get("X-Hybrid-Token", "")):
+        # One answer for both, so that nobody can find out which sids exist.
+        raise AccessDenied("'sid' is no open client, or X-Hybrid-Token is not its token", code="bad_token")
+    if message.get("namespace", client.namespace) != client.namespace:
+        raise RequestError(f"this client is in namespace {client.namespace!r}", code="bad_namespace")
+    return client
+
+
+def _emit_without_stream(transport: HybridTransport, message: dict[str, Any], name: str,
+                         args: tuple[Any, ...]) -> Response:
+    """Run a handler for a caller that has no stream; what it emits to the caller comes back in the response."""
+    namespace = message.get("namespace", "/")
+    if not isinstance(namespace, str) or not namespace.startswith("/"):
+        raise RequestError("'namespace' must begin with '/'", code="bad_namespace")
+    client = Client(dict(request.environ), namespace, transport.hub.log.newest)
+    gathered = transport.hub.collect(client.sid)
+    try:
+        ack = transport.dispatch(client, name, args)
+    finally:
+        transport.hub.collected(client.sid)
+    events = ",".join(_told(event) for event in list(gathered))
+    return Response(f'{{"ack":{payload_text("ack", (_acknowledgement(ack),))},"events":[{events}]}}',
+                    content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _told(event: Event) -> str:
+    return f'{{"event":{payload_text("event", (event.name,))},"data":{event.data},"args":{event.args_text}}}'
+
+
+def _acknowledgement(value: Any) -> Any:
+    """Return what a handler returned as Socket.IO acknowledges it: a tuple stands for several values."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _answer(value: dict[str, Any], status: int = 200) -> Response:
+    try:
+        text = payload_text("response", (value,))
+    except HybridError:
+        # The handler ran; an odd return value must not look like a failure of it.
+        text = payload_text("response", (json_safe(value),))
+    return Response(text, status, content_type="application/json", headers={"Cache-Control": "no-store"})

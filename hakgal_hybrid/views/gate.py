@@ -1,0 +1,104 @@
+"""What stands in front of our URLs, at the WSGI level: access, preflights, CORS, errors as problem documents.
+
+It sits outside the host's Flask app because the host's ``before_request`` must not run for requests that are refused,
+and because the host's ``after_request`` opens CORS on every response, ours included, to whoever asks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .. import guard
+from ..errors import HybridError
+from ..settings import Settings
+
+Headers = list[tuple[str, str]]
+WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+STREAM = "/api/events/stream"
+EMIT = "/api/events/emit"
+CONTROL = "/api/governor/control"
+STATUS = "/api/hybrid/status"
+
+_METHODS = {STREAM: "GET, HEAD, OPTIONS", EMIT: "POST, OPTIONS", CONTROL: "POST, OPTIONS", STATUS: "GET, HEAD, OPTIONS"}
+_REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
+_EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
+
+_STATUS_LINES = {
+    200: "200 OK", 400: "400 Bad Request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found",
+    405: "405 Method Not Allowed", 408: "408 Request Timeout", 409: "409 Conflict", 413: "413 Content Too Large",
+    415: "415 Unsupported Media Type", 422: "422 Unprocessable Content", 429: "429 Too Many Requests",
+    500: "500 Internal Server Error", 503: "503 Service Unavailable",
+}
+
+
+def methods_of(path: str) -> str | None:
+    """Return what our URL ``path`` can be asked with, or ``None`` if the URL is not ours."""
+    if path.startswith(CONTROL + "/"):
+        return "GET, HEAD, OPTIONS"
+    return _METHODS.get(path)
+
+
+def problem_response(error: HybridError) -> tuple[str, Headers, bytes]:
+    """Return status line, headers and body of the problem document for ``error`` (RFC 9457)."""
+    body = json.dumps(error.problem()).encode()
+    status = _STATUS_LINES.get(error.status, f"{error.status} Error")
+    return status, [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body))),
+                    ("Cache-Control", "no-store"), *error.headers.items()], body
+
+
+class Gate:
+    """WSGI middleware around a host: guards our URLs, answers their preflights, sets their CORS headers.
+
+    :param ours: our URL rules that are served, as the host's URL map has them.
+    """
+
+    def __init__(self, host: WSGIApp, settings: Settings, ours: Callable[[str], bool]) -> None:
+        self._host = host
+        self._settings = settings
+        self._ours = ours
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve one request."""
+        path = environ.get("PATH_INFO", "")
+        methods = methods_of(path)
+        if methods is None or not self._ours(path):
+            return self._host(environ, start_response)
+        cors = self._cors(environ)
+
+        def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
+            kept = [(name, value) for name, value in headers
+                    if not name.lower().startswith("access-control-") and name.lower() != "vary"]
+            return start_response(status, kept + cors, exc_info)
+
+        try:
+            guard.check_origin(environ, self._settings)
+            if environ["REQUEST_METHOD"] == "OPTIONS":
+                start("204 No Content", [("Allow", methods), *self._preflight(methods, cors)])
+                return []
+            guard.check(environ, self._settings, commands="POST" in methods or path.startswith(CONTROL))
+            if environ["REQUEST_METHOD"] == "POST":
+                guard.require_json(environ)
+        except HybridError as error:
+            status, headers, body = problem_response(error)
+            start(status, headers)
+            return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
+        return self._host(environ, start)
+
+    def _cors(self, environ: dict[str, Any]) -> Headers:
+        """Return the CORS headers of a response: an allowed origin may read it, nobody else."""
+        origin = environ.get("HTTP_ORIGIN")
+        vary = [("Vary", "Origin"), ("X-Content-Type-Options", "nosniff")]
+        if origin is None or not guard.origin_allowed(origin, environ, self._settings):
+            return vary
+        return [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED_HEADERS),
+                ("Access-Control-Allow-Credentials", "true"), *vary]
+
+    @staticmethod
+    def _preflight(methods: str, cors: Headers) -> Headers:
+        if len(cors) < 3:
+            return []
+        return [("Access-Control-Allow-Methods", methods), ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
+                ("Access-Control-Max-Age", "600")]

@@ -1,0 +1,180 @@
+"""``GET /api/events/stream``: opening a stream, and serving it where a request holds its own thread."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, request
+
+from ..errors import HybridError, Overloaded, RequestError
+from ..event import MAX_NAME, checked_name
+from ..feed import Feed, Wish
+from ..settings import _BOOLEANS
+from ..wire import encode_event
+from .gate import STREAM, problem_response
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+#: Where our own server expects the feed of a stream it will write itself (a list it put into the environment).
+HANDOFF = "hakgal_hybrid.handoff"
+
+_SINGLE_THREADED = ("this server handles one request at a time, so that a stream would block it for ever; use "
+                    "socketio.run, a threaded server, or gunicorn with --worker-class gthread or gevent")
+_MULTIPROCESS = ("this app runs in several processes, each of which would hold a part of the events only; "
+                 "use one process (gunicorn --workers 1)")
+
+
+def blueprint(transport: HybridTransport) -> Blueprint:
+    """Return the blueprint that serves streams of ``transport``."""
+    views = Blueprint("hakgal_hybrid_stream", __name__)
+
+    # HEAD is routed with GET; provide_automatic_options is off because the gate answers OPTIONS.
+    @views.get(STREAM, provide_automatic_options=False)
+    def stream() -> Response:
+        try:
+            _check_server(request.environ)
+            wish = parse_wish(request.args, request.headers.get("Last-Event-ID"))
+            if request.method == "HEAD":
+                return Response(iter(()), headers=HEADERS)
+            return _open(transport, wish)
+        except Overloaded as busy:
+            return _shed(transport, busy)
+        except HybridError as error:
+            return _problem(error)
+
+    return views
+
+
+def parse_wish(args: Any, header: str | None) -> Wish:
+    """Read a stream's query and ``Last-Event-ID`` header (which wins over ``last_event_id=``).
+
+    :raises RequestError: 422 naming the parameter, for anything that makes no sense.
+    """
+    namespace = args.get("namespace", "/") or "/"
+    if not namespace.startswith("/") or len(namespace) > MAX_NAME:
+        raise RequestError(f"namespace={namespace!r:.80} does not begin with '/'", code="bad_query")
+    events = tuple(name for name in (part.strip() for part in args.get("events", "").split(",")) if name)
+    if sum(map(len, events)) > 4096:
+        raise RequestError("events= is longer than 4096 characters", code="bad_query")
+    for name in events:
+        if not name.startswith("hybrid_"):  # our own events always come, so naming one does no harm
+            checked_name(name)
+    last_event_id = header if header is not None else args.get("last_event_id")
+    return Wish(namespace, events, _flag(args, "snapshot"), _flag(args, "envelope"), last_event_id or None)
+
+
+def _flag(args: Any, name: str) -> bool:
+    value = args.get(name, "0")
+    if value.lower() not in _BOOLEANS:
+        raise RequestError(f"{name}={value!r:.80} is not accepted; use 1 or 0", code="bad_query")
+    return _BOOLEANS[value.lower()]
+
+
+def _check_server(environ: dict[str, Any]) -> None:
+    if environ.get("wsgi.multiprocess"):
+        raise HybridError(_MULTIPROCESS, status=503, code="several_processes")
+    # The test client says neither that it is threaded nor what server it is.
+    if "SERVER_SOFTWARE" in environ and not environ.get("wsgi.multithread"):
+        raise HybridError(_SINGLE_THREADED, status=503, code="single_threaded_server")
+
+
+def _open(transport: HybridTransport, wish: Wish) -> Response:
+    environ = request.environ
+    client = transport.hub.admit(environ, wish.namespace)
+    try:
+        # The feed comes first: what the connect handler emits to its client is then already ahead of it.
+        feed = Feed(client, transport.hub, transport.settings, wish, transport.client_lagged)
+        transport.connect(client)
+    except BaseException:
+        transport.hub.drop(client)
+        raise
+    _limit_writes(environ, transport.settings.stall_s)
+    handoff = environ.get(HANDOFF)
+    body: Any = iter(())
+    if handoff is None:
+        body = StreamBody(transport, feed)
+    else:
+        handoff.append(feed)
+    response = Response(body, headers=HEADERS, direct_passthrough=True)
+    response.implicit_sequence_conversion = False
+    return response
+
+
+def _limit_writes(environ: dict[str, Any], seconds: float) -> None:
+    """Have a server that would wait for a stalled client for ever give up, where it shows us its socket."""
+    for name in ("werkzeug.socket", "gunicorn.socket"):
+        if name in environ:
+            environ[name].settimeout(seconds)
+
+
+class StreamBody:
+    """The body of a stream under a server that gives it a thread: blocks for what is new, up to a heartbeat.
+
+    :meth:`close` may be called at any time, from any thread, any number of times.
+    """
+
+    def __init__(self, transport: HybridTransport, feed: Feed) -> None:
+        self._transport = transport
+        self._feed = feed
+        self._opened = False
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._opened:
+            self._opened = True
+            return self._feed.opening()
+        hub, feed = self._transport.hub, self._feed
+        while not self._closed and not feed.client.ended:
+            stopping = self._transport.stopping
+            chunk = feed.take()
+            if chunk:
+                return chunk
+            if stopping:
+                self._closed = True
+                return feed.bye()
+            with hub.changed:
+                woken = hub.changed.wait_for(
+                    lambda: feed.behind or self._closed or feed.client.ended or self._transport.stopping,
+                    feed.settings.heartbeat_s)
+            if not woken:
+                return feed.beat()
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the stream."""
+        self._closed = True
+        self._transport.client_left(self._feed, "closed")
+        self._transport.hub.wake()
+
+    def __del__(self) -> None:
+        # A response that no server ever took up (the host's after_request raised) is closed by nobody else.
+        if not self._closed:
+            self.close()
+
+
+def _shed(transport: HybridTransport, busy: Overloaded) -> Response:
+    """Refuse a stream so that the client comes back later: an ``EventSource`` never retries after a 503."""
+    if "text/event-stream" not in request.headers.get("Accept", ""):
+        return _problem(busy)
+    retry_ms = round(busy.retry_after * 1000 * random.uniform(1.0, 2.0))
+    data = json.dumps({"retry_ms": retry_ms, "code": busy.code, "detail": busy.detail})
+    body = encode_event(None, retry=retry_ms) + encode_event(data, event="hybrid_busy")
+    return Response([body], headers=HEADERS)
+
+
+def _problem(error: HybridError) -> Response:
+    _, headers, body = problem_response(error)
+    return Response(body, error.status, headers)
