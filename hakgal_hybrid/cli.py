@@ -43,7 +43,7 @@ def main() -> None:
 @click.option("--children", is_flag=True, help="Hook child Python processes too.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -> None:
-    """Run an unchanged start command with the host hooked as it is imported.
+    r"""Run an unchanged start command with the host hooked as it is imported.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -
               help="Keyword for the class or factory, such as enable_governor=false.")
 @click.option("--debug", is_flag=True, help="Flask's debug mode.")
 def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[str, ...], debug: bool) -> None:
-    """Serve a host class, a factory (create_app) or a plain Flask app.
+    r"""Serve a host class, a factory (create_app) or a plain Flask app.
 
     \b
     Examples:

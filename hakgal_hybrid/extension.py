@@ -241,7 +241,7 @@ class HybridTransport:
         """Run the host's handler of an event in the name of ``client``; return what it returns."""
         return self.handlers.dispatch(self.app, client, event, args)
 
-    def _later(self, signal: blinker.Signal, **values: Any) -> None:
+    def _later(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Send a signal from the background thread: the loop that noticed must not run anybody's receivers."""
         if signal.receivers and not self._background.submit(partial(self._announcer.announce, signal, **values)):
             logger.error("signal %r was not sent: too many are waiting", signal.name)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from . import signals
 from .event import Event, Target, glob_matcher
 from .hub import Client, Hub
 from .log import Cursor, Entry, Gap

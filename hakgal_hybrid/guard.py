@@ -93,7 +93,8 @@ def from_loopback(environ: Mapping[str, Any]) -> bool:
     """
     if not is_loopback(str(environ.get("REMOTE_ADDR", ""))):
         return False
-    forwarded = [_host_of(_last(environ[name])) for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
+    headers = [environ[name] for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
+    forwarded = [_host_of(_last(header)) for header in headers]
     if "HTTP_FORWARDED" in environ:
         forwarded.append(_forwarded_for(_last(environ["HTTP_FORWARDED"])))
     return all(is_loopback(address) for address in forwarded)

@@ -72,7 +72,7 @@ def hybridize(cls: C) -> C:
 
     names = {"__init__": __init__, "__module__": cls.__module__, "__qualname__": cls.__qualname__,
              "__doc__": cls.__doc__, "__hybridized__": True}
-    return type(cls)(cls.__name__, (cls,), names)  # type: ignore[no-any-return]
+    return type(cls)(cls.__name__, (cls,), names)
 
 
 def hook(modules: tuple[str, ...] = HOST_MODULES, class_name: str = HOST_CLASS) -> None:

@@ -35,7 +35,8 @@ def arm(target: str | None = None, *, children: bool = False) -> None:
     if current_profile() is Profile.WEBSOCKET:
         return
     load_settings()
-    modules, class_name = HOST_MODULES, HOST_CLASS
+    modules: tuple[str, ...] = HOST_MODULES
+    class_name = HOST_CLASS
     if target is not None:
         module, _, class_name = target.partition(":")
         modules = tuple(module.split(","))
@@ -63,7 +64,7 @@ def run_command(command: list[str]) -> int:
         return _run_script(name, arguments)
     if Path(name).name != name and not _is_this_interpreter(name):
         return _run_elsewhere([name], ["python", *arguments])
-    options = [item for item in _leading_options(arguments)]
+    options = list(_leading_options(arguments))
     if options:  # such as -X or -W: they can only be given to an interpreter that starts
         return _run_elsewhere([sys.executable, *options], ["python", *arguments[len(options):]])
     return _run_python(arguments)
@@ -92,7 +93,7 @@ def _run_code(code: str, arguments: list[str]) -> None:
     sys.modules["__main__"] = main
     sys.argv = ["-c", *arguments]
     sys.path.insert(0, "")
-    exec(compile(code, "<string>", "exec"), main.__dict__)  # noqa: S102 (it is what python -c does)
+    exec(compile(code, "<string>", "exec"), main.__dict__)  # it is what python -c does
 
 
 def _run_script(name: str, arguments: list[str]) -> int:

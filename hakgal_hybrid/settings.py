@@ -103,7 +103,8 @@ def _key(value: object) -> str | None:
 def _setting(env: str, parse: Callable[[object], Any], default: Any, doc: str, *, secret: bool = False) -> Any:
     """Declare one setting: its environment variable, parser, default and the sentence the docs print."""
     config = env if env.startswith("HYBRID_") else "HYBRID_" + env.removeprefix("HAKGAL_").removeprefix("APP_")
-    return field(default=default, metadata=dict(env=env, config=config, parse=parse, doc=doc, secret=secret))
+    return field(default=default, metadata={
+        "env": env, "config": config, "parse": parse, "doc": doc, "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class Settings:
     api_key: str | None = _setting("HAKGAL_API_KEY", _key, None, "Key that commands and remote readers must send.",
                                    secret=True)
     port: int = _setting("HAKGAL_PORT", _count(0, 65535), 5001, "Port of `hakgal-hybrid run`.")
-    origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", _origins, (), "Further web origins that may read and command.")
+    origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", _origins, (), "More web origins that may read and command.")
 
     log_events: int = _setting("HYBRID_LOG_EVENTS", _count(1, 10_000_000), 10_000, "Events kept for late readers.")
     log_bytes: int = _setting("HYBRID_LOG_BYTES", _count(1024, 1 << 40), 32 << 20, "Bytes kept for late readers.")

@@ -21,14 +21,19 @@ SLOW_RECEIVER_S = 0.1
 
 namespace = blinker.Namespace()
 
-event_emitted = namespace.signal("event-emitted", """An event got its id. Keywords: ``event``
+
+def _named(name: str, doc: str) -> blinker.NamedSignal:
+    return namespace.signal(name, doc)
+
+
+event_emitted = _named("event-emitted", """An event got its id. Keywords: ``event``
 (:class:`~hakgal_hybrid.event.Event`), ``event_id``.""")
-command_received = namespace.signal("command-received", """A command was accepted. Keyword: ``command``.""")
-command_finished = namespace.signal("command-finished", """A command ended. Keyword: ``command``.""")
-client_connected = namespace.signal("client-connected", """A stream was opened. Keyword: ``client``.""")
-client_gone = namespace.signal("client-gone", """A stream ended. Keywords: ``client``, ``reason``.""")
-client_lagged = namespace.signal("client-lagged", """A client was told of a gap. Keywords: ``client``, ``gap``.""")
-transport_degraded = namespace.signal("transport-degraded", """Something works less well than it should.
+command_received = _named("command-received", """A command was accepted. Keyword: ``command``.""")
+command_finished = _named("command-finished", """A command ended. Keyword: ``command``.""")
+client_connected = _named("client-connected", """A stream was opened. Keyword: ``client``.""")
+client_gone = _named("client-gone", """A stream ended. Keywords: ``client``, ``reason``.""")
+client_lagged = _named("client-lagged", """A client was told of a gap. Keywords: ``client``, ``gap``.""")
+transport_degraded = _named("transport-degraded", """Something works less well than it should.
 Keyword: ``reason``.""")
 
 
@@ -45,7 +50,7 @@ class Announcer:
         self._sender = sender
         self._lock = threading.Lock()
 
-    def announce(self, signal: blinker.Signal, **values: Any) -> None:
+    def announce(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Call every receiver of ``signal``; log and count those that raise or dawdle."""
         if not signal.receivers:
             return
@@ -72,7 +77,7 @@ class Announcer:
                 emit(values)
             except Exception:
                 self._count("errors")
-                logger.exception("signal %r could not be bridged", signal.name)
+                logger.exception("signal %r could not be bridged", getattr(signal, "name", signal))
 
         signal.connect(forward, weak=False)
         return lambda: signal.disconnect(forward)

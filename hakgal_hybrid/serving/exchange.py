@@ -121,12 +121,12 @@ class Exchange:
         if isinstance(result, (list, tuple)) or self._length_known():
             self._written.extend(result)
             return
-        for chunk in result:
+        for piece in result:
             if self._abandoned:
                 return
-            if self._written:  # the write callable of PEP 3333 comes before what is iterated
-                chunk = b"".join([*self._written, chunk])
-                self._written.clear()
+            # What was given to the write callable of PEP 3333 comes before what is iterated.
+            chunk = b"".join([*self._written, piece])
+            self._written.clear()
             if chunk:
                 self._send_head()
                 self._room.acquire()

@@ -42,6 +42,8 @@ class _TooSlow(ValueError):
 class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
     """One accepted connection; requests on it are answered in order (keep-alive, pipelining)."""
 
+    socket: Any  # gevent's, until the connection leaves the front: then None
+
     @property
     def front(self) -> Front:
         """What all connections share."""

@@ -55,7 +55,7 @@ class Front:
         """Return the lane that answers this URL: ours are never behind the host's."""
         if path == STREAM:
             return self.streams
-        if path == STATUS or path == CONTROL or path.startswith(CONTROL + "/"):
+        if path in (STATUS, CONTROL) or path.startswith(CONTROL + "/"):
             return self.control
         return self.host
 
@@ -198,7 +198,7 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
         raise ConfigurationError(f"host={host!r} cannot be resolved: {error}") from error
     sockets: list[Any] = []
     failures = []
-    for family, _, _, _, address in dict.fromkeys(item[:3] + ("", item[4]) for item in found):
+    for family, _, _, _, address in dict.fromkeys((*item[:3], "", item[4]) for item in found):
         try:
             sock = _bound(family, (address[0], port, *address[2:]))
         except OSError as error:

@@ -54,8 +54,8 @@ def _socketio() -> Any:
 
 
 def _sid(sid: str | None) -> str:
-    return sid or flask.request.sid  # type: ignore[attr-defined,no-any-return]
+    return sid or flask.request.sid  # type: ignore[attr-defined]
 
 
 def _namespace(namespace: str | None) -> str:
-    return namespace or flask.request.namespace  # type: ignore[attr-defined,no-any-return]
+    return namespace or flask.request.namespace  # type: ignore[attr-defined]

@@ -1,0 +1,192 @@
+"""For tests of apps that use the transport; also a pytest plugin (see the fixtures at the end).
+
+Nothing here needs a running server, and nothing sleeps: what was emitted is there when the call returns, and reading
+a stream waits for the event itself, up to a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from . import signals
+from .event import Event
+from .extension import HybridTransport
+from .views.gate import STREAM
+from .wire import Decoder, Message
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """One event that was emitted, as a client would see it: ``data`` decoded from the JSON that was sent.
+
+    :ivar to: the rooms or ``sid``s it was for, sorted; ``None`` for everybody.
+    """
+
+    event: str
+    data: Any
+    args: list[Any]
+    namespace: str
+    to: list[Any] | None
+    id: str
+
+    @classmethod
+    def from_event(cls, event: Event, event_id: str) -> Emitted:
+        """Decode an event that went into the log."""
+        rooms = event.target.rooms
+        return cls(event.name, json.loads(event.data), json.loads(event.args_text), event.target.namespace,
+                   None if rooms is None else sorted(rooms, key=str), event_id)
+
+
+class Collected(list[Emitted]):
+    """The events that were emitted while :func:`collect` was open, in order."""
+
+    def named(self, name: str) -> list[Emitted]:
+        """Return those with this name."""
+        return [item for item in self if item.event == name]
+
+    @property
+    def names(self) -> list[str]:
+        """The names, in order."""
+        return [item.event for item in self]
+
+
+@contextlib.contextmanager
+def collect(transport: HybridTransport) -> Iterator[Collected]:
+    """Gather what ``transport`` emits, from entering the context to leaving it; gives a :class:`Collected`."""
+    collected = Collected()
+
+    def receive(sender: Flask, event: Event, event_id: str) -> None:
+        collected.append(Emitted.from_event(event, event_id))
+
+    with signals.event_emitted.connected_to(receive, sender=transport.app):
+        yield collected
+
+
+class StreamClosed(Exception):
+    """The stream ended before what was waited for came."""
+
+
+class TestStream:
+    """A stream that was opened through Flask's test client and is read by a thread of its own.
+
+    :ivar response: the response; its ``status_code`` and ``headers`` are there at once.
+    :ivar open: the data of ``hybrid_open``: ``sid``, ``token`` and so on.
+    """
+
+    __test__ = False  # pytest shall not take it for a test
+
+    def __init__(self, response: Any, timeout: float) -> None:
+        self.response = response
+        self._timeout = timeout
+        self._decoder = Decoder()
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._pump, name="hakgal-hybrid-test-stream", daemon=True)
+        self._thread.start()
+        self.open: dict[str, Any] = self.json(self.until("hybrid_open"))
+
+    def _pump(self) -> None:
+        try:
+            for chunk in self.response.response:
+                for message in self._decoder.feed(chunk):
+                    self._messages.put(message)
+        finally:
+            self._messages.put(None)
+
+    @property
+    def last_event_id(self) -> str:
+        """What a client would send as ``Last-Event-ID`` now."""
+        return self._decoder.last_event_id
+
+    def next(self, timeout: float | None = None) -> Message:
+        """Return the next event.
+
+        :raises TimeoutError: if none comes within ``timeout`` seconds (default: that of :func:`open_stream`).
+        :raises StreamClosed: if the stream ended.
+        """
+        seconds = self._timeout if timeout is None else timeout
+        try:
+            message = self._messages.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError(f"no event came within {seconds:g} s") from None
+        if message is None:
+            self._messages.put(None)
+            raise StreamClosed("the stream has ended")
+        return message
+
+    def until(self, name: str, timeout: float | None = None) -> Message:
+        """Return the next event with this name; those before it are passed over."""
+        seconds = self._timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                message = self.next(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise TimeoutError(f"no event {name!r} came within {seconds:g} s") from None
+            if message.event == name:
+                return message
+
+    @staticmethod
+    def json(message: Message) -> Any:
+        """Return the data of an event, decoded."""
+        return json.loads(message.data)
+
+    def close(self) -> None:
+        """Leave, as a client does that goes away."""
+        self.response.close()
+        self._thread.join(self._timeout)
+
+    def __enter__(self) -> TestStream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def open_stream(client: FlaskClient, *, timeout: float = 5.0, headers: dict[str, str] | None = None,
+                **query: str) -> TestStream:
+    """Open a real stream through Flask's (or pytest-flask's) test client.
+
+    :param timeout: the deadline, in seconds, of everything that waits.
+    :param query: the stream's query: ``events="kb_*"``, ``snapshot="1"`` and so on.
+    :raises AssertionError: if the stream was refused; the message holds the problem document.
+    """
+    path = STREAM + ("?" + urlencode(query) if query else "")
+    response = client.get(path, headers={"Accept": "text/event-stream", **(headers or {})}, buffered=False)
+    if response.status_code != 200:
+        raise AssertionError(f"the stream was refused with {response.status}: {response.get_data(as_text=True)}")
+    return TestStream(response, timeout)
+
+
+# -- pytest plugin -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hybrid_transport(app: Flask) -> HybridTransport:
+    """The transport of the app that the fixture ``app`` gives (pytest-flask's convention)."""
+    return HybridTransport.of(app)
+
+
+@pytest.fixture
+def hybrid_events(hybrid_transport: HybridTransport) -> Iterator[Collected]:
+    """The events that the app emits during the test."""
+    with collect(hybrid_transport) as events:
+        yield events
+
+
+@pytest.fixture
+def hybrid_stream(app: Flask) -> Iterator[Callable[..., TestStream]]:
+    """A function that opens streams of the app, with the arguments of :func:`open_stream`; all closed at the end."""
+    with contextlib.ExitStack() as opened:
+        yield lambda **options: opened.enter_context(open_stream(app.test_client(), **options))
