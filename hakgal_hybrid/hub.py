@@ -15,6 +15,7 @@ from . import signals
 from .errors import Overloaded
 from .event import Event, Target
 from .log import Entry, EventLog
+from .turns import Turns
 
 #: From which number a client is in a room, and up to which (``None``: still).
 Interval = tuple[int, "int | None"]
@@ -25,6 +26,7 @@ class Client:
 
     :ivar sid: public name, also the room it is alone in. :ivar token: proves that a request is this client's.
     :ivar environ: WSGI environment of the opening request; handlers see its arguments, headers and cookies.
+    :ivar turns: puts its numbered events in order.
     :ivar ended: true once the host has ended it; its writer then closes the stream.
     :ivar session: the session its handlers share, forked from the one of the opening request at first use.
     """
@@ -38,6 +40,7 @@ class Client:
         self.opened_at = time.time()
         self.session: Any = None
         self.ended = False
+        self.turns = Turns()
         self._rooms: dict[Hashable, tuple[Interval, ...]] = {self.sid: ((joined_at, None),)}
 
     def proves(self, token: str) -> bool:

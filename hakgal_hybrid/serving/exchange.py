@@ -38,6 +38,17 @@ class End(NamedTuple):
 Message = Head | bytes | End
 
 
+def head_bytes(status: str, headers: Headers) -> bytes:
+    """Return the head of a response as it is sent.
+
+    :raises ValueError: if a header holds CR or LF, which would let whoever chose it write headers of their own.
+    """
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a status or header holds CR or LF")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
 class Mailroom:
     """Wakes greenlets from native threads: what a thread posts is delivered by the loop's async watcher."""
 

@@ -21,8 +21,9 @@ from ..errors import HybridError, Overloaded, RequestError
 from ..feed import Feed
 from ..views.gate import problem_response
 from ..views.stream import HANDOFF
-from .exchange import End, Exchange, Head, Headers
+from .exchange import End, Exchange, Head, head_bytes
 from .lanes import Job
+from .upgrade import UpgradeSocket
 
 if TYPE_CHECKING:
     from .server import Front
@@ -70,9 +71,20 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         """Read the head of a request within its time."""
         try:
             with gevent.Timeout(self.front.settings.request_s):
-                return bool(super().read_request(raw_requestline))
+                valid = bool(super().read_request(raw_requestline))
         except gevent.Timeout:
             raise _TooSlow("the request's head took too long") from None
+        self._refuse_ambiguous_length()
+        return valid
+
+    def _refuse_ambiguous_length(self) -> None:
+        """Refuse a body whose end a proxy might see elsewhere (RFC 9112, section 6.3): a smuggled request."""
+        encodings = self.headers.get_all("transfer-encoding", [])
+        lengths = self.headers.get_all("content-length", [])
+        if encodings and [item.strip().lower() for item in encodings] != ["chunked"]:
+            raise ValueError(f"Transfer-Encoding {encodings!r} is not understood")
+        if len(set(lengths)) > 1 or not all(item.isascii() and item.strip().isdigit() for item in lengths):
+            raise ValueError(f"Content-Length {lengths!r} is not one number")
 
     def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
         late = isinstance(ex, _TooSlow)
@@ -80,7 +92,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         error = RequestError("the request's head took too long" if late else "this is not a valid HTTP request",
                              status=408 if late else 400, code="request_timeout" if late else "bad_http")
         status, headers, body = problem_response(error)
-        head = _head_bytes(status, [*headers, ("Connection", "close")])
+        head = head_bytes(status, [*headers, ("Connection", "close")])
         return status[:3], head + body
 
     def get_environ(self) -> dict[str, Any]:
@@ -174,14 +186,19 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             return
         head: Head = message
         send = self._write_head(head)
+        written = len(head.body or b"")
         try:
             while not isinstance(message := exchange.receive(), End):
                 if isinstance(message, bytes):
                     send(message)
+                    written += len(message)
             if message.error is not None:
                 self._failed(message)
-            elif head.body is None and send == self._send_chunk:
+            elif send == self._send_chunk:
                 self._send(b"0\r\n\r\n")
+            elif send == self._send and written != _declared(head, written):
+                logger.error("the answer to %s is not as long as its Content-Length says", self.requestline)
+                self._hang_up()
         except (OSError, gevent.Timeout):
             exchange.abandon()
             self._hang_up()
@@ -210,9 +227,10 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             headers.append(("Connection", "close"))
         elif self.request_version == "HTTP/1.0":
             headers.append(("Connection", "keep-alive"))
+        head_and_body = head_bytes(head.status, headers) + body
         self.headers_sent = True
         try:
-            self._send(_head_bytes(head.status, headers) + body)
+            self._send(head_and_body)
         except (OSError, gevent.Timeout):
             self._hang_up()
         return send
@@ -270,7 +288,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         self.status, self.code, self.headers_sent = message.status.encode("latin-1"), 200, True
         left_out = ("content-length", "transfer-encoding", "connection")
         headers = [item for item in message.headers if item[0].lower() not in left_out]
-        head = _head_bytes(message.status, [*headers, ("Connection", "close")])
+        head = head_bytes(message.status, [*headers, ("Connection", "close")])
         if self.server.ssl_enabled:
             self.front.fanout.serve(self.socket, feed, head, lambda: self.front.stopping)
         else:
@@ -293,7 +311,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self._refuse(Overloaded("all WebSockets are taken (HYBRID_MAX_UPGRADES)", code="too_many_websockets"))
             return
         environ, application = self.environ, self.application
-        sock = _UpgradeSocket(fileno=self._detach().detach())
+        sock = UpgradeSocket(fileno=self._detach().detach())
         sock.setblocking(True)
         environ["werkzeug.socket"] = sock
         environ["wsgi.input"] = io.BytesIO()
@@ -302,53 +320,12 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
                          name="hakgal-hybrid-websocket", daemon=True).start()
 
 
-class _UpgradeSocket(socket.socket):
-    """A socket that knows whether the app has answered on it itself, as WebSocket libraries do."""
-
-    answered = False
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Send, and remember it."""
-        self.answered = True
-        return super().send(data, flags)
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send everything, and remember it."""
-        self.answered = True
-        super().sendall(data, flags)
-
-
-def answer_upgrade(application: Any, environ: dict[str, Any], sock: _UpgradeSocket) -> None:
-    """Run the app for an upgrade request, in its thread; if it did not take the socket, answer as HTTP."""
-    started: list[tuple[str, Headers]] = []
-    try:
-        result = application(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
-        try:
-            body = b"".join(result)
-        finally:
-            if hasattr(result, "close"):
-                result.close()
-        if started and not sock.answered:
-            status, headers = started[-1]
-            sock.settimeout(10)
-            sock.sendall(_head_bytes(status, [*headers, ("Connection", "close")]) + body)
-    except OSError:
-        logger.debug("a WebSocket's client went away")
-    except Exception:
-        logger.exception("the application raised in a WebSocket request")
-    finally:
-        sock.close()
-
-
 def _discard(data: bytes) -> None:
     """Take the place of sending where an answer must have no body."""
 
 
-def _head_bytes(status: str, headers: Headers) -> bytes:
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a status or header holds CR or LF")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+def _declared(head: Head, default: int) -> int:
+    return next((int(value) for name, value in head.headers if name.lower() == "content-length"), default)
 
 
 def _drain(sock: Any) -> None:

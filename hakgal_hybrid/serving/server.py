@@ -23,8 +23,9 @@ from ..settings import Settings
 from ..views.gate import CONTROL, STATUS, STREAM
 from .exchange import Mailroom
 from .fanout import Fanout
-from .handler import Handler, answer_upgrade
+from .handler import Handler
 from .lanes import Lane
+from .upgrade import answer_upgrade
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
@@ -45,7 +46,8 @@ def blueprint(transport: HybridTransport) -> Blueprint:
         name, args = _event_of(message)
         client = _speaker(transport, message)
         if client is not None:
-            return _answer({"ack": _acknowledgement(transport.dispatch(client, name, args))})
+            return _answer({"ack": _acknowledgement(_in_turn(message, client, lambda: transport.dispatch(
+                client, name, args)))})
         return _emit_without_stream(transport, message, name, args)
 
     @views.errorhandler(HybridError)
@@ -93,6 +95,16 @@ def _speaker(transport: HybridTransport, message: dict[str, Any]) -> Client | No
     if message.get("namespace", client.namespace) != client.namespace:
         raise RequestError(f"this client is in namespace {client.namespace!r}", code="bad_namespace")
     return client
+
+
+def _in_turn(message: dict[str, Any], client: Client, call: Callable[[], Any]) -> Any:
+    """Call at once, or, if the client numbers its events, when it is this one's turn."""
+    number = message.get("number")
+    if number is None:
+        return call()
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise RequestError(f"'number' must be a whole number from 1 on, not {number!r:.80}", code="bad_number")
+    return client.turns.run(number, call)
 
 
 def _emit_without_stream(transport: HybridTransport, message: dict[str, Any], name: str,

@@ -76,7 +76,7 @@ class Gate:
         try:
             guard.check_origin(environ, self._settings)
             if environ["REQUEST_METHOD"] == "OPTIONS":
-                start("204 No Content", [("Allow", methods), *self._preflight(methods, cors)])
+                start_response("204 No Content", [("Allow", methods), *self._preflight(methods, cors), *cors])
                 return []
             guard.check(environ, self._settings, commands="POST" in methods or path.startswith(CONTROL))
             if environ["REQUEST_METHOD"] == "POST":

@@ -1,0 +1,52 @@
+"""Upgrade requests: a WebSocket of the host runs in a thread of its own, on a plain blocking socket."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+from .exchange import Headers, head_bytes
+
+logger = logging.getLogger(__name__)
+
+#: How long an answer that is no WebSocket may take to write (seconds).
+_ANSWER_S = 10
+
+
+class UpgradeSocket(socket.socket):
+    """A socket that knows whether the app has answered on it itself, as WebSocket libraries do."""
+
+    answered = False
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send, and remember it."""
+        self.answered = True
+        return super().send(data, flags)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send everything, and remember it."""
+        self.answered = True
+        super().sendall(data, flags)
+
+
+def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocket) -> None:
+    """Run the app for an upgrade request, in its thread; if it did not take the socket, answer as HTTP."""
+    started: list[tuple[str, Headers]] = []
+    try:
+        result = application(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
+        try:
+            body = b"".join(result)
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+        if started and not sock.answered:
+            status, headers = started[-1]
+            sock.settimeout(_ANSWER_S)
+            sock.sendall(head_bytes(status, [*headers, ("Connection", "close")]) + body)
+    except OSError:
+        logger.debug("a WebSocket's client went away")
+    except Exception:
+        logger.exception("the application raised in a WebSocket request")
+    finally:
+        sock.close()

@@ -1,0 +1,72 @@
+"""Turns: numbered calls of one client start in order and run once, however they arrive.
+
+Posts on several connections overtake each other, and a post whose answer was lost is sent again. With numbers they
+behave like messages on one socket.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from .errors import RequestError
+
+#: How long a call waits for the ones before it (seconds), and how many may wait: both hold a thread of the host.
+PATIENCE_S = 5.0
+MAX_WAITING = 8
+#: How many answers are kept for repetitions.
+KEPT = 64
+
+
+class Turns:
+    """Hands out turns to the calls of one client; the first number is 1."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._waiting = 0
+        self._answers: OrderedDict[int, Future[Any]] = OrderedDict()
+        self._changed = threading.Condition()
+
+    def run(self, number: int, call: Callable[[], Any]) -> Any:
+        """Call ``call`` in its turn and return its result; for a number that had its turn, return that result.
+
+        :raises RequestError: 409 ``out_of_turn`` if earlier numbers do not come in time, ``repeated_too_late`` if the
+            answer is not remembered any more; and whatever ``call`` raises or raised.
+        """
+        with self._changed:
+            answer, mine = self._take(number)
+        if mine:
+            try:
+                answer.set_result(call())
+            except BaseException as error:  # kept for whoever repeats the number
+                answer.set_exception(error)
+        return answer.result()
+
+    def _take(self, number: int) -> tuple[Future[Any], bool]:
+        """Return the answer that belongs to ``number``, and whether it is the caller who has to find it."""
+        if number > self._next:
+            self._wait_for(number)
+        if number < self._next:
+            if number not in self._answers:
+                raise RequestError(f"number {number} was answered too long ago to say how", status=409,
+                                   code="repeated_too_late", expected=self._next)
+            return self._answers[number], False
+        self._next += 1
+        self._answers[number] = answer = Future[Any]()
+        if len(self._answers) > KEPT:
+            self._answers.popitem(last=False)
+        self._changed.notify_all()
+        return answer, True
+
+    def _wait_for(self, number: int) -> None:
+        self._waiting += 1
+        try:
+            in_time = self._waiting <= MAX_WAITING and self._changed.wait_for(lambda: number <= self._next, PATIENCE_S)
+        finally:
+            self._waiting -= 1
+        if not in_time:
+            raise RequestError(f"number {number} is out of turn: {self._next} has not come", status=409,
+                               code="out_of_turn", expected=self._next)

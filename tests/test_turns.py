@@ -1,0 +1,93 @@
+"""Numbered calls of one client: in order, once each."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from hakgal_hybrid import turns as module
+from hakgal_hybrid.errors import RequestError
+from hakgal_hybrid.turns import Turns
+
+
+def test_calls_that_arrive_in_reverse_start_in_order(monkeypatch):
+    """Threads that come with 3, 2 and 1 run as 1, 2, 3."""
+    monkeypatch.setattr(module, "PATIENCE_S", 30.0)
+    turns, order = Turns(), []
+    threads = [threading.Thread(target=turns.run, args=(number, lambda number=number: order.append(number)))
+               for number in (3, 2, 1)]
+    for thread in threads[:2]:
+        thread.start()
+    with turns._changed:
+        assert turns._changed.wait_for(lambda: order == [], 1)
+    threads[2].start()
+    for thread in threads:
+        thread.join(30)
+    assert order == [1, 2, 3]
+
+
+def test_a_repeated_number_gets_the_first_answer_and_runs_nothing():
+    """A post that is sent again because its answer was lost does not act twice."""
+    turns, ran = Turns(), []
+
+    def call():
+        ran.append(1)
+        return "answer"
+
+    assert [turns.run(1, call), turns.run(1, call)] == ["answer", "answer"]
+    assert ran == [1]
+
+
+def test_a_repeated_number_that_failed_fails_alike():
+    """The error of the first call is what a repetition gets."""
+    turns = Turns()
+    for _ in range(2):
+        with pytest.raises(RequestError, match="no"):
+            turns.run(1, lambda: (_ for _ in ()).throw(RequestError("no")))
+
+
+def test_a_repetition_while_the_first_still_runs_waits_for_its_answer():
+    """Two posts of one number at the same time give one call and two equal answers."""
+    turns, begun, go, answers = Turns(), threading.Event(), threading.Event(), []
+
+    def call():
+        begun.set()
+        assert go.wait(30)
+        return len(answers)
+
+    first = threading.Thread(target=lambda: answers.append(turns.run(1, call)))
+    first.start()
+    assert begun.wait(30)
+    second = threading.Thread(target=lambda: answers.append(turns.run(1, call)))
+    second.start()
+    go.set()
+    first.join(30)
+    second.join(30)
+    assert answers == [0, 0]
+
+
+def test_a_number_whose_predecessor_never_comes_is_refused(monkeypatch):
+    """Waiting is bounded in time, and the refusal says which number is expected."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    with pytest.raises(RequestError) as caught:
+        Turns().run(2, lambda: None)
+    assert (caught.value.status, caught.value.code, caught.value.extra) == (409, "out_of_turn", {"expected": 1})
+
+
+def test_only_so_many_calls_may_wait(monkeypatch):
+    """Waiting holds a thread of the host, so that it is bounded in number too."""
+    monkeypatch.setattr(module, "MAX_WAITING", 0)
+    with pytest.raises(RequestError, match="out of turn"):
+        Turns().run(2, lambda: None)
+
+
+def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
+    """Only the last answers are kept; an older number is told that it comes too late."""
+    monkeypatch.setattr(module, "KEPT", 1)
+    turns = Turns()
+    for number in (1, 2):
+        turns.run(number, lambda: None)
+    with pytest.raises(RequestError) as caught:
+        turns.run(1, lambda: None)
+    assert caught.value.code == "repeated_too_late"
