@@ -99,8 +99,20 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
         thing = thing(**keywords)
     if hasattr(thing, "wsgi_app"):
         _run_app(thing, host, port, debug, rollback)
-    else:
-        thing.run(host=host, port=port, debug=debug)
+        return
+    if not hasattr(thing, "app") or not hasattr(thing, "run"):
+        raise ConfigurationError.bad_value("target", target, "the name of a host's class or factory, or of a Flask app")
+    if not rollback:
+        _see_that_it_is_carried(thing)
+    thing.run(host=host, port=port, debug=debug)
+
+
+def _see_that_it_is_carried(api: Any) -> None:
+    """Give a transport to a host that a factory made of a class the hook does not know."""
+    from .extension import KEY, HybridTransport
+
+    if KEY not in api.app.extensions:
+        HybridTransport(api)
 
 
 def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> None:
@@ -117,7 +129,7 @@ def _found(module_name: str, name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # something the host itself needs is missing: its own traceback says what
         raise ConfigurationError(f"there is no module {module_name!r}; say where it is with --app-dir") from error
     try:

@@ -59,20 +59,25 @@ def hybridize(cls: C) -> C:
     ``enable_websocket=True``, while every ``SocketIO`` of ``flask_socketio`` is our facade. With ``True`` the host
     keeps its WebSocket. In profile WEBSOCKET it does exactly what the class itself does.
     """
-    if cls.__dict__.get("__hybridized__"):
+    if not isinstance(cls, type):
+        raise ConfigurationError(f"{cls!r} is no class, and only a class can be hybridized")
+    if "__hybridized__" in cls.__dict__:
         return cls
     original = cls.__init__  # type: ignore[misc]
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        if current_profile() is Profile.WEBSOCKET:
+        # Where several classes of one host are hybridized, the outermost decides: it has turned the flag already.
+        outermost = next(base for base in type(self).__mro__ if "__hybridized__" in base.__dict__)
+        if outermost is not hybrid or current_profile() is Profile.WEBSOCKET:
             original(self, *args, **kwargs)
         else:
             _construct(self, cls, original, args, kwargs)
 
     names = {"__init__": __init__, "__module__": cls.__module__, "__qualname__": cls.__qualname__,
              "__doc__": cls.__doc__, "__hybridized__": True}
-    return type(cls)(cls.__name__, (cls,), names)
+    hybrid = type(cls)(cls.__name__, (cls,), names)
+    return hybrid
 
 
 def hook(modules: tuple[str, ...] = HOST_MODULES, class_name: str = HOST_CLASS) -> None:
@@ -114,10 +119,11 @@ def attach(transport: HybridTransport, api: Any) -> None:
     if getattr(api, "socketio", None):
         _keep_websocket(transport)
         return
+    _refuse_patched_process()
     home = _home_of(type(api), _FACTORY)
     if home is None:
         return  # a host without a push channel of its own: transport.emit and bridged signals serve it
-    with _swapped(_facade(), type(api)):
+    with _swapped(_facades(type(api))):
         create = getattr(home, _FACTORY)
         api.websocket_adapter, api.socketio = create(
             app, getattr(api, "fact_repository", None), getattr(api, "reasoning_engine", None))
@@ -145,14 +151,15 @@ def _construct(host: Any, cls: type, original: Callable[..., None], args: tuple[
         _refuse_patched_process()
         _stand_in()
         bound.arguments[_FLAG] = True
-    with _swapped(_facade() if swap else _threading_socketio(), cls):
+    with _swapped(_facades(cls) if swap else _threading_socketio()):
         original(*bound.args, **bound.kwargs)
     transport = host.app.extensions.get(KEY)
     if transport is None:
         transport = HybridTransport()
         transport.init_app(host.app)
     transport.adopt(host)
-    if not swap and getattr(host, "socketio", None):
+    own = getattr(host, "socketio", None)
+    if not swap and own and own is not transport._socketio:  # it is, where our package stands in for Flask-SocketIO
         _keep_websocket(transport)
     transport.refuse_conflicts()
 
@@ -166,7 +173,7 @@ def _keep_websocket(transport: HybridTransport) -> None:
 def _hand_out(api: Any) -> None:
     """Give the facade to everything the host built while it had none: adapters, and the system monitor."""
     for part in list(vars(api).values()):
-        if getattr(part, "socketio", part) is None:
+        if part is not None and getattr(part, "socketio", part) is None:
             part.socketio = api.socketio
     if getattr(api, "system_monitor", api) is not None:
         return  # an earlier vintage without a monitor, or one that has been started
@@ -181,33 +188,28 @@ def _hand_out(api: Any) -> None:
 
 
 @contextmanager
-def _swapped(replacement: type | None, cls: type) -> Iterator[None]:
-    """Have every name that is bound to the ``SocketIO`` of ``flask_socketio`` yield ``replacement`` for a while.
+def _swapped(replacements: dict[type, type]) -> Iterator[None]:
+    """Have every name that is bound to one of these classes yield its replacement for a while.
 
-    Also the class named ``SocketIO`` in the module that holds the host's ``create_websocket_adapter``, whatever it is.
+    Each replacement must be a class of its own, so that what is bound to it meanwhile can be told from all else.
     """
-    if replacement is None:
-        yield
-        return
     with _swap_lock:
-        originals = _socketio_classes(cls)
-        changed: list[tuple[dict[str, Any], str, type]] = []
-        for original in originals:
-            changed += [(names, name, original) for names, name in _names_of(original)]
-        for names, name, _ in changed:
-            names[name] = replacement
+        _rebind(replacements)
         try:
             yield
         finally:
-            for names, name, original in changed:
-                names[name] = original
             # Modules that were imported meanwhile have bound the replacement.
-            for names, name in _names_of(replacement):
-                if originals:
-                    names[name] = originals[0]
+            _rebind({replacement: original for original, replacement in replacements.items()})
+
+
+def _rebind(classes: dict[type, type]) -> None:
+    for old, new in classes.items():
+        for names, name in _names_of(old):
+            names[name] = new
 
 
 def _socketio_classes(cls: type) -> list[type]:
+    """Return the ``SocketIO`` of ``flask_socketio``, and the one in the module that holds the host's factory."""
     found = []
     if importlib.util.find_spec("flask_socketio") is not None:
         found.append(importlib.import_module("flask_socketio").SocketIO)
@@ -239,17 +241,21 @@ def _home_of(cls: type, name: str) -> ModuleType | None:
     return None
 
 
-def _facade() -> type:
+def _facades(cls: type) -> dict[type, type]:
+    """Return a facade for every ``SocketIO`` the host could use."""
     from .socketio import SocketIO
 
-    return SocketIO
+    names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__}
+    return {original: type("SocketIO", (SocketIO,), names) for original in _socketio_classes(cls)}
 
 
-def _threading_socketio() -> type | None:
-    """Return the host's real ``SocketIO``, made to do without eventlet where that was blocked; else ``None``."""
+def _threading_socketio() -> dict[type, type]:
+    """Return Flask-SocketIO's class with one that does without eventlet, if that was blocked; else nothing."""
     if sys.modules.get("eventlet", ...) is not None or importlib.util.find_spec("flask_socketio") is None:
-        return None
+        return {}
     real: Any = importlib.import_module("flask_socketio").SocketIO
+    if real.__module__.startswith(__package__ or ""):
+        return {}  # our own stands in
 
     class SocketIO(real):  # type: ignore[misc]
         """Flask-SocketIO's own class, with native threads in place of the eventlet that is not to be had."""
@@ -268,7 +274,7 @@ def _threading_socketio() -> type | None:
             options = {name: value for name, value in kwargs.items() if name in known}
             super().run(app, host, port, **options, allow_unsafe_werkzeug=True)
 
-    return SocketIO
+    return {real: SocketIO}
 
 
 def _stand_in() -> None:

@@ -186,7 +186,8 @@ class Hub:
             if self._clients.pop(client.sid, None) is None:
                 return False
             self._per_address[client.address] -= 1
-            self._per_address += Counter()  # keeps only positive counts, so that addresses do not pile up
+            if not self._per_address[client.address]:
+                del self._per_address[client.address]  # or addresses would pile up
             return True
 
     def end(self, sid: str) -> None:

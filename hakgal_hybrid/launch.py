@@ -22,7 +22,10 @@ from .settings import Profile, current_profile, load_settings
 #: Set for child processes that shall be hooked too: ``module[,module…]:Class``.
 INHERIT = "HAKGAL_HYBRID_INHERIT"
 
-_PYTHON = re.compile(r"(?:python[0-9.]*|py)(?:\.exe)?", re.IGNORECASE)
+_PYTHON = re.compile(r"(?:python([0-9.]*)|py)(?:\.exe)?", re.IGNORECASE)
+#: Options may be joined, as in ``-uc CODE`` or ``-mMODULE``; these take what follows.
+_JOINED_COMMAND = re.compile(r"-([bBdEiIOPqRsSuvx]*)([cm])(.*)", re.DOTALL)
+_NEEDS_VALUE = re.compile(r"-[bBdEiIOPqRsSuvx]*[XW]|--check-hash-based-pycs")
 
 
 def arm(target: str | None = None, *, children: bool = False) -> None:
@@ -62,11 +65,11 @@ def run_command(command: list[str]) -> int:
     name, *arguments = command
     if not _PYTHON.fullmatch(Path(name).name):
         return _run_script(name, arguments)
-    if Path(name).name != name and not _is_this_interpreter(name):
+    if not _is_this_interpreter(name):
         return _run_elsewhere([name], ["python", *arguments])
-    options = list(_leading_options(arguments))
+    options, arguments = _parted(arguments)
     if options:  # such as -X or -W: they can only be given to an interpreter that starts
-        return _run_elsewhere([sys.executable, *options], ["python", *arguments[len(options):]])
+        return _run_elsewhere([sys.executable, *options], ["python", *arguments])
     return _run_python(arguments)
 
 
@@ -74,14 +77,14 @@ def _run_python(arguments: list[str]) -> int:
     if arguments[:1] == ["-c"] and len(arguments) > 1:
         _run_code(arguments[1], arguments[2:])
     elif arguments[:1] == ["-m"] and len(arguments) > 1:
-        sys.path.insert(0, os.getcwd())
+        _begin_path_with(os.getcwd())
         sys.argv = [arguments[1], *arguments[2:]]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     elif arguments and not arguments[0].startswith("-"):
         if not Path(arguments[0]).exists():
             raise ConfigurationError(f"there is no file {arguments[0]!r} to run")
         sys.argv = arguments
-        sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
+        _begin_path_with(str(Path(arguments[0]).resolve().parent))
         runpy.run_path(arguments[0], run_name="__main__")
     else:
         raise ConfigurationError("give python something to run: -c CODE, -m MODULE or a script")
@@ -92,8 +95,14 @@ def _run_code(code: str, arguments: list[str]) -> None:
     main = ModuleType("__main__")
     sys.modules["__main__"] = main
     sys.argv = ["-c", *arguments]
-    sys.path.insert(0, "")
+    _begin_path_with("")
     exec(compile(code, "<string>", "exec"), main.__dict__)  # it is what python -c does
+
+
+def _begin_path_with(entry: str) -> None:
+    """Put ``entry`` in the place of the folder that we ourselves were started from."""
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        sys.path[0] = entry
 
 
 def _run_script(name: str, arguments: list[str]) -> int:
@@ -105,32 +114,46 @@ def _run_script(name: str, arguments: list[str]) -> int:
     raise ConfigurationError(f"{name!r} is no Python command; use 'python …' or a command installed for {sys.prefix}")
 
 
-def _leading_options(arguments: list[str]) -> Iterator[str]:
-    """Yield the interpreter options before ``-c``, ``-m`` or the script, with their values."""
-    rest = iter(arguments)
-    for item in rest:
-        if not item.startswith("-") or item in ("-", "-c", "-m", "--help", "--version"):
-            return
-        yield item
-        if item in ("-X", "-W"):
-            yield next(rest, "")
+def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Part the interpreter's own options from ``-c CODE``, ``-m MODULE`` or the script, and what follows."""
+    options, rest = [], list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        item = rest.pop(0)
+        if item == "--":
+            break
+        joined = _JOINED_COMMAND.fullmatch(item)
+        if joined:
+            flags, kind, value = joined.groups()
+            return [*options, *([f"-{flags}"] if flags else [])], [f"-{kind}", *([value] if value else []), *rest]
+        options.append(item)
+        if _NEEDS_VALUE.fullmatch(item) and rest:
+            options.append(rest.pop(0))
+    return options, rest
 
 
-def _is_this_interpreter(path: str) -> bool:
-    found = shutil.which(path)
+def _is_this_interpreter(name: str) -> bool:
+    if Path(name).name == name:
+        version = _PYTHON.fullmatch(name)
+        return version is None or version[1] in (None, "", "3", "{}.{}".format(*sys.version_info))
+    found = shutil.which(name)
     if found is None:
-        raise ConfigurationError(f"there is no interpreter {path!r}")
-    # Compared without following links: a virtual environment's python is a link to the one it was made from.
+        raise ConfigurationError(f"there is no interpreter {name!r}")
+    # The folder is compared without following links: a virtual environment's python is a link to the one it was
+    # made from. One folder may hold several versions.
     here, there = Path(sys.executable).absolute(), Path(found).absolute()
-    return os.path.normcase(here.parent) == os.path.normcase(there.parent)
+    return os.path.normcase(here.parent) == os.path.normcase(there.parent) and here.resolve() == there.resolve()
 
 
 def _run_elsewhere(interpreter: list[str], command: list[str]) -> int:
     target = os.environ.get("HAKGAL_HYBRID_CLASS")
     extra = ["--class", target] if target else []
-    process = subprocess.Popen([*interpreter, "-m", "hakgal_hybrid", "exec", *extra, "--", *command])
+    try:
+        process = subprocess.Popen([*interpreter, "-m", "hakgal_hybrid", "exec", *extra, "--", *command])
+    except OSError as error:
+        raise ConfigurationError(f"{interpreter[0]!r} cannot be started: {error}") from error
     with _passing_signals_on(process):
-        return process.wait()
+        status = process.wait()
+    return status if status >= 0 else 128 - status  # as a shell tells that a signal ended it
 
 
 @contextmanager

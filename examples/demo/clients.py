@@ -96,13 +96,14 @@ def connect(kind: str, port: int, stalled: bool) -> tuple[socket.socket, bytes]:
 class Ledger:
     """What the live clients have received since the last report."""
 
-    def __init__(self) -> None:
+    def __init__(self, live: int) -> None:
+        self._live = live
         self._lock = threading.Lock()
         self._reset()
 
     def _reset(self) -> None:
         self.events: Counter[str] = Counter()
-        self.facts: Counter[int] = Counter()
+        self.facts = [0] * self._live
         self.delays: list[float] = []
 
     def note(self, client: int, name: str, data: str) -> None:
@@ -114,7 +115,7 @@ class Ledger:
 
     def report(self) -> str:
         with self._lock:
-            told = {"events": sum(self.events.values()), "names": self.events, "facts": sorted(self.facts.values()),
+            told = {"events": sum(self.events.values()), "names": self.events, "facts": self.facts,
                     "delays": sorted(self.delays)}
             text = json.dumps(told)
             self._reset()
@@ -122,7 +123,7 @@ class Ledger:
 
 
 def main(kind: str, port: int, live: int, stalled: int) -> None:
-    ledger = Ledger()
+    ledger = Ledger(live)
     selector = selectors.DefaultSelector()
     make: Callable[[], SseReader | WebSocketReader] = WebSocketReader if kind == "ws" else SseReader
     for client in range(live):

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 #: send can cost milliseconds, because it gives up the GIL.
 SENDS_PER_TURN = 64
 SECONDS_PER_TURN = 0.005
+#: What the kernel may hold for one slow client (bytes): left to itself it takes megabytes before it pushes back.
+SEND_BUFFER = 256 * 1024
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
 MAX_CHATTER = 64 * 1024
 
@@ -112,6 +114,7 @@ class Fanout:
     def adopt(self, sock: socket.socket, feed: Feed, head: bytes) -> None:
         """Take over a detached socket: write ``head``, then the stream, until the client or the server is gone."""
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         _give_up_on_the_dead(sock, self._settings)
         connection = Connection(sock, feed)
         self._connections[sock.fileno()] = connection
