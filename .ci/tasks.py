@@ -49,6 +49,7 @@ def test(arguments: list[str]) -> int:
     """Lint, types, docs and every test on the main Python; then the tests on other Pythons and Flasks."""
     found = interpreters()
     python = environment(".venv-test", found.get(MAIN, sys.executable), "test,docs,measure")
+    install_chromium()
     if arguments:  # a part of the tests, while developing
         return run([python, "-m", "pytest", *arguments])
     steps = [
@@ -155,15 +156,31 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
     return str(python)
 
 
+def install_chromium() -> None:
+    """Have the browser that some tests drive: from Debian's packages, as root. Elsewhere those tests skip."""
+    if shutil.which("chromium") or shutil.which("chromium-browser") or not can_install():
+        return
+    apt_install("chromium")
+
+
+def can_install() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def apt_install(package: str) -> None:
+    subprocess.run(["apt-get", "update", "-q"], check=False)
+    subprocess.run(["apt-get", "install", "-qy", package], check=True, stdin=subprocess.DEVNULL,
+                   env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+
 def make_venv(path: Path, interpreter: str) -> None:
     """Make an empty virtual environment. Debian's Python may lack what that needs; as root we can install it."""
     command = [interpreter, "-m", "venv", str(path)]
     if subprocess.run(command, check=False).returncode == 0:
         return
     shutil.rmtree(path, ignore_errors=True)
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-q"], check=False)
-        subprocess.run(["apt-get", "install", "-qy", "python3-venv"], check=True)
+    if can_install():
+        apt_install("python3-venv")
         subprocess.run(command, check=True)
         return
     raise SystemExit(f"{interpreter} cannot make a virtual environment; install python3-venv "
