@@ -43,21 +43,26 @@ def main() -> None:
 @click.option("--children", is_flag=True, help="Hook child Python processes too.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -> None:
-    r"""Run an unchanged start command with the host hooked as it is imported.
+    """Run an unchanged start command with the host hooked as it is imported.
 
     \b
     Examples:
       hakgal-hybrid exec -- python -c "from hexagonal_api_enhanced_clean import HexagonalAPI; …"
       hakgal-hybrid exec -- python start.py
       hakgal-hybrid exec --class backend.api:Api -- gunicorn -k gthread 'wsgi:app'
-    """
+    """  # noqa: D301 (click's mark for "do not wrap")
     from .launch import arm, run_command
 
     if target is not None:
         os.environ["HAKGAL_HYBRID_CLASS"] = target
     _log_to_stderr()
     arm(target, children=children)
-    sys.exit(run_command(list(command)))
+    try:
+        status = run_command(list(command))
+    except (EOFError, OSError):  # the command's own, of which click would not show the traceback
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    sys.exit(status)
 
 
 @main.command()
@@ -69,14 +74,14 @@ def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -
               help="Keyword for the class or factory, such as enable_governor=false.")
 @click.option("--debug", is_flag=True, help="Flask's debug mode.")
 def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[str, ...], debug: bool) -> None:
-    r"""Serve a host class, a factory (create_app) or a plain Flask app.
+    """Serve a host class, a factory (create_app) or a plain Flask app.
 
     \b
     Examples:
       hakgal-hybrid run hexagonal_api_enhanced_clean:HexagonalAPI --app-dir src_hexagonal --port 5001
       hakgal-hybrid run app:create_app --set enable_all=false
       hakgal-hybrid run app:app
-    """
+    """  # noqa: D301
     from .host import hook, hybridize, prepare
 
     rollback = current_profile() is Profile.WEBSOCKET

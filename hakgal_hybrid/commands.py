@@ -57,7 +57,7 @@ class Worker:
             task = self._queue.get()
             try:
                 task()
-            except Exception:
+            except BaseException:  # SystemExit included: what is queued behind must still run
                 logger.exception("%s: %r raised", self._name, task)
 
 
@@ -82,12 +82,17 @@ class Command:
         self.status = "running"
         try:
             self.result = json_safe(call())
-        except Exception as error:
+        except BaseException as error:  # a governor that exits has failed too; the worker goes on
             logger.exception("command %s raised", self.action)
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = f"{type(error).__name__}: {_text_of(error)}"
         # The outcome is complete before anybody is told that there is one.
         self.status = "done" if self.error is None else "failed"
         self._finished.set()
+
+    @property
+    def finished(self) -> bool:
+        """True once there is an outcome."""
+        return self._finished.is_set()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the outcome; false if there is none yet."""
@@ -152,7 +157,10 @@ class Ledger:
 
     def _forget(self) -> None:
         while len(self._commands) > self._limit:
-            _, oldest = self._commands.popitem(last=False)
+            oldest = next((item for item in self._commands.values() if item.finished), None)
+            if oldest is None:
+                return  # none has an outcome yet; how many those can be is bounded by the queue
+            del self._commands[oldest.id]
             self._keys = {key: command for key, command in self._keys.items() if command is not oldest}
 
 
@@ -217,6 +225,13 @@ class GovernorDesk:
 
         worker = self._inquiries if command.action == "status" else self._orders
         return worker.submit(execute)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(json_safe(str(error)))
+    except Exception:
+        return "(it cannot say why)"
 
 
 def _status_of(governor: Any) -> dict[str, Any] | None:

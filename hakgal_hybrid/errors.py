@@ -79,6 +79,13 @@ class AccessDenied(HybridError):
     title = "Access denied"
 
 
+class UnsuitableServer(HybridError):
+    """The server this app runs under cannot do what was asked. The operator's to mend."""
+
+    status = 503
+    title = "Unsuitable server"
+
+
 class Overloaded(HybridError):
     """A bound was hit: try again after ``retry_after`` seconds (sent as ``Retry-After``)."""
 

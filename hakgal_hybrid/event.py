@@ -21,7 +21,7 @@ _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """For whom an event is: a namespace, in it everybody (``rooms=None``) or some rooms, less some ``sid``s.
+    """For whom an event is: a namespace, in it everybody (``rooms=None``) or some rooms, less some clients.
 
     Every client is alone in a room named by its ``sid``, as in Flask-SocketIO, so one ``sid`` is a room too.
     """
@@ -126,47 +126,82 @@ def payload_text(name: str, args: tuple[Any, ...]) -> str:
 def restore_binary(value: Any) -> Any:
     """Turn what a client sent back into Python values: the inverse of what :func:`payload_text` does to ``bytes``.
 
-    :raises EventError: if ``$binary`` does not hold base64.
+    :raises EventError: if ``$binary`` does not hold base64, or the value is nested too deeply.
     """
-    if isinstance(value, list):
-        return [restore_binary(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"$binary"}:
-        try:
-            return base64.b64decode(value["$binary"], validate=True)
-        except (TypeError, ValueError):
-            raise EventError("the value of $binary is not base64 text", code="bad_payload") from None
-    return {(key[1:] if key.startswith("$$") and _BINARY_KEY.match(key) else key): restore_binary(item)
-            for key, item in value.items()}
+    try:
+        return _restored(value)
+    except RecursionError:
+        raise EventError("the value is nested too deeply", code="bad_payload") from None
 
 
-def json_safe(value: Any, depth: int = 20) -> Any:
+def json_safe(value: Any) -> Any:
     """Return ``value`` with everything JSON cannot hold replaced by its ``repr``.
 
     For what others report about themselves (a governor's status may hold live ``Popen`` objects): a strange value
-    must not cost the answer. Never raises, not even for objects whose ``repr`` does.
+    must not cost the answer. Never raises, not even for objects whose ``repr`` does; cycles and what lies deeper or
+    is more than anybody would read are left out, visibly.
     """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and value.bit_length() <= 1024:
-        return int(value)
-    if isinstance(value, str):
-        return str(value).encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, float) and value - value == 0:
-        return float(value)
-    if depth and isinstance(value, dict):
-        return {_safe_key(key): json_safe(item, depth - 1) for key, item in list(value.items())}
-    if depth and isinstance(value, (list, tuple, set, frozenset)):
-        return [json_safe(item, depth - 1) for item in list(value)]
-    return _safe_repr(value)
+    return _Sanitizer().clean(value, ())
 
 
 def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return a predicate that is true for names matching one of ``patterns``, in which ``*`` stands for anything."""
-    alternatives = [".*".join(map(re.escape, re.split(r"\*+", pattern))) for pattern in patterns]
-    expression = re.compile("|".join(alternatives) if alternatives else "(?!)", re.DOTALL)
-    return lambda name: expression.fullmatch(name) is not None
+    """Return a predicate that is true for names matching one of ``patterns``, in which ``*`` stands for anything.
+
+    It takes linear time, whatever the patterns: they may be a client's.
+    """
+    exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
+    globs = [pattern.split("*") for pattern in patterns if "*" in pattern]
+    return lambda name: name in exact or any(_matches(parts, name) for parts in globs)
+
+
+def _matches(parts: list[str], name: str) -> bool:
+    first, *middle, last = parts
+    position, end = len(first), len(name) - len(last)
+    if end < position or not (name.startswith(first) and name.endswith(last)):
+        return False
+    for part in middle:
+        position = name.find(part, position, end)
+        if position < 0:
+            return False
+        position += len(part)
+    return True
+
+
+class _Sanitizer:
+    """Makes one value safe for JSON, within a budget."""
+
+    max_depth = 20
+    max_values = 100_000
+
+    def __init__(self) -> None:
+        self._left = self.max_values
+
+    def clean(self, value: Any, parents: tuple[int, ...]) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            return "<left out: too much>"
+        try:
+            return self._cleaned(value, parents)
+        except Exception:  # a subclass of dict or str may raise anywhere; the answer must still go out
+            return _safe_repr(value)
+
+    def _cleaned(self, value: Any, parents: tuple[int, ...]) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int) and value.bit_length() <= 1024:
+            return int(value)
+        if isinstance(value, str):
+            return str.__str__(value).encode("utf-8", "replace").decode("utf-8")
+        if isinstance(value, float) and value - value == 0:
+            return float(value)
+        if not isinstance(value, (dict, list, tuple, set, frozenset)):
+            return _safe_repr(value)
+        if id(value) in parents or len(parents) >= self.max_depth:
+            return "<left out: a cycle>" if id(value) in parents else "<left out: too deep>"
+        parents = (*parents, id(value))
+        if isinstance(value, dict):
+            return {_safe_key(key): self.clean(item, parents) for key, item in list(value.items())}
+        return [self.clean(item, parents) for item in list(value)]
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -185,6 +220,20 @@ def _with_binary(value: Any) -> Any:
     return value
 
 
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"$binary"}:
+        try:
+            return base64.b64decode(value["$binary"], validate=True)
+        except (TypeError, ValueError):
+            raise EventError("the value of $binary is not base64 text", code="bad_payload") from None
+    return {(key[1:] if key.startswith("$$") and _BINARY_KEY.match(key) else key): _restored(item)
+            for key, item in value.items()}
+
+
 def _rooms(names: Hashable | Iterable[Hashable]) -> frozenset[Hashable] | None:
     if names is None or names == "/":
         return None
@@ -197,6 +246,7 @@ def _checked_namespace(namespace: str | None) -> str:
         return "/"
     if not isinstance(namespace, str) or not namespace.startswith("/"):
         raise EventError(f"namespace {namespace!r} does not begin with '/'", code="bad_namespace")
+    _refuse_surrogates(namespace, f"namespace {namespace!r}")
     return namespace
 
 

@@ -39,7 +39,7 @@ class Statistics:
 
     :ivar transport: ``sse``, or ``websocket`` where the host kept its own WebSocket.
     :ivar streams: open streams; ``refused``: streams that a limit kept out.
-    :ivar oldest, newest: ids of the oldest and newest event that can be had.
+    :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
     :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
     :ivar server: what the serving side counts, while it runs.
     """
@@ -230,12 +230,17 @@ class HybridTransport:
         if not self.hub.drop(feed.client):
             return
         self.hub.count_end(reason)
-        self._background.submit(partial(self.handlers.disconnect, self.app, feed.client, reason))
+        if not self._background.submit(partial(self.handlers.disconnect, self.app, feed.client, reason)):
+            logger.error("the disconnect handler of %s does not run: too much waits in the background", feed.client.sid)
         self._later(signals.client_gone, client=feed.client, reason=reason)
 
     def client_lagged(self, client: Client, gap: Gap) -> None:
         """A client is being told of a gap."""
         self._later(signals.client_lagged, client=client, gap=gap)
+
+    def degraded(self, reason: str) -> None:
+        """A bound was hit and somebody was turned away; ``reason`` is the problem's code."""
+        self._later(signals.transport_degraded, reason=reason)
 
     def dispatch(self, client: Client, event: str, args: tuple[Any, ...]) -> Any:
         """Run the host's handler of an event in the name of ``client``; return what it returns."""

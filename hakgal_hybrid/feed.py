@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .cursor import Cursor
 from .event import Event, Target, glob_matcher
 from .hub import Client, Hub
-from .log import Cursor, Entry, Gap
+from .log import Entry, Gap
 from .settings import Settings
 from .wire import HEARTBEAT, encode_event
 

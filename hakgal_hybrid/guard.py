@@ -13,12 +13,17 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import AccessDenied, RequestError
 from .settings import Settings
+
+#: One ``name=value`` of a ``Forwarded`` header, up to the separator behind it.
+_FORWARDED_PAIR = re.compile(
+    r"""\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))\s*(?=[;,]|\Z)""")
 
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
@@ -96,7 +101,7 @@ def from_loopback(environ: Mapping[str, Any]) -> bool:
     headers = [environ[name] for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
     forwarded = [_host_of(_last(header)) for header in headers]
     if "HTTP_FORWARDED" in environ:
-        forwarded.append(_forwarded_for(_last(environ["HTTP_FORWARDED"])))
+        forwarded.append(_forwarded_for(environ["HTTP_FORWARDED"]))
     return all(is_loopback(address) for address in forwarded)
 
 
@@ -124,10 +129,22 @@ def _last(header: str) -> str:
     return header.rsplit(",", 1)[-1].strip()
 
 
-def _forwarded_for(element: str) -> str:
-    """Return the ``for=`` of one element of a ``Forwarded`` header (RFC 7239)."""
-    for pair in element.split(";"):
-        name, _, value = pair.strip().partition("=")
-        if name.lower() == "for":
-            return _host_of(value.strip().strip('"'))
+def _forwarded_for(header: str) -> str:
+    """Return the ``for=`` of the last element of a ``Forwarded`` header (RFC 7239), or nothing if it makes no sense.
+
+    A client chooses parts of this header (its ``Host``, say), so that quotes must be honoured: a comma or ``for=``
+    inside them separates and says nothing.
+    """
+    position, found, address = 0, False, ""
+    while pair := _FORWARDED_PAIR.match(header, position):
+        if pair["name"].lower() == "for":
+            if found:
+                return ""
+            found, address = True, pair["token"] or re.sub(r"\\(.)", r"\1", pair["quoted"] or "")
+        position = pair.end()
+        if position == len(header):
+            return _host_of(address)
+        if header[position] == ",":
+            found, address = False, ""
+        position += 1
     return ""

@@ -13,6 +13,7 @@ import flask
 from flask import Flask, sessions
 
 from .errors import AccessDenied, HybridError, RequestError
+from .event import json_safe
 from .hub import Client
 
 logger = logging.getLogger(__name__)
@@ -93,8 +94,7 @@ class Handlers:
             if type(error).__name__ != "ConnectionRefusedError":
                 logger.exception("connect handler raised")
                 raise AccessDenied("the connect handler failed", code="connect_failed") from error
-            reason = [value if isinstance(value, (str, int, float, dict, list)) else repr(value)
-                      for value in error.args]
+            reason = [json_safe(value) for value in error.args]
             raise AccessDenied("the connect handler refused this client", code="connection_refused",
                                reason=reason[0] if len(reason) == 1 else reason) from error
         if verdict is False:

@@ -47,7 +47,7 @@ def prepare() -> None:
     """
     if current_profile() is Profile.WEBSOCKET:
         return
-    _refuse_patched_process()
+    refuse_patched_process()
     sys.modules["eventlet"] = None  # type: ignore[assignment]  # the import system's way to say: not to be had
     _stand_in()
 
@@ -119,7 +119,7 @@ def attach(transport: HybridTransport, api: Any) -> None:
     if getattr(api, "socketio", None):
         _keep_websocket(transport)
         return
-    _refuse_patched_process()
+    refuse_patched_process()
     home = _home_of(type(api), _FACTORY)
     if home is None:
         return  # a host without a push channel of its own: transport.emit and bridged signals serve it
@@ -148,7 +148,7 @@ def _construct(host: Any, cls: type, original: Callable[..., None], args: tuple[
     bound.apply_defaults()
     swap = _FLAG in bound.signature.parameters and not bound.arguments[_FLAG]
     if swap:
-        _refuse_patched_process()
+        refuse_patched_process()
         _stand_in()
         bound.arguments[_FLAG] = True
     with _swapped(_facades(cls) if swap else _threading_socketio()):
@@ -283,7 +283,11 @@ def _stand_in() -> None:
         sys.modules["flask_socketio"] = importlib.import_module(f"{__package__}.socketio")
 
 
-def _refuse_patched_process() -> None:
+def refuse_patched_process() -> None:
+    """Check that eventlet has not patched this process: gevent would wait for ever beside it.
+
+    :raises ConfigurationError: with the remedy, if it has.
+    """
     patcher = sys.modules.get("eventlet.patcher")
     if patcher is not None and any(patcher.is_monkey_patched(name) for name in ("thread", "socket", "select")):
         raise ConfigurationError(

@@ -67,12 +67,13 @@ class Client:
         if not spells or spells[-1][1] is not None:
             self._rooms[room] = (*spells, (now, None))
 
-    def _leave(self, room: Hashable, now: int, oldest: int) -> None:
+    def _leave(self, room: Hashable, now: int, known_from: int) -> None:
         spells = self._rooms.get(room, ())
         if spells and spells[-1][1] is None:
             self._rooms[room] = (*spells[:-1], (spells[-1][0], now))
-        # What the log has dropped nobody can read any more: forget those spells, and rooms without any.
-        kept = {name: tuple(spell for spell in spells if spell[1] is None or spell[1] >= oldest)
+        # Forget spells in which nothing was emitted, or nothing that the log could still ask about.
+        kept = {name: tuple((joined, left) for joined, left in spells
+                            if left is None or (left >= known_from and left > joined))
                 for name, spells in self._rooms.items()}
         self._rooms = {name: spells for name, spells in kept.items() if spells}
 
@@ -220,7 +221,7 @@ class Hub:
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                client._leave(room, self.log.newest, self.log.oldest)
+                client._leave(room, self.log.newest, self.log.known_from)
 
     def close_room(self, room: Hashable, namespace: str = "/") -> None:
         """Take every client of a namespace out of a room."""

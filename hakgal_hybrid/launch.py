@@ -116,7 +116,8 @@ def _run_script(name: str, arguments: list[str]) -> int:
 
 def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Part the interpreter's own options from ``-c CODE``, ``-m MODULE`` or the script, and what follows."""
-    options, rest = [], list(arguments)
+    options: list[str] = []
+    rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "-":
         item = rest.pop(0)
         if item == "--":

@@ -1,4 +1,4 @@
-"""EventLog: one bounded sequence of events, read by any number of cursors.
+"""EventLog: one bounded sequence of events, read by any number of cursors (:mod:`.cursor`).
 
 Publishing appends once and costs the same for one reader or ten thousand; a reader is a position in the log and
 nothing else. Pure: the clock and the encoder are given, nothing here knows a socket, a thread of its own or Flask.
@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from .errors import EventError
@@ -55,17 +55,6 @@ class Gap(NamedTuple):
     upto: int
     missed: int | None
     reason: Reason
-
-
-class Batch(NamedTuple):
-    """What one read gives, to be sent in this order: the gap, then the entries.
-
-    ``conflated`` tells for an entry's number how many older ones of its kind it stands for.
-    """
-
-    gap: Gap | None
-    entries: list[Entry]
-    conflated: dict[int, int]
 
 
 #: Decides whether an event is for a reader: called with its number, name (``None`` if long dropped) and target.
@@ -233,6 +222,12 @@ class EventLog:
         """Return the entry with this number if it is retained."""
         return self._entries.get(seq)
 
+    @property
+    def known_from(self) -> int:
+        """The first number of which it is still known for whom the event was."""
+        with self._lock:
+            return self._dropped[0][0] if self._dropped else self.oldest
+
     def missed(self, position: int, upto: int, wants: Wants) -> int | None:
         """Count the events after ``position`` up to ``upto``, retained or dropped, that ``wants`` accepts.
 
@@ -280,84 +275,3 @@ class EventLog:
                 len(self._entries), self._count.bytes, self.newest,
                 self._count.evicted, self._count.conflated, self._count.gaps,
             )
-
-
-@dataclass(slots=True)
-class Cursor:
-    """One reader's place in a log: everything up to ``position`` has been read, skipped or reported missing.
-
-    Not for two threads at once. ``wants`` decides what is for this reader.
-    """
-
-    log: EventLog
-    position: int
-    wants: Wants
-    pending_gap: Gap | None = None
-    _standing_for: dict[Hashable, int] = field(default_factory=dict)
-
-    @property
-    def plain(self) -> bool:
-        """True if nothing but the position and ``wants`` decides what the next read gives."""
-        return self.pending_gap is None and not self._standing_for
-
-    def read(self, *, max_bytes: int, min_at: float = float("-inf")) -> Batch:
-        """Take what is new, at most about ``max_bytes`` of it, and move on.
-
-        :param min_at: entries older than this clock reading are not given any more; they become a gap.
-        """
-        gap, self.pending_gap = self.pending_gap, None
-        start, entries = self.log.since(self.position)
-        upto, reason = self._lost(start, entries, min_at)
-        if upto > self.position:
-            # A reader hears of one gap at a time: what was lost since a resume that failed adds to it.
-            missed = self.log.missed(self.position, upto, self.wants)
-            if missed != 0 or gap:
-                gap = Gap(upto, None if gap else missed, gap.reason if gap else reason)
-            entries = entries[upto + 1 - start:]
-            self.position = upto
-        chosen, conflated = self._choose(entries, max_bytes)
-        if gap or conflated:
-            self.log.note(gaps=gap is not None, conflated=sum(conflated.values()))
-        return Batch(gap, chosen, conflated)
-
-    def _lost(self, start: int, entries: list[Entry], min_at: float) -> tuple[int, Reason]:
-        """Return the last number this reader cannot have any more, and why."""
-        upto: int = start - 1
-        reason: Reason = "evicted"
-        for entry in entries:
-            if entry.at >= min_at:
-                break
-            upto, reason = entry.seq, "slow"
-        return upto, reason
-
-    def _choose(self, entries: list[Entry], max_bytes: int) -> tuple[list[Entry], dict[int, int]]:
-        chosen: list[Entry] = []
-        conflated: dict[int, int] = {}
-        size = 0
-        for entry in entries:
-            if size >= max_bytes:
-                break
-            self.position = entry.seq
-            event = entry.event
-            if not self.wants(entry.seq, event.name, event.target):
-                continue
-            kind = (event.name, event.target)
-            if self._superseded(entry):
-                self._standing_for[kind] = self._standing_for.get(kind, 0) + 1
-                continue
-            if self._standing_for:
-                stands_for = self._standing_for.pop(kind, 0)
-                if stands_for:
-                    conflated[entry.seq] = stands_for
-            chosen.append(entry)
-            size += len(entry.frame)
-        return chosen, conflated
-
-    def _superseded(self, entry: Entry) -> bool:
-        """True if a later event of the same kind will reach this reader, so that this one need not."""
-        later = self.log.entry(entry.superseded_by)
-        while later is not None:
-            if self.wants(later.seq, later.event.name, later.event.target):
-                return True
-            later = self.log.entry(later.superseded_by)
-        return False

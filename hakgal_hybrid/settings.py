@@ -85,11 +85,20 @@ def _names(value: object) -> tuple[str, ...]:
 
 def _origins(value: object) -> tuple[str, ...]:
     origins = _names(value)
-    for origin in origins:
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
-            raise _Refused("a comma-separated list of origins such as https://dash.example:8443")
+    if not all(map(_is_origin, origins)):
+        raise _Refused("a comma-separated list of origins such as https://dash.example:8443")
     return tuple(origin.lower() for origin in origins)
+
+
+def _is_origin(text: str) -> bool:
+    """True if a browser could send ``text`` as an ``Origin``."""
+    try:
+        parts = urlsplit(text)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return False
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return parts.scheme in ("http", "https") and bool(host) and text.lower() == f"{parts.scheme}://{host}{port}"
 
 
 def _key(value: object) -> str | None:
@@ -149,7 +158,7 @@ class Settings:
     queue_s: float = _setting("HYBRID_QUEUE_S", _number(0.01, 3600), 30, "Longest wait for a thread, then 503.")
     max_body_bytes: int = _setting("HYBRID_MAX_BODY_BYTES", _count(0, 1 << 40), 64 << 20, "Largest request body.")
     request_s: float = _setting("HYBRID_REQUEST_S", _number(0.05, 3600), 30,
-                                "Time for a request's head, for its body, and between keep-alive requests.")
+                                "Time for a request's head, for each 64 KiB of its body, and between requests.")
     switch_interval_ms: float = _setting("HYBRID_SWITCH_INTERVAL_MS", _number(0.01, 1000), 0.5,
                                          "Python's thread switch interval while streams are open, in ms.")
 
@@ -202,19 +211,24 @@ def _parsed(name: str, value: object, parse: Callable[[object], Any]) -> Any:
     try:
         return parse(value)
     except _Refused as refused:
-        shown = "***" if "KEY" in name.upper() else value
-        raise ConfigurationError.bad_value(name, shown, str(refused)) from None
+        raise ConfigurationError.bad_value(name, _shown(name, value), str(refused)) from None
+
+
+def _shown(name: str, value: object) -> object:
+    """Return ``value`` as an error may show it: never a key, however its name is spelt."""
+    return "***" if "KEY" in name.upper() else value
 
 
 def _refuse_unknown(config: Mapping[str, Any], environ: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
     names = {item.name for item in fields(Settings)}
     for name in overrides:
         if name not in names:
-            raise ConfigurationError.bad_value(name, overrides[name], "a keyword among " + ", ".join(sorted(names)))
+            raise ConfigurationError.bad_value(name, _shown(name, overrides[name]),
+                                               "a keyword among " + ", ".join(sorted(names)))
     for place, used, key in (("app.config", config, "config"), ("environment", environ, "env")):
         accepted = sorted(item.metadata[key] for item in fields(Settings))
+        ours = ", ".join(item for item in accepted if item.startswith("HYBRID_"))
         for name in used:
             if name.startswith("HYBRID_") and name not in accepted:
-                raise ConfigurationError.bad_value(
-                    name, used[name], f"a key among {', '.join(n for n in accepted if n.startswith('HYBRID_'))} "
-                    f"in the {place}")
+                raise ConfigurationError.bad_value(name, _shown(name, used[name]),
+                                                   f"a key among {ours} in the {place}")

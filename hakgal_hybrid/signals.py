@@ -33,8 +33,8 @@ command_finished = _named("command-finished", """A command ended. Keyword: ``com
 client_connected = _named("client-connected", """A stream was opened. Keyword: ``client``.""")
 client_gone = _named("client-gone", """A stream ended. Keywords: ``client``, ``reason``.""")
 client_lagged = _named("client-lagged", """A client was told of a gap. Keywords: ``client``, ``gap``.""")
-transport_degraded = _named("transport-degraded", """Something works less well than it should.
-Keyword: ``reason``.""")
+transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away.
+Keyword: ``reason``, the code of the problem.""")
 
 
 class Announcer:
@@ -52,7 +52,7 @@ class Announcer:
 
     def announce(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Call every receiver of ``signal``; log and count those that raise or dawdle."""
-        if not signal.receivers:
+        if not signal.receivers or signal.is_muted:
             return
         for receiver in signal.receivers_for(self._sender):
             started = time.perf_counter()

@@ -31,7 +31,7 @@ from .wire import Decoder, Message
 class Emitted:
     """One event that was emitted, as a client would see it: ``data`` decoded from the JSON that was sent.
 
-    :ivar to: the rooms or ``sid``s it was for, sorted; ``None`` for everybody.
+    :ivar to: the rooms (a ``sid`` is one) it was for, sorted; ``None`` for everybody.
     """
 
     event: str

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 #: A heartbeat: a comment line alone. Without the blank line no client dispatches an empty event for it.
 HEARTBEAT = b":\n"
 
+#: What a reconnection time of more digits than make sense is taken for.
+_FOREVER = 10**18
+
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _FORBIDDEN = re.compile(r"[\r\n\x00]")
 
@@ -105,7 +108,7 @@ class Decoder:
             if "\0" not in value:
                 self._id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            self.retry = int(value)
+            self.retry = int(value) if len(value) < 19 else _FOREVER
         return None
 
     def _dispatch(self) -> Message | None:

@@ -10,11 +10,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-
-from hakgal_hybrid.wire import Decoder
-
 from support.hosts import free_port
 from support.servers import wait_until
+
+from hakgal_hybrid.wire import Decoder
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import socket
-import tempfile
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import gevent
 from gevent import pywsgi
 
-from ..errors import HybridError, Overloaded, RequestError
+from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..feed import Feed
-from ..views.gate import problem_response
-from ..views.stream import HANDOFF
+from ..views.gate import STREAM, problem_response
+from ..views.stream import HANDOFF, HEADERS, busy_body, wants_stream
 from .exchange import End, Exchange, Head, head_bytes
+from .intake import check_head, read_body
 from .lanes import Job
 from .upgrade import UpgradeSocket
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A body larger than this (bytes) waits in a temporary file.
-SPOOL = 1 << 20
 _PIECE = 64 * 1024
 _NO_BODY = ("1", "204", "304")
 
@@ -74,17 +72,8 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
                 valid = bool(super().read_request(raw_requestline))
         except gevent.Timeout:
             raise _TooSlow("the request's head took too long") from None
-        self._refuse_ambiguous_length()
+        check_head(self.headers)
         return valid
-
-    def _refuse_ambiguous_length(self) -> None:
-        """Refuse a body whose end a proxy might see elsewhere (RFC 9112, section 6.3): a smuggled request."""
-        encodings = self.headers.get_all("transfer-encoding", [])
-        lengths = self.headers.get_all("content-length", [])
-        if encodings and [item.strip().lower() for item in encodings] != ["chunked"]:
-            raise ValueError(f"Transfer-Encoding {encodings!r} is not understood")
-        if len(set(lengths)) > 1 or not all(item.isascii() and item.strip().isdigit() for item in lengths):
-            raise ValueError(f"Content-Length {lengths!r} is not one number")
 
     def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
         late = isinstance(ex, _TooSlow)
@@ -101,35 +90,6 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         environ["wsgi.multithread"] = True
         return environ
 
-    def _read_body(self) -> tuple[BinaryIO, int]:
-        """Read the whole body, bounded in size and in the time each piece takes.
-
-        :return: the body and its length.
-        :raises RequestError: 413 if it is too large, 408 if it comes too slowly.
-        """
-        limit = self.front.settings.max_body_bytes
-        declared = self.content_length
-        if declared is not None and declared > limit:
-            raise _too_large(limit)
-        if not declared and not self.wsgi_input.chunked_input:
-            return io.BytesIO(), 0
-        body = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115 (the request closes it)
-        length = 0
-        while True:
-            with gevent.Timeout(self.front.settings.request_s, False):
-                piece = self.wsgi_input.read(_PIECE)
-                length += len(piece)
-                if length > limit:
-                    body.close()
-                    raise _too_large(limit)
-                if not piece:
-                    body.seek(0)
-                    return body, length  # type: ignore[return-value]
-                body.write(piece)
-                continue
-            body.close()
-            raise RequestError("the request's body came too slowly", status=408, code="request_timeout")
-
     # -- answering -------------------------------------------------------------------------------------------
 
     def run_application(self) -> None:
@@ -139,7 +99,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
                 self._upgrade()
                 return
             try:
-                body, length = self._read_body()
+                body, length = read_body(self.wsgi_input, self.content_length, self.front.settings)
             except HybridError as error:
                 self._refuse(error)
                 return
@@ -172,12 +132,20 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
                                      code="queued_too_long", retry_after=2)
                 message = exchange.receive()
         except Overloaded as error:
-            self._refuse(error, close=False)
+            self._turn_away(error)
             return
         if handoff:
             self._begin_stream(message, exchange, handoff[0])
         else:
             self._relay(message, exchange)
+
+    def _turn_away(self, error: Overloaded) -> None:
+        """Refuse a request because a bound was hit; a stream's client so that it comes back later."""
+        self.front.degraded(error.code)
+        if self.environ["PATH_INFO"] == STREAM and wants_stream(self.environ):
+            self._write_head(Head("200 OK", list(HEADERS.items()), busy_body(error)))
+        else:
+            self._refuse(error, close=False)
 
     def _relay(self, message: Any, exchange: Exchange) -> None:
         """Write an answer as it comes."""
@@ -205,7 +173,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
 
     def _write_head(self, head: Head) -> Callable[[bytes], None]:
         """Write status and headers, and the body if it is here already; return what writes further chunks."""
-        self.status, self.code = head.status.encode("latin-1"), int(head.status[:3])
+        self.status, self._orig_status, self.code = head.status.encode("latin-1"), head.status, int(head.status[:3])
         headers = list(head.headers)
         names = {name.lower() for name, _ in headers}
         body = head.body or b""
@@ -285,7 +253,8 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self._relay(message, exchange)
             return
         self.close_connection = True
-        self.status, self.code, self.headers_sent = message.status.encode("latin-1"), 200, True
+        self.status, self._orig_status = message.status.encode("latin-1"), message.status
+        self.code, self.headers_sent = 200, True
         left_out = ("content-length", "transfer-encoding", "connection")
         headers = [item for item in message.headers if item[0].lower() not in left_out]
         head = head_bytes(message.status, [*headers, ("Connection", "close")])
@@ -304,11 +273,13 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
     def _upgrade(self) -> None:
         """Run a WebSocket request in a thread of its own, on a detached blocking socket (as Werkzeug offers it)."""
         if self.server.ssl_enabled:
-            self._refuse(HybridError("WebSockets are not served over this server's TLS; let a proxy end TLS",
-                                     status=501, code="no_websocket_over_tls"))
+            self._refuse(UnsuitableServer("WebSockets are not served over this server's TLS; let a proxy end TLS",
+                                          status=501, code="no_websocket_over_tls"))
             return
         if not self.front.upgrades.acquire(blocking=False):
-            self._refuse(Overloaded("all WebSockets are taken (HYBRID_MAX_UPGRADES)", code="too_many_websockets"))
+            error = Overloaded("all WebSockets are taken (HYBRID_MAX_UPGRADES)", code="too_many_websockets")
+            self.front.degraded(error.code)
+            self._refuse(error)
             return
         environ, application = self.environ, self.application
         sock = UpgradeSocket(fileno=self._detach().detach())
@@ -338,7 +309,3 @@ def _drain(sock: Any) -> None:
                     return
     except OSError:
         pass
-
-
-def _too_large(limit: int) -> RequestError:
-    return RequestError(f"the body is larger than HYBRID_MAX_BODY_BYTES ({limit})", status=413, code="body_too_large")

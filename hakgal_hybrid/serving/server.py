@@ -41,6 +41,7 @@ class Front:
         settings: Settings = transport.settings
         self.settings = settings
         self.left: Callable[[Feed, str], None] = transport.client_left
+        self.degraded: Callable[[str], None] = transport.degraded
         self.fanout = Fanout(transport.hub, settings, self.left)
         self.mailroom = Mailroom(gevent.get_hub().loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
@@ -148,7 +149,9 @@ class Server:
         for listener in self._listeners:
             listener.start()
         watchers = self._handle_signals()
-        logger.info("serving on %s", ", ".join(f"http://{_bracketed(host)}:{port}" for host, port in self.addresses))
+        scheme = "https" if self._listeners[0].ssl_enabled else "http"
+        logger.info("serving on %s", ", ".join(f"{scheme}://{_bracketed(address)}:{port}"
+                                               for address, port in self.addresses))
         ready()
         try:
             self._ended.wait()

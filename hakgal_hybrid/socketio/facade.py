@@ -155,6 +155,8 @@ class SocketIO:
         :param kwargs: options that only other servers have are ignored.
         :raises ConfigurationError: if the address cannot be listened on or an option cannot be honoured.
         """
+        from ..host import refuse_patched_process  # below us: only a server needs it
+
         transport = self.transport
         app = app if app is not None else transport.app
         for name in kwargs.keys() - set(_MEANINGLESS):
@@ -162,6 +164,7 @@ class SocketIO:
         debug = app.debug if debug is None else debug
         app.debug = debug
         transport.refuse_conflicts()
+        refuse_patched_process()
         if host is None:
             host = "127.0.0.1"
         if port is None:

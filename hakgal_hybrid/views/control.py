@@ -120,7 +120,7 @@ def _emit_without_stream(transport: HybridTransport, message: dict[str, Any], na
     finally:
         transport.hub.collected(client.sid)
     events = ",".join(_told(event) for event in list(gathered))
-    return Response(f'{{"ack":{payload_text("ack", (_acknowledgement(ack),))},"events":[{events}]}}',
+    return Response(f'{{"ack":{_text(_acknowledgement(ack))},"events":[{events}]}}',
                     content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -134,9 +134,12 @@ def _acknowledgement(value: Any) -> Any:
 
 
 def _answer(value: dict[str, Any], status: int = 200) -> Response:
+    return Response(_text(value), status, content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _text(value: Any) -> str:
     try:
-        text = payload_text("response", (value,))
+        return payload_text("response", (value,))
     except HybridError:
         # The handler ran; an odd return value must not look like a failure of it.
-        text = payload_text("response", (json_safe(value),))
-    return Response(text, status, content_type="application/json", headers={"Cache-Control": "no-store"})
+        return payload_text("response", (json_safe(value),))

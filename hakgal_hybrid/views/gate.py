@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import guard
-from ..errors import HybridError
+from ..errors import HybridError, RequestError
 from ..settings import Settings
 
 Headers = list[tuple[str, str]]
@@ -30,7 +30,7 @@ _STATUS_LINES = {
     200: "200 OK", 400: "400 Bad Request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found",
     405: "405 Method Not Allowed", 408: "408 Request Timeout", 409: "409 Conflict", 413: "413 Content Too Large",
     415: "415 Unsupported Media Type", 422: "422 Unprocessable Content", 429: "429 Too Many Requests",
-    500: "500 Internal Server Error", 503: "503 Service Unavailable",
+    500: "500 Internal Server Error", 501: "501 Not Implemented", 503: "503 Service Unavailable",
 }
 
 
@@ -47,6 +47,13 @@ def problem_response(error: HybridError) -> tuple[str, Headers, bytes]:
     status = _STATUS_LINES.get(error.status, f"{error.status} Error")
     return status, [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body))),
                     ("Cache-Control", "no-store"), *error.headers.items()], body
+
+
+def _check_method(method: str, methods: str) -> None:
+    if method not in methods.split(", "):
+        error = RequestError(f"{method} is not possible here; use {methods}", status=405, code="method_not_allowed")
+        error.headers["Allow"] = methods
+        raise error
 
 
 class Gate:
@@ -79,6 +86,7 @@ class Gate:
                 start_response("204 No Content", [("Allow", methods), *self._preflight(methods, cors), *cors])
                 return []
             guard.check(environ, self._settings, commands="POST" in methods or path.startswith(CONTROL))
+            _check_method(environ["REQUEST_METHOD"], methods)
             if environ["REQUEST_METHOD"] == "POST":
                 guard.require_json(environ)
         except HybridError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 
-from ..errors import HybridError, Overloaded, RequestError
+from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..event import MAX_NAME, checked_name
 from ..feed import Feed, Wish
 from ..settings import _BOOLEANS
@@ -48,7 +48,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
                 return Response(iter(()), headers=HEADERS)
             return _open(transport, wish)
         except Overloaded as busy:
-            return _shed(transport, busy)
+            return Response([busy_body(busy)], headers=HEADERS) if wants_stream(request.environ) else _problem(busy)
         except HybridError as error:
             return _problem(error)
 
@@ -82,10 +82,10 @@ def _flag(args: Any, name: str) -> bool:
 
 def _check_server(environ: dict[str, Any]) -> None:
     if environ.get("wsgi.multiprocess"):
-        raise HybridError(_MULTIPROCESS, status=503, code="several_processes")
+        raise UnsuitableServer(_MULTIPROCESS, code="several_processes")
     # The test client says neither that it is threaded nor what server it is.
     if "SERVER_SOFTWARE" in environ and not environ.get("wsgi.multithread"):
-        raise HybridError(_SINGLE_THREADED, status=503, code="single_threaded_server")
+        raise UnsuitableServer(_SINGLE_THREADED, code="single_threaded_server")
 
 
 def _open(transport: HybridTransport, wish: Wish) -> Response:
@@ -165,14 +165,16 @@ class StreamBody:
             self.close()
 
 
-def _shed(transport: HybridTransport, busy: Overloaded) -> Response:
-    """Refuse a stream so that the client comes back later: an ``EventSource`` never retries after a 503."""
-    if "text/event-stream" not in request.headers.get("Accept", ""):
-        return _problem(busy)
+def wants_stream(environ: dict[str, Any]) -> bool:
+    """True if the client says that it is an ``EventSource`` or acts like one."""
+    return "text/event-stream" in environ.get("HTTP_ACCEPT", "")
+
+
+def busy_body(busy: Overloaded) -> bytes:
+    """Return the stream that refuses one for now: an ``EventSource`` comes back after it, but never after a 503."""
     retry_ms = round(busy.retry_after * 1000 * random.uniform(1.0, 2.0))
     data = json.dumps({"retry_ms": retry_ms, "code": busy.code, "detail": busy.detail})
-    body = encode_event(None, retry=retry_ms) + encode_event(data, event="hybrid_busy")
-    return Response([body], headers=HEADERS)
+    return encode_event(None, retry=retry_ms) + encode_event(data, event="hybrid_busy")
 
 
 def _problem(error: HybridError) -> Response:

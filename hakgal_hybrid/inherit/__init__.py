@@ -1,0 +1,1 @@
+"""A folder that goes on the path of child processes: see ``sitecustomize``."""

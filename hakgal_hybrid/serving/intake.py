@@ -1,0 +1,79 @@
+"""Intake: what is checked and read of a request before a thread is taken for it."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
+from typing import Any, BinaryIO
+
+import gevent
+
+from ..errors import RequestError
+from ..settings import Settings
+
+#: A body larger than this (bytes) waits in a temporary file.
+SPOOL = 1 << 20
+
+_PIECE = 64 * 1024
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
+_HEADER_DEFECTS = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
+
+
+def check_head(headers: Any) -> None:
+    """Refuse header lines that a proxy might read differently, so that no request can hide in another's body.
+
+    :param headers: the parsed head of a request.
+    :raises ValueError: for malformed lines (RFC 9112, section 5) and ambiguous lengths (section 6.3).
+    """
+    if any(isinstance(defect, _HEADER_DEFECTS) for defect in headers.defects):
+        raise ValueError("a header line has no colon")
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or "\n" in value:
+            raise ValueError(f"header {name!r:.80} is malformed")
+    encodings = headers.get_all("transfer-encoding", [])
+    if encodings and [item.strip().lower() for item in encodings] != ["chunked"]:
+        raise ValueError(f"Transfer-Encoding {encodings!r} is not understood")
+    lengths = headers.get_all("content-length", [])
+    if len(set(lengths)) > 1 or not all(item.isascii() and item.strip().isdigit() for item in lengths):
+        raise ValueError(f"Content-Length {lengths!r} is not one number")
+
+
+def read_body(source: Any, declared: int | None, settings: Settings) -> tuple[BinaryIO, int]:
+    """Read a whole body, bounded in size and in the time each piece of it takes.
+
+    :param source: pywsgi's input. :param declared: its ``Content-Length``, if there is one.
+    :return: the body, to be closed by the caller, and its length.
+    :raises RequestError: 413 if it is too large, 408 if it comes too slowly.
+    """
+    limit = settings.max_body_bytes
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    if not declared and not source.chunked_input:
+        return io.BytesIO(), 0
+    body: Any = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115 (the caller closes it)
+    length = 0
+    try:
+        while piece := _read_piece(source, settings.request_s):
+            length += len(piece)
+            if length > limit:
+                raise _too_large(limit)
+            body.write(piece)
+    except BaseException:
+        body.close()
+        raise
+    body.seek(0)
+    return body, length
+
+
+def _read_piece(source: Any, seconds: float) -> bytes:
+    try:
+        with gevent.Timeout(seconds):
+            return bytes(source.read(_PIECE))
+    except gevent.Timeout:
+        raise RequestError("the request's body came too slowly", status=408, code="request_timeout") from None
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(f"the body is larger than HYBRID_MAX_BODY_BYTES ({limit})", status=413, code="body_too_large")

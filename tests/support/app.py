@@ -1,0 +1,366 @@
+"""The host that the server tests run: an ordinary Flask app, with whatever makes a server's life hard.
+
+``python -m support.app SERVER --port 0`` serves it; gunicorn takes ``support.app:create_app()``. Settings come from the
+environment, as a user would give them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import flask
+from flask import Flask, request
+from flask_sock import Sock
+
+from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
+
+#: Ends when its standard input does, so that no child outlives the server that started it.
+CHILD = "import sys; sys.stdin.read()"
+
+
+class Governor:
+    """Starts a real child process; in mode ``slow``, ``stop`` blocks until :attr:`may_stop`, at most 5 seconds.
+
+    :param release: what mode ``release`` sets, for requests that hold a thread.
+    """
+
+    def __init__(self, release: threading.Event) -> None:
+        self._release = release
+        self.calls: list[str] = []
+        self.mode = "fast"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.may_stop = threading.Event()
+
+    def start(self) -> bool:
+        self.calls.append("start")
+        if self.process is None:
+            self.process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE)
+        return True
+
+    def stop(self) -> bool:
+        self.calls.append("stop")
+        if self.mode == "slow":
+            self.may_stop.wait(5)
+        if self.process is not None:
+            self.process.communicate()
+            self.process = None
+        return True
+
+    def set_mode(self, mode: str) -> bool:
+        self.calls.append(f"set_mode {mode}")
+        if mode == "explosive":
+            raise RuntimeError("no such mode")
+        if mode == "release":
+            self._release.set()
+        self.mode = mode
+        return True
+
+    def get_status(self) -> dict[str, Any]:
+        return {"running": self.process is not None, "mode": self.mode, "process": self.process,
+                "calls": list(self.calls)}
+
+
+class Notes:
+    """What happened inside the app, for ``GET /notes``."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.connected: list[str] = []
+        self.disconnected: list[str] = []
+        self.release = threading.Event()
+
+
+def create_app(**settings: Any) -> Flask:
+    """Return a new app with its transport (``app.extensions["hakgal_hybrid"]``) and its governor."""
+    app = Flask("support_app")
+    app.config["SECRET_KEY"] = "only for tests"
+    notes = Notes()
+    governor = Governor(notes.release)
+    transport = HybridTransport(app, governor=governor, **settings)
+    app.extensions["notes"], app.extensions["governor"] = notes, governor
+    _add_emitting_routes(app, transport, governor, notes)
+    _add_trying_routes(app, notes)
+    _add_handlers(transport, notes)
+    _add_upgrades(app)
+    app.wsgi_app = Raw(app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Governor, notes: Notes) -> None:
+    @app.post("/emit")
+    def emit_many() -> Any:
+        """Emit ``n`` events, with their number or ``data``, padded to ``size`` bytes."""
+        wish = request.get_json()
+        name, to = wish["event"], wish.get("to")
+        padding = {"padding": "x" * wish["size"]} if "size" in wish else {}
+        for number in range(wish.get("first", 0), wish.get("first", 0) + wish.get("n", 1)):
+            args = wish["args"] if "args" in wish else [wish.get("data", {"i": number, **padding})]
+            transport.emit(name, *args, to=to, namespace=wish.get("namespace"))
+        return {"newest": transport.statistics().newest}
+
+    @app.post("/binary")
+    def emit_binary() -> Any:
+        transport.emit("binary", {"picture": request.get_data()})
+        return {}
+
+    @app.post("/kick")
+    def kick() -> Any:
+        transport.socketio.server.disconnect(request.get_json()["sid"])
+        return {}
+
+    @app.post("/governor/may-stop")
+    def may_stop() -> Any:
+        governor.may_stop.set()
+        return {}
+
+    @app.post("/governor/reset")
+    def reset() -> Any:
+        governor.may_stop.clear()
+        governor.calls.clear()
+        return {}
+
+    @app.get("/notes")
+    def tell() -> Any:
+        return {"counts": notes.counts, "connected": notes.connected, "disconnected": notes.disconnected,
+                "switch_interval": sys.getswitchinterval()}
+
+
+def _add_trying_routes(app: Flask, notes: Notes) -> None:
+    @app.after_request
+    def veto(response: flask.Response) -> flask.Response:
+        return flask.Response("vetoed", 403) if "veto" in request.args else response
+
+    @app.get("/health")
+    def health() -> Any:
+        return {"status": "ok"}
+
+    @app.route("/echo", methods=["GET", "POST", "PUT"])
+    def echo() -> Any:
+        body = request.get_data()
+        return {"method": request.method, "path": request.full_path, "length": len(body),
+                "body": body[:1000].decode("latin-1"), "agent": request.headers.get("User-Agent")}
+
+    @app.post("/form")
+    def form() -> Any:
+        return dict(request.form)
+
+    @app.get("/login")
+    def login() -> Any:
+        flask.session["user"] = request.args["user"]
+        return {}
+
+    @app.get("/work")
+    def work() -> Any:
+        """Hold a thread for ``seconds``, burning CPU if asked to."""
+        ends = time.monotonic() + float(request.args["seconds"])
+        while request.args.get("burn") and time.monotonic() < ends:
+            sum(range(1000))
+        notes.release.wait(max(0.0, ends - time.monotonic()))
+        return {}
+
+    @app.get("/hold")
+    def hold() -> Any:
+        """Hold a thread until the governor is set to mode ``release``, a minute at most."""
+        notes.counts["held"] += 1
+        notes.release.wait(60)
+        return {}
+
+    @app.get("/chunks")
+    def chunks() -> Any:
+        """Stream ``n`` chunks; without ``n``, chunks of 64 KiB until nobody wants them."""
+        number = request.args.get("n", type=int)
+
+        def produce() -> Iterator[bytes]:
+            notes.counts["producing"] += 1
+            try:
+                count = 0
+                while number is None or count < number:
+                    yield b"x" * 65536 if number is None else b"chunk %d;" % count
+                    count += 1
+            finally:
+                notes.counts["producing"] -= 1
+
+        return app.response_class(produce(), content_type="text/plain")
+
+    @app.get("/raise")
+    def fail() -> Any:
+        raise RuntimeError("this route fails")
+
+    @app.get("/raise-midway")
+    def fail_midway() -> Any:
+        def produce() -> Iterator[bytes]:
+            yield b"begun"
+            raise RuntimeError("this answer fails")
+
+        return app.response_class(produce(), content_type="text/plain")
+
+
+def _add_handlers(transport: HybridTransport, notes: Notes) -> None:
+    socketio = transport.socketio
+
+    @socketio.on("connect")
+    def connected() -> bool | None:
+        if request.args.get("explain") == "odd":
+            raise ConnectionRefusedError({"odd": object()})
+        if "explain" in request.args:
+            raise ConnectionRefusedError("not today", {"until": "tomorrow"})
+        if "refuse" in request.args:
+            return False
+        if "hang" in request.args:
+            notes.release.wait(60)
+        notes.connected.append(request.sid)  # type: ignore[attr-defined]
+        if "welcome" in request.args:
+            emit("welcome", {"sid": request.sid})  # type: ignore[attr-defined]
+        return None
+
+    @socketio.on("disconnect")
+    def disconnected(reason: str) -> None:
+        notes.disconnected.append(request.sid)  # type: ignore[attr-defined]
+
+    @socketio.on("echo")
+    def echo(*args: Any) -> Any:
+        return args
+
+    @socketio.on("single")
+    def single(value: Any) -> Any:
+        return {"type": type(value).__name__, "value": value}
+
+    @socketio.on("whoami")
+    def whoami() -> Any:
+        context: Any = request
+        return {"sid": context.sid, "namespace": context.namespace, "event": context.event["message"],
+                "tab": request.args.get("tab"), "agent": request.headers.get("User-Agent"),
+                "cookie": request.cookies.get("flavour"), "user": flask.session.get("user"), "rooms": sorted(rooms())}
+
+    @socketio.on("count")
+    def count() -> int:
+        flask.session["count"] = flask.session.get("count", 0) + 1
+        return int(flask.session["count"])
+
+    @socketio.on("join")
+    def join(room: str) -> None:
+        join_room(room)
+
+    @socketio.on("leave")
+    def leave(room: str) -> None:
+        leave_room(room)
+
+    @socketio.on("shout")
+    def shout(text: str) -> str:
+        emit("heard", {"text": text}, broadcast=True, include_self=False)
+        return "shouted"
+
+    @socketio.on("ask")
+    def ask(question: Any) -> None:
+        emit("answer", {"to": question})
+        emit("answer", 1, 2)
+
+    @socketio.on("reverse")
+    def reverse(data: bytes) -> bytes:
+        return data[::-1]
+
+    @socketio.on("odd")
+    def odd() -> object:
+        return {"odd": object()}
+
+    @socketio.on("boom")
+    def boom() -> None:
+        raise LookupError("this handler fails")
+
+    @socketio.on("hold")
+    def hold() -> None:
+        notes.counts["held"] += 1
+        notes.release.wait(60)
+
+    @socketio.on("echo", namespace="/chat")
+    def chat_echo(text: str) -> str:
+        return f"chat: {text}"
+
+
+def _add_upgrades(app: Flask) -> None:
+    sock = Sock(app)
+
+    @sock.route("/ws/echo")
+    def ws_echo(ws: Any) -> None:
+        while True:
+            ws.send(ws.receive())
+
+
+class Raw:
+    """WSGI middleware with answers that Flask would not let out."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        path = environ["PATH_INFO"]
+        if path == "/raw/nodelay":
+            # Only a request that may take over the socket can see it.
+            option = environ["werkzeug.socket"].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [str(bool(option)).encode()]
+        if path == "/raw/split":
+            start_response("200 OK", [("X-Name", "value\r\nX-Evil: 1")])
+            return [b"split"]
+        if path == "/raw/raise":
+            raise RuntimeError("not even Flask was asked")
+        if path == "/raw/silent":
+            return [b"no start_response"]
+        if path == "/raw/short":
+            start_response("200 OK", [("Content-Length", "10")])
+            return [b"short"]
+        if path == "/raw/empty":
+            start_response("204 No Content", [])
+            return []
+        if path == "/raw/write":
+            write = start_response("200 OK", [("Content-Type", "text/plain")])
+            write(b"written, ")
+            return iter([b"", b"iterated, ", b"returned"])
+        return self._app(environ, start_response)
+
+
+def main() -> None:
+    """Serve the app with one of the servers that run in their own process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("server", choices=["ours", "werkzeug", "waitress"])
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--certfile")
+    parser.add_argument("--keyfile")
+    parser.add_argument("--log-output", action="store_true")
+    wish = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    app = create_app()
+    if wish.server == "ours":
+        _shorten_idle_time()
+        HybridTransport.of(app).run(wish.host, wish.port, certfile=wish.certfile, keyfile=wish.keyfile,
+                                   log_output=wish.log_output)
+    elif wish.server == "werkzeug":
+        app.run(wish.host, wish.port, threaded=True)
+    else:
+        import waitress
+
+        waitress.serve(app, host=wish.host, port=wish.port, threads=8)
+
+
+def _shorten_idle_time() -> None:
+    """Have idle threads end after ``SUPPORT_IDLE_S``, for tests that wait for that."""
+    if "SUPPORT_IDLE_S" in os.environ:
+        from hakgal_hybrid.serving import lanes
+
+        lanes.IDLE_S = float(os.environ["SUPPORT_IDLE_S"])
+
+
+if __name__ == "__main__":
+    main()

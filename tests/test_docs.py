@@ -1,0 +1,420 @@
+"""The documentation: what it shows runs, what it lists is complete, and it builds.
+
+A comment before a code block says what is done with the block here:
+
+``runnable``            Python that is executed by itself
+``file: NAME``          a file; those of one page lie in one folder, where pytest is run and ``python app.py`` served
+``start``, ``rollback`` the command that starts the example host
+``run``                 commands for the running server (``run: rollback`` for the rolled back one)
+``stream``              a command that goes on reading while the ones after it run
+``output``              what the block before has to print, with ``…`` for anything
+``streamed``            what has to come over the stream that was opened last
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support.hosts import SRC, Running, environment, free_port, running
+
+import hakgal_hybrid
+from hakgal_hybrid import Settings, errors, settings, signals
+from hakgal_hybrid.views import gate
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "hakgal_hybrid"
+PAGES = [path for path in (*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "CHANGES.md") if path.exists()]
+
+_FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$",
+                    re.MULTILINE | re.DOTALL)
+
+needs_shell = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("curl") or not shutil.which("bash"),
+                                 reason="the examples need bash and curl")
+
+
+class Block(NamedTuple):
+    """One fenced block of a page."""
+
+    page: str
+    line: int
+    kind: str
+    mark: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(path: Path) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    source = path.read_text(encoding="utf-8")
+    return [Block(path.name, source[:found.start("kind")].count("\n") + 1, found["kind"], found["mark"] or "",
+                  found["text"]) for found in _FENCE.finditer(source)]
+
+
+ALL = [block for path in PAGES for block in blocks(path)]
+PYTHON = [block for block in ALL if block.kind == "python"]
+PLAYED = ("run", "stream", "output", "streamed")
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def marked(name: str, *marks: str) -> list[Block]:
+    return [block for block in ALL if block.page == name and block.mark.split(":")[0] in marks]
+
+
+def table(name: str, heading: str) -> dict[str, list[str]]:
+    """Return the rows of the tables below a heading: the code in the first cell, and all cells."""
+    section = f"\n{page(name)}".split(f"\n{heading}\n", 1)[1].split("\n#", 1)[0].split("\n|---", 1)[1]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in section.splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row for row in rows}
+
+
+# -- Python ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_compiles(block: Block) -> None:
+    """Every Python block of the documentation is Python."""
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if block.mark == "runnable"], ids=str)
+def test_python_runs(block: Block) -> None:
+    """A block that says so runs by itself, and what it asserts holds."""
+    exec(compile(block.text, str(block), "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_imports_what_exists(block: Block) -> None:
+    """Whatever an example imports from this package is there."""
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "hakgal_hybrid":
+            exec(compile(ast.Module([node], []), str(block), "exec"), {})
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with the files that a page shows."""
+    for block in marked(request.param, "file"):
+        (tmp_path / block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("folder", ["quickstart.md", "testing.md"], indirect=True)
+def test_shown_tests_pass(folder: Path) -> None:
+    """The tests that a page shows pass with the files that it shows."""
+    pytest.importorskip("pytest_flask")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=folder, timeout=60,
+                          env=environment(folder), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"[1-9]\d* passed", done.stdout)
+
+
+@pytest.mark.parametrize("folder", ["servers.md"], indirect=True)
+@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs POSIX")
+def test_gunicorn_says_good_bye(folder: Path, worker: str) -> None:
+    """With the hook that the page shows, gunicorn ends streams with a farewell, and itself at once."""
+    pytest.importorskip("gunicorn")
+    (folder / "app.py").write_text(marked("quickstart.md", "file")[0].text)
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-k", worker, "-b", f"127.0.0.1:{port}", "app:create_app()"]
+    with running(folder, command, port, cwd=folder, PYTHONPATH=str(folder)) as server:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events/stream", timeout=20) as stream:
+            stream.readline()
+            started = time.monotonic()
+            server.process.terminate()
+            assert b"event: hybrid_bye" in stream.read()
+        server.process.wait(15)
+        assert time.monotonic() - started < 15
+
+
+# -- commands ----------------------------------------------------------------------------------------------------
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """Return what matches a printed text, in which ``…`` stands for anything."""
+    return re.compile(".*?".join(map(re.escape, text.strip().split("…"))), re.DOTALL)
+
+
+class Reader:
+    """A command that goes on printing."""
+
+    def __init__(self, command: str) -> None:
+        self.text = ""
+        self._changed = threading.Condition()
+        self._process = subprocess.Popen(["bash", "-c", f"exec {command}"], stdout=subprocess.PIPE,
+                                         stderr=subprocess.DEVNULL)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        while data := os.read(self._process.stdout.fileno(), 65536):
+            with self._changed:
+                self.text += data.decode("utf-8", "replace")
+                self._changed.notify_all()
+
+    def wait_for(self, expected: str, block: Block) -> None:
+        """Wait until what the block shows has been printed."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: pattern(expected).search(self.text), 15), (
+                f"{block} was not printed; this was:\n{self.text}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join(5)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def play(shown: list[Block], translate: Callable[[str], str]) -> None:
+    """Run the commands of a page in order and compare what they print with what the page says.
+
+    :param translate: puts the port of the running server in place of the one in the text.
+    """
+    reader: Reader | None = None
+    printed = ""
+    with contextlib.ExitStack() as open_readers:
+        for block in shown:
+            text = translate(block.text)
+            if block.mark == "stream":
+                reader = Reader(text)
+                open_readers.callback(reader.close)
+                reader.wait_for("hybrid_open", block)
+                printed = ""
+            elif block.mark.startswith("run"):
+                done = subprocess.run(["bash", "-e", "-c", text], capture_output=True, text=True, timeout=60,
+                                      check=False)
+                assert done.returncode == 0, f"{block}: {done.stderr}"
+                printed = done.stdout.replace("\r\n", "\n")
+            elif block.mark == "streamed" or not printed:
+                assert reader is not None
+                reader.wait_for(text, block)
+            else:
+                assert pattern(text).fullmatch(printed.strip()), f"{block} is not what was printed:\n{printed}"
+
+
+@needs_shell
+@pytest.mark.parametrize("folder", ["quickstart.md"], indirect=True)
+def test_quickstart(folder: Path) -> None:
+    """The app of the quickstart, served as it says, answers its commands as it says."""
+    port = free_port()
+    app = folder / "app.py"
+    app.write_text(app.read_text().replace("port=5000", f"port={port}"))
+    with running(folder, [sys.executable, "app.py"], port, cwd=folder):
+        play(marked("quickstart.md", *PLAYED), lambda text: text.replace("5000", str(port)))
+
+
+@contextlib.contextmanager
+def example_host(folder: Path, command: Block) -> Iterator[tuple[Running, Callable[[str], str]]]:
+    """The example host, started by the bash command of the migration page; and what puts its port into a text."""
+    port = free_port()
+    text = command.text.replace("/path/to/src_hexagonal", str(SRC)).replace("5001", str(port))
+    text = text.replace("hakgal-hybrid exec", f'exec "{sys.executable}" -m hakgal_hybrid exec')
+    assert str(SRC) in text
+    with running(folder, ["bash", "-c", text], port) as server:
+        yield server, lambda text: text.replace("5001", str(port))
+
+
+@needs_shell
+def test_migration(tmp_path: Path) -> None:
+    """The start command and the checks of the migration page, and the commands of the reference, do what they say."""
+    (start,) = marked("migration.md", "start")
+    shown = [block for block in marked("migration.md", *PLAYED)
+             if block.line < marked("migration.md", "rollback")[0].line]
+    with example_host(tmp_path, start) as (server, translate):
+        play(shown, translate)
+        assert server.post("/api/governor/control", {"action": "stop"}).status in (200, 202)
+        play(marked("http.md", *PLAYED), translate)
+        assert translate("INFO hakgal_hybrid.serving.server: serving on http://127.0.0.1:5001") in server.text()
+
+
+@needs_shell
+def test_rollback(tmp_path: Path) -> None:
+    """The rollback of the migration page brings the host's own WebSocket back."""
+    (start,) = marked("migration.md", "rollback")
+    shown = [block for block in marked("migration.md", "run", "output") if block.line > start.line]
+    with example_host(tmp_path, start) as (server, translate):
+        play(shown, translate)
+        assert "hakgal_hybrid" not in server.text()
+
+
+def test_what_is_marked_is_what_is_tested() -> None:
+    """No block has a mark that nothing here knows, and no page lost its marked blocks."""
+    known = {"", "runnable", "file", "start", "rollback", "run", "stream", "output", "streamed"}
+    assert {block.mark.split(":")[0] for block in ALL} <= known
+    for name, mark, least in (("api.md", "runnable", 2), ("facade.md", "runnable", 1), ("testing.md", "file", 5),
+                              ("quickstart.md", "file", 3), ("quickstart.md", "run", 2), ("http.md", "run", 3),
+                              ("migration.md", "run", 6), ("servers.md", "file", 1)):
+        assert len(marked(name, mark)) >= least, (name, mark)
+
+
+# -- completeness ------------------------------------------------------------------------------------------------
+
+
+def settings_table() -> list[str]:
+    sys.path.insert(0, str(DOCS / "_ext"))
+    try:
+        import hybrid_settings
+    finally:
+        sys.path.remove(str(DOCS / "_ext"))
+    return list(hybrid_settings.table())
+
+
+def test_every_setting_is_in_the_table() -> None:
+    """The table has one row a setting: variable, key, default, what is accepted, meaning."""
+    assert "```{hybrid-settings}" in page("settings.md")
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in settings_table()[2:]]
+    fields = Settings.__dataclass_fields__.values()
+    assert [row[0] for row in rows] == [f"`{field.metadata['env']}`" for field in fields]
+    for row, field in zip(rows, fields, strict=True):
+        env, config = field.metadata["env"], field.metadata["config"]
+        assert row[1] == ("the same" if env == config else f"`{config}`")
+        assert all(row)
+        assert row[4] == field.metadata["doc"]
+        assert config.removeprefix("HYBRID_").lower() == field.name  # the rule by which the page names keywords
+
+
+@pytest.mark.parametrize("row", settings_table()[2:], ids=lambda row: row.split("`")[1])
+def test_what_the_table_accepts_is_accepted(row: str) -> None:
+    """The bounds in the table are the ones the parser has: it takes them, and nothing beyond."""
+    env, _, _, accepted, _ = (cell.strip() for cell in row.strip("|").split("|"))
+    parse = next(field.metadata["parse"] for field in Settings.__dataclass_fields__.values()
+                 if f"`{field.metadata['env']}`" == env)
+    bounds = re.fullmatch(r"a(?: whole)? number from `([\d.]+)`[^`]* to `([\d.]+)`.*", accepted)
+    if bounds is None:
+        assert accepted.startswith(("one of true", "HYBRID or WEBSOCKET", "a comma-separated list", "printable ASCII"))
+        return
+    low, high = map(float, bounds.groups())
+    assert float(parse(bounds[1])) == low
+    assert float(parse(bounds[2])) == high
+    for beyond in (low - 1, high + 1):
+        with pytest.raises(ValueError, match="number from"):
+            parse(str(int(beyond)))
+
+
+def test_profiles_are_listed() -> None:
+    """The profiles of the table are those that exist."""
+    assert set(table("settings.md", "## Profiles")) >= {profile.value for profile in settings.Profile}
+
+
+def codes() -> set[str]:
+    """Return every problem code in the source: ``code=`` of a call, and the ones the error classes begin with."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "code":
+                found |= {item.value for item in ast.walk(node.value)
+                          if isinstance(item, ast.Constant) and isinstance(item.value, str)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.HybridError)]
+    return found | {kind.code for kind in kinds}
+
+
+def test_every_problem_code_is_documented() -> None:
+    """The reference lists each code of the source, and none that does not occur."""
+    listed = table("http.md", "## Problem codes")
+    not_sent = page("http.md").split("Raised in Python and not sent over HTTP:", 1)[1]
+    in_words = set(re.findall(r"`([a-z_]+)`", not_sent))
+    assert codes() == set(listed) | in_words
+    assert not set(listed) & in_words
+    assert list(listed) == sorted(listed)
+
+
+@pytest.mark.parametrize("status", sorted({status for row in table("http.md", "## Problem codes").values()
+                                           for status in re.findall(r"\d{3}", row[1])}))
+def test_statuses_of_problem_codes_are_used(status: str) -> None:
+    """No code is listed with a status that the source never sends."""
+    kinds = {kind.status for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "status")}
+    source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    assert int(status) in kinds or re.search(rf"status={status}|{status} if late", source)
+
+
+def urls() -> set[str]:
+    return {value for name, value in vars(gate).items() if name.isupper() and not name.startswith("_")
+            and isinstance(value, str) and value.startswith("/")}
+
+
+def test_every_url_is_documented() -> None:
+    """The reference lists every URL with the methods the gate has for it."""
+    assert len(urls()) >= 4
+    rows = table("http.md", "# HTTP and SSE reference")
+    assert set(rows) == {*urls(), f"{gate.CONTROL}/<id>"}
+    for url, cells in rows.items():
+        assert cells[1] == gate.methods_of(url)
+
+
+def test_every_signal_is_documented() -> None:
+    """The table of signals has them all."""
+    assert set(table("api.md", "## Signals")) == {name.replace("-", "_") for name in signals.namespace}
+
+
+def test_every_public_name_is_documented() -> None:
+    """What the package exports stands in the Python interface."""
+    for name in hakgal_hybrid.__all__:
+        assert name == "__version__" or f"hakgal_hybrid.{name}" in page("api.md")
+
+
+def keys(value: Any, prefix: str = "") -> set[str]:
+    """Return the dotted names of the members of a JSON object, down to the leaves."""
+    if not isinstance(value, dict) or not value:
+        return {prefix}
+    return set().union(*(keys(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items()))
+
+
+def test_every_member_of_the_status_is_documented() -> None:
+    """The table of the status has a row for each of its members."""
+    import flask
+
+    app = flask.Flask(__name__)
+    hakgal_hybrid.HybridTransport(app)
+    told = app.test_client().get(gate.STATUS).get_json()
+    section = page("http.md").split("\n## Status\n")[1].split("\n## ")[0]
+    assert not [name for name in keys(told) - {"server"} if f"`{name}`" not in section]
+
+
+def test_changes_begin_with_what_is_unreleased() -> None:
+    """The newest section of the changes is the one of the next version."""
+    changes = (ROOT / "CHANGES.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", changes, re.MULTILINE)[0] == "Unreleased"
+    assert hakgal_hybrid.__version__ in changes
+
+
+def test_links_lead_somewhere() -> None:
+    """Links between files exist, seen from the repository as well as built."""
+    for path in PAGES:
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.once
+def test_documentation_builds(tmp_path: Path) -> None:
+    """Sphinx builds it without a warning, and every setting stands on the built page."""
+    for name in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(name)
+    done = subprocess.run([sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d",
+                           str(tmp_path / "doctrees"), str(DOCS), str(tmp_path / "html")],
+                          capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    built = (tmp_path / "html" / "settings.html").read_text(encoding="utf-8")
+    for field in Settings.__dataclass_fields__.values():
+        assert f">{field.metadata['env']}<" in built

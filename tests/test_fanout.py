@@ -1,0 +1,368 @@
+"""The writer of all streams: whatever some clients do, the others and the host's requests do not notice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import statistics
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from support.servers import (
+    SOON,
+    STREAM,
+    Http,
+    Server,
+    Stream,
+    client_process,
+    milliseconds,
+    shown_on_failure,
+    wait_until,
+)
+
+STALL_S = 2.0
+REQUEST_S = 0.5
+#: More than the kernel holds for a client that does not read.
+MANY, LARGE = 100, 65536
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    """One server that gives up stalled clients and idle threads soon."""
+    with Server("ours", HYBRID_HEARTBEAT_S=0.2, HYBRID_STALL_S=STALL_S, HYBRID_REQUEST_S=REQUEST_S,
+                HYBRID_LOG_BYTES=100 << 20, SUPPORT_IDLE_S=0.5) as server:
+        yield server
+        assert "Traceback" not in server.log(), server.log()
+
+
+@pytest.fixture
+def server(running: Server) -> Iterator[Server]:
+    running.wait_for_streams(0)
+    with shown_on_failure(running):
+        yield running
+
+
+@contextlib.contextmanager
+def opened(server: Server, number: int, **options: Any) -> Iterator[list[Stream]]:
+    """Open ``number`` streams."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(server.opened(**options)) for _ in range(number)]
+
+
+def ended(server: Server, reason: str) -> int:
+    """Return how many streams have ended for ``reason``."""
+    count: int = server.status()["traffic"]["ended"].get(reason, 0)
+    return count
+
+
+def numbers(stream: Stream, name: str = "fact_added") -> list[int]:
+    return [data["i"] for data in stream.payloads(name)]
+
+
+@contextlib.contextmanager
+def reading(*streams: Stream, name: str = "fact_added", n: int = MANY) -> Iterator[None]:
+    """Have each stream read by a thread of its own meanwhile, until ``n`` events of that name have come."""
+    readers = [threading.Thread(target=stream.wait_for, args=(name, n, 30)) for stream in streams]
+    for reader in readers:
+        reader.start()
+    try:
+        yield
+    finally:
+        for reader in readers:
+            reader.join(40)
+
+
+# -- clients that do not read --------------------------------------------------------------------------------------
+
+
+def test_a_stalled_client_delays_nobody(server: Server) -> None:
+    """A client that stopped reading costs other clients and requests nothing; it is closed in time, and counted."""
+    before = ended(server, "stalled")
+    with server.opened(rcvbuf=4096) as stalled, opened(server, 5) as live:
+        calm = statistics.median(milliseconds(lambda: server.ask("GET", "/health")) for _ in range(15))
+        with reading(*live):
+            server.emit("fact_added", MANY, size=LARGE)
+        for stream in live:
+            assert numbers(stream) == list(range(MANY))
+        # It still holds its place: everything above went past it.
+        assert server.status()["streams"] == 6
+        assert server.status()["server"]["fanout"]["blocked"] == 1
+        busy = statistics.median(milliseconds(lambda: server.ask("GET", "/health")) for _ in range(15))
+        emitting = statistics.median(milliseconds(lambda: server.emit("fact_added")) for _ in range(15))
+        assert busy < max(20.0, 5 * calm)
+        assert emitting < 30.0
+        wait_until(lambda: ended(server, "stalled") == before + 1, STALL_S + SOON, "the stalled client to be counted")
+        assert server.status()["streams"] == 5
+        assert stalled.closed()
+        for stream in live:
+            stream.wait_for("fact_added", MANY + 15)
+
+
+def test_a_client_that_reads_slowly_is_not_given_up(server: Server) -> None:
+    """A client that reads now and then keeps its stream, however long it takes, and gets everything."""
+    before = ended(server, "stalled")
+    with server.opened(rcvbuf=4096) as slow:
+        server.emit("fact_added", MANY, size=LARGE)
+        wait_until(lambda: server.status()["server"]["fanout"]["blocked"] == 1)
+        pause = threading.Event()
+        for _ in range(int(STALL_S / 0.1) + 15):  # longer than a client may stall, 320 kB a second
+            size = len(slow.raw)
+            slow.read_until(lambda stream, size=size: len(stream.raw) > size + 32_000)
+            pause.wait(0.1)
+        slow.wait_for("fact_added", MANY, 30)
+        assert numbers(slow) == list(range(MANY))
+    assert ended(server, "stalled") == before
+
+
+def test_clients_at_different_places_all_get_everything(server: Server) -> None:
+    """Fast and slow readers, and one that joins in the middle, each get all that is theirs, in order."""
+    with server.opened() as fast, server.opened(rcvbuf=4096) as slow:
+        start = fast.id
+        with reading(slow):
+            with reading(fast, n=MANY // 2):
+                server.emit("fact_added", MANY // 2, size=LARGE)
+            with server.opened() as late, server.opened(headers={"Last-Event-ID": start}) as resumed:
+                with reading(fast, resumed), reading(late, n=MANY // 2):
+                    server.emit("fact_added", MANY // 2, first=MANY // 2, size=LARGE)
+                assert numbers(resumed) == list(range(MANY))
+                assert numbers(late) == list(range(MANY // 2, MANY))
+        assert numbers(fast) == numbers(slow) == list(range(MANY))
+
+
+def test_a_slow_client_is_told_what_it_missed() -> None:
+    """When the log has dropped what a client had not read, it hears so exactly, and goes on in order."""
+    with Server("ours", HYBRID_LOG_EVENTS=20) as server, server.opened(rcvbuf=4096) as slow:
+        server.emit("fact_added", MANY, size=LARGE)
+        slow.read_until(lambda stream: MANY - 1 in numbers(stream), 30)
+        gaps = slow.payloads("hybrid_gap")
+        received = numbers(slow)
+        assert gaps
+        assert {gap["reason"] for gap in gaps} == {"evicted"}
+        assert received == sorted(set(received))
+        assert len(received) + sum(gap["missed"] for gap in gaps) == MANY
+
+
+def test_events_that_are_too_old_become_a_gap() -> None:
+    """A client whose backlog is older than ``HYBRID_MAX_BACKLOG_S`` is told so and goes on with what is young."""
+    with Server("ours", HYBRID_MAX_BACKLOG_S=1, HYBRID_HEARTBEAT_S=0.25) as server:
+        with server.opened(rcvbuf=4096) as slow, server.opened() as live:
+            with reading(live):
+                server.emit("fact_added", MANY, size=LARGE)
+            # Six heartbeats later what the slow one has not read is too old.
+            size = len(live.raw)
+            live.read_until(lambda stream: len(stream.raw) >= size + 12)
+            server.emit("fact_added", first=MANY)
+            slow.read_until(lambda stream: MANY in numbers(stream), 30)
+            gaps, received = slow.payloads("hybrid_gap"), numbers(slow)
+            assert {gap["reason"] for gap in gaps} == {"slow"}
+            assert received == sorted(set(received))
+            assert len(received) + sum(gap["missed"] for gap in gaps) == MANY + 1
+            assert numbers(live) == list(range(MANY))
+
+
+@posix_only
+def test_a_client_that_is_stopped_and_continued(server: Server) -> None:
+    """A client process that is stopped for a while and goes on gets everything in order, or is told what not."""
+    process = client_process("read", server.port)
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())[0] == "hybrid_open"
+        process.send_signal(signal.SIGSTOP)
+        server.emit("fact_added", MANY, size=LARGE)
+        wait_until(lambda: server.status()["server"]["fanout"]["blocked"] == 1)
+        process.send_signal(signal.SIGCONT)
+        server.emit("end")
+        told = [json.loads(line) for line in process.stdout]
+        assert process.wait(SOON) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    received = [data["i"] for name, data in told if name == "fact_added"]
+    missed = sum(data["missed"] for name, data in told if name == "hybrid_gap")
+    assert received == sorted(set(received))
+    assert len(received) + missed == MANY
+    assert told[-1][0] == "end"
+
+
+# -- clients that go away ------------------------------------------------------------------------------------------
+
+
+@posix_only
+def test_fifty_clients_that_are_killed_leave_nothing_behind(server: Server) -> None:
+    """Clients that are killed, on 50 connections, leave no stream, no descriptor and no thread."""
+    with opened(server, 2):  # whatever the server starts once, it has started now
+        server.emit("fact_added")
+    server.wait_for_streams(0)
+    process = psutil.Process(server.process.pid)
+    wait_until(lambda: sum(lane["threads"] for lane in server.status()["server"]["lanes"].values()) <= 2, 25)
+    wait_until(lambda: process.num_fds() == process.num_fds(), what="a quiet moment")
+    descriptors, threads = process.num_fds(), process.num_threads()
+    holder = client_process("hold", server.port, 20)
+    with contextlib.ExitStack() as stack:
+        try:
+            streams = [stack.enter_context(server.opened()) for _ in range(30)]
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"holding\n"
+            assert server.status()["streams"] == 50
+            assert process.num_fds() >= descriptors + 50
+            # A stream costs a descriptor and no thread, but for those that opened it.
+            assert process.num_threads() <= threads + 12
+            server.emit("fact_added", 50, size=LARGE)  # some of it is on its way to them
+        finally:
+            holder.kill()
+            holder.communicate()
+        for stream in streams:
+            stream.reset()
+    server.wait_for_streams(0, 25)
+    wait_until(lambda: process.num_fds() <= descriptors, 25, "no descriptor left over")
+    wait_until(lambda: process.num_threads() <= threads, 25, "no thread left over")
+    notes = server.notes()
+    wait_until(lambda: len(server.notes()["disconnected"]) == len(notes["connected"]), what="disconnect handlers")
+
+
+def test_a_client_that_dies_while_it_is_behind(server: Server) -> None:
+    """A client that goes away with bytes waiting for it is forgotten at once."""
+    with server.opened(rcvbuf=4096) as stream, server.opened(rcvbuf=4096) as other:
+        server.emit("fact_added", MANY, size=LARGE)
+        wait_until(lambda: server.status()["server"]["fanout"]["blocked"] == 2)
+        before = ended(server, "gone")
+        stream.reset()
+        server.wait_for_streams(1, STALL_S)
+        assert ended(server, "gone") == before + 1
+        other.wait_for("fact_added", MANY)
+        assert server.status()["server"]["fanout"]["blocked"] == 0
+
+
+def test_a_client_that_closes_its_half_is_gone(server: Server) -> None:
+    """A client that will send nothing more counts as gone: its stream is closed."""
+    import socket
+
+    with server.opened() as stream:
+        stream.sock.shutdown(socket.SHUT_WR)
+        stream.read_to_end()
+    server.wait_for_streams(0)
+
+
+def test_clients_that_say_nothing(server: Server) -> None:
+    """Connections that never ask for anything are closed after ``HYBRID_REQUEST_S``; a stream is not."""
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(server.opened())
+        silent = [stack.enter_context(server.connect()) for _ in range(50)]
+        assert server.ask("GET", "/health").status == 200
+        for http in silent:
+            assert http.closed()
+        server.emit("fact_added")
+        stream.wait_for("fact_added")
+
+
+def test_what_a_client_says_on_an_open_stream_is_ignored(server: Server) -> None:
+    """Bytes on an open stream, a second request even, do nothing to it."""
+    with server.opened() as stream:
+        stream.send(b"\x00\xff garbage \r\n\r\n")
+        stream.send(b"POST /emit HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        server.emit("fact_added", 3)
+        stream.wait_for("fact_added", 3)
+        assert [message.event for message in stream.messages] == ["hybrid_open", *["fact_added"] * 3]
+
+
+def test_a_client_that_never_stops_talking_is_closed(server: Server) -> None:
+    """A client that sends without end on its stream is closed, and counted."""
+    before = ended(server, "chatter")
+    with server.opened() as stream, server.opened() as other:
+        with contextlib.suppress(ConnectionError):
+            stream.send(b"x" * 200_000)
+        assert stream.closed()
+        server.wait_for_streams(1)
+        assert ended(server, "chatter") == before + 1
+        server.emit("fact_added")
+        other.wait_for("fact_added")
+
+
+def test_a_client_gone_before_its_stream_began(server: Server) -> None:
+    """Clients that ask for a stream and vanish at once leave none behind."""
+    for _ in range(20):
+        http = Http(server.port)
+        http.request("GET", STREAM)
+        http.reset()
+    server.wait_for_streams(0)
+    connected = server.notes()["connected"]
+    wait_until(lambda: set(server.notes()["disconnected"]) >= set(connected))
+
+
+# -- the writer itself ---------------------------------------------------------------------------------------------
+
+
+def test_switch_interval(server: Server) -> None:
+    """Python switches threads more often while streams are open, and as before when the last one has ended."""
+    server.wait_for_streams(0)
+    usual = server.notes()["switch_interval"]
+    assert usual == pytest.approx(0.005)
+    with server.opened(), server.opened():
+        assert server.notes()["switch_interval"] == pytest.approx(0.0005)
+    wait_until(lambda: server.notes()["switch_interval"] == usual)
+
+
+def test_events_reach_a_hundred_clients(server: Server) -> None:
+    """A hundred clients get a burst of events from several threads, all in the same order."""
+    with opened(server, 100) as streams:
+        posters = [threading.Thread(target=server.emit, args=("fact_added", 50), kwargs={"first": start})
+                   for start in (0, 50, 100)]
+        for poster in posters:
+            poster.start()
+        for stream in streams:
+            stream.wait_for("fact_added", 150)
+        for poster in posters:
+            poster.join(SOON)
+        assert len({tuple(stream.named("fact_added")) for stream in streams}) == 1
+        assert sorted(numbers(streams[0])) == list(range(150))
+
+
+def test_heartbeats_only_in_silence(server: Server) -> None:
+    """A stream that has just carried an event needs no heartbeat."""
+    with server.opened() as stream:
+        ends = threading.Event()
+
+        def chatter() -> None:
+            while not ends.wait(0.04):
+                server.emit("fact_added")
+
+        poster = threading.Thread(target=chatter)
+        poster.start()
+        try:
+            stream.wait_for("fact_added", 20)
+        finally:
+            ends.set()
+            poster.join(SOON)
+        assert b"\n:\n" not in stream.raw
+        size = len(stream.raw)
+        stream.read_until(lambda stream: b":\n" in stream.raw[size - 1:])
+
+
+def test_delivery_is_counted(server: Server) -> None:
+    """The status tells how many events were delivered to streams, and how many bytes that took."""
+    before = server.status()["traffic"]
+    with opened(server, 3) as streams:
+        server.emit("fact_added", 10)
+        for stream in streams:
+            stream.wait_for("fact_added", 10)
+    after = server.status()["traffic"]
+    assert after["delivered"] - before["delivered"] == 30
+    assert after["bytes"] > before["bytes"]
+
+
+@posix_only
+def test_the_server_is_gone_when_it_is_killed() -> None:
+    """A server that is killed leaves its clients a closed connection and its port free for the next one."""
+    with Server("ours") as server, server.opened() as stream:
+        server.process.kill()
+        stream.read_to_end()
+        with Server("ours", "--port", str(server.port)) as successor:
+            with successor.opened(headers={"Last-Event-ID": stream.id}) as resumed:
+                assert resumed.wait_for("hybrid_gap")[0]["reason"] == "restarted"

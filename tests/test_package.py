@@ -1,0 +1,297 @@
+"""The house: who may import whom, what importing costs, metadata, the wheel, and docstrings for all that is public."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.hosts import REPOSITORY, environment, report
+
+import hakgal_hybrid
+
+PACKAGE = REPOSITORY / "hakgal_hybrid"
+
+#: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
+ORDER = [
+    {"errors"}, {"settings"}, {"event"}, {"wire"}, {"log"}, {"signals"}, {"turns"}, {"hub"}, {"feed"}, {"handlers"},
+    {"commands"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"host"}, {"launch"},
+    {"testing", "measure"}, {"cli"}, {"__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+#: Who may reach up at call time: the extension is the one place where the parts meet, and ``run`` asks the host's
+#: module whether the process is fit for our server.
+REACH_UP = {("extension", "socketio"), ("extension", "host"), ("socketio", "host")}
+#: Stands outside of the order: found by child processes instead of a ``sitecustomize``.
+OUTSIDE = {"inherit"}
+
+RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
+EXTRAS = {"redis", "measure", "socketio", "test", "docs"}
+TOP_LEVEL = {
+    ".ci", ".gitignore", ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
+    "examples", "hakgal_hybrid", "pyproject.toml", "setup.cfg", "tests",
+}
+
+
+def modules() -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every file of the package, with the dotted name it has inside of it (packages as themselves)."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield path, parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imports(path: Path, name: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """The top-level parts of the package that a file imports, and whether it does so as it is imported itself."""
+    package = name if path.name == "__init__.py" else name[:-1]
+
+    def visit(node: ast.AST, at_import: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                for other in child.orelse:
+                    yield from visit(other, at_import)
+            elif isinstance(child, ast.ImportFrom) and child.level:
+                base = package[:len(package) - child.level + 1]
+                target = (*base, *(child.module.split(".") if child.module else ()))
+                for alias in child.names if not target else ():
+                    if alias.name in RANK or alias.name in OUTSIDE:
+                        yield alias.name, at_import
+                if target:
+                    yield target[0], at_import
+            elif isinstance(child, (ast.Import, ast.ImportFrom)):
+                names = [alias.name for alias in child.names] if isinstance(child, ast.Import) else [child.module or ""]
+                for dotted in names:
+                    if dotted.startswith("hakgal_hybrid."):
+                        yield dotted.split(".")[1], at_import
+            else:
+                function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+                yield from visit(child, at_import and not function)
+
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")), True)
+
+
+def test_every_module_has_its_place() -> None:
+    """Each module of the package stands in the order, so that its imports can be judged."""
+    top = {name[0] for _, name in modules() if name}
+    assert top - OUTSIDE <= set(RANK), "say in ORDER where these stand"
+
+
+def test_imports_run_one_way() -> None:
+    """At import time each module uses only what stands above it; at call time only those listed reach further."""
+    wrong = []
+    for path, name in modules():
+        if not name or name[0] in OUTSIDE:
+            continue
+        for used, at_import in imports(path, name):
+            upward = used not in RANK or (used != name[0] and RANK[used] >= RANK[name[0]])
+            if upward and (at_import or (name[0], used) not in REACH_UP):
+                wrong.append(f"{'.'.join(name)} imports {used}{'' if at_import else ' in a function'}")
+    assert wrong == []
+
+
+def test_the_exceptions_are_needed() -> None:
+    """No exception stays listed that nobody makes use of."""
+    used = {(name[0], target) for path, name in modules() if name for target, _ in imports(path, name)}
+    assert used >= REACH_UP
+
+
+def test_the_root_imports_nothing_of_the_package() -> None:
+    """``__init__`` only names where the public names are; they are loaded when they are used."""
+    assert list(imports(PACKAGE / "__init__.py", ())) == []
+
+
+LOADED = """
+import json, sys, warnings
+warnings.simplefilter("error")
+import hakgal_hybrid
+{more}
+print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "absent"),
+    [("", {"flask", "gevent", "redis", "flask_sock", "wrapt", "flask_socketio", "eventlet", "click"}),
+     ("hakgal_hybrid.hybridize, hakgal_hybrid.prepare, hakgal_hybrid.Settings",
+      {"flask", "gevent", "redis", "flask_sock", "wrapt", "flask_socketio", "eventlet"}),
+     ("hakgal_hybrid.HybridTransport", {"gevent", "redis", "flask_sock", "wrapt", "flask_socketio", "eventlet"}),
+     ("import hakgal_hybrid.socketio", {"gevent", "redis", "flask_sock", "flask_socketio", "eventlet"})],
+    ids=["package", "hybridize", "transport", "socketio"],
+)
+def test_importing_costs_little(tmp_path: Path, more: str, absent: set[str]) -> None:
+    """Importing the package loads neither gevent nor redis nor flask_sock; each name only what it needs."""
+    loaded = set(report(tmp_path, LOADED.format(more=more)))
+    assert not loaded & absent
+
+
+# -- metadata ----------------------------------------------------------------------------------------------------
+
+
+def normalized(requirement: str) -> str:
+    """The name of a requirement, as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s<>=!~;\[]", requirement.strip(), maxsplit=1)[0]).lower()
+
+
+@pytest.fixture(scope="module")
+def setup() -> configparser.ConfigParser:
+    """``setup.cfg``."""
+    parser = configparser.ConfigParser()
+    parser.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def listed(value: str) -> list[str]:
+    """The lines of a multi-line value."""
+    return [line.strip() for line in value.splitlines() if line.strip()]
+
+
+def test_requirements_are_those_agreed_on(setup: configparser.ConfigParser) -> None:
+    """Five packages at run time, everything else in extras; Python from 3.10."""
+    requires = listed(setup["options"]["install_requires"])
+    assert {normalized(item) for item in requires} == RUNTIME
+    assert all(re.search(r"[<>=]", item) for item in requires), "each says from which version"
+    assert set(setup["options.extras_require"]) == EXTRAS
+    for extra, package in (("redis", "redis"), ("socketio", "flask-socketio")):
+        names = {normalized(item) for item in listed(setup["options.extras_require"][extra])}
+        assert package in names
+        assert not names & RUNTIME
+    assert setup["options"]["python_requires"] == ">=3.10"
+    assert setup["metadata"]["license"] == "MIT"
+    assert setup["metadata"]["version"] == "attr: hakgal_hybrid.__version__"
+
+
+def test_entry_points_lead_somewhere(setup: configparser.ConfigParser) -> None:
+    """The console script and the pytest plugin name what can be imported."""
+    points = setup["options.entry_points"]
+    assert listed(points["console_scripts"]) == ["hakgal-hybrid = hakgal_hybrid.cli:main"]
+    assert listed(points["pytest11"]) == ["hakgal_hybrid = hakgal_hybrid.testing"]
+    for line in [*listed(points["console_scripts"]), *listed(points["pytest11"])]:
+        module, _, name = line.split("=")[1].strip().partition(":")
+        loaded: Any = importlib.import_module(module)
+        assert not name or callable(getattr(loaded, name))
+
+
+def test_what_is_installed_is_what_is_here() -> None:
+    """The installed metadata has this version, so that the tests try this package."""
+    try:
+        version = importlib.metadata.version("hakgal_hybrid")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed")
+    assert version == hakgal_hybrid.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", version)
+
+
+def test_pyproject_says_how_to_build_and_nothing_else() -> None:
+    """All else is in ``setup.cfg``."""
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.findall(r"^\[(.+)\]", text, re.MULTILINE) == ["build-system"]
+    assert 'build-backend = "setuptools.build_meta"' in text
+
+
+def tracked() -> list[str]:
+    """What git has or would take, relative to the repository."""
+    git = shutil.which("git")
+    if git is None or not (REPOSITORY / ".git").exists():
+        pytest.skip("this is no git checkout")
+    listing = subprocess.run([git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY,
+                             check=True, capture_output=True, text=True, timeout=30)
+    return [name for name in listing.stdout.split("\0") if name and (REPOSITORY / name).exists()]
+
+
+def test_nothing_lies_about() -> None:
+    """The top level holds what was agreed on, and no file is a leftover of running or building."""
+    names = tracked()
+    assert {name.split("/")[0] for name in names} <= TOP_LEVEL
+    for name in names:
+        assert not re.search(r"(\.pyc|\.db|\.log|\.egg-info/.*|~|\.orig|\.rej|\.DS_Store)$", name), name
+
+
+# -- the wheel ---------------------------------------------------------------------------------------------------
+
+
+def build_command(source: Path, target: Path) -> list[str]:
+    """Build without the network if this environment has a backend, else in isolation."""
+    if importlib.util.find_spec("build") is None:
+        pytest.skip("build is not installed")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(target), str(source)]
+    try:
+        version = tuple(int(part) for part in importlib.metadata.version("setuptools").split(".")[:2])
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        version = (0, 0)
+    return [*command, "--no-isolation"] if version >= (70, 1) else command  # from there on it needs no wheel package
+
+
+@pytest.mark.once
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+    """It has every module, ``py.typed`` and what child processes find, and neither tests nor examples."""
+    source = tmp_path / "source"
+    for name in tracked():
+        if name.split("/")[0] in ("hakgal_hybrid", "tests") or "/" not in name:
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(REPOSITORY / name, source / name)
+    command = build_command(source, tmp_path / "dist")
+    built = subprocess.run(command, check=False, env=environment(tmp_path), capture_output=True, text=True, timeout=100)
+    output = built.stdout + built.stderr
+    if built.returncode and re.search(r"No matching distribution|Could not find a version|NewConnectionError", output):
+        pytest.skip("neither setuptools >= 70.1 nor a package index to get it from")
+    assert built.returncode == 0, output
+    assert "is absent from the `packages` configuration" not in output
+    [wheel] = (tmp_path / "dist").glob("*.whl")
+    assert wheel.name == f"hakgal_hybrid-{hakgal_hybrid.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        dist_info = f"hakgal_hybrid-{hakgal_hybrid.__version__}.dist-info"
+        metadata = archive.read(f"{dist_info}/METADATA").decode()
+        scripts = archive.read(f"{dist_info}/entry_points.txt").decode()
+    expected = {path.relative_to(REPOSITORY).as_posix() for path, _ in modules()}
+    expected |= {"hakgal_hybrid/py.typed", "hakgal_hybrid/inherit/sitecustomize.py"}
+    packaged = {name for name in names if not name.startswith(f"{dist_info}/")}
+    assert expected <= packaged
+    static = {name for name in packaged - expected if name.startswith("hakgal_hybrid/static/")}
+    assert packaged - expected == static, "no tests, no examples, nothing but the package"
+    assert any(name.endswith("LICENSE") for name in names)
+    assert "hakgal-hybrid = hakgal_hybrid.cli:main" in scripts
+    assert {normalized(line.partition(":")[2]) for line in metadata.splitlines()
+            if line.startswith("Requires-Dist") and "extra ==" not in line} == RUNTIME
+
+
+# -- explained ---------------------------------------------------------------------------------------------------
+
+
+def public(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """The public classes and functions of a module, and the public methods of its public classes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.If, ast.Try)):
+            yield from public(child, prefix)
+        elif isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and child.name[0] != "_":
+            yield prefix + child.name, child
+            if isinstance(child, ast.ClassDef):
+                yield from public(child, f"{prefix}{child.name}.")
+
+
+def test_everything_public_is_explained() -> None:
+    """Every module, public class, function and method has a docstring that is a sentence."""
+    silent = []
+    for path, name in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for title, node in [("", tree), *public(tree)]:
+            text = ast.get_docstring(node)  # type: ignore[arg-type]
+            setter = any("setter" in ast.unparse(item) for item in getattr(node, "decorator_list", []))
+            if not setter and (not text or len(text.split()) < 2 or text.split("\n\n")[0].rstrip()[-1] not in ".:!?)"):
+                silent.append(".".join(["hakgal_hybrid", *name, *([title] if title else [])]))
+    assert silent == []
+
+
+def test_no_module_is_two_ideas() -> None:
+    """A file that nears 300 lines is asking to be two ideas; 400 is where it is told so."""
+    lengths = {".".join(name): len(path.read_text(encoding="utf-8").splitlines()) for path, name in modules()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}

@@ -1,0 +1,304 @@
+"""Settings: where each value comes from, what is refused, and what never shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import pytest
+
+from hakgal_hybrid.errors import ConfigurationError
+from hakgal_hybrid.settings import Profile, Settings, current_profile, load_settings
+
+
+class Variable(NamedTuple):
+    """One setting: its names, its default, and two texts with what they mean."""
+
+    field: str
+    env: str
+    config: str
+    default: Any
+    text: str
+    value: Any
+    other_text: str
+    other: Any
+
+
+VARIABLES = [
+    Variable("profile", "APP_PROFILE", "HYBRID_PROFILE", Profile.HYBRID,
+             "websocket", Profile.WEBSOCKET, "HYBRID", Profile.HYBRID),
+    Variable("enable_sse", "ENABLE_SSE", "HYBRID_ENABLE_SSE", True, "false", False, "on", True),
+    Variable("enable_control_http", "ENABLE_CONTROL_HTTP", "HYBRID_ENABLE_CONTROL_HTTP", True, "0", False, "Yes", True),
+    Variable("enable_ws_special", "ENABLE_WS_SPECIAL", "HYBRID_ENABLE_WS_SPECIAL", False,
+             "off", False, " NO ", False),
+    Variable("api_key", "HAKGAL_API_KEY", "HYBRID_API_KEY", None, "k-1", "k-1", "k-2", "k-2"),
+    Variable("port", "HAKGAL_PORT", "HYBRID_PORT", 5001, "0", 0, "65535", 65535),
+    Variable("origins", "HYBRID_ORIGINS", "HYBRID_ORIGINS", (), "https://Dash.example:8443, http://a.example",
+             ("https://dash.example:8443", "http://a.example"), "", ()),
+    Variable("log_events", "HYBRID_LOG_EVENTS", "HYBRID_LOG_EVENTS", 10_000, "1", 1, "7", 7),
+    Variable("log_bytes", "HYBRID_LOG_BYTES", "HYBRID_LOG_BYTES", 32 << 20, "2097152", 2 << 20, "1048576", 1 << 20),
+    Variable("max_event_bytes", "HYBRID_MAX_EVENT_BYTES", "HYBRID_MAX_EVENT_BYTES", 1 << 20, "64", 64, "100", 100),
+    Variable("conflate", "HYBRID_CONFLATE", "HYBRID_CONFLATE",
+             ("kb_update", "kb_metrics", "system_load_update", "gpu_update"), "", (), "a*, b", ("a*", "b")),
+    Variable("retry_ms", "HYBRID_RETRY_MS", "HYBRID_RETRY_MS", 3000, "1", 1, "500", 500),
+    Variable("heartbeat_s", "HYBRID_HEARTBEAT_S", "HYBRID_HEARTBEAT_S", 15, "0.05", 0.05, "3600", 3600),
+    Variable("max_backlog_s", "HYBRID_MAX_BACKLOG_S", "HYBRID_MAX_BACKLOG_S", 60, "0.5", 0.5, "30", 30),
+    Variable("stall_s", "HYBRID_STALL_S", "HYBRID_STALL_S", 20, "1.5", 1.5, "2", 2),
+    Variable("drain_s", "HYBRID_DRAIN_S", "HYBRID_DRAIN_S", 2, "0", 0, "600", 600),
+    Variable("max_streams", "HYBRID_MAX_STREAMS", "HYBRID_MAX_STREAMS", 10_000, "0", 0, "5", 5),
+    Variable("max_streams_per_address", "HYBRID_MAX_STREAMS_PER_ADDRESS", "HYBRID_MAX_STREAMS_PER_ADDRESS", 10_000,
+             "3", 3, "4", 4),
+    Variable("command_queue", "HYBRID_COMMAND_QUEUE", "HYBRID_COMMAND_QUEUE", 100, "1", 1, "2", 2),
+    Variable("command_results", "HYBRID_COMMAND_RESULTS", "HYBRID_COMMAND_RESULTS", 1000, "1", 1, "2", 2),
+    Variable("threads", "HYBRID_THREADS", "HYBRID_THREADS", 32, "1", 1, "4096", 4096),
+    Variable("reserved_threads", "HYBRID_RESERVED_THREADS", "HYBRID_RESERVED_THREADS", 4, "1", 1, "64", 64),
+    Variable("max_upgrades", "HYBRID_MAX_UPGRADES", "HYBRID_MAX_UPGRADES", 64, "0", 0, "9", 9),
+    Variable("queue_requests", "HYBRID_QUEUE_REQUESTS", "HYBRID_QUEUE_REQUESTS", 512, "0", 0, "9", 9),
+    Variable("queue_bytes", "HYBRID_QUEUE_BYTES", "HYBRID_QUEUE_BYTES", 256 << 20, "0", 0, "9", 9),
+    Variable("queue_s", "HYBRID_QUEUE_S", "HYBRID_QUEUE_S", 30, "0.01", 0.01, "3600", 3600),
+    Variable("max_body_bytes", "HYBRID_MAX_BODY_BYTES", "HYBRID_MAX_BODY_BYTES", 64 << 20, "0", 0, "9", 9),
+    Variable("request_s", "HYBRID_REQUEST_S", "HYBRID_REQUEST_S", 30, "0.05", 0.05, "5", 5),
+    Variable("switch_interval_ms", "HYBRID_SWITCH_INTERVAL_MS", "HYBRID_SWITCH_INTERVAL_MS", 0.5,
+             "0.01", 0.01, "1000", 1000),
+]
+
+every_variable = pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.field)
+
+
+def test_the_table_above_is_complete():
+    """Every field of Settings stands in the table of this file, so that none goes untested."""
+    assert {variable.field for variable in VARIABLES} == {field.name for field in dataclasses.fields(Settings)}
+
+
+@every_variable
+def test_default(variable):
+    """Without any source a setting has its documented default."""
+    assert getattr(load_settings({}, {}), variable.field) == variable.default
+
+
+@every_variable
+def test_environment(variable):
+    """A setting is read from its environment variable."""
+    settings = load_settings({}, {variable.env: variable.text})
+    assert getattr(settings, variable.field) == variable.value
+
+
+@every_variable
+def test_app_config_key(variable):
+    """A setting is read from its key of app.config, which always begins with HYBRID_."""
+    assert variable.config.startswith("HYBRID_")
+    assert getattr(load_settings({variable.config: variable.text}, {}), variable.field) == variable.value
+
+
+@every_variable
+def test_keyword(variable):
+    """A setting is taken from the keyword of its field's name."""
+    assert getattr(load_settings({}, {}, **{variable.field: variable.text}), variable.field) == variable.value
+
+
+@every_variable
+def test_precedence(variable):
+    """A keyword wins over app.config, and app.config wins over the environment."""
+    environ = {variable.env: variable.text}
+    config = {variable.config: variable.other_text}
+    assert getattr(load_settings(config, environ), variable.field) == variable.other
+    config = {variable.config: variable.text}
+    assert getattr(load_settings(config, environ, **{variable.field: variable.other_text}),
+                   variable.field) == variable.other
+
+
+@every_variable
+def test_none_is_no_value(variable):
+    """A key that holds None says nothing, so the next source is asked."""
+    settings = load_settings({variable.config: None}, {variable.env: variable.text}, **{variable.field: None})
+    assert getattr(settings, variable.field) == variable.value
+
+
+@every_variable
+def test_parsed_values_are_accepted_again(variable):
+    """What a setting is once parsed is accepted as a keyword as well: numbers, tuples, booleans, profiles."""
+    assert getattr(load_settings({}, {}, **{variable.field: variable.value}), variable.field) == variable.value
+
+
+def test_process_environment_is_the_default(monkeypatch):
+    """Without an explicit environment the one of the process is read."""
+    monkeypatch.setenv("HYBRID_RETRY_MS", "1234")
+    assert load_settings().retry_ms == 1234
+
+
+@pytest.mark.parametrize("name", ["PATH", "ENABLE_WHATEVER", "HAKGAL_OTHER", "hybrid_retry_ms", "APP_PROFILES"])
+def test_foreign_variables_are_left_alone(name):
+    """Variables that do not begin with HYBRID_ may be anybody's and are not looked at."""
+    assert load_settings({name: "x"}, {name: "x"}) == load_settings({}, {})
+
+
+BOOLEAN = "one of true, false, 1, 0, yes, no, on, off"
+ORIGINS = "a comma-separated list of origins such as https://dash.example:8443"
+
+WRONG = [
+    ("APP_PROFILE", "HYBIRD", "HYBRID or WEBSOCKET"),
+    ("APP_PROFILE", "", "HYBRID or WEBSOCKET"),
+    ("APP_PROFILE", "DUAL", "not available in this version"),
+    ("ENABLE_SSE", "flase", BOOLEAN),
+    ("ENABLE_SSE", "", BOOLEAN),
+    ("ENABLE_SSE", "2", BOOLEAN),
+    ("ENABLE_CONTROL_HTTP", "enabled", BOOLEAN),
+    ("ENABLE_WS_SPECIAL", "maybe", BOOLEAN),
+    ("ENABLE_WS_SPECIAL", "true", "false in profile HYBRID"),
+    ("HAKGAL_PORT", "http", "a whole number from 0 to 65535"),
+    ("HAKGAL_PORT", "-1", "a whole number from 0 to 65535"),
+    ("HAKGAL_PORT", "65536", "a whole number from 0 to 65535"),
+    ("HAKGAL_PORT", "80.0", "a whole number from 0 to 65535"),
+    ("HAKGAL_PORT", "", "a whole number from 0 to 65535"),
+    ("HYBRID_ORIGINS", "dash.example", ORIGINS),
+    ("HYBRID_ORIGINS", "*", ORIGINS),
+    ("HYBRID_ORIGINS", "https://dash.example/", ORIGINS),
+    ("HYBRID_ORIGINS", "https://dash.example?x=1", ORIGINS),
+    ("HYBRID_ORIGINS", "ftp://dash.example", ORIGINS),
+    ("HYBRID_ORIGINS", "https://ok.example,null", ORIGINS),
+    ("HYBRID_ORIGINS", "http://[::1", ORIGINS),
+    ("HYBRID_LOG_EVENTS", "0", "a whole number from 1 to"),
+    ("HYBRID_LOG_EVENTS", "1e3", "a whole number from 1 to"),
+    ("HYBRID_LOG_BYTES", "1023", "a whole number from 1024 to"),
+    ("HYBRID_MAX_EVENT_BYTES", "63", "a whole number from 64 to"),
+    ("HYBRID_MAX_EVENT_BYTES", "33554433", "at most HYBRID_LOG_BYTES"),
+    ("HYBRID_RETRY_MS", "0", "a whole number from 1 to 3.6e+06"),
+    ("HYBRID_HEARTBEAT_S", "nan", "a number from 0.05 to 3600"),
+    ("HYBRID_HEARTBEAT_S", "inf", "a number from 0.05 to 3600"),
+    ("HYBRID_HEARTBEAT_S", "0", "a number from 0.05 to 3600"),
+    ("HYBRID_HEARTBEAT_S", "15s", "a number from 0.05 to 3600"),
+    ("HYBRID_MAX_BACKLOG_S", "-1", "a number from 0.05 to 86400"),
+    ("HYBRID_DRAIN_S", "601", "a number from 0 to 600"),
+    ("HYBRID_MAX_STREAMS", "many", "a whole number from 0 to 1e+06"),
+    ("HYBRID_COMMAND_QUEUE", "0", "a whole number from 1 to 100000"),
+    ("HYBRID_THREADS", "0", "a whole number from 1 to 4096"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "accepted"), WRONG)
+def test_wrong_value_is_refused_at_start(variable, value, accepted):
+    """A wrong value is a ConfigurationError that names the variable, quotes the value and says what is accepted."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({}, {variable: value})
+    quoted = {"true": "True", "33554433": "33554433"}.get(value, repr(value))  # what parses is told as what it means
+    assert f"{variable}={quoted} is not accepted" in str(caught.value)
+    assert accepted in str(caught.value)
+    assert caught.value.problem()["code"] == "configuration"
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("HYBRID_PORT", True), ("HYBRID_PORT", [1]), ("HYBRID_ENABLE_SSE", 2), ("HYBRID_ENABLE_SSE", []),
+    ("HYBRID_ENABLE_SSE", 1.0), ("HYBRID_CONFLATE", 5), ("HYBRID_CONFLATE", [1]), ("HYBRID_CONFLATE", {"a": 1}),
+    ("HYBRID_PROFILE", 3), ("HYBRID_HEARTBEAT_S", object()), ("HYBRID_API_KEY", 12345),
+])
+def test_wrong_type_in_app_config_is_refused(key, value):
+    """A value of a type that makes no sense in app.config is a ConfigurationError that names its key."""
+    with pytest.raises(ConfigurationError, match=key):
+        load_settings({key: value}, {})
+
+
+def test_error_names_the_source_it_came_from():
+    """The error names the key that holds the value: of app.config, of the environment, or the keyword."""
+    with pytest.raises(ConfigurationError, match=r"^HAKGAL_PORT="):
+        load_settings({}, {"HAKGAL_PORT": "x"})
+    with pytest.raises(ConfigurationError, match=r"^HYBRID_PORT="):
+        load_settings({"HYBRID_PORT": "x"}, {"HAKGAL_PORT": "1"})
+    with pytest.raises(ConfigurationError, match=r"^port="):
+        load_settings({"HYBRID_PORT": "1"}, {}, port="x")
+
+
+def test_websocket_profile_allows_ws_special():
+    """ENABLE_WS_SPECIAL is refused in profile HYBRID only."""
+    assert load_settings({}, {"APP_PROFILE": "WEBSOCKET", "ENABLE_WS_SPECIAL": "true"}).enable_ws_special
+
+
+@pytest.mark.parametrize("name", ["HYBRID_HEARTBEATS", "HYBRID_", "HYBRID_retry_ms"])
+def test_misspelt_variable_is_refused(name):
+    """A HYBRID_ variable that no setting has is refused with the ones that exist, not silently ignored."""
+    with pytest.raises(ConfigurationError, match=r"HYBRID_HEARTBEAT_S") as caught:
+        load_settings({}, {name: "1"})
+    assert name in str(caught.value)
+    with pytest.raises(ConfigurationError, match=r"HYBRID_HEARTBEAT_S") as caught:
+        load_settings({name: "1"}, {})
+    assert name in str(caught.value)
+
+
+def test_config_key_is_no_environment_variable():
+    """The HYBRID_ forms of the three migration variables belong to app.config; in the environment they are refused."""
+    with pytest.raises(ConfigurationError, match="HYBRID_ENABLE_SSE"):
+        load_settings({}, {"HYBRID_ENABLE_SSE": "true"})
+
+
+def test_unknown_keyword_is_refused():
+    """A keyword that is no setting is refused with the ones that are."""
+    with pytest.raises(ConfigurationError, match=r"heartbeat=1 .*heartbeat_s"):
+        load_settings({}, {}, heartbeat=1)
+
+
+def test_key_is_masked_in_repr():
+    """The API key never shows in the repr of the settings, and its absence does."""
+    assert "hush" not in repr(load_settings({}, {}, api_key="hush"))
+    assert "***" in repr(load_settings({}, {}, api_key="hush"))
+    assert "api_key=None" in repr(load_settings({}, {}))
+
+
+@pytest.mark.parametrize(("config", "environ", "keywords"), [
+    ({}, {"HAKGAL_API_KEY": "hüsh"}, {}),
+    ({"HYBRID_API_KEY": "hüsh"}, {}, {}),
+    ({"HYBRID_API_KEY": b"h\xc3\xbcsh"}, {}, {}),
+    ({}, {}, {"api_key": "hüsh"}),
+    ({}, {"HYBRID_API_KEY": "hüsh"}, {}),
+    ({"HYBRID_APIKEY": "hüsh"}, {}, {}),
+    ({}, {}, {"apikey": "hüsh"}),
+], ids=["env", "config", "bytes", "keyword", "config key in env", "misspelt in config", "misspelt keyword"])
+def test_key_is_masked_in_errors(config, environ, keywords):
+    """A key that is refused, or stands under a name that is, is not repeated in the error, which gets logged."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(config, environ, **keywords)
+    assert "sh'" not in str(caught.value)
+    assert "sh'" not in str(caught.value.problem())
+
+
+@pytest.mark.parametrize("key", ["tab\there", "new\nline", "sn\u00f6", "\x7f"])
+def test_key_that_cannot_travel_in_a_header_is_refused(key):
+    """A key is printable ASCII text, because it is sent as a header."""
+    with pytest.raises(ConfigurationError, match="printable ASCII"):
+        load_settings({}, {"HAKGAL_API_KEY": key})
+
+
+def test_empty_key_is_no_key():
+    """An empty HAKGAL_API_KEY means that there is none."""
+    assert load_settings({}, {"HAKGAL_API_KEY": ""}).api_key is None
+
+
+@every_variable
+def test_frozen(variable):
+    """Settings cannot be changed once they are made."""
+    settings = load_settings({}, {})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(settings, variable.field, variable.value)
+
+
+def test_whole_numbers_of_seconds_are_told_as_such():
+    """Fifteen seconds are 15, not 15.0, wherever they are shown."""
+    assert repr(load_settings({}, {"HYBRID_HEARTBEAT_S": "15.0"}).heartbeat_s) == "15"
+
+
+def test_every_setting_is_documented():
+    """Every setting carries the sentence that the docs print."""
+    assert all(field.metadata["doc"].endswith(".") for field in dataclasses.fields(Settings))
+
+
+@pytest.mark.parametrize(("environ", "profile"), [
+    ({}, Profile.HYBRID), ({"APP_PROFILE": "hybrid"}, Profile.HYBRID), ({"APP_PROFILE": " WebSocket "},
+                                                                       Profile.WEBSOCKET),
+])
+def test_current_profile(environ, profile):
+    """The profile alone can be read before anything else, by the same rules."""
+    assert current_profile(environ) is profile
+
+
+def test_current_profile_refuses_what_settings_refuse():
+    """A profile that does not exist is refused there too, naming the variable."""
+    with pytest.raises(ConfigurationError, match="APP_PROFILE='nope'"):
+        current_profile({"APP_PROFILE": "nope"})
