@@ -24,7 +24,8 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"errors"}, {"settings"}, {"event"}, {"wire"}, {"log"}, {"signals"}, {"turns"}, {"hub"}, {"feed"}, {"handlers"},
+    {"errors"}, {"settings"}, {"event"}, {"wire"}, {"log"}, {"cursor"}, {"signals"}, {"turns"}, {"hub"}, {"feed"},
+    {"handlers"},
     {"commands"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"host"}, {"launch"},
     {"testing", "measure"}, {"cli"}, {"__main__"},
 ]
