@@ -150,7 +150,7 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
     print(f"making {folder} with {interpreter}", flush=True)
     make_venv(path, interpreter)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "setuptools>=68", "wheel"], check=True)
+    subprocess.run([*pip, "setuptools>=70.1", "wheel"], check=True)
     subprocess.run([*pip, "--no-build-isolation", "-e", f".[{extras}]", *(more or [])], check=True)
     stamp.write_text(wanted)
     return str(python)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -59,6 +60,8 @@ def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -
     arm(target, children=children)
     try:
         status = run_command(list(command))
+    except KeyboardInterrupt:
+        status = 130  # as a shell calls what an interrupt ended
     except (EOFError, OSError):  # the command's own, of which click would not show the traceback
         sys.excepthook(*sys.exc_info())
         status = 1
@@ -85,8 +88,10 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
     from .host import hook, hybridize, prepare
 
     rollback = current_profile() is Profile.WEBSOCKET
-    if port is None:
-        port = load_settings().port
+    # A rollback must not stumble over a setting that it does not need.
+    wanted = {name: os.environ[name] for name in ("HAKGAL_PORT",) if name in os.environ} if rollback else os.environ
+    settings = load_settings(environ=wanted)
+    port = settings.port if port is None else port
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise ConfigurationError.bad_value("target", target, "MODULE:NAME")
@@ -94,12 +99,12 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
     sys.path.insert(0, str(Path(app_dir).resolve()))
     _log_to_stderr()
     if not rollback:
-        load_settings()
         prepare()
         hook()
     thing = _found(module_name, name)
     if isinstance(thing, type):
-        thing = (thing if rollback else hybridize(thing))(**{"enable_websocket": rollback, **keywords})
+        flag = {"enable_websocket": rollback} if "enable_websocket" in inspect.signature(thing).parameters else {}
+        thing = (thing if rollback else hybridize(thing))(**{**flag, **keywords})
     elif callable(thing) and not hasattr(thing, "wsgi_app"):
         thing = thing(**keywords)
     if hasattr(thing, "wsgi_app"):

@@ -204,7 +204,9 @@ class HybridTransport:
 
         :param args: JSON values and ``bytes``.
         :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
+        :raises ConfigurationError: before :meth:`init_app`.
         """
+        _ = self.app  # says what is missing before init_app
         self.hub.publish(Event.create(event, args, namespace=namespace, to=to, skip=skip_sid))
 
     def bridge(self, signal: blinker.Signal, event: str, *, to: Hashable | Iterable[Hashable] = None,

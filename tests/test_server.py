@@ -349,7 +349,7 @@ def test_write_callable(server: Server) -> None:
         assert http.ask("GET", "/raw/write").body == b"written, iterated, returned"
 
 
-@pytest.mark.parametrize("path", ["/raise", "/raw/raise", "/raw/silent", "/raw/split"])
+@pytest.mark.parametrize("path", ["/raise", "/raw/raise", "/raw/silent", "/raw/split", "/raw/exit", "/raw/twice"])
 def test_a_host_that_fails(server: Server, path: str) -> None:
     """A host that raises costs its caller a 500 and nobody else anything; its traceback is in the log."""
     with server.connect() as http:
@@ -362,6 +362,22 @@ def test_a_host_that_fails(server: Server, path: str) -> None:
             assert http.ask("GET", "/health").status == 200
     assert server.ask("GET", "/health").status == 200
     wait_until(lambda: "Traceback" in server.log(), what="the traceback in the log")
+
+
+def test_a_host_with_second_thoughts(server: Server) -> None:
+    """An app may replace its answer as long as nothing of it was sent."""
+    answer = server.ask("GET", "/raw/second-thoughts")
+    assert (answer.status, answer.body) == (500, b"sorry")
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
+def test_an_answer_of_known_length(server: Server, size: int) -> None:
+    """An answer of known length is sent with it, whole, however large, and the connection stays usable."""
+    with server.connect() as http:
+        answer = http.ask("GET", f"/large?size={size}")
+        assert answer.headers["content-length"] == str(size)
+        assert answer.body == b"x" * size
+        assert http.ask("GET", "/health").status == 200
 
 
 @pytest.mark.parametrize("path", ["/raise-midway", "/raw/short"])

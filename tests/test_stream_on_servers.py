@@ -586,6 +586,22 @@ def test_shed_clients_do_not_come_back_all_at_once() -> None:
     assert len(times) > 5
 
 
+@pytest.mark.parametrize("kind_", [
+    pytest.param(kind, marks=pytest.mark.xfail(reason="our server ends streams by socketio.stop() only"))
+    if kind == "ours" else kind for kind in _kinds()])
+def test_streams_can_be_ended_with_a_farewell(kind_: str) -> None:
+    """``transport.stop()`` flushes every stream, says good-bye and ends it, whatever serves it."""
+    with Server(kind_) as server, server.opened() as first, server.opened() as second:
+        server.emit("fact_added", 50)
+        server.ask("POST", "/stop-streams", {})
+        for stream in (first, second):
+            stream.read_to_end(3)
+            assert [message.event for message in stream.messages] == [
+                "hybrid_open", *["fact_added"] * 50, "hybrid_bye"]
+            assert stream.payloads("hybrid_bye") == [{"retry_ms": stream.decoder.retry}]
+        server.wait_for_streams(0)
+
+
 # -- servers that cannot -------------------------------------------------------------------------------------------
 
 

@@ -90,7 +90,8 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
 
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front
-        super().__init__(sock, application, spawn=Pool(), log=log, error_log=logger, **ssl_args)
+        super().__init__(sock, application, spawn=Pool(), log=log, error_log=logger,
+                         environ={"wsgi.errors": sys.stderr}, **ssl_args)
 
     def update_environ(self) -> None:
         """Name the server without asking a name service."""

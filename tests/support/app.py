@@ -119,6 +119,11 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
         transport.socketio.server.disconnect(request.get_json()["sid"])
         return {}
 
+    @app.post("/stop-streams")
+    def stop_streams() -> Any:
+        transport.stop()
+        return {}
+
     @app.post("/governor/may-stop")
     def may_stop() -> Any:
         governor.may_stop.set()
@@ -192,6 +197,10 @@ def _add_trying_routes(app: Flask, notes: Notes) -> None:
                 notes.counts["producing"] -= 1
 
         return app.response_class(produce(), content_type="text/plain")
+
+    @app.get("/large")
+    def large() -> Any:
+        return app.response_class(b"x" * request.args.get("size", type=int, default=0), content_type="text/plain")
 
     @app.get("/raise")
     def fail() -> Any:
@@ -317,6 +326,18 @@ class Raw:
             raise RuntimeError("not even Flask was asked")
         if path == "/raw/silent":
             return [b"no start_response"]
+        if path == "/raw/exit":
+            raise SystemExit(3)
+        if path == "/raw/twice":
+            start_response("200 OK", [])
+            start_response("200 OK", [])
+        if path == "/raw/second-thoughts":
+            start_response("200 OK", [])
+            try:
+                raise RuntimeError("something went wrong")
+            except RuntimeError:
+                start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+            return [b"sorry"]
         if path == "/raw/short":
             start_response("200 OK", [("Content-Length", "10")])
             return [b"short"]
