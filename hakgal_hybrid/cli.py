@@ -39,7 +39,7 @@ def main() -> None:
 
 
 @main.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--class", "target", envvar="HAKGAL_HYBRID_CLASS", metavar="MODULE:CLASS",
+@click.option("--class", "target", metavar="MODULE:CLASS",
               help="The host's class, if it is not hexagonal_api_enhanced_clean:HexagonalAPI.")
 @click.option("--children", is_flag=True, help="Hook child Python processes too.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -54,12 +54,11 @@ def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -
     """  # noqa: D301 (click's mark for "do not wrap")
     from .launch import arm, run_command
 
-    if target is not None:
-        os.environ["HAKGAL_HYBRID_CLASS"] = target
     _log_to_stderr()
     arm(target, children=children)
     try:
-        status = run_command(list(command))
+        again = [*(["--class", target] if target else []), *(["--children"] if children else [])]
+        status = run_command(list(command), again)
     except KeyboardInterrupt:
         status = 130  # as a shell calls what an interrupt ended
     except (EOFError, OSError):  # the command's own, of which click would not show the traceback

@@ -53,11 +53,12 @@ def arm(target: str | None = None, *, children: bool = False) -> None:
     hook(modules, class_name)
 
 
-def run_command(command: list[str]) -> int:
+def run_command(command: list[str], again: list[str]) -> int:
     """Run ``python …`` or an installed Python command in this interpreter, as if it had been started alone.
 
     A bare ``python`` means this interpreter; the path of another one is started with us in front.
 
+    :param again: our own options, for that case.
     :return: the exit status of a command that ran in another interpreter; otherwise the command ends the process
         itself, or 0.
     :raises ConfigurationError: if it is no Python command.
@@ -66,10 +67,10 @@ def run_command(command: list[str]) -> int:
     if not _PYTHON.fullmatch(Path(name).name):
         return _run_script(name, arguments)
     if not _is_this_interpreter(name):
-        return _run_elsewhere([name], ["python", *arguments])
+        return _run_elsewhere([name], again, ["python", *arguments])
     options, arguments = _parted(arguments)
     if options:  # such as -X or -W: they can only be given to an interpreter that starts
-        return _run_elsewhere([sys.executable, *options], ["python", *arguments])
+        return _run_elsewhere([sys.executable, *options], again, ["python", *arguments])
     return _run_python(arguments)
 
 
@@ -145,11 +146,9 @@ def _is_this_interpreter(name: str) -> bool:
     return os.path.normcase(here.parent) == os.path.normcase(there.parent) and here.resolve() == there.resolve()
 
 
-def _run_elsewhere(interpreter: list[str], command: list[str]) -> int:
-    target = os.environ.get("HAKGAL_HYBRID_CLASS")
-    extra = ["--class", target] if target else []
+def _run_elsewhere(interpreter: list[str], again: list[str], command: list[str]) -> int:
     try:
-        process = subprocess.Popen([*interpreter, "-m", "hakgal_hybrid", "exec", *extra, "--", *command])
+        process = subprocess.Popen([*interpreter, "-m", "hakgal_hybrid", "exec", *again, "--", *command])
     except OSError as error:
         raise ConfigurationError(f"{interpreter[0]!r} cannot be started: {error}") from error
     with _passing_signals_on(process):

@@ -586,9 +586,7 @@ def test_shed_clients_do_not_come_back_all_at_once() -> None:
     assert len(times) > 5
 
 
-@pytest.mark.parametrize("kind_", [
-    pytest.param(kind, marks=pytest.mark.xfail(reason="our server ends streams by socketio.stop() only"))
-    if kind == "ours" else kind for kind in _kinds()])
+@pytest.mark.parametrize("kind_", _kinds())
 def test_streams_can_be_ended_with_a_farewell(kind_: str) -> None:
     """``transport.stop()`` flushes every stream, says good-bye and ends it, whatever serves it."""
     with Server(kind_) as server, server.opened() as first, server.opened() as second:

@@ -43,9 +43,10 @@ class Connection:
     """One detached socket and the feed it carries.
 
     :ivar pending: what the socket has not taken yet. :ivar progress_at: when it last took a byte.
+    :ivar leaving: it has been told good-bye; the socket is closed once that is out.
     """
 
-    __slots__ = ("chatter", "feed", "pending", "progress_at", "reader", "sock", "writer")
+    __slots__ = ("chatter", "feed", "leaving", "pending", "progress_at", "reader", "sock", "writer")
 
     def __init__(self, sock: socket.socket, feed: Feed) -> None:
         self.sock = sock
@@ -53,6 +54,7 @@ class Connection:
         self.pending = memoryview(b"")
         self.progress_at = clock()
         self.chatter = 0
+        self.leaving = False
         self.reader: Any = None
         self.writer: Any = None
 
@@ -61,10 +63,12 @@ class Fanout:
     """The writer of all streams of one server. Everything but :meth:`wake` belongs to the loop's thread.
 
     :param left: called when a stream ended, with its feed and the reason.
+    :param stopping: true once every stream shall end with a farewell.
     """
 
-    def __init__(self, hub: Hub, settings: Settings, left: Callable[[Feed, str], None]) -> None:
-        self._hub, self._settings, self._left = hub, settings, left
+    def __init__(self, hub: Hub, settings: Settings, left: Callable[[Feed, str], None],
+                 stopping: Callable[[], bool]) -> None:
+        self._hub, self._settings, self._left, self._stopping = hub, settings, left, stopping
         self._connections: dict[int, Connection] = {}
         self._listeners: set[Event] = set()
         self._news = Event()
@@ -92,10 +96,9 @@ class Fanout:
         gevent.killall(self._greenlets)
         deadline = clock() + seconds
         for connection in list(self._connections.values()):
-            while connection.feed.behind and not connection.pending:
-                self._send(connection, connection.feed.take())
-            self._send(connection, connection.feed.bye())
-        while clock() < deadline and any(item.pending for item in self._connections.values()):
+            self._say_goodbye(connection)
+        self._on_alarm()
+        while clock() < deadline and (self._connections or self._listeners):
             gevent.sleep(0.005)
         for connection in list(self._connections.values()):
             self._close(connection, "stopped")
@@ -103,6 +106,11 @@ class Fanout:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    @property
+    def attached(self) -> int:
+        """How many streams a greenlet writes, which still belong to the front."""
+        return len(self._listeners)
 
     def statistics(self) -> dict[str, int]:
         """Return a snapshot: open detached streams, and how many of them are waiting for their socket."""
@@ -122,7 +130,7 @@ class Fanout:
         connection.reader.start(self._on_readable, connection)
         self._adjust_switching()
         self._send(connection, head + feed.opening())
-        if feed.behind:
+        if feed.behind or self._stopping():
             self._news.set()
 
     def _on_readable(self, connection: Connection) -> None:
@@ -173,6 +181,8 @@ class Fanout:
         for connection in list(self._connections.values()):
             if connection.feed.client.ended:
                 self._close(connection, "disconnected")
+            if self._stopping():
+                self._say_goodbye(connection)
             if connection.pending or not connection.feed.behind:
                 continue
             self._send(connection, connection.feed.take(shared))
@@ -182,6 +192,17 @@ class Fanout:
             if sends >= SENDS_PER_TURN or clock() > turn_ends:
                 gevent.sleep(_TURN)
                 sends, turn_ends = 0, clock() + SECONDS_PER_TURN
+
+    def _say_goodbye(self, connection: Connection) -> None:
+        """Flush what the client can take at once, and close when the farewell is out."""
+        if connection.leaving:
+            return
+        while connection.feed.behind and not connection.pending:
+            self._send(connection, connection.feed.take())
+        connection.leaving = True
+        self._send(connection, connection.feed.bye())
+        if not connection.pending:
+            self._close(connection, "stopped")
 
     def _send(self, connection: Connection, data: bytes) -> None:
         """Hand ``data`` to the socket; what it does not take becomes the connection's ``pending``."""
@@ -214,10 +235,14 @@ class Fanout:
 
     def _on_writable(self, connection: Connection) -> None:
         self._push(connection, connection.pending)
-        if not connection.pending and connection.sock.fileno() >= 0:
-            connection.writer.stop()
-            if connection.feed.behind:
-                self._news.set()
+        if connection.pending or connection.sock.fileno() < 0:
+            return
+        if connection.leaving:
+            self._close(connection, "stopped")
+            return
+        connection.writer.stop()
+        if connection.feed.behind:
+            self._news.set()
 
     # -- time ------------------------------------------------------------------------------------------------
 
@@ -246,14 +271,14 @@ class Fanout:
 
     # -- streams that cannot be detached ---------------------------------------------------------------------
 
-    def serve(self, sock: Any, feed: Feed, head: bytes, stopping: Callable[[], bool]) -> None:
+    def serve(self, sock: Any, feed: Feed, head: bytes) -> None:
         """Write one stream in the calling greenlet: for TLS, whose state lives in the socket object."""
         news = Event()
         self._listeners.add(news)
         reason = "stopped"
         try:
             self._sendall(sock, head + feed.opening())
-            while not stopping() and not feed.client.ended:
+            while not self._stopping() and not feed.client.ended:
                 news.clear()
                 data = feed.take()
                 if not data and not news.wait(self._settings.heartbeat_s):

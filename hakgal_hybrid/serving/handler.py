@@ -259,7 +259,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         headers = [item for item in message.headers if item[0].lower() not in left_out]
         head = head_bytes(message.status, [*headers, ("Connection", "close")])
         if self.server.ssl_enabled:
-            self.front.fanout.serve(self.socket, feed, head, lambda: self.front.stopping)
+            self.front.fanout.serve(self.socket, feed, head)
         else:
             self.front.fanout.adopt(self._detach(), feed, head)
 

@@ -42,10 +42,9 @@ class Front:
         self.settings = settings
         self.left: Callable[[Feed, str], None] = transport.client_left
         self.degraded: Callable[[str], None] = transport.degraded
-        self.fanout = Fanout(transport.hub, settings, self.left)
+        self.fanout = Fanout(transport.hub, settings, self.left, lambda: transport.stopping)
         self.mailroom = Mailroom(gevent.get_hub().loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
-        self.stopping = False
         self.active = 0
         bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
@@ -177,13 +176,12 @@ class Server:
     def _shut_down(self) -> None:
         """Accept no more, let requests end, flush streams, close."""
         front, seconds = self._front, self._transport.settings.drain_s
-        front.stopping = self._transport.stopping = True
         for listener in self._listeners:
             listener.close()
-        front.fanout._on_alarm()
         with gevent.Timeout(seconds, False):
-            while front.active:
+            while front.active > front.fanout.attached:  # what they still emit is flushed before the farewell
                 gevent.sleep(0.005)
+        self._transport.stopping = True
         front.fanout.farewell(seconds)
         for listener in self._listeners:
             listener.pool.kill(timeout=1)
