@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 MAIN = "3.11"
+#: Most tests wait for processes and sockets: several files at a time, each whole in one worker.
+SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 
 def main(task: str, arguments: list[str]) -> int:
@@ -79,7 +81,7 @@ def clean(arguments: list[str]) -> int:
 def covered(python: str) -> list[list[str]]:
     """The tests under coverage, which also measures the processes they start."""
     return [[python, "-m", "coverage", "erase"],
-            [python, "-m", "coverage", "run", "-m", "pytest"],
+            [python, "-m", "coverage", "run", "-m", "pytest", *SIDE_BY_SIDE],
             [python, "-m", "coverage", "combine", "--quiet"],
             [python, "-m", "coverage", "report"]]
 
@@ -99,7 +101,7 @@ def compatibility(found: dict[str, str]) -> list[tuple[str, bool]]:
             print(f"\nskipped: {name}: no such Python on this machine")
             continue
         python = environment(f".venv-{version}", path, "test", flask.split())
-        results.append((name, run([python, "-m", "pytest", "-q", "-m", "not once"]) == 0))
+        results.append((name, run([python, "-m", "pytest", "-q", "-m", "not once", *SIDE_BY_SIDE]) == 0))
     return results
 
 
@@ -110,9 +112,9 @@ def run(command: list[str]) -> int:
     """Run a command, showing it and how long it took; return its exit status."""
     print(f"\n$ {' '.join(command)}", flush=True)
     started = time.monotonic()
-    environment = {**os.environ, "PYTHONWARNDEFAULTENCODING": "", "COVERAGE_PROCESS_START": str(ROOT / "setup.cfg")}
     try:
-        status = subprocess.run(command, env=environment, check=False).returncode
+        # One hash seed for all workers, which must agree on the names of the tests.
+        status = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False).returncode
     except KeyboardInterrupt:
         return 130
     print(f"({time.monotonic() - started:.0f} s, status {status})", flush=True)

@@ -130,6 +130,10 @@ def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> Non
         return
     from .extension import KEY, HybridTransport
 
+    if KEY not in app.extensions and "socketio" in app.extensions:
+        logging.getLogger(__name__).warning(
+            "this app made a SocketIO of its own, whose events do not leave by SSE; run its class or factory, or make "
+            "it with hakgal_hybrid.socketio.SocketIO")
     transport = app.extensions.get(KEY) or HybridTransport(app)
     transport.run(host, port, debug=debug, use_reloader=False)
 

@@ -237,7 +237,10 @@ def _restored(value: Any) -> Any:
 def _rooms(names: Hashable | Iterable[Hashable]) -> frozenset[Hashable] | None:
     if names is None or names == "/":
         return None
-    rooms = frozenset(names if isinstance(names, (list, tuple, set, frozenset)) else (names,))
+    try:
+        rooms = frozenset(names if isinstance(names, (list, tuple, set, frozenset)) else (names,))
+    except TypeError:
+        raise EventError(f"{names!r:.80} is neither a room nor several rooms", code="bad_room") from None
     return None if "/" in rooms else rooms
 
 

@@ -148,7 +148,9 @@ class HybridTransport:
         for view in views:
             app.register_blueprint(view)
         self.refuse_conflicts()
-        app.wsgi_app = gate.Gate(app.wsgi_app, self.settings, self._is_ours)  # type: ignore[method-assign]
+        app.wsgi_app = gate.Gate(  # type: ignore[method-assign]
+            app.wsgi_app, self.settings, ours=self._is_ours, known_as=lambda: app.config["SERVER_NAME"] or "",
+            body=partial(stream.StreamBody, self), left=self.client_left)
 
     def refuse_conflicts(self) -> None:
         """Check that nobody else owns one of our URLs. The host calls it again when its own routes are complete.

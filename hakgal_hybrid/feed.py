@@ -65,6 +65,7 @@ class Feed:
     _accepts: Callable[[str], bool] | None = field(init=False)
     _known_id: int = field(init=False, default=0)
     _replay_until: int = field(init=False, default=0)
+    _opening: bytes = field(init=False, default=b"")
 
     def __post_init__(self) -> None:
         log = self.hub.log
@@ -94,6 +95,16 @@ class Feed:
 
     def opening(self) -> bytes:
         """Return what every stream begins with: reconnection time, ``hybrid_open``, a gap, the snapshot."""
+        self.prepare()
+        opening, self._opening = self._opening, b""
+        return opening
+
+    def prepare(self) -> None:
+        """Make the opening ahead of time: a snapshot of a long log takes a while, which must not be the writer's."""
+        if not self._opening:
+            self._opening = self._make_opening()
+
+    def _make_opening(self) -> bytes:
         log, gap = self.hub.log, self.cursor.pending_gap
         self.cursor.pending_gap = None
         asked = self.wish.last_event_id

@@ -25,13 +25,15 @@ from .settings import Settings
 _FORWARDED_PAIR = re.compile(
     r"""\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))\s*(?=[;,]|\Z)""")
 
-_LOOPBACK_NAMES = ("localhost", "ip6-localhost")
+#: Names that hosts files have for this machine; nobody else can own one.
+_LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
 
 
-def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool) -> None:
+def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, known_as: str = "") -> None:
     """Let a request pass or refuse it.
 
     :param commands: true if the request changes something, false if it only reads.
+    :param known_as: the name the operator gave this server; a ``Host`` like it is as good as a loopback name.
     :raises AccessDenied: 401 without the key where one is needed or with a wrong one, 403 otherwise.
     """
     check_origin(environ, settings)
@@ -49,7 +51,7 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool) -> 
         raise AccessDenied("only requests from this machine are accepted, because HAKGAL_API_KEY is not set",
                            code="loopback_only")
     host = _host_of(environ.get("HTTP_HOST", "localhost"))  # no browser leaves Host out; HTTP/1.0 clients may
-    if not is_loopback(host):
+    if not is_loopback(host) and (not known_as or host.lower() != _host_of(known_as).lower()):
         raise AccessDenied(f"Host {host!r} is not a loopback name; address this server as localhost, or set "
                            "HAKGAL_API_KEY and send it", code="foreign_host")
 

@@ -11,9 +11,7 @@ import importlib.util
 import inspect
 import logging
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,8 +30,9 @@ HOST_MODULES = ("hexagonal_api_enhanced_clean", "src_hexagonal.hexagonal_api_enh
 HOST_CLASS = "HexagonalAPI"
 
 _FLAG = "enable_websocket"
-_FACTORY = "create_websocket_adapter"
-_swap_lock = threading.RLock()
+
+#: Modules whose class the hook has hybridized.
+hooked: list[str] = []
 
 
 def prepare() -> None:
@@ -59,37 +58,57 @@ def hybridize(cls: C) -> C:
     ``enable_websocket=True``, while every ``SocketIO`` of ``flask_socketio`` is our facade. With ``True`` the host
     keeps its WebSocket. In profile WEBSOCKET it does exactly what the class itself does.
     """
-    if not isinstance(cls, type):
-        raise ConfigurationError(f"{cls!r} is no class, and only a class can be hybridized")
+    checked_class(cls)
     if "__hybridized__" in cls.__dict__:
         return cls
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    hybrid = type(cls)(cls.__name__, (cls,), names)
+    _hybridize_in_place(hybrid)
+    return hybrid
+
+
+def checked_class(cls: object) -> type:
+    """Return ``cls`` if it is a class.
+
+    :raises ConfigurationError: if it is not.
+    """
+    if not isinstance(cls, type):
+        raise ConfigurationError(f"{cls!r} is no class, and only a class can be hybridized")
+    return cls
+
+
+def _hybridize_in_place(cls: type) -> None:
+    """Give a class the constructor that decides."""
     original = cls.__init__  # type: ignore[misc]
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         # Where several classes of one host are hybridized, the outermost decides: it has turned the flag already.
         outermost = next(base for base in type(self).__mro__ if "__hybridized__" in base.__dict__)
-        if outermost is not hybrid or current_profile() is Profile.WEBSOCKET:
+        if outermost is not cls or current_profile() is Profile.WEBSOCKET:
             original(self, *args, **kwargs)
         else:
             _construct(self, cls, original, args, kwargs)
 
-    names = {"__init__": __init__, "__module__": cls.__module__, "__qualname__": cls.__qualname__,
-             "__doc__": cls.__doc__, "__hybridized__": True}
-    hybrid = type(cls)(cls.__name__, (cls,), names)
-    return hybrid
+    cls.__init__ = __init__  # type: ignore[misc]
+    cls.__hybridized__ = True  # type: ignore[attr-defined]
 
 
 def hook(modules: tuple[str, ...] = HOST_MODULES, class_name: str = HOST_CLASS) -> None:
     """Hybridize the host's class as its module is imported, now or later.
 
-    A hook that fails reports why and leaves the module as it is: the host then runs as it would without us.
+    The class itself gets the constructor, instead of a subclass the name: a host may say
+    ``super(HexagonalAPI, self)``, which looks the name up again. A hook that fails reports why and leaves the module as
+    it is: the host then runs as it would without us.
     """
     from wrapt import register_post_import_hook
 
     def wrap(module: ModuleType) -> None:
         try:
-            setattr(module, class_name, hybridize(getattr(module, class_name)))
+            cls = checked_class(getattr(module, class_name))
+            if "__hybridized__" not in cls.__dict__:
+                _hybridize_in_place(cls)
+            hooked.append(module.__name__)
         except Exception:
             logger.exception("%s.%s could not be hybridized; the host runs as without hakgal_hybrid",
                              getattr(module, "__name__", module), class_name)
@@ -109,6 +128,8 @@ def attach(transport: HybridTransport, api: Any) -> None:
     """
     from flask import Flask
 
+    from .swap import FACTORY, facades, home_of, swapped
+
     app = getattr(api, "app", None)
     if not isinstance(app, Flask):
         raise ConfigurationError(f"{api!r} is neither a Flask app nor a host whose 'app' is one")
@@ -120,11 +141,13 @@ def attach(transport: HybridTransport, api: Any) -> None:
         _keep_websocket(transport)
         return
     refuse_patched_process()
-    home = _home_of(type(api), _FACTORY)
+    home = home_of(type(api), FACTORY)
     if home is None:
-        return  # a host without a push channel of its own: transport.emit and bridged signals serve it
-    with _swapped(_facades(type(api))):
-        create = getattr(home, _FACTORY)
+        logger.warning("%s has no %s: nothing of its own is emitted; transport.emit and bridged signals work",
+                       type(api).__name__, FACTORY)
+        return
+    with swapped(facades(type(api))):
+        create = getattr(home, FACTORY)
         api.websocket_adapter, api.socketio = create(
             app, getattr(api, "fact_repository", None), getattr(api, "reasoning_engine", None))
     _hand_out(api)
@@ -139,29 +162,64 @@ def attach(transport: HybridTransport, api: Any) -> None:
 def _construct(host: Any, cls: type, original: Callable[..., None], args: tuple[Any, ...],
                kwargs: dict[str, Any]) -> None:
     from .extension import KEY, HybridTransport
+    from .swap import facades, swapped, threading_socketio
 
-    try:
-        bound = inspect.signature(original).bind(host, *args, **kwargs)
-    except TypeError:
-        original(host, *args, **kwargs)  # raises the host's own error for its own signature
-        raise
-    bound.apply_defaults()
-    swap = _FLAG in bound.signature.parameters and not bound.arguments[_FLAG]
-    if swap:
+    swap = _turn_flag(original, host, args, kwargs)
+    if swap is not None:
         refuse_patched_process()
         _stand_in()
-        bound.arguments[_FLAG] = True
-    with _swapped(_facades(cls) if swap else _threading_socketio()):
-        original(*bound.args, **bound.kwargs)
-    transport = host.app.extensions.get(KEY)
+        args, kwargs = swap
+    with swapped(facades(cls) if swap is not None else threading_socketio()):
+        original(host, *args, **kwargs)
+    app = getattr(host, "app", None)
+    if app is None:
+        raise ConfigurationError(f"{cls.__name__} has no Flask app as its 'app', and cannot be hybridized")
+    transport = app.extensions.get(KEY)
     if transport is None:
         transport = HybridTransport()
-        transport.init_app(host.app)
+        transport.init_app(app)
     transport.adopt(host)
-    own = getattr(host, "socketio", None)
-    if not swap and own and own is not transport._socketio:  # it is, where our package stands in for Flask-SocketIO
-        _keep_websocket(transport)
+    _see_who_emits(host, transport, swap is not None)
     transport.refuse_conflicts()
+
+
+def _turn_flag(original: Callable[..., None], host: Any, args: tuple[Any, ...],
+               kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Return the constructor's arguments with the flag turned on, or ``None`` if it is on, or is not there."""
+    signature = inspect.signature(original)
+    try:
+        bound = signature.bind(host, *args, **kwargs)
+    except TypeError:
+        bound = None  # a decorator may inject what is missing; otherwise the host's own error is the right one
+    by_keyword = {**kwargs, _FLAG: True}
+    if bound is None or _FLAG not in signature.parameters:
+        # A class that hands everything on to its base takes the flag among its keywords.
+        return (args, by_keyword) if _FLAG in kwargs and not kwargs[_FLAG] else None
+    bound.apply_defaults()
+    if bound.arguments[_FLAG]:
+        return None
+    position = list(signature.parameters).index(_FLAG) - 1
+    if _FLAG not in kwargs and len(args) > position:
+        return (*args[:position], True, *args[position + 1:]), kwargs
+    return args, by_keyword
+
+
+def _see_who_emits(host: Any, transport: HybridTransport, swap: bool) -> None:
+    """Say so where the host's events do not leave by our transport: nothing is lost silently."""
+    if transport.settings.profile is Profile.WEBSOCKET:
+        if swap:
+            raise ConfigurationError.bad_value("HYBRID_PROFILE", "WEBSOCKET", "APP_PROFILE in the environment for a "
+                                               "hybridized host: it is decided before there is an app.config")
+        return
+    own = getattr(host, "socketio", None)
+    if not own or own is transport._socketio:  # ours, also where our package stands in for Flask-SocketIO
+        return
+    if swap:
+        transport.mode = "websocket"
+        logger.error("the host's socketio is %s.%s, which was not made while it was constructed and could not be "
+                     "swapped: its events do not leave by SSE", type(own).__module__, type(own).__qualname__)
+    else:
+        _keep_websocket(transport)
 
 
 def _keep_websocket(transport: HybridTransport) -> None:
@@ -177,104 +235,13 @@ def _hand_out(api: Any) -> None:
             part.socketio = api.socketio
     if getattr(api, "system_monitor", api) is not None:
         return  # an earlier vintage without a monitor, or one that has been started
-    home = _home_of(type(api), "get_system_monitor")
+    from .swap import home_of
+
+    home = home_of(type(api), "get_system_monitor")
     if home is not None:
         api.system_monitor = home.get_system_monitor()
         api.system_monitor.socketio = api.socketio
         api.system_monitor.start()
-
-
-# -- the swap ----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _swapped(replacements: dict[type, type]) -> Iterator[None]:
-    """Have every name that is bound to one of these classes yield its replacement for a while.
-
-    Each replacement must be a class of its own, so that what is bound to it meanwhile can be told from all else.
-    """
-    with _swap_lock:
-        _rebind(replacements)
-        try:
-            yield
-        finally:
-            # Modules that were imported meanwhile have bound the replacement.
-            _rebind({replacement: original for original, replacement in replacements.items()})
-
-
-def _rebind(classes: dict[type, type]) -> None:
-    for old, new in classes.items():
-        for names, name in _names_of(old):
-            names[name] = new
-
-
-def _socketio_classes(cls: type) -> list[type]:
-    """Return the ``SocketIO`` of ``flask_socketio``, and the one in the module that holds the host's factory."""
-    found = []
-    if importlib.util.find_spec("flask_socketio") is not None:
-        found.append(importlib.import_module("flask_socketio").SocketIO)
-    home = _home_of(cls, _FACTORY)
-    own = getattr(home, "SocketIO", None)
-    if isinstance(own, type) and own not in found:
-        found.append(own)
-    return [item for item in found if not item.__module__.startswith(__package__ or "hakgal_hybrid")]
-
-
-def _names_of(value: object) -> list[tuple[dict[str, Any], str]]:
-    """Return where, in all modules but ours, a global name is bound to ``value``."""
-    found = []
-    for module_name, module in list(sys.modules.items()):
-        if module_name.partition(".")[0] == __package__:
-            continue
-        names = getattr(module, "__dict__", None)
-        if isinstance(names, dict):
-            found += [(names, name) for name, bound in list(names.items()) if bound is value]
-    return found
-
-
-def _home_of(cls: type, name: str) -> ModuleType | None:
-    """Return the module that defines what the host's module knows as ``name``."""
-    for base in cls.__mro__:
-        value = getattr(sys.modules.get(base.__module__), name, None)
-        if value is not None:
-            return sys.modules.get(getattr(value, "__module__", ""))
-    return None
-
-
-def _facades(cls: type) -> dict[type, type]:
-    """Return a facade for every ``SocketIO`` the host could use."""
-    from .socketio import SocketIO
-
-    names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__}
-    return {original: type("SocketIO", (SocketIO,), names) for original in _socketio_classes(cls)}
-
-
-def _threading_socketio() -> dict[type, type]:
-    """Return Flask-SocketIO's class with one that does without eventlet, if that was blocked; else nothing."""
-    if sys.modules.get("eventlet", ...) is not None or importlib.util.find_spec("flask_socketio") is None:
-        return {}
-    real: Any = importlib.import_module("flask_socketio").SocketIO
-    if real.__module__.startswith(__package__ or ""):
-        return {}  # our own stands in
-
-    class SocketIO(real):  # type: ignore[misc]
-        """Flask-SocketIO's own class, with native threads in place of the eventlet that is not to be had."""
-
-        def init_app(self, app: Any, **kwargs: Any) -> None:
-            for options in (self.server_options, kwargs):
-                if options.get("async_mode") == "eventlet":
-                    options["async_mode"] = "threading"
-            super().init_app(app, **kwargs)
-
-        def run(self, app: Any, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
-            from werkzeug.serving import run_simple
-
-            known = {"debug", "use_reloader", "log_output", "reloader_options", "extra_files",
-                     *inspect.signature(run_simple).parameters}
-            options = {name: value for name, value in kwargs.items() if name in known}
-            super().run(app, host, port, **options, allow_unsafe_werkzeug=True)
-
-    return {real: SocketIO}
 
 
 def _stand_in() -> None:

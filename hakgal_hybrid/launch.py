@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import re
 import runpy
@@ -16,8 +17,10 @@ from pathlib import Path
 from types import ModuleType
 
 from .errors import ConfigurationError
-from .host import HOST_CLASS, HOST_MODULES, hook, prepare
+from .host import HOST_CLASS, HOST_MODULES, hook, hooked, prepare
 from .settings import Profile, current_profile, load_settings
+
+logger = logging.getLogger(__name__)
 
 #: Set for child processes that shall be hooked too: ``module[,module…]:Class``.
 INHERIT = "HAKGAL_HYBRID_INHERIT"
@@ -65,13 +68,26 @@ def run_command(command: list[str], again: list[str]) -> int:
     """
     name, *arguments = command
     if not _PYTHON.fullmatch(Path(name).name):
-        return _run_script(name, arguments)
+        with _noticing_a_miss():
+            return _run_script(name, arguments)
     if not _is_this_interpreter(name):
         return _run_elsewhere([name], again, ["python", *arguments])
     options, arguments = _parted(arguments)
     if options:  # such as -X or -W: they can only be given to an interpreter that starts
         return _run_elsewhere([sys.executable, *options], again, ["python", *arguments])
-    return _run_python(arguments)
+    with _noticing_a_miss():
+        return _run_python(arguments)
+
+
+@contextmanager
+def _noticing_a_miss() -> Iterator[None]:
+    """Say so if a command ended and the class that was looked for never came by: it ran as without us."""
+    try:
+        yield
+    finally:
+        if not hooked and current_profile() is not Profile.WEBSOCKET:
+            logger.warning("no host was hybridized: none of the modules that were looked for was imported (a class in "
+                           "the script itself cannot be); name the host's class with --class module:Class")
 
 
 def _run_python(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from .errors import RequestError
@@ -43,7 +43,22 @@ class Turns:
                 answer.set_result(call())
             except BaseException as error:  # kept for whoever repeats the number
                 answer.set_exception(error)
+        else:
+            self._wait_for_answer(answer, number)
         return answer.result()
+
+    def _wait_for_answer(self, answer: Future[Any], number: int) -> None:
+        """Wait, within bounds, for the answer to a number whose first call still runs."""
+        with self._changed:
+            self._waiting += 1
+            allowed = self._waiting <= MAX_WAITING
+        try:
+            if not allowed or not wait((answer,), PATIENCE_S).done:
+                raise RequestError(f"number {number} is still being answered; ask again", status=409,
+                                   code="still_running", expected=self._next)
+        finally:
+            with self._changed:
+                self._waiting -= 1
 
     def _take(self, number: int) -> tuple[Future[Any], bool]:
         """Return the answer that belongs to ``number``, and whether it is the caller who has to find it."""

@@ -125,10 +125,15 @@ def test_init_app_joins_the_transport_an_app_has(site: Flask) -> None:
     assert events.names == ["told"]
 
 
-def test_a_facade_serves_one_app(site: Flask, socketio: SocketIO) -> None:
-    """Another app needs another facade."""
-    with pytest.raises(ConfigurationError, match="already serves"):
-        socketio.init_app(Flask("another"))
+def test_a_facade_goes_over_to_the_next_app_with_its_handlers(site: Flask, socketio: SocketIO) -> None:
+    """As with Flask-SocketIO, a factory called again makes a new app with the same global object."""
+    socketio.on("greet")(lambda name: f"hello {name}")
+    another = Flask("another")
+    socketio.init_app(another)
+    assert another.extensions["socketio"] is socketio
+    assert HybridTransport.of(another) is not HybridTransport.of(site)
+    answer = another.test_client().post("/api/events/emit", json={"event": "greet", "data": "Ann"})
+    assert answer.get_json()["ack"] == "hello Ann"
 
 
 @pytest.mark.parametrize("late", [False, True])

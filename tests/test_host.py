@@ -723,9 +723,9 @@ def test_the_hook_hybridizes_as_the_module_is_imported(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("name", "source", "why"),
     [("toy_missing", "class Other: ...", "AttributeError"),
-     ("toy_sealed", "class HexagonalAPI:\n    def __init_subclass__(cls):\n        raise TypeError('no')", "Error: no"),
+     ("toy_builtin", "HexagonalAPI = dict", "immutable type"),
      ("toy_function", "def HexagonalAPI(): return 'made'", "is no class")],
-    ids=["no such class", "cannot be subclassed", "no class at all"],
+    ids=["no such class", "cannot be changed", "no class at all"],
 )
 def test_a_failing_hook_reports_and_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
                                                    source: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -739,6 +739,67 @@ def test_a_failing_hook_reports_and_breaks_nothing(tmp_path: Path, monkeypatch: 
     assert f"{name}.HexagonalAPI could not be hybridized" in record.getMessage()
     assert why in caplog.text
     assert not getattr(getattr(module, "HexagonalAPI", None), "__hybridized__", False)
+
+
+ODD_HOSTS = """
+import functools
+from flask import Flask
+from flask_socketio import SocketIO
+
+class Base:
+    def __init__(self, enable_websocket=True, enable_governor=True):
+        self.app = Flask(__name__)
+        self.socketio = SocketIO(self.app) if enable_websocket else None
+
+class HandsOn(Base):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+class HexagonalAPI(Base):
+    def __init__(self, enable_websocket=True):
+        super(HexagonalAPI, self).__init__(enable_websocket)
+
+def injected(init):
+    @functools.wraps(init)
+    def with_db(self, *args, **kwargs):
+        init(self, "db", *args, **kwargs)
+    return with_db
+
+class Injected(Base):
+    @injected
+    def __init__(self, db, enable_websocket=True):
+        assert db == "db"
+        super().__init__(enable_websocket)
+
+early = SocketIO(async_mode="threading")
+
+class Early(Base):
+    def __init__(self, enable_websocket=True):
+        self.app = Flask(__name__)
+        self.socketio = early
+        early.init_app(self.app)
+"""
+
+
+def test_hosts_of_other_builds_are_swapped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keywords handed on, a class that names itself in ``super``, injected arguments: all get the facade."""
+    (tmp_path / "toy_odd.py").write_text(ODD_HOSTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    hook(("toy_odd",))
+    module = importlib.import_module("toy_odd")
+    hosts = [hybridize(module.HandsOn)(enable_websocket=False), module.HexagonalAPI(enable_websocket=False),
+             module.HexagonalAPI(False), hybridize(module.Injected)(enable_websocket=False)]
+    assert all(isinstance(host.socketio, Facade) for host in hosts)
+
+
+def test_a_socketio_that_cannot_be_swapped_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       caplog: pytest.LogCaptureFixture) -> None:
+    """One that was made before the host was constructed keeps working, and log and status say that it is not ours."""
+    (tmp_path / "toy_early.py").write_text(ODD_HOSTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    host = hybridize(importlib.import_module("toy_early").Early)(enable_websocket=False)
+    assert "could not be swapped" in caplog.text
+    assert HybridTransport.of(host.app).statistics().transport == "websocket"
 
 
 def test_a_host_whose_hook_fails_runs_as_without_us(tmp_path: Path) -> None:

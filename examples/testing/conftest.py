@@ -8,6 +8,7 @@ from hakgal_hybrid import HybridTransport
 
 def create_app():
     app = Flask(__name__)
+    app.config["SERVER_NAME"] = "127.0.0.1"  # live_server adds its port; Flask 2.3 answers 404 to any other name
     transport = HybridTransport(app)
 
     @app.post("/facts")

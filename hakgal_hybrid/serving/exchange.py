@@ -141,6 +141,8 @@ class Exchange:
             if chunk:
                 self._send_head()
                 self._room.acquire()
+                if self._abandoned:
+                    return
                 self._post(chunk)
 
     def _length_known(self) -> bool:

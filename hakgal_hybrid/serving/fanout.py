@@ -33,8 +33,8 @@ SEND_BUFFER = 256 * 1024
 MAX_CHATTER = 64 * 1024
 
 _READ, _WRITE = 1, 2
-#: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does.
-_TURN = 1e-6
+#: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does. Windows' loop counts in milliseconds.
+_TURN, _TURN_LIBUV = 1e-6, 1e-3
 
 clock = time.monotonic
 
@@ -43,7 +43,7 @@ class Connection:
     """One detached socket and the feed it carries.
 
     :ivar pending: what the socket has not taken yet. :ivar progress_at: when it last took a byte.
-    :ivar leaving: it has been told good-bye; the socket is closed once that is out.
+    :ivar leaving: why it ends, once its last bytes are on their way; the socket is closed when they are out.
     """
 
     __slots__ = ("chatter", "feed", "leaving", "pending", "progress_at", "reader", "sock", "writer")
@@ -54,7 +54,7 @@ class Connection:
         self.pending = memoryview(b"")
         self.progress_at = clock()
         self.chatter = 0
-        self.leaving = False
+        self.leaving = ""
         self.reader: Any = None
         self.writer: Any = None
 
@@ -74,6 +74,7 @@ class Fanout:
         self._news = Event()
         self._loop = gevent.get_hub().loop
         self._alarm = self._loop.async_()
+        self._turn = _TURN_LIBUV if "libuv" in type(self._loop).__module__ else _TURN
         self._switch_interval: float | None = None
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
@@ -96,7 +97,7 @@ class Fanout:
         gevent.killall(self._greenlets)
         deadline = clock() + seconds
         for connection in list(self._connections.values()):
-            self._say_goodbye(connection)
+            self._guarded(self._part, connection, connection.feed.bye(), "stopped")
         self._on_alarm()
         while clock() < deadline and (self._connections or self._listeners):
             gevent.sleep(0.005)
@@ -179,30 +180,45 @@ class Fanout:
         shared: Shared = {}
         sends, turn_ends = 0, clock() + SECONDS_PER_TURN
         for connection in list(self._connections.values()):
-            if connection.feed.client.ended:
-                self._close(connection, "disconnected")
-            if self._stopping():
-                self._say_goodbye(connection)
-            if connection.pending or not connection.feed.behind:
+            if connection.pending or not self._has_work(connection):
                 continue
+            self._guarded(self._serve_one, connection, shared)
+            sends += 1
+            if sends >= SENDS_PER_TURN or clock() > turn_ends:
+                gevent.sleep(self._turn)
+                sends, turn_ends = 0, clock() + SECONDS_PER_TURN
+
+    def _has_work(self, connection: Connection) -> bool:
+        return connection.feed.behind or connection.feed.client.ended or self._stopping()
+
+    def _serve_one(self, connection: Connection, shared: Shared) -> None:
+        if connection.feed.client.ended:
+            self._part(connection, b"", "disconnected")
+        elif self._stopping():
+            self._part(connection, connection.feed.bye(), "stopped")
+        else:
             self._send(connection, connection.feed.take(shared))
             if connection.feed.behind and not connection.pending:
                 self._news.set()  # it took all it was given, and there is more
-            sends += 1
-            if sends >= SENDS_PER_TURN or clock() > turn_ends:
-                gevent.sleep(_TURN)
-                sends, turn_ends = 0, clock() + SECONDS_PER_TURN
 
-    def _say_goodbye(self, connection: Connection) -> None:
-        """Flush what the client can take at once, and close when the farewell is out."""
+    def _guarded(self, act: Callable[..., None], connection: Connection, *more: Any) -> None:
+        """Do something for one stream; if that fails, close this one: the writer of all the others goes on."""
+        try:
+            act(connection, *more)
+        except Exception:
+            logger.exception("a stream failed and is closed")
+            self._close(connection, "failed")
+
+    def _part(self, connection: Connection, last: bytes, reason: str) -> None:
+        """Flush what the client can take at once, then ``last``, and close when that is out."""
         if connection.leaving:
             return
-        while connection.feed.behind and not connection.pending:
+        while connection.feed.behind and not connection.pending and connection.sock.fileno() >= 0:
             self._send(connection, connection.feed.take())
-        connection.leaving = True
-        self._send(connection, connection.feed.bye())
+        connection.leaving = reason
+        self._send(connection, last)
         if not connection.pending:
-            self._close(connection, "stopped")
+            self._close(connection, reason)
 
     def _send(self, connection: Connection, data: bytes) -> None:
         """Hand ``data`` to the socket; what it does not take becomes the connection's ``pending``."""
@@ -238,10 +254,10 @@ class Fanout:
         if connection.pending or connection.sock.fileno() < 0:
             return
         if connection.leaving:
-            self._close(connection, "stopped")
+            self._close(connection, connection.leaving)
             return
         connection.writer.stop()
-        if connection.feed.behind:
+        if self._has_work(connection):
             self._news.set()
 
     # -- time ------------------------------------------------------------------------------------------------
@@ -257,7 +273,7 @@ class Fanout:
                 if connection.pending and silent > stall:
                     self._close(connection, "stalled")
                 elif not connection.pending and silent >= heartbeat - interval / 2:
-                    self._send(connection, connection.feed.beat())
+                    self._guarded(lambda item: self._send(item, item.feed.beat()), connection)
 
     def _adjust_switching(self) -> None:
         """While streams are open, have Python switch threads more often: a send must not wait for a busy handler."""
@@ -284,12 +300,12 @@ class Fanout:
                 if not data and not news.wait(self._settings.heartbeat_s):
                     data = feed.beat()
                 self._sendall(sock, data)
-            if feed.client.ended:
-                reason = "disconnected"
-                return
             while feed.behind:
                 self._sendall(sock, feed.take())
-            self._sendall(sock, feed.bye())
+            if feed.client.ended:
+                reason = "disconnected"
+            else:
+                self._sendall(sock, feed.bye())
         except (OSError, gevent.Timeout) as error:
             reason = "stalled" if isinstance(error, gevent.Timeout) else "gone"
         finally:

@@ -18,8 +18,8 @@ from gevent import pywsgi
 
 from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..feed import Feed
-from ..views.gate import STREAM, problem_response
-from ..views.stream import HANDOFF, HEADERS, busy_body, wants_stream
+from ..views.gate import HANDOFF, STREAM, STREAM_HEADERS, normal, problem_response
+from ..views.stream import busy_body, wants_stream
 from .exchange import End, Exchange, Head, head_bytes
 from .intake import check_head, read_body
 from .lanes import Job
@@ -95,7 +95,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
     def run_application(self) -> None:
         """Have one request answered."""
         with self.front.busy():
-            if self.environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+            if self._wants_websocket():
                 self._upgrade()
                 return
             try:
@@ -110,6 +110,13 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
                 return
             with body:
                 self._answer(body, length)
+
+    def _wants_websocket(self) -> bool:
+        """True for a WebSocket handshake (RFC 6455, section 4.1); anything less is an ordinary request."""
+        tokens = [item.strip().lower() for item in self.environ.get("HTTP_CONNECTION", "").split(",")]
+        return (self.command == "GET" and "upgrade" in tokens and not self.content_length
+                and not self.wsgi_input.chunked_input
+                and self.environ.get("HTTP_UPGRADE", "").lower() == "websocket")
 
     def _answer(self, body: BinaryIO, length: int) -> None:
         environ = self.environ
@@ -142,8 +149,8 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
     def _turn_away(self, error: Overloaded) -> None:
         """Refuse a request because a bound was hit; a stream's client so that it comes back later."""
         self.front.degraded(error.code)
-        if self.environ["PATH_INFO"] == STREAM and wants_stream(self.environ):
-            self._write_head(Head("200 OK", list(HEADERS.items()), busy_body(error)))
+        if normal(self.environ["PATH_INFO"]) == STREAM and wants_stream(self.environ):
+            self._write_head(Head("200 OK", list(STREAM_HEADERS.items()), busy_body(error)))
         else:
             self._refuse(error, close=False)
 
@@ -153,7 +160,12 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self._failed(message)
             return
         head: Head = message
-        send = self._write_head(head)
+        try:
+            send = self._write_head(head)
+        except ValueError as error:  # CR, LF, or what Latin-1 does not have, in a header
+            exchange.abandon()
+            self._failed(End(error))
+            return
         written = len(head.body or b"")
         try:
             while not isinstance(message := exchange.receive(), End):
@@ -257,7 +269,13 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         self.code, self.headers_sent = 200, True
         left_out = ("content-length", "transfer-encoding", "connection")
         headers = [item for item in message.headers if item[0].lower() not in left_out]
-        head = head_bytes(message.status, [*headers, ("Connection", "close")])
+        try:
+            head = head_bytes(message.status, [*headers, ("Connection", "close")])
+        except ValueError as error:
+            self.front.left(feed, "failed")
+            self.headers_sent = False
+            self._failed(End(error))
+            return
         if self.server.ssl_enabled:
             self.front.fanout.serve(self.socket, feed, head)
         else:

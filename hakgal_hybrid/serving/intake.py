@@ -52,19 +52,28 @@ def read_body(source: Any, declared: int | None, settings: Settings) -> tuple[Bi
         raise _too_large(limit)
     if not declared and not source.chunked_input:
         return io.BytesIO(), 0
-    body: Any = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115 (the caller closes it)
+    body: Any = io.BytesIO()
     length = 0
     try:
         while piece := _read_piece(source, settings.request_s):
             length += len(piece)
             if length > limit:
                 raise _too_large(limit)
+            if length > SPOOL and isinstance(body, io.BytesIO):
+                body = _in_a_file(body)
             body.write(piece)
     except BaseException:
         body.close()
         raise
     body.seek(0)
     return body, length
+
+
+def _in_a_file(body: io.BytesIO) -> Any:
+    """Move a body that has grown large to disk. (Python 3.10's SpooledTemporaryFile is no full file object.)"""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    file.write(body.getvalue())
+    return file
 
 
 def _read_piece(source: Any, seconds: float) -> bytes:

@@ -50,14 +50,23 @@ class Lane:
             if self._idle > len(self._jobs):
                 self._changed.notify()
             elif self._threads < self._limit:
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"hakgal-hybrid-{self.name}", daemon=True).start()
+                self._start_thread()
             elif len(self._jobs) >= self._max_waiting or self._bytes + job.size > self._max_bytes:
                 self.rejected += 1
                 raise Overloaded(f"all {self._limit} {self.name} threads are busy and {len(self._jobs)} requests wait",
                                  code="too_many_requests_waiting", retry_after=2)
             self._jobs.append(job)
             self._bytes += job.size
+
+    def _start_thread(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"hakgal-hybrid-{self.name}", daemon=True).start()
+        except RuntimeError as error:  # the system has no thread to give; one that we have may still take the job
+            if not self._threads:
+                self.rejected += 1
+                raise Overloaded(f"no {self.name} thread can be started: {error}", code="no_thread") from error
+            return
+        self._threads += 1
 
     def cancel(self, job: Job) -> bool:
         """Take back a job that has not begun; false if it has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import socket
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from ..extension import HybridTransport
 
 logger = logging.getLogger(__name__)
+#: The address is taken, or, on Windows, taken exclusively.
+_IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
+
 access_logger = logging.getLogger("hakgal_hybrid.access")
 
 
@@ -158,20 +162,23 @@ class Server:
         except KeyboardInterrupt:
             pass
         finally:
-            for watcher in watchers:
-                watcher.cancel()
             self._shut_down()
+            for number, (watcher, previous) in watchers.items():
+                watcher.cancel()
+                signal.signal(number, signal.SIG_DFL if previous is None else previous)
 
     def stop(self) -> None:
         """End :meth:`serve_forever`. May be called from any thread."""
         self._front.mailroom.ring(self._ended)
 
-    def _handle_signals(self) -> list[Any]:
+    def _handle_signals(self) -> dict[int, tuple[Any, Any]]:
+        """Have the usual signals end the server; return what must be put back when it has ended."""
         if threading.current_thread() is not threading.main_thread():
-            return []
+            return {}
         names = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK is what CTRL_BREAK sends on Windows
-        return [gevent.signal_handler(getattr(signal, name), self._ended.set)
-                for name in names if hasattr(signal, name)]
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        previous = {number: signal.getsignal(number) for number in numbers}
+        return {number: (gevent.signal_handler(number, self._ended.set), previous[number]) for number in numbers}
 
     def _shut_down(self) -> None:
         """Accept no more, let requests end, flush streams, close."""
@@ -205,6 +212,8 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
         try:
             sock = _bound(family, (address[0], port, *address[2:]))
         except OSError as error:
+            if error.errno in _IN_USE:  # whoever has it would get a part of our clients
+                raise ConfigurationError(f"{address[0]}:{port} is in use; choose a free port") from error
             failures.append(f"{address[0]}:{port}: {error.strerror or error}")
             continue
         sockets.append(sock)

@@ -36,14 +36,14 @@ def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocke
     try:
         result = application(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
         try:
-            body = b"".join(result)
+            if started and not sock.answered:
+                sock.settimeout(_ANSWER_S)
+                sock.sendall(head_bytes(started[-1][0], [*started[-1][1], ("Connection", "close")]))
+                for chunk in result:
+                    sock.sendall(chunk)
         finally:
             if hasattr(result, "close"):
                 result.close()
-        if started and not sock.answered:
-            status, headers = started[-1]
-            sock.settimeout(_ANSWER_S)
-            sock.sendall(head_bytes(status, [*headers, ("Connection", "close")]) + body)
     except OSError:
         logger.debug("a WebSocket's client went away")
     except Exception:

@@ -90,6 +90,11 @@ class SocketIO:
         for name in _NEEDS_MORE:
             if self._options.get(name) is not None:
                 raise ConfigurationError.bad_value(name, self._options[name], "None: this version serves one process")
+        if self.transport._app is not None and self.transport._app is not app:
+            # As with Flask-SocketIO: one object, an app made anew by its factory, the same handlers.
+            fresh = HybridTransport()
+            fresh.handlers.update(self.handlers)
+            self._bind(fresh)
         existing = app.extensions.get(KEY)
         if existing is None:
             self.transport.init_app(app)

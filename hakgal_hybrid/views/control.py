@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from ..errors import AccessDenied, HybridError, RequestError
 from ..event import Event, json_safe, payload_text, restore_binary
 from ..hub import Client
-from .gate import CONTROL, EMIT, problem_response
+from .gate import CONTROL, EMIT, behind_the_gate, problem_response
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def blueprint(transport: HybridTransport) -> Blueprint:
     """Return the blueprint that takes commands for ``transport``."""
-    views = Blueprint("hakgal_hybrid_control", __name__)
+    views = behind_the_gate(Blueprint("hakgal_hybrid_control", __name__))
 
-    @views.post(CONTROL, provide_automatic_options=False)
+    @views.post(CONTROL, provide_automatic_options=False, strict_slashes=True)
     def control() -> Response:
         order = _body()
         command, repeated = transport.governor_desk.take(
@@ -36,11 +36,11 @@ def blueprint(transport: HybridTransport) -> Blueprint:
             response.headers["Idempotent-Replayed"] = "true"
         return response
 
-    @views.get(f"{CONTROL}/<command_id>", provide_automatic_options=False)
+    @views.get(f"{CONTROL}/<command_id>", provide_automatic_options=False, strict_slashes=True)
     def outcome(command_id: str) -> Response:
         return _answer(transport.governor_desk.ledger.find(command_id).report())
 
-    @views.post(EMIT, provide_automatic_options=False)
+    @views.post(EMIT, provide_automatic_options=False, strict_slashes=True)
     def emit() -> Response:
         message = _body()
         name, args = _event_of(message)

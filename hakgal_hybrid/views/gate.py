@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from flask import Blueprint, Response, request
+
 from .. import guard
-from ..errors import HybridError, RequestError
+from ..errors import AccessDenied, HybridError, RequestError
 from ..settings import Settings
 
 Headers = list[tuple[str, str]]
@@ -32,6 +34,44 @@ _STATUS_LINES = {
     415: "415 Unsupported Media Type", 422: "422 Unprocessable Content", 429: "429 Too Many Requests",
     500: "500 Internal Server Error", 501: "501 Not Implemented", 503: "503 Service Unavailable",
 }
+
+
+#: What the gate leaves in the environment of requests that it has let through.
+PASSED = "hakgal_hybrid.passed"
+#: Where a view leaves the feed of the stream it has opened (a list in the environment).
+HANDOFF = "hakgal_hybrid.handoff"
+
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+#: What a host's ``after_request`` may have said about the empty body it saw, and what would garble a stream.
+_NOT_OF_A_STREAM = ("content-length", "content-encoding", "content-range", "transfer-encoding", "connection", "etag",
+                    "last-modified", "accept-ranges", *(name.lower() for name in STREAM_HEADERS))
+
+
+def stream_headers(headers: Headers) -> Headers:
+    """Return the headers of a stream's response, made of those that came out of the host's app."""
+    return [item for item in headers if item[0].lower() not in _NOT_OF_A_STREAM] + list(STREAM_HEADERS.items())
+
+
+def normal(path: str) -> str:
+    """Return ``path`` as Werkzeug's routing sees it: however many slashes it begins with, they count as one."""
+    return "/" + path.lstrip("/")
+
+
+def behind_the_gate(views: Blueprint) -> Blueprint:
+    """Have a blueprint answer only what the gate has let through: whatever leads to a view, nothing goes round it."""
+
+    @views.before_request
+    def refuse() -> Response | None:
+        if PASSED in request.environ:
+            return None
+        _, headers, body = problem_response(AccessDenied("this URL is not spelt as it must be", code="not_guarded"))
+        return Response(body, 403, headers)
+
+    return views
 
 
 def methods_of(path: str) -> str | None:
@@ -59,17 +99,20 @@ def _check_method(method: str, methods: str) -> None:
 class Gate:
     """WSGI middleware around a host: guards our URLs, answers their preflights, sets their CORS headers.
 
-    :param ours: our URL rules that are served, as the host's URL map has them.
+    :param ours: true for the URLs of ours that are served.
+    :param known_as: returns the name the operator gave this server (``SERVER_NAME``), or nothing.
+    :param body: makes the body of a stream, for servers that give each request a thread.
+    :param left: called with the feed of a stream that never begins.
     """
 
-    def __init__(self, host: WSGIApp, settings: Settings, ours: Callable[[str], bool]) -> None:
-        self._host = host
-        self._settings = settings
-        self._ours = ours
+    def __init__(self, host: WSGIApp, settings: Settings, *, ours: Callable[[str], bool], known_as: Callable[[], str],
+                 body: Callable[[Any], Iterable[bytes]], left: Callable[[Any, str], None]) -> None:
+        self._host, self._settings = host, settings
+        self._ours, self._known_as, self._body, self._left = ours, known_as, body, left
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""
-        path = environ.get("PATH_INFO", "")
+        path = normal(environ.get("PATH_INFO", ""))
         methods = methods_of(path)
         if methods is None or not self._ours(path):
             return self._host(environ, start_response)
@@ -85,7 +128,8 @@ class Gate:
             if environ["REQUEST_METHOD"] == "OPTIONS":
                 start_response("204 No Content", [("Allow", methods), *self._preflight(methods, cors), *cors])
                 return []
-            guard.check(environ, self._settings, commands="POST" in methods or path.startswith(CONTROL))
+            guard.check(environ, self._settings, known_as=self._known_as(),
+                        commands="POST" in methods or path.startswith(CONTROL))
             _check_method(environ["REQUEST_METHOD"], methods)
             if environ["REQUEST_METHOD"] == "POST":
                 guard.require_json(environ)
@@ -93,7 +137,33 @@ class Gate:
             status, headers, body = problem_response(error)
             start(status, headers)
             return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
+        environ[PASSED] = True
+        if path == STREAM and environ["REQUEST_METHOD"] == "GET":
+            return self._stream(environ, start)
         return self._host(environ, start)
+
+    def _stream(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Have the app open a stream, and put the stream where the app and its ``after_request`` see an empty body."""
+        ours = HANDOFF in environ  # our own server takes the feed out itself, and writes it
+        opened = environ.setdefault(HANDOFF, [])
+        begun = False
+
+        def begin(status: str, headers: Headers, exc_info: Any = None) -> Any:
+            nonlocal begun
+            begun = bool(opened) and status.startswith("200")
+            return start(status, stream_headers(headers) if begun else headers, exc_info)
+
+        try:
+            result = self._host(environ, begin)
+            try:
+                chunks = list(result)
+            finally:
+                if hasattr(result, "close"):
+                    result.close()
+        finally:
+            if opened and not begun and not ours:
+                self._left(opened[0], "refused")
+        return self._body(opened[0]) if begun and not ours else chunks
 
     def _cors(self, environ: dict[str, Any]) -> Headers:
         """Return the CORS headers of a response: an allowed origin may read it, nobody else."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response
 
-from .gate import STATUS
+from .gate import STATUS, behind_the_gate
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def blueprint(transport: HybridTransport) -> Blueprint:
     """Return the blueprint that tells about ``transport``."""
-    views = Blueprint("hakgal_hybrid_monitor", __name__)
+    views = behind_the_gate(Blueprint("hakgal_hybrid_monitor", __name__))
 
-    @views.get(STATUS, provide_automatic_options=False)
+    @views.get(STATUS, provide_automatic_options=False, strict_slashes=True)
     def status() -> Response:
         return Response(json.dumps(dataclasses.asdict(transport.statistics())), content_type="application/json",
                         headers={"Cache-Control": "no-store"})

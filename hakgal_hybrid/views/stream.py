@@ -14,19 +14,10 @@ from ..event import MAX_NAME, checked_name
 from ..feed import Feed, Wish
 from ..settings import _BOOLEANS
 from ..wire import encode_event
-from .gate import STREAM, problem_response
+from .gate import HANDOFF, STREAM, STREAM_HEADERS, behind_the_gate, problem_response
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
-
-HEADERS = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-
-#: Where our own server expects the feed of a stream it will write itself (a list it put into the environment).
-HANDOFF = "hakgal_hybrid.handoff"
 
 _SINGLE_THREADED = ("this server handles one request at a time, so that a stream would block it for ever; use "
                     "socketio.run, a threaded server, or gunicorn with --worker-class gthread or gevent")
@@ -36,19 +27,21 @@ _MULTIPROCESS = ("this app runs in several processes, each of which would hold a
 
 def blueprint(transport: HybridTransport) -> Blueprint:
     """Return the blueprint that serves streams of ``transport``."""
-    views = Blueprint("hakgal_hybrid_stream", __name__)
+    views = behind_the_gate(Blueprint("hakgal_hybrid_stream", __name__))
 
     # HEAD is routed with GET; provide_automatic_options is off because the gate answers OPTIONS.
-    @views.get(STREAM, provide_automatic_options=False)
+    @views.get(STREAM, provide_automatic_options=False, strict_slashes=True)
     def stream() -> Response:
         try:
             _check_server(request.environ)
             wish = parse_wish(request.args, request.headers.get("Last-Event-ID"))
             if request.method == "HEAD":
-                return Response(iter(()), headers=HEADERS)
+                return Response(iter(()), headers=STREAM_HEADERS)
             return _open(transport, wish)
         except Overloaded as busy:
-            return Response([busy_body(busy)], headers=HEADERS) if wants_stream(request.environ) else _problem(busy)
+            if not wants_stream(request.environ):
+                return _problem(busy)
+            return Response([busy_body(busy)], headers=STREAM_HEADERS)
         except HybridError as error:
             return _problem(error)
 
@@ -95,19 +88,13 @@ def _open(transport: HybridTransport, wish: Wish) -> Response:
         # The feed comes first: what the connect handler emits to its client is then already ahead of it.
         feed = Feed(client, transport.hub, transport.settings, wish, transport.client_lagged)
         transport.connect(client)
+        feed.prepare()
     except BaseException:
         transport.hub.drop(client)
         raise
     _limit_writes(environ, transport.settings.stall_s)
-    handoff = environ.get(HANDOFF)
-    body: Any = iter(())
-    if handoff is None:
-        body = StreamBody(transport, feed)
-    else:
-        handoff.append(feed)
-    response = Response(body, headers=HEADERS, direct_passthrough=True)
-    response.implicit_sequence_conversion = False
-    return response
+    environ[HANDOFF].append(feed)
+    return Response(b"", headers=STREAM_HEADERS)
 
 
 def _limit_writes(environ: dict[str, Any], seconds: float) -> None:
@@ -137,11 +124,13 @@ class StreamBody:
             self._opened = True
             return self._feed.opening()
         hub, feed = self._transport.hub, self._feed
-        while not self._closed and not feed.client.ended:
-            stopping = self._transport.stopping
+        while not self._closed:
+            ended, stopping = feed.client.ended, self._transport.stopping
             chunk = feed.take()
             if chunk:
                 return chunk
+            if ended:
+                break
             if stopping:
                 self._closed = True
                 return feed.bye()
