@@ -238,8 +238,9 @@ def table(before: Run, after: Run, started: bool, live: int, facts: int) -> bool
         print(f"\n{title}:")
         for text, met, value in rows:
             print(f"  {'pass' if met else 'FAIL'}  {text:48} {value}")
-    print(f"\nn = {len(health.ms)} requests an endpoint: /health by itself, then the others side by side;\n{live} live "
-          "dashboards and one stalled in both runs. CPU is the host process alone. Event-loop lag is not measured here.")
+    print(f"""
+n = {len(health.ms)} requests an endpoint: /health by itself, then the others side by side; {live} live dashboards and
+one stalled in both runs. CPU is the host process alone. Event-loop lag is not measured here.""")
     return all(met for _, met, _ in must)
 
 
