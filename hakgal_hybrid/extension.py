@@ -246,9 +246,13 @@ class HybridTransport:
         """A bound was hit and somebody was turned away; ``reason`` is the problem's code."""
         self._later(signals.transport_degraded, reason=reason)
 
-    def dispatch(self, client: Client, event: str, args: tuple[Any, ...]) -> Any:
-        """Run the host's handler of an event in the name of ``client``; return what it returns."""
-        return self.handlers.dispatch(self.app, client, event, args)
+    def dispatch(self, client: Client, event: str, args: tuple[Any, ...],
+                 begin: Callable[[], None] = lambda: None) -> Any:
+        """Run the host's handler of an event in the name of ``client``; return what it returns.
+
+        :param begin: called right before the handler is.
+        """
+        return self.handlers.dispatch(self.app, client, event, args, begin)
 
     def _later(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Send a signal from the background thread: the loop that noticed must not run anybody's receivers."""

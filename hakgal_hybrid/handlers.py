@@ -58,9 +58,11 @@ class Handlers:
 
     # -- running ---------------------------------------------------------------------------------------------
 
-    def dispatch(self, app: Flask, client: Client, event: str, args: tuple[Any, ...]) -> Any:
+    def dispatch(self, app: Flask, client: Client, event: str, args: tuple[Any, ...],
+                 begin: Callable[[], None] = lambda: None) -> Any:
         """Run the handler of ``event`` as ``client`` and return what it returns.
 
+        :param begin: called right before the handler is.
         :raises RequestError: 404 if the host has no such handler, 422 if it does not take these arguments, 500 if it
             raised (which is logged with its traceback).
         """
@@ -71,7 +73,7 @@ class Handlers:
         if not accepts(handler, args):
             raise RequestError(f"the handler of {event!r} does not take {len(args)} arguments", code="bad_arguments")
         try:
-            return self._run(app, client, event, handler, args)
+            return self._run(app, client, event, handler, args, begin)
         except HybridError:
             raise
         except Exception as error:
@@ -110,7 +112,8 @@ class Handlers:
         except Exception:
             logger.exception("disconnect handler raised")
 
-    def _run(self, app: Flask, client: Client, event: str, handler: Handler, args: tuple[Any, ...]) -> Any:
+    def _run(self, app: Flask, client: Client, event: str, handler: Handler, args: tuple[Any, ...],
+             begin: Callable[[], None] = lambda: None) -> Any:
         environ = {key: value for key, value in client.environ.items() if key not in _CONNECTION_KEYS}
         environ["wsgi.input"] = io.BytesIO()
         with app.request_context(environ):
@@ -118,6 +121,7 @@ class Handlers:
             request = flask.request._get_current_object()  # type: ignore[attr-defined]
             request.sid, request.namespace = client.sid, client.namespace
             request.event = {"message": event, "args": args}
+            begin()
             return handler(*args)
 
 

@@ -30,9 +30,10 @@ class Turns:
         self._answers: OrderedDict[int, Future[Any]] = OrderedDict()
         self._changed = threading.Condition()
 
-    def run(self, number: int, call: Callable[[], Any]) -> Any:
+    def run(self, number: int, call: Callable[[Callable[[], None]], Any]) -> Any:
         """Call ``call`` in its turn and return its result; for a number that had its turn, return that result.
 
+        :param call: gets a function to call as it really begins: only then is it the next number's turn.
         :raises RequestError: 409 ``out_of_turn`` if earlier numbers do not come in time, ``repeated_too_late`` if the
             answer is not remembered any more; and whatever ``call`` raises or raised.
         """
@@ -40,9 +41,10 @@ class Turns:
             answer, mine = self._take(number)
         if mine:
             try:
-                answer.set_result(call())
+                answer.set_result(call(lambda: self._begun(number)))
             except BaseException as error:  # kept for whoever repeats the number
                 answer.set_exception(error)
+            self._begun(number)  # also if it failed before it began
         else:
             self._wait_for_answer(answer, number)
         return answer.result()
@@ -64,17 +66,21 @@ class Turns:
         """Return the answer that belongs to ``number``, and whether it is the caller who has to find it."""
         if number > self._next:
             self._wait_for(number)
-        if number < self._next:
-            if number not in self._answers:
-                raise RequestError(f"number {number} was answered too long ago to say how", status=409,
-                                   code="repeated_too_late", expected=self._next)
+        if number in self._answers:
             return self._answers[number], False
-        self._next += 1
+        if number < self._next:
+            raise RequestError(f"number {number} was answered too long ago to say how", status=409,
+                               code="repeated_too_late", expected=self._next)
         self._answers[number] = answer = Future[Any]()
         if len(self._answers) > KEPT:
             self._answers.popitem(last=False)
-        self._changed.notify_all()
         return answer, True
+
+    def _begun(self, number: int) -> None:
+        with self._changed:
+            if number == self._next:
+                self._next += 1
+                self._changed.notify_all()
 
     def _wait_for(self, number: int) -> None:
         self._waiting += 1

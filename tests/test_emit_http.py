@@ -335,7 +335,6 @@ def test_numbered_events_wait_for_those_before_them(api: Api) -> None:
         assert ack(say(api, "count", stream=stream)) == 1  # none of them has run
         assert answers == {}
         post(1)
-        assert ack(answers[1]) == 2
         for thread in late:
             thread.join(SOON)
         assert sorted(ack(answer) for answer in answers.values()) == [2, 3, 4, 5]

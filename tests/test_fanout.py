@@ -8,7 +8,7 @@ import signal
 import statistics
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
@@ -60,6 +60,18 @@ def ended(server: Server, reason: str) -> int:
     """Return how many streams have ended for ``reason``."""
     count: int = server.status()["traffic"]["ended"].get(reason, 0)
     return count
+
+
+def settled(count: Callable[[], int]) -> int:
+    """Return ``count`` once it has stayed the same for a while: the last request's socket is closed a bit later."""
+    seen: list[int] = []
+
+    def same() -> bool:
+        seen.append(count())
+        return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+    wait_until(same, what="a count that settles")
+    return seen[-1]
 
 
 def numbers(stream: Stream, name: str = "fact_added") -> list[int]:
@@ -202,8 +214,7 @@ def test_fifty_clients_that_are_killed_leave_nothing_behind(server: Server) -> N
     server.wait_for_streams(0)
     process = psutil.Process(server.process.pid)
     wait_until(lambda: sum(lane["threads"] for lane in server.status()["server"]["lanes"].values()) <= 2, 25)
-    wait_until(lambda: process.num_fds() == process.num_fds(), what="a quiet moment")
-    descriptors, threads = process.num_fds(), process.num_threads()
+    descriptors, threads = settled(process.num_fds), settled(process.num_threads)
     holder = client_process("hold", server.port, 20)
     with contextlib.ExitStack() as stack:
         try:

@@ -15,7 +15,7 @@ def test_calls_that_arrive_in_reverse_start_in_order(monkeypatch):
     """Threads that come with 3, 2 and 1 run as 1, 2, 3."""
     monkeypatch.setattr(module, "PATIENCE_S", 30.0)
     turns, order = Turns(), []
-    threads = [threading.Thread(target=turns.run, args=(number, lambda number=number: order.append(number)))
+    threads = [threading.Thread(target=turns.run, args=(number, lambda begin, number=number: order.append(number)))
                for number in (3, 2, 1)]
     for thread in threads[:2]:
         thread.start()
@@ -31,7 +31,7 @@ def test_a_repeated_number_gets_the_first_answer_and_runs_nothing():
     """A post that is sent again because its answer was lost does not act twice."""
     turns, ran = Turns(), []
 
-    def call():
+    def call(begin):
         ran.append(1)
         return "answer"
 
@@ -44,14 +44,14 @@ def test_a_repeated_number_that_failed_fails_alike():
     turns = Turns()
     for _ in range(2):
         with pytest.raises(RequestError, match="no"):
-            turns.run(1, lambda: (_ for _ in ()).throw(RequestError("no")))
+            turns.run(1, lambda begin: (_ for _ in ()).throw(RequestError("no")))
 
 
 def test_a_repetition_while_the_first_still_runs_waits_for_its_answer():
     """Two posts of one number at the same time give one call and two equal answers."""
     turns, begun, go, answers = Turns(), threading.Event(), threading.Event(), []
 
-    def call():
+    def call(begin):
         begun.set()
         assert go.wait(30)
         return len(answers)
@@ -71,7 +71,7 @@ def test_a_number_whose_predecessor_never_comes_is_refused(monkeypatch):
     """Waiting is bounded in time, and the refusal says which number is expected."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.01)
     with pytest.raises(RequestError) as caught:
-        Turns().run(2, lambda: None)
+        Turns().run(2, lambda begin: None)
     assert (caught.value.status, caught.value.code, caught.value.extra) == (409, "out_of_turn", {"expected": 1})
 
 
@@ -79,7 +79,7 @@ def test_only_so_many_calls_may_wait(monkeypatch):
     """Waiting holds a thread of the host, so that it is bounded in number too."""
     monkeypatch.setattr(module, "MAX_WAITING", 0)
     with pytest.raises(RequestError, match="out of turn"):
-        Turns().run(2, lambda: None)
+        Turns().run(2, lambda begin: None)
 
 
 def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
@@ -87,7 +87,35 @@ def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
     monkeypatch.setattr(module, "KEPT", 1)
     turns = Turns()
     for number in (1, 2):
-        turns.run(number, lambda: None)
+        turns.run(number, lambda begin: None)
     with pytest.raises(RequestError) as caught:
-        turns.run(1, lambda: None)
+        turns.run(1, lambda begin: None)
     assert caught.value.code == "repeated_too_late"
+
+
+def test_the_next_call_may_start_once_this_one_has_begun():
+    """A slow handler does not hold up the events behind it, as on one socket."""
+    turns, second = Turns(), []
+
+    def slow(begin):
+        begin()
+        other = threading.Thread(target=lambda: second.append(turns.run(2, lambda begin: "second")))
+        other.start()
+        other.join(30)
+        return list(second)
+
+    assert turns.run(1, slow) == ["second"]
+
+
+def test_a_repetition_does_not_wait_for_ever(monkeypatch):
+    """While the first call hangs, those that repeat its number are refused after a while."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    turns, refused = Turns(), []
+
+    def hanging(begin):
+        with pytest.raises(RequestError) as caught:
+            turns.run(1, lambda begin: None)
+        refused.append(caught.value.code)
+
+    turns.run(1, hanging)
+    assert refused == ["still_running"]

@@ -20,6 +20,7 @@ from gevent.event import Event
 from ..feed import Feed, Shared
 from ..hub import Hub
 from ..settings import Settings
+from .attached import Attached
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +65,14 @@ class Fanout:
 
     :param left: called when a stream ended, with its feed and the reason.
     :param stopping: true once every stream shall end with a farewell.
+    :param attached: the streams that greenlets write; they are woken with the others.
     """
 
     def __init__(self, hub: Hub, settings: Settings, left: Callable[[Feed, str], None],
-                 stopping: Callable[[], bool]) -> None:
+                 stopping: Callable[[], bool], attached: Attached) -> None:
         self._hub, self._settings, self._left, self._stopping = hub, settings, left, stopping
+        self._attached = attached
         self._connections: dict[int, Connection] = {}
-        self._listeners: set[Event] = set()
         self._news = Event()
         self._loop = gevent.get_hub().loop
         self._alarm = self._loop.async_()
@@ -99,7 +101,7 @@ class Fanout:
         for connection in list(self._connections.values()):
             self._guarded(self._part, connection, connection.feed.bye(), "stopped")
         self._on_alarm()
-        while clock() < deadline and (self._connections or self._listeners):
+        while clock() < deadline and (self._connections or len(self._attached)):
             gevent.sleep(0.005)
         for connection in list(self._connections.values()):
             self._close(connection, "stopped")
@@ -107,11 +109,6 @@ class Fanout:
 
     def __len__(self) -> int:
         return len(self._connections)
-
-    @property
-    def attached(self) -> int:
-        """How many streams a greenlet writes, which still belong to the front."""
-        return len(self._listeners)
 
     def statistics(self) -> dict[str, int]:
         """Return a snapshot: open detached streams, and how many of them are waiting for their socket."""
@@ -166,8 +163,7 @@ class Fanout:
 
     def _on_alarm(self) -> None:
         self._news.set()
-        for listener in self._listeners:
-            listener.set()
+        self._attached.wake()
 
     def _write_for_ever(self) -> None:
         while True:
@@ -284,38 +280,6 @@ class Fanout:
         elif not self._connections and self._switch_interval is not None:
             sys.setswitchinterval(self._switch_interval)
             self._switch_interval = None
-
-    # -- streams that cannot be detached ---------------------------------------------------------------------
-
-    def serve(self, sock: Any, feed: Feed, head: bytes) -> None:
-        """Write one stream in the calling greenlet: for TLS, whose state lives in the socket object."""
-        news = Event()
-        self._listeners.add(news)
-        reason = "stopped"
-        try:
-            self._sendall(sock, head + feed.opening())
-            while not self._stopping() and not feed.client.ended:
-                news.clear()
-                data = feed.take()
-                if not data and not news.wait(self._settings.heartbeat_s):
-                    data = feed.beat()
-                self._sendall(sock, data)
-            while feed.behind:
-                self._sendall(sock, feed.take())
-            if feed.client.ended:
-                reason = "disconnected"
-            else:
-                self._sendall(sock, feed.bye())
-        except (OSError, gevent.Timeout) as error:
-            reason = "stalled" if isinstance(error, gevent.Timeout) else "gone"
-        finally:
-            self._listeners.discard(news)
-            self._left(feed, reason)
-
-    def _sendall(self, sock: Any, data: bytes) -> None:
-        if data:
-            with gevent.Timeout(self._settings.stall_s):
-                sock.sendall(data)
 
 
 def _give_up_on_the_dead(sock: socket.socket, settings: Settings) -> None:

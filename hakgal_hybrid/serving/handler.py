@@ -277,7 +277,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self._failed(End(error))
             return
         if self.server.ssl_enabled:
-            self.front.fanout.serve(self.socket, feed, head)
+            self.front.attached.serve(self.socket, feed, head)
         else:
             self.front.fanout.adopt(self._detach(), feed, head)
 

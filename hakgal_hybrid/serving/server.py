@@ -22,6 +22,7 @@ from ..errors import ConfigurationError
 from ..feed import Feed
 from ..settings import Settings
 from ..views.gate import CONTROL, STATUS, STREAM
+from .attached import Attached
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
@@ -46,7 +47,8 @@ class Front:
         self.settings = settings
         self.left: Callable[[Feed, str], None] = transport.client_left
         self.degraded: Callable[[str], None] = transport.degraded
-        self.fanout = Fanout(transport.hub, settings, self.left, lambda: transport.stopping)
+        self.attached = Attached(settings, self.left, lambda: transport.stopping)
+        self.fanout = Fanout(transport.hub, settings, self.left, lambda: transport.stopping, self.attached)
         self.mailroom = Mailroom(gevent.get_hub().loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
@@ -186,7 +188,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         with gevent.Timeout(seconds, False):
-            while front.active > front.fanout.attached:  # what they still emit is flushed before the farewell
+            while front.active > len(front.attached):  # what they still emit is flushed before the farewell
                 gevent.sleep(0.005)
         self._transport.stopping = True
         front.fanout.farewell(seconds)

@@ -46,8 +46,8 @@ def blueprint(transport: HybridTransport) -> Blueprint:
         name, args = _event_of(message)
         client = _speaker(transport, message)
         if client is not None:
-            return _answer({"ack": _acknowledgement(_in_turn(message, client, lambda: transport.dispatch(
-                client, name, args)))})
+            return _answer({"ack": _acknowledgement(_in_turn(message, client, lambda begin: transport.dispatch(
+                client, name, args, begin)))})
         return _emit_without_stream(transport, message, name, args)
 
     @views.errorhandler(HybridError)
@@ -97,11 +97,11 @@ def _speaker(transport: HybridTransport, message: dict[str, Any]) -> Client | No
     return client
 
 
-def _in_turn(message: dict[str, Any], client: Client, call: Callable[[], Any]) -> Any:
+def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[], None]], Any]) -> Any:
     """Call at once, or, if the client numbers its events, when it is this one's turn."""
     number = message.get("number")
     if number is None:
-        return call()
+        return call(lambda: None)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise RequestError(f"'number' must be a whole number from 1 on, not {number!r:.80}", code="bad_number")
     return client.turns.run(number, call)

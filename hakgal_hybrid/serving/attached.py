@@ -1,0 +1,62 @@
+"""Attached: streams whose socket cannot leave its greenlet, because TLS keeps its state in the socket object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from ..feed import Feed
+from ..settings import Settings
+
+
+class Attached:
+    """Writes streams, each in the greenlet of its connection; from the same log, by the same feeds.
+
+    :param left: called when a stream ended, with its feed and the reason.
+    :param stopping: true once every stream shall end with a farewell.
+    """
+
+    def __init__(self, settings: Settings, left: Callable[[Feed, str], None], stopping: Callable[[], bool]) -> None:
+        self._settings, self._left, self._stopping = settings, left, stopping
+        self._news: set[Event] = set()
+
+    def __len__(self) -> int:
+        return len(self._news)
+
+    def wake(self) -> None:
+        """Have every stream look at the log again. For the loop's thread."""
+        for news in self._news:
+            news.set()
+
+    def serve(self, sock: Any, feed: Feed, head: bytes) -> None:
+        """Write one stream in the calling greenlet, until its client or the server is gone."""
+        news = Event()
+        self._news.add(news)
+        reason = "stopped"
+        try:
+            self._send(sock, head + feed.opening())
+            while not self._stopping() and not feed.client.ended:
+                news.clear()
+                data = feed.take()
+                if not data and not news.wait(self._settings.heartbeat_s):
+                    data = feed.beat()
+                self._send(sock, data)
+            while feed.behind:
+                self._send(sock, feed.take())
+            if feed.client.ended:
+                reason = "disconnected"
+            else:
+                self._send(sock, feed.bye())
+        except (OSError, gevent.Timeout) as error:
+            reason = "stalled" if isinstance(error, gevent.Timeout) else "gone"
+        finally:
+            self._news.discard(news)
+            self._left(feed, reason)
+
+    def _send(self, sock: Any, data: bytes) -> None:
+        if data:
+            with gevent.Timeout(self._settings.stall_s):
+                sock.sendall(data)
