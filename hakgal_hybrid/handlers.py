@@ -12,7 +12,7 @@ from typing import Any
 import flask
 from flask import Flask, sessions
 
-from .errors import AccessDenied, HybridError, RequestError
+from .errors import AccessDenied, EventError, HybridError, RequestError
 from .event import json_safe
 from .hub import Client
 
@@ -74,9 +74,10 @@ class Handlers:
             raise RequestError(f"the handler of {event!r} does not take {len(args)} arguments", code="bad_arguments")
         try:
             return self._run(app, client, event, handler, args, begin)
-        except HybridError:
-            raise
         except Exception as error:
+            # An event that the handler could not emit is the host's fault; our other errors are answers it chose.
+            if isinstance(error, HybridError) and not isinstance(error, EventError):
+                raise
             logger.exception("handler of event %r raised", event)
             raise RequestError(f"the handler of {event!r} raised {type(error).__name__}", status=500,
                                code="handler_failed") from error

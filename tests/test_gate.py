@@ -106,3 +106,11 @@ def test_what_was_emitted_before_a_disconnect_arrives(app: Flask) -> None:
         transport.emit("kicked", "why", to=stream.open["sid"])
         transport.socketio.server.disconnect(stream.open["sid"])
         assert stream.json(stream.next()) == "why"
+
+
+def test_an_event_the_handler_cannot_emit_is_not_the_clients_fault(app: Flask) -> None:
+    """A handler whose emit is refused has failed: 500, not an answer that blames what the client sent."""
+    transport = HybridTransport(app)
+    transport.socketio.on("ask")(lambda: transport.emit("answer", object()))
+    answer = app.test_client().post("/api/events/emit", json={"event": "ask"})
+    assert (answer.status_code, answer.get_json()["code"]) == (500, "handler_failed")

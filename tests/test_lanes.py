@@ -166,6 +166,29 @@ def test_bytes_of_waiting_jobs_are_bounded(lane_of: Callable[..., Lane]) -> None
     gate.may_end.set()
 
 
+def test_a_system_without_threads(lane_of: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started a job is refused, unless one that runs may take it later."""
+
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    lane, done = lane_of(2), []
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes.threading, "Thread", Refused)
+        with pytest.raises(Overloaded) as caught:
+            lane.submit(Job(lambda: None))
+    assert caught.value.code == "no_thread"
+    assert lane.statistics() == {"threads": 0, "busy": 0, "waiting": 0, "rejected": 1}
+    gate = submitted(lane)
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes.threading, "Thread", Refused)
+        lane.submit(Job(lambda: done.append(1)))
+    assert lane.statistics()["waiting"] == 1
+    gate.may_end.set()
+    wait_until(lambda: done == [1])
+
+
 def test_cancel(lane_of: Callable[..., Lane]) -> None:
     """A job that waits can be taken back; one that has begun, or is not known, cannot."""
     lane = lane_of()

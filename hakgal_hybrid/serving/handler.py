@@ -201,6 +201,8 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
                 send = self._send_chunk
             else:
                 self.close_connection = True
+        if any(value.startswith("text/event-stream") for _, value in headers):
+            self.close_connection = True  # a stream that was refused for now ends with its connection
         if "date" not in names:
             headers.append(("Date", pywsgi.format_date_time(self.time_start).decode("ascii")))
         if self.close_connection:
