@@ -18,7 +18,7 @@ from gevent import pywsgi
 
 from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..feed import Feed
-from ..views.gate import HANDOFF, STREAM, STREAM_HEADERS, normal, problem_response
+from ..views.gate import HANDOFF, STREAM, STREAM_HEADERS, normal, problem_response, stream_headers
 from ..views.stream import busy_body, wants_stream
 from .exchange import End, Exchange, Head, head_bytes
 from .intake import check_head, read_body
@@ -269,8 +269,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         self.close_connection = True
         self.status, self._orig_status = message.status.encode("latin-1"), message.status
         self.code, self.headers_sent = 200, True
-        left_out = ("content-length", "transfer-encoding", "connection")
-        headers = [item for item in message.headers if item[0].lower() not in left_out]
+        headers = stream_headers(message.headers)
         try:
             head = head_bytes(message.status, [*headers, ("Connection", "close")])
         except ValueError as error:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from ..errors import AccessDenied, HybridError, RequestError
 from ..event import Event, json_safe, payload_text, restore_binary
 from ..hub import Client
-from .gate import CONTROL, EMIT, behind_the_gate, problem_response
+from .gate import CONTROL, EMIT, behind_the_gate, problem
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
@@ -52,8 +52,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
 
     @views.errorhandler(HybridError)
     def refuse(error: HybridError) -> Response:
-        _, headers, body = problem_response(error)
-        return Response(body, error.status, headers)
+        return problem(error)
 
     return views
 

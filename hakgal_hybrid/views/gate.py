@@ -68,8 +68,7 @@ def behind_the_gate(views: Blueprint) -> Blueprint:
     def refuse() -> Response | None:
         if PASSED in request.environ:
             return None
-        _, headers, body = problem_response(AccessDenied("this URL is not spelt as it must be", code="not_guarded"))
-        return Response(body, 403, headers)
+        return problem(AccessDenied("this URL is not spelt as it must be", code="not_guarded"))
 
     return views
 
@@ -87,6 +86,12 @@ def problem_response(error: HybridError) -> tuple[str, Headers, bytes]:
     status = _STATUS_LINES.get(error.status, f"{error.status} Error")
     return status, [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body))),
                     ("Cache-Control", "no-store"), *error.headers.items()], body
+
+
+def problem(error: HybridError) -> Response:
+    """Return the same as a response of a view."""
+    _, headers, body = problem_response(error)
+    return Response(body, error.status, headers)
 
 
 def _check_method(method: str, methods: str) -> None:

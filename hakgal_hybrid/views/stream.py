@@ -14,7 +14,7 @@ from ..event import MAX_NAME, checked_name
 from ..feed import Feed, Wish
 from ..settings import _BOOLEANS
 from ..wire import encode_event
-from .gate import HANDOFF, STREAM, STREAM_HEADERS, behind_the_gate, problem_response
+from .gate import HANDOFF, STREAM, STREAM_HEADERS, behind_the_gate, problem
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
@@ -40,10 +40,10 @@ def blueprint(transport: HybridTransport) -> Blueprint:
             return _open(transport, wish)
         except Overloaded as busy:
             if not wants_stream(request.environ):
-                return _problem(busy)
+                return problem(busy)
             return Response([busy_body(busy)], headers=STREAM_HEADERS)
         except HybridError as error:
-            return _problem(error)
+            return problem(error)
 
     return views
 
@@ -164,8 +164,3 @@ def busy_body(busy: Overloaded) -> bytes:
     retry_ms = round(busy.retry_after * 1000 * random.uniform(1.0, 2.0))
     data = json.dumps({"retry_ms": retry_ms, "code": busy.code, "detail": busy.detail})
     return encode_event(None, retry=retry_ms) + encode_event(data, event="hybrid_busy")
-
-
-def _problem(error: HybridError) -> Response:
-    _, headers, body = problem_response(error)
-    return Response(body, error.status, headers)
