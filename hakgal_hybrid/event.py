@@ -47,12 +47,14 @@ class Event:
     :ivar data: its arguments as JSON text: ``null`` for none, the argument itself for one, an array for several.
     :ivar count: how many arguments there were (an array of one argument that is a list looks like several).
     :ivar target: for whom.
+    :ivar ack: under which id a client that got it may acknowledge it; ``None`` if nobody asked for that.
     """
 
     name: str
     data: str
     count: int = 0
     target: Target = EVERYBODY
+    ack: str | None = None
 
     @classmethod
     def create(
@@ -63,17 +65,21 @@ class Event:
         namespace: str | None = None,
         to: Hashable | Iterable[Hashable] = None,
         skip: Hashable | Iterable[Hashable] = None,
+        ack: str | None = None,
+        dumps: Callable[..., str] | None = None,
     ) -> Event:
         """Validate and serialise an event.
 
         :param args: the positional arguments, each made of JSON values and ``bytes``.
         :param to: a room, a ``sid``, or several; ``None`` or ``"/"`` mean the whole namespace.
         :param skip: a ``sid`` or several that must not get it.
+        :param dumps: the ``dumps`` of another JSON module than the standard library's.
         :raises EventError: if the name cannot stand in a stream or the payload cannot be sent as JSON.
         """
         target = Target(_checked_namespace(namespace), _rooms(to), _rooms(skip) or frozenset())
         name = checked_name(name)
-        return cls(name, payload_text(name, args), len(args), EVERYBODY if target == EVERYBODY else target)
+        text = payload_text(name, args) if dumps is None else foreign_text(name, args, dumps)
+        return cls(name, text, len(args), EVERYBODY if target == EVERYBODY else target, ack)
 
     @property
     def args_text(self) -> str:
@@ -116,6 +122,22 @@ def payload_text(name: str, args: tuple[Any, ...]) -> str:
         else:
             if 'binary":' in text:
                 text = _dumps(_with_binary(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EventError(f"payload of event {name!r} cannot be sent as JSON: {error}; convert it before emit",
+                         code="bad_payload") from error
+    _refuse_surrogates(text, f"payload of event {name!r}")
+    return text
+
+
+def foreign_text(name: str, args: tuple[Any, ...], dumps: Callable[..., str]) -> str:
+    """Serialise like :func:`payload_text`, by the ``dumps`` of a JSON module that a host has chosen.
+
+    :raises EventError: also for what that module writes and JSON does not know (``NaN``, say).
+    """
+    value = None if not args else args[0] if len(args) == 1 else list(args)
+    try:
+        text = dumps(_with_binary(value), separators=(",", ":"))
+        json.loads(text, parse_constant=_refuse_constant)
     except (TypeError, ValueError, RecursionError) as error:
         raise EventError(f"payload of event {name!r} cannot be sent as JSON: {error}; convert it before emit",
                          code="bad_payload") from error
@@ -218,6 +240,10 @@ def _with_binary(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_with_binary(item) for item in value]
     return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _restored(value: Any) -> Any:

@@ -7,22 +7,25 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import blinker
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from . import signals
+from .acks import Acks, Callback
+from .client import Client
 from .commands import Command, GovernorDesk, Worker
-from .errors import ConfigurationError
+from .errors import AccessDenied, ConfigurationError
 from .event import Event, glob_matcher
 from .feed import Feed, encode_entry
 from .handlers import Handlers
-from .hub import Client, Hub, Traffic
+from .hub import Hub, Traffic
+from .link import Link, Links
 from .log import EventLog, Gap, LogStatistics
 from .settings import Profile, Settings, load_settings
-from .views import control, gate, monitor, stream
+from .views import assets, clients, control, gate, monitor, stream
 
 if TYPE_CHECKING:
     from .socketio import SocketIO
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEY = "hakgal_hybrid"
+#: Ways in which a stream ends that leave nobody who could come back.
+_FINAL = ("stopped", "refused")
 _OURS = "hakgal_hybrid_"
 
 
@@ -39,6 +44,8 @@ class Statistics:
 
     :ivar transport: ``sse``, or ``websocket`` where the host kept its own WebSocket.
     :ivar streams: open streams; ``refused``: streams that a limit kept out.
+    :ivar clients: clients, those that may come back included; a stream may carry several.
+    :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
     :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
     :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
     :ivar server: what the serving side counts, while it runs.
@@ -49,7 +56,10 @@ class Statistics:
     epoch: int
     uptime_s: float
     streams: int
+    clients: int
     refused: int
+    acks_waiting: int
+    acks_dropped: int
     oldest: str
     newest: str
     log: LogStatistics
@@ -75,6 +85,11 @@ class HybridTransport:
 
     def __init__(self, app_or_api: Any = None, *, governor: Any = None, **settings: Any) -> None:
         self.handlers = Handlers()
+        self.acks = Acks()
+        #: Which namespaces clients may connect to besides those with handlers; ``"*"``: to any.
+        self.namespaces: frozenset[str] | Literal["*"] = "*"
+        #: A host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
+        self.json: Any = None
         self.stopping = False
         self.governor = governor
         self.mode = "sse"
@@ -130,8 +145,10 @@ class HybridTransport:
             epoch=int(self.started_at * 1000), clock=time.monotonic, wall_ms=lambda: int(time.time() * 1000),
             encode=encode_entry, max_events=settings.log_events, max_bytes=settings.log_bytes,
             max_event_bytes=settings.max_event_bytes, conflates=glob_matcher(settings.conflate))
-        self.hub = Hub(self.log, self._announcer, max_streams=settings.max_streams,
-                       max_per_address=settings.max_streams_per_address)
+        links = Links(self._lapsed, max_streams=settings.max_streams,
+                      max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s,
+                      resume_s=settings.resume_s)
+        self.hub = Hub(self.log, self._announcer, links, max_clients=settings.max_clients)
         # Whatever runs foreign code on behalf of nobody's request: disconnect handlers, receivers about clients.
         self._background = Worker("hakgal-hybrid-background", limit=100_000)
         self.governor_desk = GovernorDesk(
@@ -140,9 +157,9 @@ class HybridTransport:
             on_finished=self._command_finished)
 
     def _register(self, app: Flask) -> None:
-        views = [monitor.blueprint(self)]
+        views = [monitor.blueprint(self), assets.blueprint()]
         if self.settings.enable_sse:
-            views.append(stream.blueprint(self))
+            views += [stream.blueprint(self), clients.blueprint(self)]
         if self.settings.enable_control_http:
             views.append(control.blueprint(self))
         for view in views:
@@ -150,7 +167,8 @@ class HybridTransport:
         self.refuse_conflicts()
         app.wsgi_app = gate.Gate(  # type: ignore[method-assign]
             app.wsgi_app, self.settings, ours=self._is_ours, known_as=lambda: app.config["SERVER_NAME"] or "",
-            body=partial(stream.StreamBody, self), left=self.client_left)
+            knows_ticket=lambda ticket: self.hub.links.find(ticket) is not None,
+            body=partial(stream.StreamBody, self), left=self.stream_left)
 
     def refuse_conflicts(self) -> None:
         """Check that nobody else owns one of our URLs. The host calls it again when its own routes are complete.
@@ -201,15 +219,24 @@ class HybridTransport:
     # -- events out ------------------------------------------------------------------------------------------
 
     def emit(self, event: str, *args: Any, to: Hashable | Iterable[Hashable] = None, namespace: str | None = None,
-             skip_sid: Hashable | Iterable[Hashable] = None) -> None:
+             skip_sid: Hashable | Iterable[Hashable] = None, callback: Callback | None = None) -> None:
         """Send an event to everybody, or to a room or ``sid`` (or several). Never waits for a client.
 
         :param args: JSON values and ``bytes``.
+        :param callback: called with what a client acknowledges the event with, in the thread of that request; once for
+            each client that does.
         :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
         :raises ConfigurationError: before :meth:`init_app`.
         """
         _ = self.app  # says what is missing before init_app
-        self.hub.publish(Event.create(event, args, namespace=namespace, to=to, skip=skip_sid))
+        ack = None if callback is None else self.acks.expect(callback, once=self.hub.client(to) is not None)
+        try:
+            self.hub.publish(Event.create(event, args, namespace=namespace, to=to, skip=skip_sid, ack=ack,
+                                          dumps=None if self.json is None else self.json.dumps))
+        except BaseException:
+            if ack is not None:
+                self.acks.take_back(ack)
+            raise
 
     def bridge(self, signal: blinker.Signal, event: str, *, to: Hashable | Iterable[Hashable] = None,
                namespace: str | None = None) -> Callable[[], None]:
@@ -221,22 +248,72 @@ class HybridTransport:
 
     # -- clients ---------------------------------------------------------------------------------------------
 
-    def connect(self, client: Client, auth: Any = None) -> None:
-        """Run the host's ``connect`` handler for a client that is about to get its stream.
+    def open_client(self, environ: dict[str, Any], namespace: str, auth: Any = None, *,
+                    link: Link | None = None) -> Client:
+        """Admit a client and run the host's ``connect`` handler for it.
 
-        :raises AccessDenied: if the handler refused it.
+        :param link: the stream that shall carry it; by default one is made, which waits to be opened.
+        :raises AccessDenied: if the handler refused it, or nobody may connect to this namespace. No client remains.
+        :raises Overloaded: if there is no place.
         """
-        self.handlers.connect(self.app, client, auth)
+        if self.namespaces != "*" and namespace not in self.namespaces and not self.handlers.serves(namespace):
+            raise AccessDenied("Unable to connect", code="unknown_namespace")
+        own = link is None
+        link = self.hub.new_link(environ) if link is None else link
+        try:
+            client = self.hub.admit(link, environ, namespace)
+            try:
+                self.handlers.connect(self.app, client, auth)
+            except BaseException:
+                self.hub.forget(client)
+                raise
+        except BaseException:
+            if own:
+                self.hub.links.drop(link)
+            raise
         self._later(signals.client_connected, client=client)
+        return client
 
-    def client_left(self, feed: Feed, reason: str) -> None:
-        """A stream ended: forget its client and have the ``disconnect`` handler run. May be called repeatedly."""
-        if not self.hub.drop(feed.client):
+    def end_client(self, client: Client, reason: str, *, wait: bool = False) -> None:
+        """End a client now. May be called repeatedly.
+
+        :param reason: what its ``disconnect`` handler is told; see ``SocketIO.reason``.
+        :param wait: true to run that handler in the calling thread, false in the background.
+        """
+        if not self.hub.end(client, reason):
+            return
+        if client.link is not None and not client.link.clients:
+            self.hub.links.drop(client.link)
+        run = partial(self.handlers.disconnect, self.app, client, reason)
+        if wait:
+            run()
+        elif not self._background.submit(run):
+            logger.error("the disconnect handler of %s does not run: too much waits in the background", client.sid)
+        self._later(signals.client_gone, client=client, reason=reason)
+
+    def stream_left(self, feed: Feed, reason: str) -> None:
+        """A stream has ended. Its clients may come back for a while, unless nothing is left to come back to.
+
+        May be called repeatedly.
+
+        :param reason: as counted in the status: ``gone``, ``closed``, ``stalled``, ``stopped`` and so on.
+        """
+        if not self.hub.links.let_go(feed.link, feed):
             return
         self.hub.count_end(reason)
-        if not self._background.submit(partial(self.handlers.disconnect, self.app, feed.client, reason)):
-            logger.error("the disconnect handler of %s does not run: too much waits in the background", feed.client.sid)
-        self._later(signals.client_gone, client=feed.client, reason=reason)
+        if reason in _FINAL or not feed.link.clients:
+            self.hub.links.lapse(feed.link)
+
+    def _lapsed(self, link: Link) -> None:
+        for client in link.clients:
+            self.end_client(client, "ping timeout" if not link.opened else "transport close")
+
+    def acknowledge(self, client: Client, ack: object, args: list[Any]) -> None:
+        """Take a client's acknowledgement: call the callback of the event.
+
+        :raises RequestError: 404 if none is expected under this id.
+        """
+        self.acks.answer(ack, client.sid, args)
 
     def client_lagged(self, client: Client, gap: Gap) -> None:
         """A client is being told of a gap."""
@@ -288,7 +365,8 @@ class HybridTransport:
         return Statistics(
             profile=self.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - self.started_at, 3),
-            streams=len(self.hub.clients()), refused=self.hub.refused,
+            streams=self.hub.links.open, clients=len(self.hub.clients()), refused=self.hub.links.refused,
+            acks_waiting=len(self.acks), acks_dropped=self.acks.dropped,
             oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
             traffic=self.hub.traffic(), commands_waiting=self.governor_desk.waiting,
             receiver_errors=self._announcer.errors, slow_receivers=self._announcer.slow,

@@ -11,11 +11,13 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from .client import Client
 from .cursor import Cursor
-from .event import Event, Target, glob_matcher
-from .hub import Client, Hub
+from .event import RESERVED_PREFIX, Event, Target, glob_matcher
+from .hub import Hub
+from .link import NEVER, Link
 from .log import Entry, Gap
 from .settings import Settings
 from .wire import HEARTBEAT, encode_event
@@ -26,13 +28,19 @@ MAX_TAKE = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a client asked for when it opened its stream (section "The stream" of ``docs/http.md``)."""
+    """What a client asked for when it opened its stream (section "The stream" of ``docs/http.md``).
+
+    :ivar snapshot: ``1`` at the beginning and after each gap, ``gap`` only there.
+    :ivar visible_heartbeat: heartbeats shall be events, because an ``EventSource`` hides comments from its script.
+    """
 
     namespace: str = "/"
     events: tuple[str, ...] = ()
-    snapshot: bool = False
+    snapshot: Literal["", "1", "gap"] = ""
     envelope: bool = False
     last_event_id: str | None = None
+    ticket: str | None = None
+    visible_heartbeat: bool = False
 
 
 class Written(NamedTuple):
@@ -51,12 +59,12 @@ Shared = dict[tuple[Any, ...], Written]
 
 @dataclass(slots=True)
 class Feed:
-    """The stream of one client.
+    """One stream of a link.
 
-    :ivar on_gap: called with every gap the client is told of.
+    :ivar on_gap: called with every gap, for each client that is told of it.
     """
 
-    client: Client
+    link: Link
     hub: Hub
     settings: Settings
     wish: Wish
@@ -66,32 +74,46 @@ class Feed:
     _known_id: int = field(init=False, default=0)
     _replay_until: int = field(init=False, default=0)
     _opening: bytes = field(init=False, default=b"")
+    _resumed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         log = self.hub.log
         self._accepts = glob_matcher(self.wish.events) if self.wish.events else None
-        position, gap = log.newest, None
+        self._resumed = self.link.opened
+        position, gap = self.link.start, None
         if self.wish.last_event_id is not None:
             position, gap = log.resume(self.wish.last_event_id)
-            self._replay_until = log.newest
+        self._replay_until = log.newest
         self.cursor = Cursor(log, position, self._wants, gap)
         self._known_id = position
 
     def _wants(self, seq: int, name: str | None, target: Target) -> bool:
-        if not self.client.is_for(seq, target):
+        if name is None and self.link.settled > self.cursor.position:
+            raise LookupError("clients came or went meanwhile: how many of the events were for them is not known")
+        if not any(client.is_for(seq, target) for client in self.link.clients):
             return False
         if self._accepts is None:
             return True
         if name is None:
             raise LookupError("the name of a dropped event is forgotten")
-        return self._accepts(name)
+        return name.startswith(RESERVED_PREFIX) or self._accepts(name)
 
     # -- what is written -------------------------------------------------------------------------------------
 
     @property
     def behind(self) -> bool:
         """True if the log holds something this feed has not looked at."""
-        return self.cursor.position < self.hub.log.newest or self.cursor.pending_gap is not None
+        return not self.replaced and (self.cursor.position < self.hub.log.newest or self.cursor.pending_gap is not None)
+
+    @property
+    def replaced(self) -> bool:
+        """True once the link has another stream."""
+        return self.link.carrier is not self
+
+    @property
+    def finished(self) -> str:
+        """Why the stream is to be closed by whoever writes it; empty while it is not."""
+        return "replaced" if self.replaced else "" if self.link.clients else "disconnected"
 
     def opening(self) -> bytes:
         """Return what every stream begins with: reconnection time, ``hybrid_open``, a gap, the snapshot."""
@@ -111,17 +133,23 @@ class Feed:
         # A resume that failed keeps the id that was asked for until the gap has been told.
         event_id = log.id_of(self.cursor.position) if gap is None else None if gap.reason == "malformed" else asked
         parts = [encode_event(None, retry=self.settings.retry_ms), self._control("hybrid_open", {
-            "sid": self.client.sid, "token": self.client.token, "profile": self.settings.profile.value,
-            "heartbeat_s": self.settings.heartbeat_s, "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest),
-            "resumed": False,
+            **self._who(), "profile": self.settings.profile.value, "heartbeat_s": self.settings.heartbeat_s,
+            "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest), "resumed": self._resumed,
         }, event_id)]
         if gap is not None:
             log.note(gaps=1)
             parts.append(self._gap(gap))
-        if self.wish.snapshot and (asked is None or gap is not None):
-            snapshot = log.newest_of_names(self.cursor.position, self._wants)
-            parts += [self._encode(entry, with_id=False) for entry in snapshot]
+        if self.wish.snapshot and (gap is not None or (self.wish.snapshot == "1" and asked is None)):
+            parts += self._snapshot(0, self.cursor.position)
         return b"".join(parts)
+
+    def _who(self) -> dict[str, Any]:
+        """Tell who is on this stream; tokens only where the stream made them, because a ticket is no token."""
+        living = self.link.living
+        first = living[0] if living else None
+        if self.wish.ticket is None:
+            return {"sid": first and first.sid, "token": first and first.token}
+        return {"sid": first and first.sid, "token": None, "sids": [client.sid for client in living]}
 
     def take(self, shared: Shared | None = None) -> bytes:
         """Return everything new, in order, with a gap first if something was lost; ``b""`` if there is nothing.
@@ -133,15 +161,18 @@ class Feed:
             self.hub.count_delivery(written.delivered, len(written.data))
         if written.last_id:
             self._known_id = written.last_id
+        if self.link.settled == NEVER:
+            self.hub.prune(self.link, self.cursor.position)
         return written.data
 
     def beat(self) -> bytes:
         """Return a heartbeat; with an id first if events that were not for this client made its id grow stale."""
         position = self.cursor.position
-        if position <= self._known_id:
-            return HEARTBEAT
-        self._known_id = position
-        return encode_event(None, event_id=self.hub.log.id_of(position)) + HEARTBEAT
+        news = None if position <= self._known_id else self.hub.log.id_of(position)
+        self._known_id = max(self._known_id, position)
+        if self.wish.visible_heartbeat:
+            return self._control("hybrid_heartbeat", {}, news)
+        return HEARTBEAT if news is None else encode_event(None, event_id=news) + HEARTBEAT
 
     def bye(self) -> bytes:
         """Return the farewell: a jittered reconnection time and ``hybrid_bye``, so that not all come back at once."""
@@ -153,9 +184,9 @@ class Feed:
     def _shared(self, shared: Shared) -> Written:
         """Read by way of ``shared``, if all that is new is for everybody, so that only the filter can matter."""
         cursor, log = self.cursor, self.hub.log
-        if log.last_partial > cursor.position or not cursor.plain:
+        if max(log.last_partial, self.link.settled) > cursor.position or not cursor.plain:
             return self._read()
-        key = (cursor.position, self.client.namespace, self.wish.events, self.wish.envelope,
+        key = (cursor.position, "/" in self.link.namespaces, self.wish.events, self.wish.envelope,
                cursor.position < self._replay_until)
         written = shared.get(key)
         if written is None:
@@ -173,8 +204,11 @@ class Feed:
         # The age limit is for open streams: a resume gets whatever the log still has.
         replaying = cursor.position < self._replay_until
         min_at = float("-inf") if replaying else log.clock() - self.settings.max_backlog_s
+        before = cursor.position
         gap, entries, conflated = cursor.read(max_bytes=MAX_TAKE, min_at=min_at)
-        parts = [self._gap(gap)] if gap is not None else []
+        parts = [] if gap is None else [self._gap(gap)]
+        if gap is not None and self.wish.snapshot:
+            parts += self._snapshot(before, gap.upto)
         if self.wish.envelope:
             parts += [self._encode(entry, conflated=conflated.get(entry.seq, 0)) for entry in entries]
         else:
@@ -183,9 +217,16 @@ class Feed:
         return Written(b"".join(parts), cursor.position, len(entries), sum(conflated.values()), last_id,
                        gap is not None)
 
+    def _snapshot(self, after: int, upto: int) -> list[bytes]:
+        """Encode of each name the newest event after number ``after`` up to ``upto``."""
+        entries = self.hub.log.newest_of_names(upto, lambda seq, name, target: seq > after and self._wants(
+            seq, name, target))
+        return [self._encode(entry, with_id=False) for entry in entries]
+
     def _gap(self, gap: Gap) -> bytes:
         """Encode a gap, and have it announced."""
-        self.on_gap(self.client, gap)
+        for client in self.link.living:
+            self.on_gap(client, gap)
         upto = self.hub.log.id_of(gap.upto)
         return self._control("hybrid_gap", {"missed": gap.missed, "reason": gap.reason, "resume_from": upto}, upto)
 
@@ -193,13 +234,23 @@ class Feed:
         text = json.dumps(data, separators=(",", ":"))
         if not self.wish.envelope:
             return encode_event(text, event=name, event_id=event_id)
-        return envelope(Event(name, text, 1, Target(self.client.namespace)), event_id, None)
+        return envelope(Event(name, text, 1), event_id, None)
 
     def _encode(self, entry: Entry, *, with_id: bool = True, conflated: int = 0) -> bytes:
         event_id = self.hub.log.id_of(entry.seq) if with_id else None
         if not self.wish.envelope:
             return encode_event(entry.event.data, event=entry.event.name, event_id=event_id)
-        return envelope(entry.event, event_id, entry.ts, conflated)
+        return envelope(entry.event, event_id, entry.ts, conflated, self._recipients(entry))
+
+    def _recipients(self, entry: Entry) -> list[str] | None:
+        """Return for which clients of this stream an event is; nothing if for all of its namespace."""
+        event, clients = entry.event, self.link.clients
+        if len(clients) == 1:
+            return None
+        there = [client for client in clients
+                 if client.namespace == event.target.namespace and client.lives_at(entry.seq)]
+        meant = [client.sid for client in there if client.is_for(entry.seq, event.target)]
+        return None if len(meant) == len(there) else meant
 
 
 def encode_entry(event: Event, event_id: str) -> bytes:
@@ -207,14 +258,18 @@ def encode_entry(event: Event, event_id: str) -> bytes:
     return encode_event(event.data, event=event.name, event_id=event_id)
 
 
-def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int = 0) -> bytes:
+def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int = 0,
+             to: list[str] | None = None) -> bytes:
     """Encode an event as an unnamed message that carries everything about it.
 
-    The data is ``{"event", "args", "data", "id", "ts", "namespace"}``, ``ts`` in milliseconds since 1970, and
-    ``"conflated"`` where it stands for older ones. Its arguments are spliced in as the text they already are.
+    The data is ``{"event", "args", "data", "id", "ts", "namespace"}``, ``ts`` in milliseconds since 1970;
+    ``"conflated"`` where it stands for older ones, ``"ack"`` where it may be acknowledged, ``"to"`` where it is for
+    some of the stream's clients only. Its arguments are spliced in as the text they already are.
     """
     head = json.dumps(event.name, ensure_ascii=False)
+    more = {"conflated": conflated or None, "ack": event.ack, "to": to}
     tail = json.dumps({"id": event_id, "ts": ts, "namespace": event.target.namespace,
-                       **({"conflated": conflated} if conflated else {})}, ensure_ascii=False, separators=(",", ":"))
+                       **{name: value for name, value in more.items() if value is not None}},
+                      ensure_ascii=False, separators=(",", ":"))
     text = f'{{"event":{head},"args":{event.args_text},"data":{event.data},{tail[1:]}'
     return encode_event(text, event_id=event_id)

@@ -2,80 +2,21 @@
 
 from __future__ import annotations
 
-import hmac
-import secrets
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from . import signals
+from .client import Client
 from .errors import Overloaded
-from .event import Event, Target
+from .event import Event, Target, payload_text
+from .link import MAX_RIDERS, Link, Links, bad_ticket
 from .log import Entry, EventLog
-from .turns import Turns
 
-#: From which number a client is in a room, and up to which (``None``: still).
-Interval = tuple[int, "int | None"]
-
-
-class Client:
-    """One opened stream: its identity, the rooms it is in, and the request that opened it.
-
-    :ivar sid: public name, also the room it is alone in. :ivar token: proves that a request is this client's.
-    :ivar environ: WSGI environment of the opening request; handlers see its arguments, headers and cookies.
-    :ivar turns: puts its numbered events in order.
-    :ivar ended: true once the host has ended it; its writer then closes the stream.
-    :ivar session: the session its handlers share, forked from the one of the opening request at first use.
-    """
-
-    def __init__(self, environ: dict[str, Any], namespace: str, joined_at: int) -> None:
-        self.sid = secrets.token_urlsafe(15)
-        self.token = secrets.token_urlsafe(32)
-        self.namespace = namespace
-        self.environ = environ
-        self.address = str(environ.get("REMOTE_ADDR", ""))
-        self.opened_at = time.time()
-        self.session: Any = None
-        self.ended = False
-        self.turns = Turns()
-        self._rooms: dict[Hashable, tuple[Interval, ...]] = {self.sid: ((joined_at, None),)}
-
-    def proves(self, token: str) -> bool:
-        """True if ``token`` is this client's; compared in constant time."""
-        return hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode("ascii"))
-
-    def rooms(self) -> list[Hashable]:
-        """Return the rooms this client is in now, its own among them."""
-        return [room for room, spells in list(self._rooms.items()) if spells[-1][1] is None]
-
-    def in_room(self, room: Hashable, seq: int) -> bool:
-        """True if the client was in ``room`` when event number ``seq`` was emitted."""
-        spells = self._rooms.get(room, ())
-        return any(joined < seq and (left is None or seq <= left) for joined, left in spells)
-
-    def is_for(self, seq: int, target: Target) -> bool:
-        """True if an event with this number and target is for this client."""
-        if target.namespace != self.namespace or self.sid in target.skip:
-            return False
-        return target.rooms is None or any(self.in_room(room, seq) for room in target.rooms)
-
-    def _join(self, room: Hashable, now: int) -> None:
-        spells = self._rooms.get(room, ())
-        if not spells or spells[-1][1] is not None:
-            self._rooms[room] = (*spells, (now, None))
-
-    def _leave(self, room: Hashable, now: int, known_from: int) -> None:
-        spells = self._rooms.get(room, ())
-        if spells and spells[-1][1] is None:
-            self._rooms[room] = (*spells[:-1], (spells[-1][0], now))
-        # Forget spells in which nothing was emitted, or nothing that the log could still ask about.
-        kept = {name: tuple((joined, left) for joined, left in spells
-                            if left is None or (left >= known_from and left > joined))
-                for name, spells in self._rooms.items()}
-        self._rooms = {name: spells for name, spells in kept.items() if spells}
+#: Tells a client that it is over; the last thing it gets.
+DISCONNECT = "hybrid_disconnect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +32,22 @@ class Hub:
     """Clients, rooms and wake-ups around one log.
 
     :param announcer: sends the blinker signals.
-    :param max_streams: clients in total; ``max_per_address``: of one peer address.
+    :param links: what streams carry.
+    :param max_clients: clients in total, those that may come back included.
     """
 
-    def __init__(self, log: EventLog, announcer: signals.Announcer, *, max_streams: int, max_per_address: int) -> None:
+    def __init__(self, log: EventLog, announcer: signals.Announcer, links: Links, *, max_clients: int) -> None:
         self.log = log
         self.announcer = announcer
+        self.links = links
         self.changed = threading.Condition()
-        self.refused = 0
-        self._max_streams, self._max_per_address = max_streams, max_per_address
+        self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
-        self._per_address: Counter[str] = Counter()
         self._collected: dict[Hashable, list[Event]] = {}
         self._wakers: tuple[Callable[[], None], ...] = ()
         self._delivered = self._bytes = 0
         self._ended: Counter[str] = Counter()
-        self._lock = threading.RLock()  # a stream's finalizer may run inside it
+        self._lock = links.lock
 
     # -- publishing ------------------------------------------------------------------------------------------
 
@@ -161,42 +102,67 @@ class Hub:
 
     # -- clients ---------------------------------------------------------------------------------------------
 
-    def admit(self, environ: dict[str, Any], namespace: str) -> Client:
-        """Register a client that is about to get a stream.
+    def new_link(self, environ: dict[str, Any], *, lasting: bool = False) -> Link:
+        """Return a new link; see :meth:`~hakgal_hybrid.link.Links.make`."""
+        return self.links.make(environ, self.log.newest, lasting=lasting)
 
-        :raises Overloaded: if a limit on streams is reached; counted in ``refused``.
+    def admit(self, link: Link, environ: dict[str, Any], namespace: str) -> Client:
+        """Register a client that ``link`` carries.
+
+        :raises Overloaded: if the link, or all links together, carry too many.
+        :raises AccessDenied: if the link is gone.
         """
-        address = str(environ.get("REMOTE_ADDR", ""))
+        while len(self._clients) >= self._max_clients:
+            if not self.links.lapse_oldest():
+                raise Overloaded(f"all {self._max_clients} places for clients are taken (HYBRID_MAX_CLIENTS)",
+                                 code="too_many_clients", retry_after=5)
         with self._lock:
-            if len(self._clients) >= self._max_streams:
-                self.refused += 1
-                raise Overloaded(f"all {self._max_streams} streams are taken (HYBRID_MAX_STREAMS)",
-                                 code="too_many_streams", retry_after=5)
-            if self._per_address[address] >= self._max_per_address:
-                self.refused += 1
-                raise Overloaded(f"{address} has all {self._max_per_address} streams one address may open "
-                                 "(HYBRID_MAX_STREAMS_PER_ADDRESS)", code="too_many_streams", status=429, retry_after=5)
-            client = Client(environ, namespace, self.log.newest)
+            if link.dead:
+                raise bad_ticket()
+            if len(link.clients) >= MAX_RIDERS:
+                raise Overloaded(f"one stream carries at most {MAX_RIDERS} clients", code="too_many_clients",
+                                 status=429, retry_after=5)
+            now = self.log.newest
+            # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on.
+            first = not link.clients and not link.opened
+            client = Client(environ, namespace, now, since=0 if first else now, link=link)
             self._clients[client.sid] = client
-            self._per_address[address] += 1
+            link.refresh((*link.clients, client))
         return client
 
-    def drop(self, client: Client) -> bool:
-        """Forget a client; true the first time."""
+    def forget(self, client: Client) -> bool:
+        """Take a client out of everything at once; true the first time."""
         with self._lock:
             if self._clients.pop(client.sid, None) is None:
                 return False
-            self._per_address[client.address] -= 1
-            if not self._per_address[client.address]:
-                del self._per_address[client.address]  # or addresses would pile up
+            client.ended_at = self.log.newest
+            if client.link is not None:
+                client.link.refresh(tuple(other for other in client.link.clients if other is not client))
             return True
 
-    def end(self, sid: str) -> None:
-        """Have a client's stream closed by whoever writes it."""
-        client = self._clients.get(sid)
-        if client is not None:
-            client.ended = True
-            self.wake()
+    def end(self, client: Client, reason: str) -> bool:
+        """Have a client be over once it has got what was emitted before; true the first time.
+
+        Its stream tells it so by ``hybrid_disconnect``, in its place among the events, and ends with the last client.
+        """
+        link = client.link
+        if link is None or link.carrier is None:
+            return self.forget(client)
+        with self._lock:
+            if self._clients.pop(client.sid, None) is None:
+                return False
+            text = payload_text(DISCONNECT, ({"sid": client.sid, "reason": reason},))
+            last = Event(DISCONNECT, text, 1, Target(client.namespace, frozenset((client.sid,))))
+            client.ended_at = self.log.append(last).seq
+            link.refresh(link.clients)
+        self.wake()
+        return True
+
+    def prune(self, link: Link, position: int) -> None:
+        """Take clients out of a link that are over and whose stream has reached ``position``."""
+        with self._lock:
+            link.refresh(tuple(client for client in link.clients
+                               if client.ended_at is None or client.ended_at > position))
 
     def client(self, sid: object) -> Client | None:
         """Return the client with this ``sid``."""
@@ -214,14 +180,14 @@ class Hub:
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                client._join(room, self.log.newest)
+                client.join(room, self.log.newest)
 
     def leave_room(self, sid: str, room: Hashable) -> None:
         """Take a client out of a room; it still gets what was emitted to the room before."""
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                client._leave(room, self.log.newest, self.log.known_from)
+                client.leave(room, self.log.newest, self.log.known_from)
 
     def close_room(self, room: Hashable, namespace: str = "/") -> None:
         """Take every client of a namespace out of a room."""

@@ -136,7 +136,7 @@ class EventLog:
             name_key = (event.target.namespace, event.name)
             entry = Entry(seq, self.clock(), self._wall_ms(), event, frame, self._newest_of_name.get(name_key, 0))
             self._newest_of_name[name_key] = seq
-            if self._conflates(event.name):
+            if event.ack is None and self._conflates(event.name):
                 self._supersede(entry)
             self._entries[seq] = entry
             if not event.target.everybody:

@@ -142,9 +142,17 @@ class Settings:
                                     "Oldest event an open stream still gets; older ones become a gap.")
     stall_s: float = _setting("HYBRID_STALL_S", _number(0.05, 3600), 20, "Close a client that took no byte so long.")
     drain_s: float = _setting("HYBRID_DRAIN_S", _number(0, 600), 2, "Time to flush streams and requests at stop.")
+    resume_s: float = _setting("HYBRID_RESUME_S", _number(0, 86400), 60,
+                               "Time after a stream's end in which its clients may come back as who they were.")
+    connect_s: float = _setting("HYBRID_CONNECT_S", _number(0.05, 3600), 30,
+                                "Time a client that has connected by POST has to open its stream.")
     max_streams: int = _setting("HYBRID_MAX_STREAMS", _count(0, 1_000_000), 10_000, "Open streams in total.")
     max_streams_per_address: int = _setting("HYBRID_MAX_STREAMS_PER_ADDRESS", _count(0, 1_000_000), 10_000,
                                             "Open streams of one peer address.")
+    max_clients: int = _setting("HYBRID_MAX_CLIENTS", _count(1, 10_000_000), 50_000,
+                                "Clients in total, those included that may come back.")
+    allow_blocking_call: bool = _setting("HYBRID_ALLOW_BLOCKING_CALL", _boolean, False,
+                                         "Let `call` wait for a client inside a request.")
 
     command_queue: int = _setting("HYBRID_COMMAND_QUEUE", _count(1, 100_000), 100, "Governor commands waiting.")
     command_results: int = _setting("HYBRID_COMMAND_RESULTS", _count(1, 100_000), 1000, "Command outcomes remembered.")

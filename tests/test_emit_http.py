@@ -28,7 +28,7 @@ from support.servers import (
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
-    with Server("ours", HYBRID_HEARTBEAT_S=0.1) as server:
+    with Server("ours", HYBRID_HEARTBEAT_S=0.1, HYBRID_RESUME_S=0) as server:
         yield server
 
 
@@ -36,7 +36,7 @@ def running() -> Iterator[Server]:
 def api(request: pytest.FixtureRequest) -> Iterator[Api]:
     """The app, reached either way."""
     if request.param == "client":
-        yield InProcess(create_app(heartbeat_s=0.05))
+        yield InProcess(create_app(heartbeat_s=0.05, resume_s=0))
         return
     with shown_on_failure(request.getfixturevalue("running")) as server:
         yield server

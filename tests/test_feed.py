@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from support.hubs import admit, carried, client_of, make_hub
 
 from hakgal_hybrid import feed as feed_module
+from hakgal_hybrid.client import Client
 from hakgal_hybrid.event import Event, glob_matcher
 from hakgal_hybrid.feed import Feed, Wish, encode_entry, envelope
-from hakgal_hybrid.hub import Client, Hub
 from hakgal_hybrid.log import EventLog, Gap
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.signals import Announcer
 from hakgal_hybrid.wire import HEARTBEAT, Decoder, Message
 
 EPOCH = 1755412806000
@@ -28,7 +28,7 @@ class House:
         limits = {"max_events": 100, "max_bytes": 1 << 20, "max_event_bytes": 1 << 19, **log}
         self.log = EventLog(epoch=EPOCH, clock=lambda: self.now, wall_ms=lambda: TS, encode=encode_entry,
                             conflates=glob_matcher(["load*"]), **limits)
-        self.hub = Hub(self.log, Announcer(object()), max_streams=100, max_per_address=100)
+        self.hub = make_hub(self.log)
         self.settings = load_settings({}, {})
         self.gaps: list[tuple[Client, Gap]] = []
 
@@ -37,8 +37,9 @@ class House:
 
     def open(self, *, opened: bool = True, **wish: Any) -> Feed:
         namespace = wish.get("namespace", "/")
-        feed = Feed(self.hub.admit({}, namespace), self.hub, self.settings, Wish(**wish),
-                    lambda client, gap: self.gaps.append((client, gap)))
+        link = admit(self.hub, namespace).link
+        feed = carried(Feed(link, self.hub, self.settings, Wish(**wish),
+                            lambda client, gap: self.gaps.append((client, gap))))
         if opened:
             feed.opening()
         return feed
@@ -69,7 +70,7 @@ def test_stream_is_byte_for_byte_that_of_the_contract(house):
     assert feed.opening().decode() == (
         "retry: 3000\n\n"
         f"id: {EPOCH}-0\nevent: hybrid_open\n"
-        f'data: {{"sid":"{feed.client.sid}","token":"{feed.client.token}","profile":"HYBRID","heartbeat_s":15,'
+        f'data: {{"sid":"{client_of(feed).sid}","token":"{client_of(feed).token}","profile":"HYBRID","heartbeat_s":15,'
         f'"oldest":"{EPOCH}-1","newest":"{EPOCH}-0","resumed":false}}\n\n')
     house.emit("kb_update", {"fact_count": 3776})
     assert feed.take() == block(1, "kb_update", '{"fact_count":3776}')
@@ -129,7 +130,7 @@ def test_open_of_a_failed_resume(asked, open_id, reason, gap_number):
     resume_from = f"{EPOCH}-{gap_number}"
     assert (gap.event, gap.id) == ("hybrid_gap", resume_from)
     assert json.loads(gap.data) == {"missed": None, "reason": reason, "resume_from": resume_from}
-    assert house.gaps == [(feed.client, Gap(gap_number, None, reason))]
+    assert house.gaps == [(client_of(feed), Gap(gap_number, None, reason))]
     assert house.log.statistics().gaps == 1
     assert [message.id for message in messages(feed.take())] == [f"{EPOCH}-{n}" for n in range(gap_number + 1, 4)]
 
@@ -138,13 +139,13 @@ def test_resume_replays_only_what_everybody_got(house):
     """A plain resume is a new client: private events of the old one, and of rooms, are not replayed."""
     old = house.open()
     house.emit("before")
-    house.emit("private", to=old.client.sid)
-    house.hub.enter_room(old.client.sid, "room")
+    house.emit("private", to=client_of(old).sid)
+    house.hub.enter_room(client_of(old).sid, "room")
     house.emit("room", to="room")
     house.emit("public")
     assert names(old.take()) == ["before", "private", "room", "public"]
     new = house.open(last_event_id=f"{EPOCH}-1")
-    assert new.client.sid != old.client.sid
+    assert client_of(new).sid != client_of(old).sid
     assert names(new.take()) == ["public"]
 
 
@@ -170,7 +171,7 @@ def test_snapshot_is_the_newest_of_each_name_without_ids(house):
     for name, number in (("a", 1), ("b", 2), ("a", 3), ("c", 4), ("c", 5)):
         house.emit(name, number)
     house.emit("a", "for others", to="room")
-    feed = house.open(opened=False, snapshot=True)
+    feed = house.open(opened=False, snapshot="1")
     opened = feed.opening()
     head, _, snapshot = opened.partition(b'"resumed":false}\n\n')
     assert head
@@ -185,9 +186,9 @@ def test_snapshot_keeps_to_the_filter_and_namespace(house):
     house.emit("a", 1)
     house.emit("b", 2)
     house.emit("b", 3, namespace="/x")
-    feed = house.open(opened=False, snapshot=True, events=("b*",))
+    feed = house.open(opened=False, snapshot="1", events=("b*",))
     assert [(m.event, m.data) for m in messages(feed.opening())[1:]] == [("b", "2")]
-    feed = house.open(opened=False, snapshot=True, namespace="/x")
+    feed = house.open(opened=False, snapshot="1", namespace="/x")
     assert [(m.event, m.data) for m in messages(feed.opening())[1:]] == [("b", "3")]
 
 
@@ -195,7 +196,7 @@ def test_snapshot_is_not_repeated_on_a_clean_resume(house):
     """A client that comes back to the same URL gets what it has not seen, and no snapshot on top."""
     house.emit("a", 1)
     house.emit("a", 2)
-    feed = house.open(opened=False, snapshot=True, last_event_id=f"{EPOCH}-1")
+    feed = house.open(opened=False, snapshot="1", last_event_id=f"{EPOCH}-1")
     assert names(feed.opening()) == ["hybrid_open"]
     assert feed.take() == block(2, "a", "2")
 
@@ -204,7 +205,7 @@ def test_snapshot_is_not_repeated_on_a_clean_resume(house):
 def test_snapshot_after_a_failed_resume(house, asked, snapshot):
     """After a gap the snapshot comes again, unless everything retained is about to be replayed anyway."""
     house.emit("a", 1)
-    feed = house.open(opened=False, snapshot=True, last_event_id=asked)
+    feed = house.open(opened=False, snapshot="1", last_event_id=asked)
     assert names(feed.opening()) == ["hybrid_open", "hybrid_gap", *snapshot]
     assert names(feed.take()) == ([] if snapshot else ["a"])
 
@@ -212,9 +213,9 @@ def test_snapshot_after_a_failed_resume(house, asked, snapshot):
 def test_event_between_admission_and_opening_is_given_once(house):
     """What is emitted after the feed was made but before its opening is written comes after it, once."""
     house.emit("a", 1)
-    feed = house.open(opened=False, snapshot=True)
+    feed = house.open(opened=False, snapshot="1")
     house.emit("a", 2)
-    house.emit("mine", to=feed.client.sid)
+    house.emit("mine", to=client_of(feed).sid)
     assert [(m.event, m.data) for m in messages(feed.opening())][1:] == [("a", "1")]
     assert feed.behind
     assert names(feed.take()) == ["a", "mine"]
@@ -252,14 +253,14 @@ def test_envelope_tells_what_was_conflated(house):
 def test_control_events_come_in_envelopes_too(house):
     """A stream of envelopes has unnamed messages only: hybrid_open, hybrid_gap, the snapshot and hybrid_bye."""
     house.emit("a", 1)
-    feed = house.open(opened=False, envelope=True, snapshot=True, last_event_id="nonsense")
+    feed = house.open(opened=False, envelope=True, snapshot="1", last_event_id="nonsense")
     told = messages(feed.opening() + feed.bye())
     assert {message.event for message in told} == {"message"}
     bodies = [json.loads(message.data) for message in told]
     assert [body["event"] for body in bodies] == ["hybrid_open", "hybrid_gap", "a", "hybrid_bye"]
     assert [body["id"] for body in bodies] == [None, f"{EPOCH}-1", None, None]
     assert bodies[0]["data"] == bodies[0]["args"][0]
-    assert bodies[0]["data"]["sid"] == feed.client.sid
+    assert bodies[0]["data"]["sid"] == client_of(feed).sid
     assert bodies[1]["data"]["reason"] == "malformed"
     assert bodies[2]["ts"] == TS
 
@@ -300,7 +301,7 @@ def test_filtered_gap_is_of_unknown_size():
     gap, event = messages(feed.take())
     assert json.loads(gap.data) == {"missed": None, "reason": "evicted", "resume_from": f"{EPOCH}-2"}
     assert event.event == "a"
-    assert house.gaps == [(feed.client, Gap(2, None, "evicted"))]
+    assert house.gaps == [(client_of(feed), Gap(2, None, "evicted"))]
 
 
 # -- taking ----------------------------------------------------------------------------------------------------
@@ -468,14 +469,14 @@ def test_streams_that_asked_for_something_else_do_not_share(house, one, other):
 
 
 @pytest.mark.parametrize(("target", "got_by"), [
-    (lambda first: {"to": "room"}, (False, True)), (lambda first: {"to": first.client.sid}, (True, False)),
-    (lambda first: {"skip": first.client.sid}, (False, True)), (lambda first: {"namespace": "/x"}, (False, False)),
+    (lambda first: {"to": "room"}, (False, True)), (lambda first: {"to": client_of(first).sid}, (True, False)),
+    (lambda first: {"skip": client_of(first).sid}, (False, True)), (lambda first: {"namespace": "/x"}, (False, False)),
 ], ids=["room", "sid", "skip", "namespace"])
 @pytest.mark.parametrize("place", [1, 2, 3])
 def test_streams_never_share_over_a_targeted_event(house, target, got_by, place):
     """As soon as an event in between is not for everybody, each stream reads for itself, and gets what is its own."""
     first, second = house.open(), house.open()
-    house.hub.enter_room(second.client.sid, "room")
+    house.hub.enter_room(client_of(second).sid, "room")
     for number in (1, 2, 3):
         house.emit("e", number, **(target(first) if number == place else {}))
     shared: dict[Any, Any] = {}
@@ -491,8 +492,8 @@ def test_targeted_event_that_comes_during_a_pass(house):
     house.emit("e")
     shared: dict[Any, Any] = {}
     assert names(first.take(shared)) == ["e"]
-    house.emit("secret", to=first.client.sid)
-    house.emit("secret", to=third.client.sid)
+    house.emit("secret", to=client_of(first).sid)
+    house.emit("secret", to=client_of(third).sid)
     assert names(second.take(shared)) == ["e"]
     assert names(third.take(shared)) == ["e", "secret"]
     assert names(first.take(shared)) == ["secret"]
@@ -506,7 +507,7 @@ def test_targeted_event_that_comes_while_a_stream_reads(house):
     def clock() -> float:
         """Have another thread emit just now: reading asks for the time first."""
         house.log.clock = lambda: house.now
-        house.emit("secret", to=first.client.sid)
+        house.emit("secret", to=client_of(first).sid)
         return house.now
 
     house.log.clock = clock
@@ -536,7 +537,7 @@ def test_gap_is_told_to_every_stream_itself():
     house.emit("e")
     shared: dict[Any, Any] = {}
     assert [names(feed.take(shared)) for feed in feeds] == [["hybrid_gap", "e"]] * 3
-    assert house.gaps == [(feed.client, Gap(1, 1, "evicted")) for feed in feeds]
+    assert house.gaps == [(client_of(feed), Gap(1, 1, "evicted")) for feed in feeds]
     assert house.log.statistics().gaps == 3
 
 

@@ -15,16 +15,17 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.hubs import admit, carried, client_of, make_hub
 
 from hakgal_hybrid import feed as feed_module
+from hakgal_hybrid.client import Client
 from hakgal_hybrid.cursor import Cursor
 from hakgal_hybrid.errors import EventError
 from hakgal_hybrid.event import Event, Target, glob_matcher
 from hakgal_hybrid.feed import Feed, Wish, encode_entry
-from hakgal_hybrid.hub import Client, Hub
+from hakgal_hybrid.hub import Hub
 from hakgal_hybrid.log import EventLog, Gap
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.signals import Announcer
 from hakgal_hybrid.wire import Decoder
 
 EPOCH = 1755412806000
@@ -48,10 +49,6 @@ def make_log(*, clock: Clock | None = None, max_events: int = 100, max_bytes: in
                     conflates=glob_matcher(conflate))
 
 
-def make_hub(log: EventLog) -> Hub:
-    return Hub(log, Announcer(object()), max_streams=1000, max_per_address=1000)
-
-
 def put(log: EventLog, name: str = "e", *args: Any, **target: Any) -> int:
     return log.append(Event.create(name, args, **target)).seq
 
@@ -61,7 +58,7 @@ def everything(seq: int, name: str | None, target: Target) -> bool:
 
 
 def reader(log: EventLog, hub: Hub, namespace: str = "/") -> tuple[Client, Cursor]:
-    client = hub.admit({}, namespace)
+    client = admit(hub, namespace)
     return client, Cursor(log, log.newest, lambda seq, name, target: client.is_for(seq, target))
 
 
@@ -624,7 +621,7 @@ class Reader:
 
     @property
     def sid(self) -> str:
-        return self.feed.client.sid
+        return client_of(self.feed).sid
 
     @property
     def waiting(self) -> int:
@@ -718,8 +715,9 @@ class LogMachine(RuleBasedStateMachine):
         elif how != "new":
             last_event_id = {"restarted": "5-5", "future": f"{EPOCH}-{newest + 1}", "malformed": "what"}[how]
             position = self.oldest - 1 if how == "restarted" else newest
-        client = self.hub.admit({}, namespace)
-        feed = Feed(client, self.hub, self.settings, Wish(namespace, only, envelope=True, last_event_id=last_event_id))
+        client = admit(self.hub, namespace)
+        feed = carried(Feed(client.link, self.hub, self.settings,
+                            Wish(namespace, only, envelope=True, last_event_id=last_event_id)))
         one = Reader(feed, position, asked=how in ("restarted", "future", "malformed"))
         for seq in range(position + 1, newest + 1):
             target = self.sent[seq][0].target
@@ -743,7 +741,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(which=which)
     def disconnect(self, which: int) -> None:
         one = self.readers.pop(which % len(self.readers))
-        assert self.hub.drop(one.feed.client)
+        assert self.hub.forget(client_of(one.feed))
 
     @precondition(lambda self: self.readers)
     @rule(which=which, room=rooms)
@@ -886,7 +884,7 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def membership(self) -> None:
         for one in getattr(self, "readers", []):
-            assert set(one.feed.client.rooms()) == {one.sid, *one.rooms}
+            assert set(client_of(one.feed).rooms()) == {one.sid, *one.rooms}
 
 
 TestLogModel = pytest.mark.timeout(400)(LogMachine.TestCase)  # only finding the smallest failure takes long

@@ -24,8 +24,8 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"errors"}, {"settings"}, {"event"}, {"wire"}, {"log"}, {"cursor"}, {"signals"}, {"turns"}, {"hub"}, {"feed"},
-    {"handlers"},
+    {"errors"}, {"settings"}, {"event"}, {"wire"}, {"log"}, {"cursor"}, {"signals"}, {"turns"}, {"acks"},
+    {"deadlines"}, {"client"}, {"link"}, {"hub"}, {"feed"}, {"handlers"},
     {"commands"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"}, {"launch"},
     {"testing", "measure"}, {"cli"}, {"__main__"},
 ]
@@ -255,6 +255,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
         scripts = archive.read(f"{dist_info}/entry_points.txt").decode()
     expected = {path.relative_to(REPOSITORY).as_posix() for path, _ in modules()}
     expected |= {"hakgal_hybrid/py.typed", "hakgal_hybrid/inherit/sitecustomize.py"}
+    expected |= {path.relative_to(REPOSITORY).as_posix() for path in (PACKAGE / "static").rglob("*") if path.is_file()}
     packaged = {name for name in names if not name.startswith(f"{dist_info}/")}
     assert expected <= packaged
     static = {name for name in packaged - expected if name.startswith("hakgal_hybrid/static/")}

@@ -9,6 +9,7 @@ from typing import Any
 
 import blinker
 import pytest
+from support.hubs import make_hub
 
 from hakgal_hybrid import signals
 from hakgal_hybrid.cursor import Cursor
@@ -16,7 +17,7 @@ from hakgal_hybrid.event import Event
 from hakgal_hybrid.feed import encode_entry
 from hakgal_hybrid.hub import Hub
 from hakgal_hybrid.log import EventLog
-from hakgal_hybrid.signals import Announcer, event_emitted
+from hakgal_hybrid.signals import event_emitted
 
 APP = object()
 
@@ -25,7 +26,7 @@ APP = object()
 def hub() -> Hub:
     log = EventLog(epoch=1, clock=lambda: 0.0, wall_ms=lambda: 0, encode=encode_entry, max_events=10_000,
                    max_bytes=1 << 20, max_event_bytes=1000)
-    return Hub(log, Announcer(APP), max_streams=10, max_per_address=10)
+    return make_hub(log, APP)
 
 
 @pytest.fixture

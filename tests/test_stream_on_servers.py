@@ -38,7 +38,7 @@ def _kinds() -> list[Any]:
 def running(request: pytest.FixtureRequest) -> Iterator[Server]:
     """One server of each kind for all tests here."""
     with Server(request.param, HYBRID_HEARTBEAT_S=HEARTBEAT_S, HYBRID_LOG_EVENTS=LOG_EVENTS,
-                HYBRID_ORIGINS="https://dash.example") as server:
+                HYBRID_ORIGINS="https://dash.example", HYBRID_RESUME_S=0) as server:
         yield server
         # What the tests below do to it is all in a day's work: nothing may have gone wrong inside.
         assert "Traceback" not in server.log(), server.log()

@@ -38,7 +38,7 @@ class Attached:
         reason = "stopped"
         try:
             self._send(sock, head + feed.opening())
-            while not self._stopping() and not feed.client.ended:
+            while not self._stopping() and not feed.finished:
                 news.clear()
                 data = feed.take()
                 if not data and not news.wait(self._settings.heartbeat_s):
@@ -46,8 +46,8 @@ class Attached:
                 self._send(sock, data)
             while feed.behind:
                 self._send(sock, feed.take())
-            if feed.client.ended:
-                reason = "disconnected"
+            if feed.finished:
+                reason = feed.finished
             else:
                 self._send(sock, feed.bye())
         except (OSError, gevent.Timeout) as error:

@@ -185,17 +185,17 @@ class Fanout:
                 sends, turn_ends = 0, clock() + SECONDS_PER_TURN
 
     def _has_work(self, connection: Connection) -> bool:
-        return connection.feed.behind or connection.feed.client.ended or self._stopping()
+        return bool(connection.feed.behind or connection.feed.finished or self._stopping())
 
     def _serve_one(self, connection: Connection, shared: Shared) -> None:
-        if connection.feed.client.ended:
-            self._part(connection, b"", "disconnected")
+        if connection.feed.finished:
+            self._part(connection, b"", connection.feed.finished)
         elif self._stopping():
             self._part(connection, connection.feed.bye(), "stopped")
         else:
             self._send(connection, connection.feed.take(shared))
-            if connection.feed.behind and not connection.pending:
-                self._news.set()  # it took all it was given, and there is more
+            if not connection.pending and (connection.feed.behind or connection.feed.finished):
+                self._news.set()  # it took all it was given, and there is more to do
 
     def _guarded(self, act: Callable[..., None], connection: Connection, *more: Any) -> None:
         """Do something for one stream; if that fails, close this one: the writer of all the others goes on."""

@@ -21,7 +21,7 @@ from gevent.pool import Pool
 from ..errors import ConfigurationError
 from ..feed import Feed
 from ..settings import Settings
-from ..views.gate import CONTROL, STATUS, STREAM
+from ..views.gate import CONNECT, CONTROL, DISCONNECT, STATUS, STREAM
 from .attached import Attached
 from .exchange import Mailroom
 from .fanout import Fanout
@@ -45,7 +45,7 @@ class Front:
     def __init__(self, transport: HybridTransport) -> None:
         settings: Settings = transport.settings
         self.settings = settings
-        self.left: Callable[[Feed, str], None] = transport.client_left
+        self.left: Callable[[Feed, str], None] = transport.stream_left
         self.degraded: Callable[[str], None] = transport.degraded
         self.attached = Attached(settings, self.left, lambda: transport.stopping)
         self.fanout = Fanout(transport.hub, settings, self.left, lambda: transport.stopping, self.attached)
@@ -60,7 +60,7 @@ class Front:
 
     def lane_of(self, path: str) -> Lane:
         """Return the lane that answers this URL: ours are never behind the host's."""
-        if path == STREAM:
+        if path in (STREAM, CONNECT, DISCONNECT):
             return self.streams
         if path in (STATUS, CONTROL) or path.startswith(CONTROL + "/"):
             return self.control

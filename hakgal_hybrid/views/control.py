@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 
-from ..errors import AccessDenied, HybridError, RequestError
-from ..event import Event, json_safe, payload_text, restore_binary
-from ..hub import Client
+from ..client import Client
+from ..errors import HybridError, RequestError
+from ..event import Event, payload_text, restore_binary
+from .bodies import answer, arguments_of, namespace_of, read_object, speaker, text_of
 from .gate import CONTROL, EMIT, behind_the_gate, problem
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ def blueprint(transport: HybridTransport) -> Blueprint:
 
     @views.post(CONTROL, provide_automatic_options=False, strict_slashes=True)
     def control() -> Response:
-        order = _body()
+        order = read_object(transport)
         command, repeated = transport.governor_desk.take(
             order.get("action"), order, request.headers.get("Idempotency-Key"))
         report = command.report()
         if report["status"] == "failed":
             raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
         status = 200 if report["status"] == "done" else 202
-        response = _answer({**report, "status": "done" if status == 200 else "accepted"}, status)
+        response = answer({**report, "status": "done" if status == 200 else "accepted"}, status)
         if status == 202:
             response.headers["Location"] = f"{CONTROL}/{command.id}"
         if repeated:
@@ -38,17 +39,24 @@ def blueprint(transport: HybridTransport) -> Blueprint:
 
     @views.get(f"{CONTROL}/<command_id>", provide_automatic_options=False, strict_slashes=True)
     def outcome(command_id: str) -> Response:
-        return _answer(transport.governor_desk.ledger.find(command_id).report())
+        return answer(transport.governor_desk.ledger.find(command_id).report())
 
     @views.post(EMIT, provide_automatic_options=False, strict_slashes=True)
     def emit() -> Response:
-        message = _body()
-        name, args = _event_of(message)
-        client = _speaker(transport, message)
-        if client is not None:
-            return _answer({"ack": _acknowledgement(_in_turn(message, client, lambda begin: transport.dispatch(
-                client, name, args, begin)))})
-        return _emit_without_stream(transport, message, name, args)
+        message = read_object(transport)
+        if message.get("sid") is None:
+            return _emit_without_stream(transport, message)
+        client = speaker(transport, message)
+
+        def handle(begin: Callable[[], None]) -> Any:
+            name, args = _event_of(message)  # here, so that an event which makes no sense has had its turn
+            return transport.dispatch(client, name, args, begin)
+
+        ack = _in_turn(message, client, handle)
+        told = {"ack": _acknowledgement(ack)}
+        if "number" in message:  # who numbers its events acts for a socket, whose callbacks take arguments
+            told["args"] = _arguments(ack)
+        return answer(told)
 
     @views.errorhandler(HybridError)
     def refuse(error: HybridError) -> Response:
@@ -57,43 +65,15 @@ def blueprint(transport: HybridTransport) -> Blueprint:
     return views
 
 
-def _body() -> dict[str, Any]:
-    try:
-        body = request.get_json()
-    except RecursionError:
-        body = None
-    except Exception as error:
-        raise RequestError("the body is not valid JSON", status=400, code="bad_json") from error
-    if not isinstance(body, dict):
-        raise RequestError("the body must be a JSON object", code="bad_json", status=400)
-    return body
-
-
 def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     """Return name and arguments: ``args`` as they are, or ``data`` as the only one (none if it is null or absent)."""
     name = message.get("event")
     if not isinstance(name, str) or not name:
         raise RequestError(f"'event' must be the name of an event, not {name!r:.80}", code="bad_event_name")
     if "args" in message:
-        if not isinstance(message["args"], list):
-            raise RequestError("'args' must be an array", code="bad_arguments")
-        return name, tuple(restore_binary(message["args"]))
+        return name, tuple(arguments_of(message))
     data = message.get("data")
     return name, () if data is None else (restore_binary(data),)
-
-
-def _speaker(transport: HybridTransport, message: dict[str, Any]) -> Client | None:
-    """Return the client in whose name the request speaks, if it proves that it may."""
-    sid = message.get("sid")
-    if sid is None:
-        return None
-    client = transport.hub.client(sid)
-    if client is None or not client.proves(request.headers.get("X-Hybrid-Token", "")):
-        # One answer for both, so that nobody can find out which sids exist.
-        raise AccessDenied("'sid' is no open client, or X-Hybrid-Token is not its token", code="bad_token")
-    if message.get("namespace", client.namespace) != client.namespace:
-        raise RequestError(f"this client is in namespace {client.namespace!r}", code="bad_namespace")
-    return client
 
 
 def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[], None]], Any]) -> Any:
@@ -106,20 +86,17 @@ def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[
     return client.turns.run(number, call)
 
 
-def _emit_without_stream(transport: HybridTransport, message: dict[str, Any], name: str,
-                         args: tuple[Any, ...]) -> Response:
+def _emit_without_stream(transport: HybridTransport, message: dict[str, Any]) -> Response:
     """Run a handler for a caller that has no stream; what it emits to the caller comes back in the response."""
-    namespace = message.get("namespace", "/")
-    if not isinstance(namespace, str) or not namespace.startswith("/"):
-        raise RequestError("'namespace' must begin with '/'", code="bad_namespace")
-    client = Client(dict(request.environ), namespace, transport.hub.log.newest)
+    name, args = _event_of(message)
+    client = Client(dict(request.environ), namespace_of(message), transport.hub.log.newest)
     gathered = transport.hub.collect(client.sid)
     try:
         ack = transport.dispatch(client, name, args)
     finally:
         transport.hub.collected(client.sid)
     events = ",".join(_told(event) for event in list(gathered))
-    return Response(f'{{"ack":{_text(_acknowledgement(ack))},"events":[{events}]}}',
+    return Response(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]}}',
                     content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -132,13 +109,6 @@ def _acknowledgement(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _answer(value: dict[str, Any], status: int = 200) -> Response:
-    return Response(_text(value), status, content_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-def _text(value: Any) -> str:
-    try:
-        return payload_text("response", (value,))
-    except HybridError:
-        # The handler ran; an odd return value must not look like a failure of it.
-        return payload_text("response", (json_safe(value),))
+def _arguments(value: Any) -> list[Any]:
+    """Return what a handler returned as the arguments of the client's callback: none for ``None``."""
+    return [] if value is None else list(value) if isinstance(value, tuple) else [value]

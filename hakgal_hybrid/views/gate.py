@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
 
@@ -20,11 +21,22 @@ Headers = list[tuple[str, str]]
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 STREAM = "/api/events/stream"
+CONNECT = "/api/events/connect"
+DISCONNECT = "/api/events/disconnect"
 EMIT = "/api/events/emit"
+ACK = "/api/events/ack"
 CONTROL = "/api/governor/control"
 STATUS = "/api/hybrid/status"
+CLIENT = "/api/hybrid/client.js"
+CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
 
-_METHODS = {STREAM: "GET, HEAD, OPTIONS", EMIT: "POST, OPTIONS", CONTROL: "POST, OPTIONS", STATUS: "GET, HEAD, OPTIONS"}
+_READ, _POST = "GET, HEAD, OPTIONS", "POST, OPTIONS"
+_METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, EMIT: _POST, ACK: _POST, CONTROL: _POST, STATUS: _READ,
+            CLIENT: _READ, CLASSIC_CLIENT: _READ}
+#: Posted to by those who only listen: to say who they are, and that they leave.
+_READERS_POST = (CONNECT, DISCONNECT)
+#: Code that is the same for everybody: pages of other machines load it before they can prove anything.
+_PUBLIC = (CLIENT, CLASSIC_CLIENT)
 _REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
 _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
 
@@ -105,14 +117,16 @@ class Gate:
     """WSGI middleware around a host: guards our URLs, answers their preflights, sets their CORS headers.
 
     :param ours: true for the URLs of ours that are served.
+    :param knows_ticket: true for a ticket that opens a stream: who has one was let in when it was made.
     :param known_as: returns the name the operator gave this server (``SERVER_NAME``), or nothing.
     :param body: makes the body of a stream, for servers that give each request a thread.
     :param left: called with the feed of a stream that never begins.
     """
 
     def __init__(self, host: WSGIApp, settings: Settings, *, ours: Callable[[str], bool], known_as: Callable[[], str],
-                 body: Callable[[Any], Iterable[bytes]], left: Callable[[Any, str], None]) -> None:
-        self._host, self._settings = host, settings
+                 knows_ticket: Callable[[str], bool], body: Callable[[Any], Iterable[bytes]],
+                 left: Callable[[Any, str], None]) -> None:
+        self._host, self._settings, self._knows_ticket = host, settings, knows_ticket
         self._ours, self._known_as, self._body, self._left = ours, known_as, body, left
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -129,12 +143,14 @@ class Gate:
             return start_response(status, kept + cors, exc_info)
 
         try:
-            guard.check_origin(environ, self._settings)
+            if path not in _PUBLIC:
+                guard.check_origin(environ, self._settings)
             if environ["REQUEST_METHOD"] == "OPTIONS":
                 start_response("204 No Content", [("Allow", methods), *self._preflight(methods, cors), *cors])
                 return []
-            guard.check(environ, self._settings, known_as=self._known_as(),
-                        commands="POST" in methods or path.startswith(CONTROL))
+            if path not in _PUBLIC and not self._has_ticket(path, environ):
+                guard.check(environ, self._settings, known_as=self._known_as(),
+                            commands=path.startswith(CONTROL) or (methods == _POST and path not in _READERS_POST))
             _check_method(environ["REQUEST_METHOD"], methods)
             if environ["REQUEST_METHOD"] == "POST":
                 guard.require_json(environ)
@@ -146,6 +162,11 @@ class Gate:
         if path == STREAM and environ["REQUEST_METHOD"] == "GET":
             return self._stream(environ, start)
         return self._host(environ, start)
+
+    def _has_ticket(self, path: str, environ: dict[str, Any]) -> bool:
+        if path != STREAM or "ticket=" not in environ.get("QUERY_STRING", ""):
+            return False
+        return self._knows_ticket(dict(parse_qsl(environ["QUERY_STRING"])).get("ticket", ""))
 
     def _stream(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Have the app open a stream, and put the stream where the app and its ``after_request`` see an empty body."""

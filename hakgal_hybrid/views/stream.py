@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flask import Blueprint, Response, request
 
 from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..event import MAX_NAME, checked_name
 from ..feed import Feed, Wish
+from ..link import bad_ticket
 from ..settings import _BOOLEANS
 from ..wire import encode_event
 from .gate import HANDOFF, STREAM, STREAM_HEADERS, behind_the_gate, problem
@@ -63,13 +64,20 @@ def parse_wish(args: Any, header: str | None) -> Wish:
         if not name.startswith("hybrid_"):  # our own events always come, so naming one does no harm
             checked_name(name)
     last_event_id = header if header is not None else args.get("last_event_id")
-    return Wish(namespace, events, _flag(args, "snapshot"), _flag(args, "envelope"), last_event_id or None)
+    snapshot: Literal["", "1", "gap"] = "gap" if args.get("snapshot") == "gap" else ""
+    if not snapshot and _flag(args, "snapshot", " or gap"):
+        snapshot = "1"
+    heartbeat = args.get("heartbeat", "comment")
+    if heartbeat not in ("comment", "event"):
+        raise RequestError(f"heartbeat={heartbeat!r:.80} is not accepted; use comment or event", code="bad_query")
+    return Wish(namespace, events, snapshot, _flag(args, "envelope"), last_event_id or None, args.get("ticket"),
+                heartbeat == "event")
 
 
-def _flag(args: Any, name: str) -> bool:
+def _flag(args: Any, name: str, more: str = "") -> bool:
     value = args.get(name, "0")
     if value.lower() not in _BOOLEANS:
-        raise RequestError(f"{name}={value!r:.80} is not accepted; use 1 or 0", code="bad_query")
+        raise RequestError(f"{name}={value!r:.80} is not accepted; use 1 or 0{more}", code="bad_query")
     return _BOOLEANS[value.lower()]
 
 
@@ -82,19 +90,34 @@ def _check_server(environ: dict[str, Any]) -> None:
 
 
 def _open(transport: HybridTransport, wish: Wish) -> Response:
-    environ = request.environ
-    client = transport.hub.admit(environ, wish.namespace)
+    feed = open_feed(transport, wish)
+    _limit_writes(request.environ, transport.settings.stall_s)
+    request.environ[HANDOFF].append(feed)
+    return Response(b"", headers=STREAM_HEADERS)
+
+
+def open_feed(transport: HybridTransport, wish: Wish) -> Feed:
+    """Return the feed of a stream: of the link that a ticket names, or of a new client, which connects now.
+
+    :raises HybridError: if the ticket is worth nothing, the host refuses the client, or a limit is reached.
+    """
+    links = transport.hub.links
+    link = links.find(wish.ticket)
+    if link is None and wish.ticket is not None:
+        raise bad_ticket()
+    if link is None:
+        client = transport.open_client(request.environ, wish.namespace)
+        link = client.link
+        assert link is not None  # open_client gave it one
+    feed = Feed(link, transport.hub, transport.settings, wish, transport.client_lagged)
+    links.carry(link, feed)
     try:
-        # The feed comes first: what the connect handler emits to its client is then already ahead of it.
-        feed = Feed(client, transport.hub, transport.settings, wish, transport.client_lagged)
-        transport.connect(client)
         feed.prepare()
     except BaseException:
-        transport.hub.drop(client)
+        transport.stream_left(feed, "failed")
         raise
-    _limit_writes(environ, transport.settings.stall_s)
-    environ[HANDOFF].append(feed)
-    return Response(b"", headers=STREAM_HEADERS)
+    transport.hub.wake()  # whoever writes the stream that this one replaces
+    return feed
 
 
 def _limit_writes(environ: dict[str, Any], seconds: float) -> None:
@@ -125,18 +148,18 @@ class StreamBody:
             return self._feed.opening()
         hub, feed = self._transport.hub, self._feed
         while not self._closed:
-            ended, stopping = feed.client.ended, self._transport.stopping
-            chunk = feed.take()
+            stopping = self._transport.stopping
+            chunk = b"" if feed.replaced else feed.take()
             if chunk:
                 return chunk
-            if ended:
+            if feed.finished:
                 break
             if stopping:
                 self._closed = True
                 return feed.bye()
             with hub.changed:
                 woken = hub.changed.wait_for(
-                    lambda: feed.behind or self._closed or feed.client.ended or self._transport.stopping,
+                    lambda: feed.behind or self._closed or feed.finished or self._transport.stopping,
                     feed.settings.heartbeat_s)
             if not woken:
                 return feed.beat()
@@ -145,7 +168,7 @@ class StreamBody:
     def close(self) -> None:
         """End the stream."""
         self._closed = True
-        self._transport.client_left(self._feed, "closed")
+        self._transport.stream_left(self._feed, "closed")
         self._transport.hub.wake()
 
     def __del__(self) -> None:

@@ -78,6 +78,9 @@ class Notes:
         self.counts: Counter[str] = Counter()
         self.connected: list[str] = []
         self.disconnected: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self.auth: dict[str, Any] = {}
+        self.acks: list[list[Any]] = []
         self.release = threading.Event()
 
 
@@ -109,6 +112,14 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
             transport.emit(name, *args, to=to, namespace=wish.get("namespace"))
         return {"newest": transport.statistics().newest}
 
+    @app.post("/ask")
+    def ask() -> Any:
+        """Emit an event whose acknowledgements are noted."""
+        wish = request.get_json()
+        transport.emit(wish["event"], wish.get("data"), to=wish.get("to"), namespace=wish.get("namespace"),
+                       callback=lambda *args: notes.acks.append(list(args)))
+        return {}
+
     @app.post("/binary")
     def emit_binary() -> Any:
         transport.emit("binary", {"picture": request.get_data()})
@@ -138,6 +149,7 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
     @app.get("/notes")
     def tell() -> Any:
         return {"counts": notes.counts, "connected": notes.connected, "disconnected": notes.disconnected,
+                "reasons": notes.reasons, "auth": notes.auth, "acks": notes.acks,
                 "switch_interval": sys.getswitchinterval()}
 
 
@@ -219,7 +231,9 @@ def _add_handlers(transport: HybridTransport, notes: Notes) -> None:
     socketio = transport.socketio
 
     @socketio.on("connect")
-    def connected() -> bool | None:
+    def connected(auth: Any = None) -> bool | None:
+        if isinstance(auth, dict) and "refuse" in auth:
+            raise ConnectionRefusedError(*auth["refuse"])
         if request.args.get("explain") == "odd":
             raise ConnectionRefusedError({"odd": object()})
         if "explain" in request.args:
@@ -229,6 +243,7 @@ def _add_handlers(transport: HybridTransport, notes: Notes) -> None:
         if "hang" in request.args:
             notes.release.wait(60)
         notes.connected.append(request.sid)  # type: ignore[attr-defined]
+        notes.auth[request.sid] = auth  # type: ignore[attr-defined]
         if "welcome" in request.args:
             emit("welcome", {"sid": request.sid})  # type: ignore[attr-defined]
         return None
@@ -236,6 +251,7 @@ def _add_handlers(transport: HybridTransport, notes: Notes) -> None:
     @socketio.on("disconnect")
     def disconnected(reason: str) -> None:
         notes.disconnected.append(request.sid)  # type: ignore[attr-defined]
+        notes.reasons[request.sid] = reason  # type: ignore[attr-defined]
 
     @socketio.on("echo")
     def echo(*args: Any) -> Any:

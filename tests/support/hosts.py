@@ -54,9 +54,12 @@ class Answer(NamedTuple):
 
 
 def environment(folder: Path, **extra: str) -> dict[str, str]:
-    """The environment of a host: nothing of ours but ``extra``, and a database of its own."""
+    """The environment of a host: nothing of ours but ``extra``, a database of its own, clients that end with streams."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return {**inherited, "HAKGAL_DB": str(folder / "kb.db"), **extra}
+    own = {"HAKGAL_DB": str(folder / "kb.db")}
+    if extra.get("APP_PROFILE") != "WEBSOCKET":
+        own["HYBRID_RESUME_S"] = "0"
+    return {**inherited, **own, **extra}
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 15) -> Any:

@@ -1,0 +1,84 @@
+"""Deadlines: calling something when its time has come, in one thread for all of them."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+
+logger = logging.getLogger(__name__)
+
+#: The thread ends when it has had nothing to wait for this long (seconds).
+IDLE_S = 10.0
+
+
+class Deadline:
+    """One call that will be made, unless it is cancelled."""
+
+    __slots__ = ("at", "call")
+
+    def __init__(self, at: float, call: Callable[[], object]) -> None:
+        self.at = at
+        self.call: Callable[[], object] | None = call
+
+    def cancel(self) -> None:
+        """Make it never happen; no matter if it has happened."""
+        self.call = None
+
+
+class Deadlines:
+    """Calls functions at their time. They run in the thread of the deadlines, so they must not wait for anything."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Deadline]] = []
+        self._numbers = count()
+        self._changed = threading.Condition()  # re-entrant: a finalizer may come in here
+        self._running = False
+
+    def after(self, seconds: float, call: Callable[[], object]) -> Deadline:
+        """Have ``call`` made in ``seconds``."""
+        deadline = Deadline(self._clock() + seconds, call)
+        with self._changed:
+            heapq.heappush(self._heap, (deadline.at, next(self._numbers), deadline))
+            self._forget_cancelled()
+            if self._running:
+                self._changed.notify()
+            else:
+                self._running = True
+                threading.Thread(target=self._run, name="hakgal-hybrid-deadlines", daemon=True).start()
+        return deadline
+
+    def _forget_cancelled(self) -> None:
+        """Drop what was cancelled, once that is most of the heap: clients that come back leave their deadlines."""
+        live = [item for item in self._heap if item[2].call is not None] if len(self._heap) & 63 == 0 else self._heap
+        if 2 * len(live) < len(self._heap):
+            self._heap = live
+            heapq.heapify(self._heap)
+
+    def _run(self) -> None:
+        while (due := self._next()) is not None:
+            call, due.call = due.call, None
+            try:
+                if call is not None:
+                    call()
+            except Exception:
+                logger.exception("a deadline's call raised")
+
+    def _next(self) -> Deadline | None:
+        """Wait for the next deadline to come; nothing if there has been none for a while."""
+        with self._changed:
+            while True:
+                while self._heap and self._heap[0][2].call is None:
+                    heapq.heappop(self._heap)
+                if self._heap:
+                    wait = self._heap[0][0] - self._clock()
+                    if wait <= 0:
+                        return heapq.heappop(self._heap)[2]
+                    self._changed.wait(wait)
+                elif not self._changed.wait_for(lambda: self._heap, IDLE_S):
+                    self._running = False
+                    return None

@@ -1,0 +1,196 @@
+"""Link: what one stream carries, kept while the stream is away.
+
+A stream comes and goes; its link stays for a while, so that its clients can come back as who they were. One link
+carries several clients: the namespaces of a page, the tabs of a browser.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from .client import Client
+from .deadlines import Deadline, Deadlines
+from .errors import AccessDenied, Overloaded
+
+#: How many clients one stream may carry.
+MAX_RIDERS = 256
+
+#: A number that no event reaches.
+NEVER = 1 << 62
+
+
+class Link:
+    """The clients of one stream.
+
+    :ivar ticket: opens the stream; a secret.
+    :ivar start: number of the last event before it was made; a first stream begins there.
+    :ivar clients: those it carries, and those that are over but have not been told so yet.
+    :ivar carrier: whatever writes the stream now; ``None`` while there is none.
+    :ivar opened: true once it has had a stream.
+    :ivar dead: true once nobody can come back to it.
+    :ivar settled: the number from which on its clients are all there and all alive: they see the same events then, but
+        for rooms.
+    """
+
+    def __init__(self, address: str, start: int, *, lasting: bool) -> None:
+        self.ticket = secrets.token_urlsafe(24)
+        self.address = address
+        self.start = start
+        self.lasting = lasting
+        self.clients: tuple[Client, ...] = ()
+        self.namespaces: frozenset[str] = frozenset()
+        self.carrier: object = None
+        self.opened = False
+        self.dead = False
+        self.settled = 0
+        self.deadline: Deadline | None = None
+
+    @property
+    def living(self) -> list[Client]:
+        """The clients that are not over."""
+        return [client for client in self.clients if not client.ended]
+
+    def refresh(self, clients: tuple[Client, ...]) -> None:
+        """Set who is carried, and what follows from that."""
+        self.clients = clients
+        self.namespaces = frozenset(client.namespace for client in clients)
+        self.settled = max((NEVER if client.ended else client.since for client in clients), default=0)
+
+    def await_stream(self, deadline: Deadline | None) -> None:
+        """Take the deadline by which a stream must come, in place of the one before."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+        self.deadline = deadline
+
+
+def bad_ticket() -> AccessDenied:
+    """Return the error for a ticket that opens nothing."""
+    return AccessDenied("this ticket opens no stream (any more); connect again", code="bad_ticket")
+
+
+class Links:
+    """All links, and the places for streams.
+
+    A link that waits for its first stream holds a place, like one that has a stream; one whose stream is away does not:
+    clients that come back under another name must not be kept out by what they have left behind.
+
+    :param lapsed: called, in a thread that must not be held up, with a link that nobody came back to.
+    :param connect_s: how long a link waits for its first stream; ``resume_s``: for the next one.
+    :ivar refused: how many streams a limit kept out. :ivar open: how many there are.
+    :ivar lock: guards links and what they carry; whoever else changes that takes it too.
+    """
+
+    def __init__(self, lapsed: Callable[[Link], None], *, max_streams: int, max_per_address: int, connect_s: float,
+                 resume_s: float) -> None:
+        self.refused = 0
+        self.open = 0
+        self._lapsed = lapsed
+        self._max_streams, self._max_per_address = max_streams, max_per_address
+        self._connect_s, self._resume_s = connect_s, resume_s
+        self._links: dict[str, Link] = {}
+        self._away: OrderedDict[str, Link] = OrderedDict()
+        self._places = 0
+        self._per_address: Counter[str] = Counter()
+        self._deadlines = Deadlines()
+        self.lock = threading.RLock()  # a stream's finalizer may run inside it
+
+    def make(self, environ: dict[str, Any], start: int, *, lasting: bool = False) -> Link:
+        """Return a new link, which waits for a stream.
+
+        :param lasting: true if it needs none and never lapses.
+        :raises Overloaded: if a limit on streams is reached; counted in ``refused``.
+        """
+        link = Link(str(environ.get("REMOTE_ADDR", "")), start, lasting=lasting)
+        with self.lock:
+            if not lasting:
+                self._take_place(link.address)
+                link.await_stream(self._deadlines.after(self._connect_s, lambda: self.lapse(link)))
+            self._links[link.ticket] = link
+        return link
+
+    def find(self, ticket: object) -> Link | None:
+        """Return the link that a ticket belongs to, if clients can come back to it."""
+        return self._links.get(ticket) if isinstance(ticket, str) else None
+
+    # -- streams ---------------------------------------------------------------------------------------------
+
+    def carry(self, link: Link, carrier: object) -> None:
+        """A stream begins; one that the link had before is replaced.
+
+        :raises Overloaded: if the link was away and there is no place for it now.
+        :raises AccessDenied: if nobody can come back to it any more.
+        """
+        with self.lock:
+            if link.dead:
+                raise bad_ticket()
+            if link.ticket in self._away:
+                self._take_place(link.address)
+                del self._away[link.ticket]
+            link.await_stream(None)
+            self.open += link.carrier is None
+            link.carrier, link.opened = carrier, True
+
+    def let_go(self, link: Link, carrier: object) -> bool:
+        """A stream has ended: wait for the next one. False if it was not the link's stream (any more)."""
+        with self.lock:
+            if link.carrier is not carrier or link.dead:
+                return False
+            link.carrier = None
+            self.open -= 1
+            self._free_place(link.address)
+            self._away[link.ticket] = link
+            if self._resume_s:
+                link.await_stream(self._deadlines.after(self._resume_s, lambda: self.lapse(link)))
+        if not self._resume_s:
+            self.lapse(link)
+        return True
+
+    def lapse(self, link: Link) -> None:
+        """Nobody came back in time: the link's clients are over."""
+        if self.drop(link):
+            self._lapsed(link)
+
+    def lapse_oldest(self) -> bool:
+        """Give up the link that has been away longest; false if none is away."""
+        with self.lock:
+            link = next(iter(self._away.values()), None)
+        if link is None:
+            return False
+        self.lapse(link)
+        return True
+
+    def drop(self, link: Link) -> bool:
+        """Forget a link; true the first time, and only if it has no stream."""
+        with self.lock:
+            if link.dead or link.carrier is not None:
+                return False
+            link.dead = True
+            link.await_stream(None)
+            del self._links[link.ticket]
+            if self._away.pop(link.ticket, None) is None and not link.lasting:
+                self._free_place(link.address)
+            return True
+
+    # -- places ----------------------------------------------------------------------------------------------
+
+    def _take_place(self, address: str) -> None:
+        if self._places >= self._max_streams:
+            self.refused += 1
+            raise Overloaded(f"all {self._max_streams} streams are taken (HYBRID_MAX_STREAMS)",
+                             code="too_many_streams", retry_after=5)
+        if self._per_address[address] >= self._max_per_address:
+            self.refused += 1
+            raise Overloaded(f"{address} has all {self._max_per_address} streams one address may open "
+                             "(HYBRID_MAX_STREAMS_PER_ADDRESS)", code="too_many_streams", status=429, retry_after=5)
+        self._places += 1
+        self._per_address[address] += 1
+
+    def _free_place(self, address: str) -> None:
+        self._places -= 1
+        self._per_address[address] -= 1
+        if not self._per_address[address]:
+            del self._per_address[address]  # or addresses would pile up

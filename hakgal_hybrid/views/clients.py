@@ -1,0 +1,80 @@
+"""Who listens: connecting before the stream, leaving it, acknowledging what came."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, request
+
+from ..client import Client
+from ..errors import HybridError, RequestError
+from .bodies import answer, arguments_of, namespace_of, read_object, speaker
+from .gate import ACK, CONNECT, DISCONNECT, behind_the_gate, problem
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+logger = logging.getLogger(__name__)
+
+#: What the body of the connecting request was: handlers see a request that only opens something, as with a WebSocket.
+_OF_THE_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING")
+
+
+def blueprint(transport: HybridTransport) -> Blueprint:
+    """Return the blueprint by which clients of ``transport`` come and go."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_clients", __name__))
+
+    @views.post(CONNECT, provide_automatic_options=False, strict_slashes=True)
+    def connect() -> Response:
+        message = read_object(transport)
+        namespace = namespace_of(message)
+        client = _returning(transport, message, namespace)
+        resumed = client is not None
+        if client is None:
+            client = _newcomer(transport, message, namespace)
+        link = client.link
+        if link is None:
+            raise RequestError("this client has no stream of its own", code="bad_sid")
+        return answer({
+            "sid": client.sid, "token": client.token, "ticket": link.ticket, "resumed": resumed,
+            "namespace": namespace, "since": transport.log.id_of(client.since),
+            "heartbeat_s": transport.settings.heartbeat_s})
+
+    @views.post(DISCONNECT, provide_automatic_options=False, strict_slashes=True)
+    def disconnect() -> Response:
+        transport.end_client(speaker(transport, read_object(transport)), "client disconnect")
+        return answer({})
+
+    @views.post(ACK, provide_automatic_options=False, strict_slashes=True)
+    def acknowledge() -> Response:
+        message = read_object(transport)
+        client, args = speaker(transport, message), arguments_of(message)
+        try:
+            transport.acknowledge(client, message.get("ack"), args)
+        except RequestError:
+            raise
+        except Exception:  # the host's fault, and nothing the client could mend
+            logger.exception("the callback of an acknowledged event raised")
+        return answer({})
+
+    @views.errorhandler(HybridError)
+    def refuse(error: HybridError) -> Response:
+        return problem(error)
+
+    return views
+
+
+def _returning(transport: HybridTransport, message: dict[str, Any], namespace: str) -> Client | None:
+    """Return the client that the request proves to be, if it may still come back."""
+    client = transport.hub.client(message.get("sid"))
+    if client is None or client.namespace != namespace or not client.proves(message.get("token")):
+        return None
+    return client
+
+
+def _newcomer(transport: HybridTransport, message: dict[str, Any], namespace: str) -> Client:
+    environ = {key: value for key, value in request.environ.items() if key not in _OF_THE_BODY}
+    environ["REQUEST_METHOD"] = "GET"
+    link = transport.hub.links.find(message.get("stream"))
+    return transport.open_client(environ, namespace, message.get("auth"), link=link)

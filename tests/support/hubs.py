@@ -1,0 +1,42 @@
+"""Hubs without a transport around them, and streams on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hakgal_hybrid.client import Client
+from hakgal_hybrid.feed import Feed
+from hakgal_hybrid.hub import Hub
+from hakgal_hybrid.link import Link, Links
+from hakgal_hybrid.log import EventLog
+from hakgal_hybrid.signals import Announcer
+
+
+def make_hub(log: EventLog, sender: object = None, **limits: Any) -> Hub:
+    """Return a hub; what lapses in it is forgotten."""
+    bounds = {"max_streams": 1000, "max_per_address": 1000, "connect_s": 30, "resume_s": 60, **limits}
+    clients = bounds.pop("max_clients", 1000)
+    hub: Hub
+
+    def lapsed(link: Link) -> None:
+        for client in link.clients:
+            hub.forget(client)
+
+    hub = Hub(log, Announcer(sender), Links(lapsed, **bounds), max_clients=clients)
+    return hub
+
+
+def admit(hub: Hub, namespace: str = "/") -> Client:
+    """Return a client that is about to get a stream of its own."""
+    return hub.admit(hub.new_link({}), {}, namespace)
+
+
+def carried(feed: Feed) -> Feed:
+    """Make ``feed`` the stream of its link; return it."""
+    feed.hub.links.carry(feed.link, feed)
+    return feed
+
+
+def client_of(feed: Feed) -> Client:
+    """Return the first client of a stream."""
+    return feed.link.clients[0]

@@ -1,0 +1,64 @@
+"""Acks: callbacks wait for clients, in bounds, and each client answers once."""
+
+from __future__ import annotations
+
+import pytest
+
+from hakgal_hybrid.acks import Acks
+from hakgal_hybrid.errors import RequestError
+
+
+def test_an_answer_calls_the_callback_with_its_arguments():
+    """The arguments of the acknowledgement are those of the callback."""
+    acks, got = Acks(), []
+    ack = acks.expect(lambda *args: got.append(args), once=True)
+    acks.answer(ack, "sid", [1, {"two": 2}])
+    assert got == [(1, {"two": 2})]
+    assert len(acks) == 0
+
+
+def test_each_client_answers_once():
+    """An event for several clients has its callback called for each of them, and not again."""
+    acks, got = Acks(), []
+    ack = acks.expect(got.append, once=False)
+    acks.answer(ack, "a", ["from a"])
+    acks.answer(ack, "b", ["from b"])
+    with pytest.raises(RequestError, match="no acknowledgement") as refused:
+        acks.answer(ack, "a", ["again"])
+    assert (refused.value.status, refused.value.code) == (404, "unknown_ack")
+    assert got == ["from a", "from b"]
+
+
+@pytest.mark.parametrize("ack", ["made up", None, 7, ["list"], {}])
+def test_an_id_that_nobody_gave_out(ack):
+    """An id that is not known is refused, whatever it is."""
+    with pytest.raises(RequestError):
+        Acks().answer(ack, "sid", [])
+
+
+def test_the_oldest_gives_way():
+    """Clients need not answer: what waits is bounded, and what was dropped is counted."""
+    acks = Acks(limit=2)
+    ids = [acks.expect(print, once=True) for _ in range(3)]
+    assert (len(acks), acks.dropped) == (2, 1)
+    with pytest.raises(RequestError):
+        acks.answer(ids[0], "sid", [])
+
+
+def test_what_was_taken_back_is_not_expected():
+    """An event that could not be emitted expects nothing."""
+    acks = Acks()
+    ack = acks.expect(print, once=True)
+    acks.take_back(ack)
+    acks.take_back(ack)
+    assert len(acks) == 0
+
+
+def test_an_error_of_the_callback_is_its_callers(caplog):
+    """A callback's exception reaches whoever brought the answer; the id is used up all the same."""
+    acks = Acks()
+    ack = acks.expect(lambda: 1 / 0, once=True)
+    with pytest.raises(ZeroDivisionError):
+        acks.answer(ack, "sid", [])
+    with pytest.raises(RequestError):
+        acks.answer(ack, "sid", [])
