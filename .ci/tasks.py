@@ -51,7 +51,7 @@ def test(arguments: list[str]) -> int:
     """Lint, types, docs and every test on the main Python; then the tests on other Pythons and Flasks."""
     found = interpreters()
     python = environment(".venv-test", found.get(MAIN, sys.executable), "test,docs,measure")
-    install_chromium()
+    install_browsers_things()
     if arguments:  # a part of the tests, while developing
         return run([python, "-m", "pytest", *arguments])
     steps = [
@@ -158,20 +158,26 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
     return str(python)
 
 
-def install_chromium() -> None:
-    """Have the browser that some tests drive: from Debian's packages, as root. Elsewhere those tests skip."""
-    if shutil.which("chromium") or shutil.which("chromium-browser") or not can_install():
+def install_browsers_things() -> None:
+    """Have the browser, and the Node and npm for the browser client, from Debian's packages, as root.
+
+    Elsewhere the tests that need them skip.
+    """
+    if not can_install():
         return
-    apt_install("chromium")
+    if not (shutil.which("chromium") or shutil.which("chromium-browser")):
+        apt_install("chromium")
+    if not (shutil.which("node") and shutil.which("npm")):
+        apt_install("nodejs", "npm")
 
 
 def can_install() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def apt_install(package: str) -> None:
+def apt_install(*packages: str) -> None:
     subprocess.run(["apt-get", "update", "-q"], check=False)
-    subprocess.run(["apt-get", "install", "-qy", package], check=True, stdin=subprocess.DEVNULL,
+    subprocess.run(["apt-get", "install", "-qy", *packages], check=True, stdin=subprocess.DEVNULL,
                    env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
