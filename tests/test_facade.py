@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import ssl
@@ -21,6 +22,7 @@ from werkzeug.debug import DebuggedApplication
 
 from hakgal_hybrid import ConfigurationError, EventError, HybridTransport, signals
 from hakgal_hybrid.event import Event, Target
+from hakgal_hybrid.serving.server import Server
 from hakgal_hybrid.socketio import SocketIO
 from hakgal_hybrid.testing import collect
 
@@ -31,7 +33,7 @@ KEYWORDS: dict[str, Any] = {
     "async_mode": "eventlet", "ping_interval": 25, "ping_timeout": 60, "max_http_buffer_size": 1_000_000,
     "allow_upgrades": True, "http_compression": True, "compression_threshold": 1024, "cookie": None,
     "cors_allowed_origins": "*", "cors_credentials": True, "monitor_clients": True, "transports": ["websocket"],
-    "logger": False, "engineio_logger": False, "serializer": "default", "write_only": False,
+    "logger": False, "engineio_logger": False, "serializer": "default", "write_only": False, "namespaces": ["/"],
 }
 
 
@@ -96,6 +98,56 @@ def test_every_keyword_of_flask_socketio_is_accepted(site: Flask) -> None:
     assert socketio.async_mode == "threading"
 
 
+def test_the_keywords_are_those_of_the_original(site: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever python-socketio's and python-engineio's servers take is taken without a word."""
+    servers = [pytest.importorskip(f"{package}.base_server").BaseServer for package in ("socketio", "engineio")]
+    names = {name for server in servers for name in inspect.signature(server.__init__).parameters}
+    SocketIO(site, **dict.fromkeys(names - {"self", "kwargs"}))
+    assert caplog.records == []
+
+
+def test_an_unknown_keyword_is_named_in_a_warning(site: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning for all of them, also for those that come with ``init_app``."""
+    SocketIO(no_such=1, async_mode="threading").init_app(site, nor_this=2)
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "no_such=…, nor_this=…" in record.getMessage()
+
+
+def test_init_app_without_an_app(site: Flask) -> None:
+    """It keeps the keywords for when there is one."""
+    socketio = SocketIO(None, manage_session=False)
+    socketio.init_app(None, namespaces=["/a"])
+    with pytest.raises(ConfigurationError, match="init_app"):
+        socketio.emit("told")
+    with pytest.raises(ConfigurationError, match="init_app"):
+        socketio.server.rooms("nobody")
+    socketio.init_app(site)
+    assert socketio.transport.namespaces == {"/a"}
+    assert socketio.manage_session is False
+    assert socketio.server_options == {"manage_session": False, "namespaces": ["/a"]}
+    early = SocketIO()
+    early.manage_session = False
+    early.init_app(Flask("early"))
+    assert early.manage_session is False
+
+
+@pytest.mark.parametrize(("value", "namespaces"), [(None, {"/"}), ([], {"/"}), (["/a", "/b"], {"/a", "/b"}),
+                                                   ("*", "*"), ("/a", {"/a"}), (("/a",), {"/a"})],
+                         ids=["none", "empty", "list", "any", "one", "tuple"])
+def test_namespaces_that_may_be_connected_to(site: Flask, value: Any, namespaces: Any) -> None:
+    """A list, ``"*"`` for any, by default ``/``."""
+    assert SocketIO(site, namespaces=value).transport.namespaces == namespaces
+
+
+def test_an_app_without_a_socketio_serves_any_namespace(site: Flask) -> None:
+    """Until something says otherwise; its face says nothing."""
+    transport = HybridTransport(site)
+    assert transport.socketio.transport.namespaces == "*"
+    SocketIO(site)
+    assert transport.namespaces == {"/"}
+
+
 def test_init_app_may_come_late(site: Flask) -> None:
     """Handlers registered before ``init_app`` serve, and ``init_app`` takes the constructor's keywords."""
     socketio = SocketIO(async_mode="threading")
@@ -125,6 +177,15 @@ def test_init_app_joins_the_transport_an_app_has(site: Flask) -> None:
     assert events.names == ["told"]
 
 
+def test_init_app_may_be_called_again(site: Flask, socketio: SocketIO) -> None:
+    """On the same app it changes what it is told to, and nothing else."""
+    socketio.on("ask")(lambda: "here")
+    transport = socketio.transport
+    socketio.init_app(site, namespaces="*")
+    assert (socketio.transport, transport.namespaces) == (transport, "*")
+    assert client_emit(site, "ask")["ack"] == "here"
+
+
 def test_a_facade_goes_over_to_the_next_app_with_its_handlers(site: Flask, socketio: SocketIO) -> None:
     """As with Flask-SocketIO, a factory called again makes a new app with the same global object."""
     socketio.on("greet")(lambda name: f"hello {name}")
@@ -141,7 +202,22 @@ def test_a_message_queue_is_refused(site: Flask, late: bool) -> None:
     """A message queue cannot be honoured, and ignoring one would lose events: the error names it."""
     make = SocketIO().init_app if late else SocketIO
     with pytest.raises(ConfigurationError, match=r"message_queue='redis://'.*one process"):
-        make(site, message_queue="redis://")
+        make(site, message_queue="redis://", channel="c", write_only=True)
+    with pytest.raises(ConfigurationError, match=r"message_queue='redis://'"):
+        SocketIO(message_queue="redis://")
+
+
+def test_a_manager_of_clients_elsewhere_is_refused(site: Flask) -> None:
+    """One that keeps them in this process changes nothing; any other would have to send events away."""
+    class Manager:
+        pass
+
+    class RedisManager:
+        pass
+
+    SocketIO(site, client_manager=Manager(), message_queue="")
+    with pytest.raises(ConfigurationError, match=r"client_manager=.*RedisManager.*one process"):
+        SocketIO(Flask("queue"), client_manager=RedisManager())
 
 
 # -- handlers ----------------------------------------------------------------------------------------------------
@@ -203,12 +279,12 @@ def test_a_connect_handler_may_refuse(site: Flask, socketio: SocketIO, shape: Mo
 
 @pytest.mark.parametrize(
     ("args", "keywords", "args_text", "data"),
-    [((), {}, "[]", "null"), ((None,), {}, "[null]", "null"), (({"a": 1},), {}, '[{"a":1}]', '{"a":1}'),
+    [((), {}, "[]", "null"), ((None,), {}, "[]", "null"), (((None,),), {}, "[null]", "null"),
+     (({"a": 1},), {}, '[{"a":1}]', '{"a":1}'),
      (([1, 2],), {}, "[[1,2]]", "[1,2]"), ((1, "two"), {}, '[1,"two"]', '[1,"two"]'),
      (((1, "two"),), {}, '[1,"two"]', '[1,"two"]'), (((),), {}, "[]", "null"), (((1,),), {}, "[1]", "1"),
      ((b"\x00\xff",), {}, '[{"$binary":"AP8="}]', '{"$binary":"AP8="}'),
      (("x",), {"ignore_queue": True, "broadcast": False}, '["x"]', '"x"')],
-    ids=repr,
 )
 def test_arguments_leave_as_flask_socketio_would_send_them(
         socketio: SocketIO, emitted: list[Event], args: tuple[Any, ...], keywords: Any, args_text: str,
@@ -232,8 +308,9 @@ def test_arguments_leave_as_flask_socketio_would_send_them(
      ({"namespace": "/admin", "to": "blue"}, Target("/admin", frozenset({"blue"}))),
      ({"skip_sid": "me"}, Target("/", None, frozenset({"me"}))),
      ({"skip_sid": ["me", "you"], "to": "blue"}, Target("/", frozenset({"blue"}), frozenset({"me", "you"}))),
-     ({"include_self": False, "skip_sid": "me"}, Target("/", None, frozenset({"me"})))],
-    ids=repr,
+     ({"include_self": False, "skip_sid": "me"}, Target("/", None, frozenset({"me"}))),
+     ({"to": []}, Target()), ({"to": None, "room": "blue"}, Target("/", frozenset({"blue"})))],
+    ids=lambda value: repr(value) if isinstance(value, dict) else "",
 )
 def test_targets_mean_what_they_mean_to_flask_socketio(
         socketio: SocketIO, emitted: list[Event], keywords: Any, target: Target) -> None:
@@ -244,6 +321,7 @@ def test_targets_mean_what_they_mean_to_flask_socketio(
 
 def test_emit_reaches_exactly_whom_it_is_for(site: Flask, socketio: SocketIO) -> None:
     """Over real streams: everybody, one ``sid``, a room, several, all but one, another namespace."""
+    socketio.on("ask", namespace="/admin")(lambda: None)
     with serving(socketio, site) as port, Stream(port) as one, Stream(port) as two, \
             Stream(port, "?namespace=/admin") as admin:
         first, second = one.open["sid"], two.open["sid"]
@@ -286,9 +364,8 @@ def test_include_self_leaves_out_whose_event_is_handled(site: Flask, socketio: S
     [("told", (object(),), {}, "cannot be sent as JSON"), ("told", (float("nan"),), {}, "cannot be sent as JSON"),
      ("", (), {}, "event name"), ("hybrid_open", (), {}, "reserved"), ("a\nb", (), {}, "CR, LF or NUL"),
      ("told", ("\ud800",), {}, "surrogate"), ("told", ("x" * 2_000_000,), {}, "HYBRID_MAX_EVENT_BYTES"),
-     ("told", (1,), {"namespace": "admin"}, "does not begin with"),
-     ("told", (1,), {"callback": print}, "callbacks")],
-    ids=["object", "nan", "no name", "reserved", "line end", "surrogate", "too large", "namespace", "callback"],
+     ("told", (1,), {"namespace": "admin"}, "does not begin with")],
+    ids=["object", "nan", "no name", "reserved", "line end", "surrogate", "too large", "namespace"],
 )
 def test_what_cannot_be_sent_raises_at_emit(socketio: SocketIO, emitted: list[Event], name: str, args: Any,
                                             keywords: Any, words: str) -> None:
@@ -366,16 +443,16 @@ def test_context_functions_act_for_the_caller(site: Flask, socketio: SocketIO, s
 
     with serving(socketio, site) as port, Stream(port) as one, Stream(port) as two:
         first, second = one.open["sid"], two.open["sid"]
-        assert post(port, one, "join", "blue").body == {"ack": sorted([first, "blue"])}
+        assert post(port, one, "join", "blue").body["ack"] == sorted([first, "blue"])
         assert one.first("joined") == "blue"
-        assert post(port, two, "join", "blue").body == {"ack": sorted([second, "blue"])}
+        assert post(port, two, "join", "blue").body["ack"] == sorted([second, "blue"])
         post(port, one, "say", "blue", "a", {})
         post(port, one, "say", "blue", "b", {"include_self": False})
         post(port, one, "say", "blue", "c", {"skip_sid": second})
         post(port, one, "shout", {})
         post(port, one, "shout", {"include_self": False})
         post(port, one, "shout", {"namespace": "/admin"})
-        assert post(port, two, "leave", "blue").body == {"ack": [second]}
+        assert post(port, two, "leave", "blue").body["ack"] == [second]
         post(port, one, "say", "blue", "d", {})
         post(port, two, "join", "blue")
         post(port, one, "close", "blue")
@@ -397,12 +474,14 @@ def test_context_functions_act_for_the_caller(site: Flask, socketio: SocketIO, s
 def test_context_functions_take_a_sid_outside_of_handlers(
         site: Flask, socketio: SocketIO, shape: ModuleType) -> None:
     """In an app context alone, a ``sid`` and a namespace say whom they are about."""
-    client = socketio.transport.hub.admit({}, "/")
+    hub = socketio.transport.hub
+    client = hub.admit(hub.new_link({}, lasting=True), {}, "/")
     with site.app_context():
         shape.join_room("blue", sid=client.sid, namespace="/")
         assert set(shape.rooms(sid=client.sid, namespace="/")) == {client.sid, "blue"}
         shape.leave_room("blue", sid=client.sid, namespace="/")
-        shape.join_room("red", sid="nobody", namespace="/")
+        with pytest.raises(ValueError, match="'nobody' is not connected to namespace '/'"):
+            shape.join_room("red", sid="nobody", namespace="/")
         assert shape.rooms(sid=client.sid, namespace="/") == [client.sid]
         assert shape.rooms(sid="nobody", namespace="/") == []
         shape.disconnect(sid=client.sid, namespace="/")
@@ -602,6 +681,20 @@ def test_stop_by_a_request_ends_run(site: Flask, socketio: SocketIO) -> None:
     thread.start()
     until(lambda: listens(port), "the server listens")
     assert call(port, "GET", "/stop").body == b"stopping"
+    thread.join(15)
+    assert not thread.is_alive()
+
+
+def test_stop_while_the_server_is_being_made(site: Flask, socketio: SocketIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sees the port answer may stop at once: the server ends, also if ``run`` has not got it yet."""
+    class Early(Server):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            socketio.stop()
+
+    monkeypatch.setattr("hakgal_hybrid.serving.server.Server", Early)
+    thread = threading.Thread(target=socketio.run, args=(site,), kwargs={"port": 0}, daemon=True)
+    thread.start()
     thread.join(15)
     assert not thread.is_alive()
 

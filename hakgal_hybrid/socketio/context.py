@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flask
 
+#: Stands for the namespace of the event that is being handled; ``None`` is the default namespace.
+_OWN: Any = object()
 
-def emit(event: str, *args: Any, **kwargs: Any) -> None:
+
+def emit(event: str, *args: Any, namespace: str | None = _OWN, broadcast: bool = False, to: Any = None,
+         room: Any = None, include_self: bool = True, skip_sid: Any = None,
+         callback: Callable[..., object] | None = None, **ignored: Any) -> None:
     """Emit an event from inside a handler: to the client that is being served, unless told otherwise.
 
+    :param namespace: another namespace than the handler's.
     :param broadcast: send to everybody in the namespace instead.
     :param to: (or ``room``) a room, a ``sid``, or several.
     :param include_self: false to leave the caller out; ``skip_sid``: one ``sid`` or several to leave out.
-    :param namespace: another namespace than the handler's.
+    :param callback: called, as the client that is being served, with what a client acknowledges the event with.
+    :param ignored: other keywords mean nothing, as with Flask-SocketIO.
     """
-    kwargs.setdefault("namespace", flask.request.namespace)  # type: ignore[attr-defined]
-    broadcast = kwargs.pop("broadcast", False)
-    to = kwargs.pop("to", None) or kwargs.pop("room", None)
-    if to is None and not broadcast:
-        to = flask.request.sid  # type: ignore[attr-defined]
-    _socketio().emit(event, *args, to=to, **kwargs)
+    _socketio().emit(event, *args, namespace=_namespace_of(namespace), to=_whom(to or room, broadcast),
+                     include_self=include_self, skip_sid=skip_sid, callback=callback)
+
+
+def send(message: Any, *, json: bool = False, namespace: str | None = _OWN, broadcast: bool = False, to: Any = None,
+         room: Any = None, include_self: bool = True, skip_sid: Any = None,
+         callback: Callable[..., object] | None = None, **ignored: Any) -> None:
+    """Emit the event ``message``, or ``json``, from inside a handler; the keywords are those of :func:`emit`.
+
+    :param json: true to emit ``json``.
+    """
+    _socketio().send(message, json=json, namespace=_namespace_of(namespace), to=_whom(to or room, broadcast),
+                     include_self=include_self, skip_sid=skip_sid, callback=callback)
+
+
+def call(event: str, *args: Any, namespace: str | None = _OWN, to: Any = None, room: Any = None,
+         timeout: float | None = 60, **ignored: Any) -> Any:
+    """Emit an event to a client, by default the one that is being served, and wait until it acknowledges it.
+
+    :raises EventError: because a handler runs inside a request, unless ``HYBRID_ALLOW_BLOCKING_CALL`` is true: it
+        would hold a thread of the host until a client answers. Emit with a ``callback`` instead.
+    """
+    return _socketio().call(event, *args, namespace=_namespace_of(namespace), to=_whom(to or room, False),
+                            timeout=timeout)
 
 
 def join_room(room: Any, sid: str | None = None, namespace: str | None = None) -> None:
@@ -45,7 +71,7 @@ def rooms(sid: str | None = None, namespace: str | None = None) -> list[Any]:
 
 
 def disconnect(sid: str | None = None, namespace: str | None = None, silent: bool = False) -> None:
-    """End the client's stream."""
+    """End the client. Its ``disconnect`` handler has run when this returns; ``silent`` means nothing."""
     _socketio().server.disconnect(_sid(sid), namespace=_namespace(namespace))
 
 
@@ -53,8 +79,16 @@ def _socketio() -> Any:
     return flask.current_app.extensions["socketio"]
 
 
+def _whom(to: Any, broadcast: bool) -> Any:
+    return to or (None if broadcast else _sid(None))
+
+
 def _sid(sid: str | None) -> str:
     return sid or flask.request.sid  # type: ignore[attr-defined]
+
+
+def _namespace_of(namespace: str | None) -> str | None:
+    return _namespace(None) if namespace is _OWN else namespace
 
 
 def _namespace(namespace: str | None) -> str:

@@ -1,0 +1,74 @@
+"""The errors that hosts know from python-socketio, and waiting for a client's answer."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import queue
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import flask
+
+from ..errors import EventError
+from ..extension import HybridTransport
+
+
+class NotConnected(ValueError, KeyError):
+    """There is no such client; python-socketio raises one or the other."""
+
+    __str__ = Exception.__str__  # a KeyError would quote it
+
+    def __init__(self, sid: object, namespace: str | None) -> None:
+        super().__init__(f"sid {sid!r} is not connected to namespace {namespace or '/'!r}")
+
+
+class NotJSON(EventError, TypeError):
+    """An event holds what has no form in JSON; python-socketio lets the ``TypeError`` of its JSON module out."""
+
+
+@contextmanager
+def type_errors() -> Iterator[None]:
+    """Let the error about what has no form in JSON be a ``TypeError`` as well."""
+    try:
+        yield
+    except EventError as error:
+        if not isinstance(error.__cause__, TypeError):
+            raise
+        raise NotJSON(error.detail, code=error.code) from error.__cause__
+
+
+def wait_for_answer(transport: HybridTransport, event: str, emit: Callable[[Callable[..., None]], None],
+                    timeout: float | None) -> Any:
+    """Emit, and wait until a client acknowledges.
+
+    :param emit: emits the event, with the callback it is given.
+    :param timeout: in seconds; ``None`` waits for ever.
+    :return: ``None``, the value, or a tuple of the values that the client answered with.
+    :raises EventError: inside a request, unless that is allowed.
+    :raises TimeoutError: if no answer came; python-socketio's error too, if that is loaded.
+    """
+    if flask.has_request_context() and not transport.settings.allow_blocking_call:
+        raise EventError(
+            f"call({event!r}) would make a request wait for a client; call from a background task, emit with a "
+            "callback, or set HYBRID_ALLOW_BLOCKING_CALL", code="blocking_call")
+    answers: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+    emit(lambda *args: answers.put(args))
+    try:
+        answer = answers.get(timeout=timeout)
+    except queue.Empty:
+        raise timeout_error()(f"no client has acknowledged {event!r} within {timeout:g} s") from None
+    return answer if len(answer) > 1 else answer[0] if answer else None
+
+
+def timeout_error() -> type[builtins.TimeoutError]:
+    """Return the class to raise: a host that knows python-socketio's ``TimeoutError`` has imported it."""
+    foreign = getattr(sys.modules.get("socketio.exceptions"), "TimeoutError", None)
+    return builtins.TimeoutError if foreign is None else _both(foreign)
+
+
+@functools.cache
+def _both(foreign: type[Exception]) -> type[builtins.TimeoutError]:
+    return type("TimeoutError", (builtins.TimeoutError, foreign), {"__module__": __name__})

@@ -1,0 +1,90 @@
+"""The keywords of ``SocketIO``: those that mean something here, and those that are accepted all the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+from flask import Flask
+
+from ..errors import ConfigurationError
+from ..extension import HybridTransport
+
+logger = logging.getLogger(__name__)
+
+#: Keywords of Flask-SocketIO, python-socketio and python-engineio that are about what there is not here: WebSockets,
+#: Engine.IO, asynchronous modes, queues.
+IGNORED = frozenset((
+    "allow_upgrades", "always_connect", "async_handlers", "async_mode", "binary", "channel", "client_manager",
+    "compression_threshold", "cookie", "cors_allowed_origins", "cors_credentials", "engineio_logger",
+    "http_compression", "max_http_buffer_size", "message_queue", "monitor_clients", "path", "ping_interval",
+    "ping_timeout", "resource", "serializer", "transports", "write_only"))
+
+HONOURED = frozenset(("json", "logger", "manage_session", "namespaces"))
+
+
+def refuse_queue(options: Mapping[str, Any]) -> None:
+    """Check that nobody relies on events that would have to come from, or go to, another process.
+
+    :raises ConfigurationError: if somebody does: ignoring a queue would lose events.
+    """
+    if options.get("message_queue"):
+        raise ConfigurationError.bad_value("message_queue", options["message_queue"],
+                                           "None: this version serves one process")
+    manager = options.get("client_manager")
+    if manager is not None and type(manager).__name__ != "Manager":  # that one keeps clients in memory
+        raise ConfigurationError.bad_value("client_manager", manager, "None: this version serves one process")
+
+
+def apply_options(options: Mapping[str, Any], transport: HybridTransport) -> None:
+    """Set up a transport as a host's ``SocketIO(…)`` says.
+
+    :raises ConfigurationError: for a value that is not accepted.
+    """
+    unknown = sorted(options.keys() - IGNORED - HONOURED)
+    if unknown:
+        logger.warning("SocketIO(%s) means nothing here and is ignored", ", ".join(f"{name}=…" for name in unknown))
+    namespaces = options.get("namespaces") or ("/",)
+    transport.namespaces = "*" if namespaces == "*" else frozenset(
+        (namespaces,) if isinstance(namespaces, str) else namespaces)
+    transport.json = _json_module(options.get("json"), transport.app)
+    if "manage_session" in options:
+        transport.handlers.manage_session = bool(options["manage_session"])
+    if options.get("logger"):
+        transport.handlers.log = _event_logger(options["logger"])
+
+
+def _event_logger(wish: Any) -> Any:
+    """Return the logger that was given; for ``True`` python-socketio's own, so that the host's set-up of it counts."""
+    if wish is not True:
+        return wish
+    log = logging.getLogger("socketio.server")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+        log.addHandler(logging.StreamHandler())
+    return log
+
+
+def _json_module(module: Any, app: Flask) -> Any:
+    if module is flask.json:
+        return _FlaskJSON(app)  # whose result depends on the app, and there need not be a context where we emit
+    if module is not None and not (hasattr(module, "dumps") and hasattr(module, "loads")):
+        raise ConfigurationError.bad_value("json", module, "a module that has dumps and loads")
+    return module
+
+
+class _FlaskJSON:
+    """``flask.json``, always in the context of one app."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def dumps(self, *args: Any, **kwargs: Any) -> str:
+        with self._app.app_context():
+            return flask.json.dumps(*args, **kwargs)
+
+    def loads(self, *args: Any, **kwargs: Any) -> Any:
+        with self._app.app_context():
+            return flask.json.loads(*args, **kwargs)

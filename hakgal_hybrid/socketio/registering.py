@@ -1,0 +1,94 @@
+"""The decorators and methods by which a host registers its handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..handlers import Handler, Handlers
+from .server import Server
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Registering:
+    """The part of :class:`.SocketIO` that takes handlers. May be used before ``init_app`` and after."""
+
+    handlers: Handlers
+    server: Server
+
+    def on(self, message: str, namespace: str | None = None) -> Callable[[F], F]:
+        """Register a handler: ``@socketio.on("message")``. The last one for an event wins.
+
+        :param message: the event's name; ``connect``, ``disconnect``; or ``"*"`` for every event that has no handler of
+            its own, whose name is then the first argument.
+        :param namespace: default ``/``; ``"*"`` for every namespace that has no handler of its own for the event.
+        """
+
+        def decorator(handler: F) -> F:
+            self.handlers.register(message, handler, namespace or "/")
+            return handler
+
+        return decorator
+
+    def on_event(self, message: str, handler: Handler, namespace: str | None = None) -> None:
+        """Register a handler, as :meth:`on` does, without a decorator."""
+        self.on(message, namespace=namespace)(handler)
+
+    def event(self, *args: Any, **kwargs: Any) -> Any:
+        """Register a handler for the event that has the function's name.
+
+        ``@socketio.event``, or with the arguments that :meth:`on` takes after the name: ``@socketio.event("/chat")``.
+        """
+        if len(args) == 1 and not kwargs and callable(args[0]):
+            return self.on(args[0].__name__)(args[0])
+
+        def decorator(handler: F) -> F:
+            return self.on(handler.__name__, *args, **kwargs)(handler)
+
+        return decorator
+
+    def on_namespace(self, namespace_handler: Any) -> None:
+        """Register a class-based namespace.
+
+        :param namespace_handler: an instance of a subclass of :class:`.Namespace`, ours or Flask-SocketIO's own.
+        :raises ValueError: if it is something else.
+        """
+        if isinstance(namespace_handler, type) or not hasattr(namespace_handler, "_set_socketio"):
+            raise ValueError(f"{namespace_handler!r} is not a namespace instance")
+        namespace_handler._set_socketio(self)
+        namespace_handler._set_server(self.server)
+        self.handlers.classes[namespace_handler.namespace] = namespace_handler
+
+    def on_error(self, namespace: str | None = None) -> Callable[[F], F]:
+        """Register what gets the exceptions of a namespace's handlers: ``@socketio.on_error()``.
+
+        It is called in the handler's request context, with the exception; what it returns is the handler's answer.
+        """
+
+        def decorator(exception_handler: F) -> F:
+            self.handlers.on_error[namespace or "/"] = _callable(exception_handler)
+            return exception_handler
+
+        return decorator
+
+    def on_error_default(self, exception_handler: F) -> F:
+        """Register what gets the exceptions of all namespaces that :meth:`on_error` was not called for."""
+        self.handlers.on_any_error = _callable(exception_handler)
+        return exception_handler
+
+    @property
+    def exception_handlers(self) -> dict[str, Handler]:
+        """What :meth:`on_error` registered, by namespace."""
+        return self.handlers.on_error
+
+    @property
+    def default_exception_handler(self) -> Handler | None:
+        """What :meth:`on_error_default` registered."""
+        return self.handlers.on_any_error
+
+
+def _callable(exception_handler: Any) -> Any:
+    if not callable(exception_handler):
+        raise ValueError(f"exception_handler must be callable, not {exception_handler!r}")
+    return exception_handler

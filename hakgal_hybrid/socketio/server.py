@@ -1,0 +1,200 @@
+"""What hosts reach for as ``socketio.server``: events, rooms, sessions and clients by their ``sid``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..handlers import serving
+from .calls import NotConnected, type_errors, wait_for_answer
+from .manager import Manager, absent, eio_sid_of
+
+if TYPE_CHECKING:
+    from ..client import Client
+    from ..extension import HybridTransport
+    from .facade import SocketIO
+
+
+class Reason:
+    """Why a client is gone: what a ``disconnect`` handler is told."""
+
+    SERVER_DISCONNECT = "server disconnect"
+    CLIENT_DISCONNECT = "client disconnect"
+    PING_TIMEOUT = "ping timeout"
+    TRANSPORT_CLOSE = "transport close"
+    TRANSPORT_ERROR = "transport error"
+
+
+class Server:
+    """The part of python-socketio's ``Server`` that makes sense over Server-Sent Events."""
+
+    reason = Reason
+    async_mode = "threading"
+
+    def __init__(self, socketio: SocketIO) -> None:
+        self._socketio = socketio
+        self.manager = Manager(self)
+
+    @property
+    def _transport(self) -> HybridTransport:
+        transport = self._socketio.transport
+        _ = transport.app  # says what is missing before init_app
+        return transport
+
+    # -- events ----------------------------------------------------------------------------------------------
+
+    def emit(self, event: str, data: Any = None, to: Any = None, room: Any = None, skip_sid: Any = None,
+             namespace: str | None = None, callback: Callable[..., object] | None = None,
+             ignore_queue: bool = False) -> None:
+        """Emit an event to everybody in a namespace, or to a room or ``sid`` (or several).
+
+        :param data: JSON values and ``bytes``; a tuple stands for several arguments, ``None`` for none.
+        :param callback: called with what a client acknowledges the event with.
+        """
+        rooms = to or room
+        self._log('emitting event "%s" to %s [%s]', event, rooms or "all", namespace or "/")
+        args = data if isinstance(data, tuple) else () if data is None else (data,)
+        with type_errors():
+            self._transport.emit(event, *args, to=rooms or None, namespace=namespace, skip_sid=skip_sid or None,
+                                 callback=callback or None)
+
+    def send(self, data: Any, to: Any = None, room: Any = None, skip_sid: Any = None, namespace: str | None = None,
+             callback: Callable[..., object] | None = None, ignore_queue: bool = False) -> None:
+        """Emit the event ``message``."""
+        self.emit("message", data, to, room, skip_sid, namespace, callback)
+
+    def call(self, event: str, data: Any = None, to: Any = None, sid: str | None = None, namespace: str | None = None,
+             timeout: float | None = 60, ignore_queue: bool = False) -> Any:
+        """Emit an event to one client and wait for its answer; see :meth:`.SocketIO.call`."""
+        if to is None and sid is None:
+            raise ValueError(f"call({event!r}) needs to= or sid=: it waits for one client's answer")
+        return wait_for_answer(
+            self._transport, event,
+            lambda callback: self.emit(event, data, to or sid, namespace=namespace, callback=callback), timeout)
+
+    # -- rooms -----------------------------------------------------------------------------------------------
+
+    def enter_room(self, sid: str, room: Hashable, namespace: str | None = None) -> None:
+        """Put a client into a room; it gets what is emitted there from now on.
+
+        :raises ValueError: if it is not connected (then also a ``KeyError``), or the room is another client's own.
+        """
+        if self.find(sid, namespace) is None:
+            raise NotConnected(sid, namespace)
+        if room != sid and self._is_own_room(room, namespace):
+            raise ValueError(f"cannot enter a sid room: {room!r} is another client's own")
+        self._log("%s is entering room %s [%s]", sid, room, namespace or "/")
+        self._transport.hub.enter_room(sid, room)
+
+    def leave_room(self, sid: str, room: Hashable, namespace: str | None = None) -> None:
+        """Take a client out of a room; it still gets what was emitted there before."""
+        self._log("%s is leaving room %s [%s]", sid, room, namespace or "/")
+        if self.find(sid, namespace) is not None:
+            self._transport.hub.leave_room(sid, room)
+
+    def close_room(self, room: Hashable, namespace: str | None = None) -> None:
+        """Take everybody out of a room.
+
+        :raises ValueError: if the room is a client's own.
+        """
+        if self._is_own_room(room, namespace):
+            raise ValueError(f"cannot close a sid room: {room!r} is a client's own")
+        self._log("room %s is closing [%s]", room, namespace or "/")
+        self._transport.hub.close_room(room, namespace or "/")
+
+    def rooms(self, sid: str, namespace: str | None = None) -> list[Hashable]:
+        """Return the rooms a client is in, its own among them; none for a client that is not connected."""
+        return self.manager.get_rooms(sid, namespace or "/")
+
+    def _is_own_room(self, room: Hashable, namespace: str | None) -> bool:
+        client = self._transport.hub.client(room)
+        return client is not None and client.namespace == (namespace or "/")
+
+    # -- clients ---------------------------------------------------------------------------------------------
+
+    def find(self, sid: object, namespace: str | None = None) -> Client | None:
+        """Return a client: one that is connected, or the one that is being served in this thread."""
+        client, current = self._transport.hub.client(sid), serving()
+        if client is None and current is not None and current.client.sid == sid:
+            client = current.client
+        return client if client is not None and client.namespace == (namespace or "/") else None
+
+    def get_session(self, sid: str, namespace: str | None = None) -> dict[str, Any]:
+        """Return what was kept for a client; a dict of its own, that has nothing to do with ``flask.session``.
+
+        :raises KeyError: if it is not connected.
+        """
+        return self._connected(sid, namespace).store
+
+    def save_session(self, sid: str, session: dict[str, Any], namespace: str | None = None) -> None:
+        """Keep a dict for a client.
+
+        :raises KeyError: if it is not connected.
+        """
+        self._connected(sid, namespace).store = session
+
+    @contextmanager
+    def session(self, sid: str, namespace: str | None = None) -> Iterator[dict[str, Any]]:
+        """Give what was kept for a client, and keep it again with what was changed meanwhile."""
+        session = self.get_session(sid, namespace)
+        try:
+            yield session
+        finally:
+            self.save_session(sid, session, namespace)
+
+    def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
+        """End a client. Its ``disconnect`` handler has run when this returns.
+
+        Nothing happens to one that is not connected, or whose ``connect`` handler is still running.
+        """
+        client = self.find(sid, namespace)
+        if client is not None and self.manager.is_connected(sid, client.namespace):
+            self._log("Disconnecting %s [%s]", sid, client.namespace)
+            self._transport.end_client(client, Reason.SERVER_DISCONNECT, wait=True)
+
+    def get_environ(self, sid: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """Return the WSGI environment of the request that opened a client; ``None`` if it is not connected."""
+        client = self.find(sid, namespace)
+        return None if client is None else client.environ
+
+    @property
+    def environ(self) -> dict[str, dict[str, Any]]:
+        """The WSGI environments of all clients, by the id of their stream."""
+        return {eio_sid_of(client): client.environ for client in self._transport.hub.clients()}
+
+    def transport(self, sid: str, namespace: str | None = None) -> str:
+        """Return how a client gets its events: always ``sse``.
+
+        :raises KeyError: if it is not connected.
+        """
+        self._connected(sid, namespace)
+        return "sse"
+
+    def _connected(self, sid: str, namespace: str | None) -> Client:
+        client = self.find(sid, namespace)
+        if client is None:
+            raise NotConnected(sid, namespace)
+        return client
+
+    # -- background tasks ------------------------------------------------------------------------------------
+
+    def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> threading.Thread:
+        """Run ``target`` in a daemon thread; return the thread, which is started."""
+        thread = threading.Thread(target=target, args=args, kwargs=kwargs, daemon=True)
+        thread.start()
+        return thread
+
+    def sleep(self, seconds: float = 0) -> None:
+        """Sleep in the calling thread; everybody else goes on."""
+        time.sleep(seconds)
+
+    def _log(self, text: str, *values: object) -> None:
+        log = self._socketio.handlers.log
+        if log is not None:
+            log.info(text, *values)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise absent("socketio.server", name)

@@ -1,0 +1,184 @@
+"""A client for the tests of hosts: no server, no stream, no waiting."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from flask.testing import EnvironBuilder
+
+from ..client import Client
+from ..errors import AccessDenied
+from ..event import foreign_text, payload_text, restore_binary
+from ..handlers import NOT_HANDLED, propagating
+from ..link import Link
+from ..log import Entry
+from .calls import type_errors
+from .manager import eio_sid_of
+from .server import Reason
+
+if TYPE_CHECKING:
+    from .facade import SocketIO
+
+
+class SocketIOTestClient:
+    """A client of an app's :class:`.SocketIO`, as Flask-SocketIO's test client is.
+
+    Handlers run in the calling thread, and their exceptions reach the caller. When a call returns everything has
+    happened, the ``disconnect`` handler included. Nothing is conflated.
+
+    :param app: the Flask app; ``socketio``: its ``SocketIO``.
+    :param namespace: what to connect to, default ``/``.
+    :param query_string: of the request that opens the client; ``headers``: its headers; ``auth``: what it brings along.
+    :param flask_test_client: a test client of the app, whose cookies, and so whose session, are sent along.
+    """
+
+    def __init__(self, app: Flask, socketio: SocketIO, namespace: str | None = None, query_string: str | None = None,
+                 headers: Any = None, auth: Any = None, flask_test_client: Any = None) -> None:
+        self.app = app
+        self.socketio = socketio
+        self.flask_test_client = flask_test_client
+        self.connected: dict[str, bool] = {}
+        self._clients: dict[str, Client] = {}
+        self._link: Link | None = None
+        self._received: list[dict[str, Any]] = []
+        self._position = socketio.transport.log.newest
+        self._missed = False
+        self.connect(namespace=namespace, query_string=query_string, headers=headers, auth=auth)
+
+    @property
+    def eio_sid(self) -> str | None:
+        """The id that ``socketio.server.manager`` has for this client's connection; ``None`` if it has none now."""
+        client = next(iter(self._clients.values()), None)
+        return None if client is None else eio_sid_of(client)
+
+    # -- coming and going ------------------------------------------------------------------------------------
+
+    def is_connected(self, namespace: str | None = None) -> bool:
+        """True if the client is connected to a namespace, by default ``/``."""
+        self._catch_up()
+        return self.connected.get(namespace or "/", False)
+
+    def connect(self, namespace: str | None = None, query_string: str | None = None, headers: Any = None,
+                auth: Any = None) -> None:
+        """Connect to a (further) namespace; :meth:`is_connected` says whether that was granted.
+
+        Nothing happens if it is connected already.
+        """
+        namespace = namespace or "/"
+        if self.is_connected(namespace):
+            return
+        environ = self._environ(query_string, headers)
+        transport = self.socketio.transport
+        if self._link is None or self._link.dead:
+            self._link = transport.hub.new_link(environ, lasting=True)
+        self.connected[namespace] = False
+        try:
+            with propagating():
+                client = transport.open_client(environ, namespace, self._sent(auth), link=self._link)
+        except AccessDenied:
+            return
+        self._clients[namespace] = client
+        self.connected[namespace] = True
+
+    def disconnect(self, namespace: str | None = None) -> None:
+        """Leave a namespace, by default ``/``.
+
+        :raises RuntimeError: if it is not connected.
+        """
+        client = self._connected(namespace)
+        try:
+            with propagating():
+                self.socketio.transport.end_client(client, Reason.CLIENT_DISCONNECT, wait=True)
+        finally:
+            self._catch_up()
+            self.connected.pop(client.namespace, None)
+
+    def _connected(self, namespace: str | None) -> Client:
+        if not self.is_connected(namespace):
+            raise RuntimeError("not connected")
+        return self._clients[namespace or "/"]
+
+    def _environ(self, query_string: str | None, headers: Any) -> dict[str, Any]:
+        path = "/socket.io" + ("?" + query_string.removeprefix("?") if query_string else "")
+        if self.flask_test_client is None:
+            return EnvironBuilder(self.app, path=path, headers=headers).get_environ()
+        request = self.flask_test_client._request_from_builder_args((), {"path": path, "headers": headers})
+        environ: dict[str, Any] = request.environ
+        self.flask_test_client._add_cookies_to_wsgi(environ)
+        return environ
+
+    # -- events ----------------------------------------------------------------------------------------------
+
+    def emit(self, event: str, *args: Any, callback: bool = False, namespace: str | None = None,
+             **ignored: Any) -> Any:
+        """Emit an event to the server.
+
+        :param callback: true to get the handler's answer.
+        :param ignored: other keywords mean nothing, as with Flask-SocketIO.
+        :return: the answer: one value, or a list of none or several; ``None`` if nobody handles the event.
+        :raises RuntimeError: if the client is not connected.
+        """
+        client = self._connected(namespace)
+        with propagating():
+            answer = self.socketio.handlers.handle(self.app, client, event, tuple(self._sent(list(args))))
+        if not callback or answer is NOT_HANDLED:
+            return None
+        values = self._sent([] if answer is None else list(answer) if isinstance(answer, tuple) else [answer])
+        return values[0] if len(values) == 1 else values
+
+    def send(self, data: Any, json: bool = False, callback: bool = False, namespace: str | None = None) -> Any:
+        """Emit the event ``message``, or ``json``; see :meth:`emit`."""
+        return self.emit("json" if json else "message", data, callback=callback, namespace=namespace)
+
+    def get_received(self, namespace: str | None = None) -> list[dict[str, Any]]:
+        """Return what came in a namespace since the last call: dicts of ``name``, ``args`` and ``namespace``.
+
+        ``args`` is the list of arguments; of ``message`` and ``json`` it is the first one.
+
+        :raises RuntimeError: if the client is not connected, or the log has dropped what it had not read.
+        """
+        self._connected(namespace)
+        if self._missed:
+            self._missed = False
+            raise RuntimeError("the log has dropped events which this client had not received; raise "
+                               "HYBRID_LOG_EVENTS or HYBRID_LOG_BYTES, or call get_received() more often")
+        namespace = namespace or "/"
+        found = [packet for packet in self._received if packet["namespace"] == namespace]
+        self._received = [packet for packet in self._received if packet["namespace"] != namespace]
+        return found
+
+    def _catch_up(self) -> None:
+        """Read what the log has had since the last time, and take note of who is over."""
+        over = [client for client in self._clients.values() if client.ended]
+        log = self.socketio.transport.log
+        first, entries = log.since(self._position)
+        if first > self._position + 1:
+            self._missed |= log.missed(self._position, first - 1, lambda seq, name, target: any(
+                client.is_for(seq, target) for client in self._clients.values())) != 0
+        for entry in entries:
+            if any(client.is_for(entry.seq, entry.event.target) for client in self._clients.values()):
+                self._received.append(self._packet(entry))
+        self._position = entries[-1].seq if entries else max(self._position, first - 1)
+        for client in over:
+            del self._clients[client.namespace]
+            self.connected[client.namespace] = False
+
+    def _packet(self, entry: Entry) -> dict[str, Any]:
+        event = entry.event
+        args = restore_binary(self._loads(event.args_text))
+        first_only = event.name in ("message", "json")
+        return {"name": event.name, "args": (args[0] if args else None) if first_only else args,
+                "namespace": event.target.namespace}
+
+    def _sent(self, value: Any) -> Any:
+        """Return ``value`` as it arrives on the other side."""
+        codec = self.socketio.transport.json
+        with type_errors():
+            text = payload_text("test", (value,)) if codec is None else foreign_text("test", (value,), codec.dumps)
+        return restore_binary(self._loads(text))
+
+    def _loads(self, text: str) -> Any:
+        codec = self.socketio.transport.json
+        return json.loads(text) if codec is None else codec.loads(text)
