@@ -168,6 +168,12 @@ class Hub:
         """Return the client with this ``sid``."""
         return self._clients.get(sid) if isinstance(sid, str) else None
 
+    def latest_for(self, client: Client, position: int) -> str | None:
+        """Return the id of the newest retained event after number ``position`` that is for a client."""
+        _, entries = self.log.since(position)
+        latest = next((entry for entry in reversed(entries) if client.is_for(entry.seq, entry.event.target)), None)
+        return None if latest is None else self.log.id_of(latest.seq)
+
     def clients(self, namespace: str | None = None) -> list[Client]:
         """Return the clients of a namespace, or all."""
         clients = list(self._clients.values())

@@ -159,7 +159,8 @@ def test_coming_back_as_the_same(server):
     same = rider.again()
     assert same.given == {**rider.given, "resumed": True}
     with same.opened(last_event_id=last) as ride:
-        assert ride.open["resumed"] is True and ride.open["sids"] == [rider.sid]
+        assert ride.open["resumed"] is True
+        assert ride.open["sids"] == [rider.sid]
         ride.wait_for("four")
         assert [name for name, _ in ride.app_events()] == ["two", "three", "four"]
     assert server.notes()["connected"].count(rider.sid) == 1
@@ -193,7 +194,8 @@ def test_a_bare_stream_can_come_back_too(server):
     server.wait_for_streams(0)
     server.emit("meanwhile", to=told["sid"])
     rider = Rider(server, sid=told["sid"], token=told["token"])
-    assert rider.given["resumed"] is True and rider.sid == told["sid"]
+    assert rider.given["resumed"] is True
+    assert rider.sid == told["sid"]
     with rider.opened(last_event_id=last) as ride:
         ride.wait_for("meanwhile")
     rider.post(DISCONNECT)
@@ -251,7 +253,8 @@ def test_one_stream_carries_several_clients(server):
         server.emit("before")
         ride.wait_for("before")
         two = Rider(server, stream=one.ticket)
-        assert two.ticket == one.ticket and two.sid != one.sid
+        assert two.ticket == one.ticket
+        assert two.sid != one.sid
         two.post(EMIT, event="join", args=["den"])
         server.emit("all")
         server.emit("for_one", to=one.sid)
@@ -346,6 +349,24 @@ def test_answers_tell_the_callbacks_arguments(server):
     rider.post(DISCONNECT)
 
 
+def test_answers_tell_what_comes_before_them(server):
+    """``after`` is the id of the last event for this client that its handler has emitted, or that connecting has."""
+    server.emit("past", 3)
+    rider = Rider(server, "?welcome=1")
+    with rider.opened() as ride:
+        assert rider.given["after"] == ride.wait_for("welcome")[0]["id"]
+        assert int(rider.given["since"].split("-")[1]) >= 3
+        assert ride.app_events() == [("welcome", {"sid": rider.sid})]
+        answer = rider.post(EMIT, event="ask", args=[1], number=1).json()
+        assert answer["after"] == ride.wait_for("answer", 2)[1]["id"]
+        again = rider.post(EMIT, event="ask", args=[1], number=1).json()
+        assert again == answer
+        assert rider.post(EMIT, event="echo", args=[1], number=2).json()["after"] is None
+        assert rider.post(EMIT, event="shout", args=["x"], number=3).json()["after"] is None  # all but the caller
+    assert rider.again().given["after"] is None
+    rider.post(DISCONNECT)
+
+
 def test_an_event_that_makes_no_sense_has_had_its_turn(server):
     """A numbered event that is refused uses its number up, so that those behind it need not wait for it."""
     rider = Rider(server)
@@ -370,8 +391,8 @@ def test_heartbeats_that_a_script_can_see(server):
     rider.post(DISCONNECT)
 
 
-@pytest.mark.parametrize(("query", "names"), [("snapshot=gap", ["hybrid_open"]),
-                                              ("snapshot=gap&last_event_id=nonsense", ["hybrid_open", "hybrid_gap", "s"])])
+@pytest.mark.parametrize(("query", "names"), [
+    ("snapshot=gap", ["hybrid_open"]), ("snapshot=gap&last_event_id=nonsense", ["hybrid_open", "hybrid_gap", "s"])])
 def test_a_snapshot_only_where_something_was_lost(server, query, names):
     """``snapshot=gap`` gives the newest event of each name after a gap, and nothing without one."""
     server.emit("s")

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from support.hubs import make_hub
 
 from hakgal_hybrid.errors import AccessDenied, Overloaded
 from hakgal_hybrid.event import Target
@@ -13,7 +14,6 @@ from hakgal_hybrid.feed import encode_entry
 from hakgal_hybrid.hub import Hub
 from hakgal_hybrid.link import MAX_RIDERS, Link, Links
 from hakgal_hybrid.log import EventLog
-from support.hubs import make_hub
 
 
 class Watched(Links):
@@ -40,7 +40,8 @@ def test_a_link_is_found_by_its_ticket_while_it_lives():
     """A ticket is good from the making of a link until nobody can come back to it."""
     links = Watched()
     link = links.make({}, 7)
-    assert links.find(link.ticket) is link and link.start == 7
+    assert links.find(link.ticket) is link
+    assert link.start == 7
     for nonsense in ("", None, 7, link.ticket[:-1]):
         assert links.find(nonsense) is None
     assert links.drop(link)
@@ -53,7 +54,9 @@ def test_a_link_nobody_opens_lapses():
     links = Watched(connect_s=0.01)
     link = links.make({}, 0)
     assert links.lapsed.wait(10)
-    assert links.over == [link] and link.dead and not link.opened
+    assert links.over == [link]
+    assert link.dead
+    assert not link.opened
     with pytest.raises(AccessDenied) as refused:
         links.carry(link, object())
     assert refused.value.code == "bad_ticket"
@@ -74,10 +77,13 @@ def test_coming_back_in_time():
     link = open_one(links)
     assert links.let_go(link, link)
     deadline = link.deadline
-    assert deadline is not None and links.open == 0
+    assert deadline is not None
+    assert links.open == 0
     again = object()
     links.carry(link, again)
-    assert deadline.call is None and link.deadline is None and links.open == 1
+    assert deadline.call is None
+    assert link.deadline is None
+    assert links.open == 1
     assert links.find(link.ticket) is link
 
 
@@ -167,7 +173,9 @@ def test_who_is_away_gives_way_to_who_is_there():
     hub.links.carry(links[0], links[0])
     hub.links.let_go(links[0], links[0])
     hub.admit(hub.new_link({}), {}, "/")
-    assert clients[0].ended and not clients[1].ended and links[0].dead
+    assert clients[0].ended
+    assert not clients[1].ended
+    assert links[0].dead
     with pytest.raises(Overloaded):
         hub.admit(hub.new_link({}), {}, "/")
 
@@ -186,9 +194,11 @@ def test_a_client_joins_in_the_middle():
     assert [first.is_for(seq, everybody) for seq in (1, 2)] == [True, True]
     assert [second.is_for(seq, everybody) for seq in (1, 2)] == [False, True]
     assert link.settled == 1
-    assert hub.forget(first) and not hub.forget(first)
+    assert hub.forget(first)
+    assert not hub.forget(first)
     hub.publish(Event.create("later"))
-    assert not first.is_for(3, everybody) and second.is_for(3, everybody)
+    assert not first.is_for(3, everybody)
+    assert second.is_for(3, everybody)
 
 
 def test_a_dead_link_takes_nobody():

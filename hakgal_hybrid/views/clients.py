@@ -36,9 +36,11 @@ def blueprint(transport: HybridTransport) -> Blueprint:
         link = client.link
         if link is None:
             raise RequestError("this client has no stream of its own", code="bad_sid")
+        since = max(client.since, link.start)
         return answer({
             "sid": client.sid, "token": client.token, "ticket": link.ticket, "resumed": resumed,
-            "namespace": namespace, "since": transport.log.id_of(client.since),
+            "namespace": namespace, "since": transport.log.id_of(since),
+            "after": None if resumed else transport.hub.latest_for(client, since),
             "heartbeat_s": transport.settings.heartbeat_s})
 
     @views.post(DISCONNECT, provide_automatic_options=False, strict_slashes=True)
@@ -49,13 +51,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
     @views.post(ACK, provide_automatic_options=False, strict_slashes=True)
     def acknowledge() -> Response:
         message = read_object(transport)
-        client, args = speaker(transport, message), arguments_of(message)
-        try:
-            transport.acknowledge(client, message.get("ack"), args)
-        except RequestError:
-            raise
-        except Exception:  # the host's fault, and nothing the client could mend
-            logger.exception("the callback of an acknowledged event raised")
+        acknowledge_as(transport, speaker(transport, message), message)
         return answer({})
 
     @views.errorhandler(HybridError)
@@ -63,6 +59,20 @@ def blueprint(transport: HybridTransport) -> Blueprint:
         return problem(error)
 
     return views
+
+
+def acknowledge_as(transport: HybridTransport, client: Client, message: dict[str, Any]) -> None:
+    """Take the acknowledgement that ``client`` sends.
+
+    :raises RequestError: if it makes no sense, or none is expected.
+    """
+    args = arguments_of(message)
+    try:
+        transport.acknowledge(client, message.get("ack"), args)
+    except RequestError:
+        raise
+    except Exception:  # the host's fault, and nothing the client could mend
+        logger.exception("the callback of an acknowledged event raised")
 
 
 def _returning(transport: HybridTransport, message: dict[str, Any], namespace: str) -> Client | None:

@@ -23,16 +23,10 @@ def blueprint(transport: HybridTransport) -> Blueprint:
 
     @views.post(CONTROL, provide_automatic_options=False, strict_slashes=True)
     def control() -> Response:
-        order = read_object(transport)
-        command, repeated = transport.governor_desk.take(
-            order.get("action"), order, request.headers.get("Idempotency-Key"))
-        report = command.report()
-        if report["status"] == "failed":
-            raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
-        status = 200 if report["status"] == "done" else 202
-        response = answer({**report, "status": "done" if status == 200 else "accepted"}, status)
+        body, status, repeated = govern(transport, read_object(transport), request.headers.get("Idempotency-Key"))
+        response = answer(body, status)
         if status == 202:
-            response.headers["Location"] = f"{CONTROL}/{command.id}"
+            response.headers["Location"] = f"{CONTROL}/{body['id']}"
         if repeated:
             response.headers["Idempotent-Replayed"] = "true"
         return response
@@ -46,23 +40,45 @@ def blueprint(transport: HybridTransport) -> Blueprint:
         message = read_object(transport)
         if message.get("sid") is None:
             return _emit_without_stream(transport, message)
-        client = speaker(transport, message)
-
-        def handle(begin: Callable[[], None]) -> Any:
-            name, args = _event_of(message)  # here, so that an event which makes no sense has had its turn
-            return transport.dispatch(client, name, args, begin)
-
-        ack = _in_turn(message, client, handle)
-        told = {"ack": _acknowledgement(ack)}
-        if "number" in message:  # who numbers its events acts for a socket, whose callbacks take arguments
-            told["args"] = _arguments(ack)
-        return answer(told)
+        return answer(emit_as(transport, speaker(transport, message), message))
 
     @views.errorhandler(HybridError)
     def refuse(error: HybridError) -> Response:
         return problem(error)
 
     return views
+
+
+def govern(transport: HybridTransport, order: dict[str, Any], key: str | None) -> tuple[dict[str, Any], int, bool]:
+    """Give the governor an order; return the answer's body and status, and whether it repeats an earlier one.
+
+    :param key: the order's ``Idempotency-Key``.
+    :raises HybridError: if the order makes no sense or cannot be taken, or the governor failed.
+    """
+    command, repeated = transport.governor_desk.take(order.get("action"), order, key)
+    report = command.report()
+    if report["status"] == "failed":
+        raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
+    done = report["status"] == "done"
+    return {**report, "status": "done" if done else "accepted"}, 200 if done else 202, repeated
+
+
+def emit_as(transport: HybridTransport, client: Client, message: dict[str, Any]) -> dict[str, Any]:
+    """Run the handler of the event that ``client`` sends, when it is its turn; return the answer's body.
+
+    :raises HybridError: if there is no such handler, it failed, or the message makes no sense.
+    """
+
+    def handle(begin: Callable[[], None]) -> tuple[Any, str | None]:
+        name, args = _event_of(message)  # here, so that an event which makes no sense has had its turn
+        before = transport.log.newest
+        return transport.dispatch(client, name, args, begin), transport.hub.latest_for(client, before)
+
+    ack, after = _in_turn(message, client, handle)
+    told = {"ack": _acknowledgement(ack)}
+    if "number" in message:  # it acts for a socket, whose callback comes after what the handler has emitted
+        told.update(args=_arguments(ack), after=after)
+    return told
 
 
 def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
