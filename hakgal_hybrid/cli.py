@@ -33,8 +33,8 @@ class _Group(click.Group):
 def main() -> None:
     """Serve a Flask-SocketIO backend by Server-Sent Events and HTTP commands, without a change to its code.
 
-    APP_PROFILE=HYBRID (the default) swaps the transport; APP_PROFILE=WEBSOCKET runs the host as if this were not
-    installed.
+    APP_PROFILE=HYBRID (the default) swaps the transport; APP_PROFILE=DUAL keeps the host's WebSocket beside it;
+    APP_PROFILE=WEBSOCKET runs the host as if this were not installed.
     """
 
 
@@ -86,7 +86,8 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
     """  # noqa: D301
     from .host import hook, hybridize, prepare
 
-    rollback = current_profile() is Profile.WEBSOCKET
+    profile = current_profile()
+    rollback = profile is Profile.WEBSOCKET
     # A rollback must not stumble over a setting that it does not need.
     wanted = {name: os.environ[name] for name in ("HAKGAL_PORT",) if name in os.environ} if rollback else os.environ
     settings = load_settings(environ=wanted)
@@ -102,7 +103,8 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
         hook()
     thing = _found(module_name, name)
     if isinstance(thing, type):
-        flag = {"enable_websocket": rollback} if "enable_websocket" in inspect.signature(thing).parameters else {}
+        takes_flag = "enable_websocket" in inspect.signature(thing).parameters
+        flag = {"enable_websocket": profile is not Profile.HYBRID} if takes_flag else {}
         thing = (thing if rollback else hybridize(thing))(**{**flag, **keywords})
     elif callable(thing) and not hasattr(thing, "wsgi_app"):
         thing = thing(**keywords)
@@ -130,7 +132,7 @@ def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> Non
         return
     from .extension import KEY, HybridTransport
 
-    if KEY not in app.extensions and "socketio" in app.extensions:
+    if KEY not in app.extensions and "socketio" in app.extensions and current_profile() is Profile.HYBRID:
         logging.getLogger(__name__).warning(
             "this app made a SocketIO of its own, whose events do not leave by SSE; run its class or factory, or make "
             "it with hakgal_hybrid.socketio.SocketIO")

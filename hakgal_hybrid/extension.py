@@ -29,6 +29,7 @@ from .views import assets, clients, control, gate, monitor, stream
 
 if TYPE_CHECKING:
     from .socketio import SocketIO
+    from .socketio.routing import Twins
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ _OURS = "hakgal_hybrid_"
 class Statistics:
     """Everything that is counted, at one moment. ``GET /api/hybrid/status`` shows it as JSON.
 
-    :ivar transport: ``sse``, or ``websocket`` where the host kept its own WebSocket.
+    :ivar transport: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
+    :ivar unsent: in profile DUAL, events that one side could not be given.
     :ivar streams: open streams; ``refused``: streams that a limit kept out.
     :ivar clients: clients, those that may come back included; a stream may carry several.
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
@@ -67,6 +69,7 @@ class Statistics:
     commands_waiting: int
     receiver_errors: int
     slow_receivers: int
+    unsent: int
     server: dict[str, Any]
 
 
@@ -98,6 +101,8 @@ class HybridTransport:
         self._app: Flask | None = None
         self._host: Any = None
         self._socketio: SocketIO | None = None
+        #: In profile DUAL, what binds this transport to the host's own server.
+        self.twins: Twins | None = None
         if app_or_api is None:
             return
         if isinstance(app_or_api, Flask):
@@ -136,6 +141,10 @@ class HybridTransport:
         app.extensions[KEY] = self
         if self.settings.profile is not Profile.WEBSOCKET:
             self._register(app)
+        if self.settings.profile is Profile.DUAL:
+            from .socketio.dual import join  # below us, and only for this profile
+
+            join(self)
 
     def _build(self) -> None:
         settings, app = self.settings, self.app
@@ -162,6 +171,10 @@ class HybridTransport:
             views += [stream.blueprint(self), clients.blueprint(self)]
         if self.settings.enable_control_http:
             views.append(control.blueprint(self))
+        if self.settings.enable_ws_special:
+            from .views import websocket  # only then: it imports flask-sock
+
+            views.append(websocket.blueprint(self))
         for view in views:
             app.register_blueprint(view)
         self.refuse_conflicts()
@@ -222,21 +235,32 @@ class HybridTransport:
              skip_sid: Hashable | Iterable[Hashable] = None, callback: Callback | None = None) -> None:
         """Send an event to everybody, or to a room or ``sid`` (or several). Never waits for a client.
 
+        In profile DUAL the host's own clients get it as well, a moment later.
+
         :param args: JSON values and ``bytes``.
         :param callback: called with what a client acknowledges the event with, in the thread of that request; once for
             each client that does.
         :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
         :raises ConfigurationError: before :meth:`init_app`.
         """
+        sent = self.emit_here(event, *args, to=to, namespace=namespace, skip_sid=skip_sid, callback=callback)
+        if self.twins is not None:
+            self.twins.mirror(sent, callback)
+
+    def emit_here(self, event: str, *args: Any, to: Any, namespace: str | None, skip_sid: Any,
+                  callback: Callback | None) -> Event:
+        """Send an event as :meth:`emit` does, to clients of this transport only; return what was sent."""
         _ = self.app  # says what is missing before init_app
         ack = None if callback is None else self.acks.expect(callback, once=self.hub.client(to) is not None)
         try:
-            self.hub.publish(Event.create(event, args, namespace=namespace, to=to, skip=skip_sid, ack=ack,
-                                          dumps=None if self.json is None else self.json.dumps))
+            sent = Event.create(event, args, namespace=namespace, to=to, skip=skip_sid, ack=ack,
+                                dumps=None if self.json is None else self.json.dumps)
+            self.hub.publish(sent)
         except BaseException:
             if ack is not None:
                 self.acks.take_back(ack)
             raise
+        return sent
 
     def bridge(self, signal: blinker.Signal, event: str, *, to: Hashable | Iterable[Hashable] = None,
                namespace: str | None = None) -> Callable[[], None]:
@@ -370,4 +394,5 @@ class HybridTransport:
             oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
             traffic=self.hub.traffic(), commands_waiting=self.governor_desk.waiting,
             receiver_errors=self._announcer.errors, slow_receivers=self._announcer.slow,
+            unsent=0 if self.twins is None else self.twins.unsent,
             server=self.server_statistics())

@@ -30,6 +30,8 @@ HOST_MODULES = ("hexagonal_api_enhanced_clean", "src_hexagonal.hexagonal_api_enh
 HOST_CLASS = "HexagonalAPI"
 
 _FLAG = "enable_websocket"
+_NOTHING_TO_KEEP = ("the host was started with %s=False in profile DUAL: it has no WebSocket to keep, and is served as "
+                    "in profile HYBRID; start it with %s=True for both")
 
 #: Modules whose class the hook has hybridized.
 hooked: list[str] = []
@@ -39,15 +41,18 @@ def prepare() -> None:
     """Make this process ready for a host, before anything of the host is imported.
 
     In profile HYBRID, ``import eventlet`` raises ``ImportError`` from now on, so that a host that patches the process
-    with it leaves real threads real; and if ``flask_socketio`` is not installed, :mod:`hakgal_hybrid.socketio` stands
-    in for it. In profile WEBSOCKET this does nothing.
+    with it leaves real threads real; in profile DUAL the host's own server needs it, if anything does. If
+    ``flask_socketio`` is not installed, :mod:`hakgal_hybrid.socketio` stands in for it. In profile WEBSOCKET this does
+    nothing.
 
     :raises ConfigurationError: if eventlet has patched this process already, or ``APP_PROFILE`` is not accepted.
     """
-    if current_profile() is Profile.WEBSOCKET:
+    profile = current_profile()
+    if profile is Profile.WEBSOCKET:
         return
-    refuse_patched_process()
-    sys.modules["eventlet"] = None  # type: ignore[assignment]  # the import system's way to say: not to be had
+    if profile is Profile.HYBRID:
+        refuse_patched_process()
+        sys.modules["eventlet"] = None  # type: ignore[assignment]  # the import system's way to say: not to be had
     _stand_in()
 
 
@@ -56,7 +61,8 @@ def hybridize(cls: C) -> C:
 
     With ``enable_websocket=False`` in profile HYBRID its constructor runs the host's own with
     ``enable_websocket=True``, while every ``SocketIO`` of ``flask_socketio`` is our facade. With ``True`` the host
-    keeps its WebSocket. In profile WEBSOCKET it does exactly what the class itself does.
+    keeps its WebSocket; in profile DUAL whatever that emits leaves by SSE too. In profile WEBSOCKET it does exactly
+    what the class itself does.
     """
     checked_class(cls)
     if "__hybridized__" in cls.__dict__:
@@ -118,7 +124,7 @@ def hook(modules: tuple[str, ...] = HOST_MODULES, class_name: str = HOST_CLASS) 
 
 
 def attach(transport: HybridTransport, api: Any) -> None:
-    """Give a transport to a finished host that was built with ``enable_websocket=False``.
+    """Give a transport to a finished host that was built with ``enable_websocket=False`` (or, for DUAL, ``True``).
 
     Builds the adapter through the host's own ``create_websocket_adapter``, sets ``websocket_adapter`` and
     ``socketio``, gives the latter to adapters that hold ``socketio = None``, has the host register its handlers, and
@@ -138,9 +144,12 @@ def attach(transport: HybridTransport, api: Any) -> None:
     if transport.settings.profile is Profile.WEBSOCKET:
         return
     if getattr(api, "socketio", None):
-        _keep_websocket(transport)
+        _see_who_emits(api, transport, False)
         return
-    refuse_patched_process()
+    if transport.settings.profile is Profile.DUAL:
+        logger.warning(_NOTHING_TO_KEEP, _FLAG, _FLAG)
+    else:
+        refuse_patched_process()
     home = home_of(type(api), FACTORY)
     if home is None:
         logger.warning("%s has no %s: nothing of its own is emitted; transport.emit and bridged signals work",
@@ -162,14 +171,18 @@ def attach(transport: HybridTransport, api: Any) -> None:
 def _construct(host: Any, cls: type, original: Callable[..., None], args: tuple[Any, ...],
                kwargs: dict[str, Any]) -> None:
     from .extension import KEY, HybridTransport
-    from .swap import facades, swapped, threading_socketio
+    from .swap import doubles, facades, swapped, threading_socketio
 
     swap = _turn_flag(original, host, args, kwargs)
+    dual = current_profile() is Profile.DUAL
     if swap is not None:
-        refuse_patched_process()
+        if dual:
+            logger.warning(_NOTHING_TO_KEEP, _FLAG, _FLAG)
+        else:
+            refuse_patched_process()
         _stand_in()
         args, kwargs = swap
-    with swapped(facades(cls) if swap is not None else threading_socketio()):
+    with swapped(facades(cls) if swap is not None else doubles(cls) if dual else threading_socketio()):
         original(host, *args, **kwargs)
     app = getattr(host, "app", None)
     if app is None:
@@ -224,6 +237,11 @@ def _see_who_emits(host: Any, transport: HybridTransport, swap: bool) -> None:
 
 def _keep_websocket(transport: HybridTransport) -> None:
     transport.mode = "websocket"
+    if transport.settings.profile is Profile.DUAL:
+        logger.warning("the host's own SocketIO is not Flask-SocketIO's, and was not made while the host was "
+                       "hybridized: its events do not leave by SSE; start the host with 'hakgal-hybrid exec', or "
+                       "hybridize its class")
+        return
     logger.warning("the host was started with %s=True in profile HYBRID: it keeps its own WebSocket, and its events do "
                    "not leave by SSE; start it with %s=False to swap", _FLAG, _FLAG)
 
@@ -250,14 +268,30 @@ def _stand_in() -> None:
         sys.modules["flask_socketio"] = importlib.import_module(f"{__package__}.socketio")
 
 
+def eventlet_patched(*parts: str) -> bool:
+    """Return whether eventlet has monkey-patched one of these parts of the process, by default any that matters."""
+    patcher = sys.modules.get("eventlet.patcher")
+    parts = parts or ("thread", "socket", "select")
+    return patcher is not None and any(patcher.is_monkey_patched(part) for part in parts)
+
+
+def gevent_patched() -> bool:
+    """Return whether gevent has monkey-patched the threads of this process."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
 def refuse_patched_process() -> None:
-    """Check that eventlet has not patched this process: gevent would wait for ever beside it.
+    """Check that eventlet has not patched this process: gevent, which our own server is, would wait for ever beside it.
 
     :raises ConfigurationError: with the remedy, if it has.
     """
-    patcher = sys.modules.get("eventlet.patcher")
-    if patcher is not None and any(patcher.is_monkey_patched(name) for name in ("thread", "socket", "select")):
-        raise ConfigurationError(
-            "eventlet has monkey-patched this process, and gevent cannot run beside it; start the host with "
-            "'hakgal-hybrid exec' or 'hakgal-hybrid run', or call hakgal_hybrid.prepare() before the host is imported",
-            code="eventlet_patched")
+    if not eventlet_patched():
+        return
+    remedy = ("start the host with 'hakgal-hybrid exec' or 'hakgal-hybrid run', or call hakgal_hybrid.prepare() before "
+              "the host is imported")
+    if current_profile() is Profile.DUAL:
+        remedy = "serve the app by the run of its own SocketIO, or start it with APP_PROFILE=HYBRID"
+    raise ConfigurationError(
+        f"eventlet has monkey-patched this process, and gevent cannot run beside it; {remedy}",
+        code="eventlet_patched")

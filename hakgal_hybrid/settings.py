@@ -22,6 +22,7 @@ class Profile(str, enum.Enum):
 
     HYBRID = "HYBRID"
     WEBSOCKET = "WEBSOCKET"
+    DUAL = "DUAL"
 
 
 class _Refused(ValueError):
@@ -42,12 +43,10 @@ def _boolean(value: object) -> bool:
 
 def _profile(value: object) -> Profile:
     name = value.value if isinstance(value, Profile) else str(value).strip().upper()
-    if name == "DUAL":
-        raise _Refused("HYBRID or WEBSOCKET (DUAL is not available in this version)")
     try:
         return Profile(name)
     except ValueError:
-        raise _Refused("HYBRID or WEBSOCKET") from None
+        raise _Refused("HYBRID, WEBSOCKET or DUAL") from None
 
 
 def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object], Any]:
@@ -120,10 +119,11 @@ def _setting(env: str, parse: Callable[[object], Any], default: Any, doc: str, *
 class Settings:
     """All settings of one transport. Times are seconds, sizes are bytes, unless the name says otherwise."""
 
-    profile: Profile = _setting("APP_PROFILE", _profile, Profile.HYBRID, "HYBRID, or WEBSOCKET for rollback.")
+    profile: Profile = _setting("APP_PROFILE", _profile, Profile.HYBRID,
+                                "HYBRID, DUAL for both at once, or WEBSOCKET for rollback.")
     enable_sse: bool = _setting("ENABLE_SSE", _boolean, True, "Serve `/api/events/stream`.")
     enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", _boolean, True, "Serve the command routes.")
-    enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", _boolean, False, "Reserved: only false in profile HYBRID.")
+    enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", _boolean, False, "Serve `/api/events/ws`, a WebSocket.")
     api_key: str | None = _setting("HAKGAL_API_KEY", _key, None, "Key that commands and remote readers must send.",
                                    secret=True)
     port: int = _setting("HAKGAL_PORT", _count(0, 65535), 5001, "Port of `hakgal-hybrid run`.")
@@ -171,9 +171,6 @@ class Settings:
                                          "Python's thread switch interval while streams are open, in ms.")
 
     def __post_init__(self) -> None:
-        if self.enable_ws_special and self.profile is Profile.HYBRID:
-            raise ConfigurationError.bad_value(
-                "ENABLE_WS_SPECIAL", True, "false in profile HYBRID (this version has no WebSocket route)")
         if self.max_event_bytes > self.log_bytes:
             raise ConfigurationError.bad_value(
                 "HYBRID_MAX_EVENT_BYTES", self.max_event_bytes, f"at most HYBRID_LOG_BYTES ({self.log_bytes})")

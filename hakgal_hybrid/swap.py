@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+
+from .settings import Profile, current_profile
 
 #: The function a host builds its push channel with.
 FACTORY = "create_websocket_adapter"
@@ -76,11 +77,32 @@ def home_of(cls: type, name: str) -> ModuleType | None:
 
 
 def facades(cls: type) -> dict[type, type]:
-    """Return a facade for every ``SocketIO`` the host could use."""
+    """Return a facade for every ``SocketIO`` the host could use; ``isinstance`` takes it for what it stands in for."""
     from .socketio import SocketIO
 
+    base: Any = SocketIO
+    if current_profile() is Profile.DUAL:
+        from .socketio.dual import GreenSocketIO
+
+        base = GreenSocketIO  # eventlet was let through
     names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__}
-    return {original: type("SocketIO", (SocketIO,), names) for original in _socketio_classes(cls)}
+    return {original: type("SocketIO", (base,), {**names, "__class__": _told_class(original)})
+            for original in _socketio_classes(cls)}
+
+
+def _told_class(original: type) -> property:
+    """Return what makes ``isinstance(facade, original)`` true: it asks for ``__class__`` where the type says no.
+
+    The type stays ours. A common base class would let behaviour of the original in.
+    """
+    return property(lambda self: original)
+
+
+def doubles(cls: type) -> dict[type, type]:
+    """Return for every ``SocketIO`` the host could use a subclass that serves our clients too."""
+    from .socketio.dual import double
+
+    return {original: double(original) for original in _socketio_classes(cls)}
 
 
 def threading_socketio() -> dict[type, type]:
@@ -101,11 +123,8 @@ def threading_socketio() -> dict[type, type]:
             super().init_app(app, **kwargs)
 
         def run(self, app: Any, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
-            from werkzeug.serving import run_simple
+            from .socketio.dual import werkzeug_options
 
-            known = {"debug", "use_reloader", "log_output", "reloader_options", "extra_files",
-                     *inspect.signature(run_simple).parameters}
-            options = {name: value for name, value in kwargs.items() if name in known}
-            super().run(app, host, port, **options, allow_unsafe_werkzeug=True)
+            super().run(app, host, port, **werkzeug_options(kwargs))
 
     return {real: SocketIO}

@@ -317,7 +317,8 @@ def test_rollback_arms_no_children(tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value", "accepted"),
-    [("APP_PROFILE", "HYBIRD", "HYBRID or WEBSOCKET"), ("ENABLE_SSE", "maybe", "true, false, 1, 0, yes, no, on, off"),
+    [("APP_PROFILE", "HYBIRD", "HYBRID, WEBSOCKET or DUAL"),
+     ("ENABLE_SSE", "maybe", "true, false, 1, 0, yes, no, on, off"),
      ("HYBRID_THREADS", "0", "a whole number from 1 to"), ("HYBRID_NO_SUCH", "1", "a key among"),
      ("HAKGAL_PORT", "http", "a whole number from 0 to 65535")],
 )

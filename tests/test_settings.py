@@ -141,15 +141,13 @@ BOOLEAN = "one of true, false, 1, 0, yes, no, on, off"
 ORIGINS = "a comma-separated list of origins such as https://dash.example:8443"
 
 WRONG = [
-    ("APP_PROFILE", "HYBIRD", "HYBRID or WEBSOCKET"),
-    ("APP_PROFILE", "", "HYBRID or WEBSOCKET"),
-    ("APP_PROFILE", "DUAL", "not available in this version"),
+    ("APP_PROFILE", "HYBIRD", "HYBRID, WEBSOCKET or DUAL"),
+    ("APP_PROFILE", "", "HYBRID, WEBSOCKET or DUAL"),
     ("ENABLE_SSE", "flase", BOOLEAN),
     ("ENABLE_SSE", "", BOOLEAN),
     ("ENABLE_SSE", "2", BOOLEAN),
     ("ENABLE_CONTROL_HTTP", "enabled", BOOLEAN),
     ("ENABLE_WS_SPECIAL", "maybe", BOOLEAN),
-    ("ENABLE_WS_SPECIAL", "true", "false in profile HYBRID"),
     ("HAKGAL_PORT", "http", "a whole number from 0 to 65535"),
     ("HAKGAL_PORT", "-1", "a whole number from 0 to 65535"),
     ("HAKGAL_PORT", "65536", "a whole number from 0 to 65535"),
@@ -185,7 +183,7 @@ def test_wrong_value_is_refused_at_start(variable, value, accepted):
     """A wrong value is a ConfigurationError that names the variable, quotes the value and says what is accepted."""
     with pytest.raises(ConfigurationError) as caught:
         load_settings({}, {variable: value})
-    quoted = {"true": "True", "33554433": "33554433"}.get(value, repr(value))  # what parses is told as what it means
+    quoted = {"33554433": "33554433"}.get(value, repr(value))  # what parses is told as what it means
     assert f"{variable}={quoted} is not accepted" in str(caught.value)
     assert accepted in str(caught.value)
     assert caught.value.problem()["code"] == "configuration"
@@ -212,9 +210,10 @@ def test_error_names_the_source_it_came_from():
         load_settings({"HYBRID_PORT": "1"}, {}, port="x")
 
 
-def test_websocket_profile_allows_ws_special():
-    """ENABLE_WS_SPECIAL is refused in profile HYBRID only."""
-    assert load_settings({}, {"APP_PROFILE": "WEBSOCKET", "ENABLE_WS_SPECIAL": "true"}).enable_ws_special
+@pytest.mark.parametrize("profile", list(Profile))
+def test_every_profile_allows_ws_special(profile):
+    """ENABLE_WS_SPECIAL is accepted in every profile, also where it means nothing."""
+    assert load_settings({}, {"APP_PROFILE": profile.value, "ENABLE_WS_SPECIAL": "true"}).enable_ws_special
 
 
 @pytest.mark.parametrize("name", ["HYBRID_HEARTBEATS", "HYBRID_", "HYBRID_retry_ms"])

@@ -138,7 +138,7 @@ def _fitting(handler: Handler, message: str | None, args: tuple[Any, ...]) -> tu
     return short if wraps_less and accepts(handler, short) else full
 
 
-_session_lock = threading.Lock()
+_session_lock = threading.RLock()  # eventlet makes only such ones its own, where it patches later
 
 
 def _use_session(client: Client) -> None:

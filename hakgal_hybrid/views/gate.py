@@ -21,6 +21,7 @@ Headers = list[tuple[str, str]]
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 STREAM = "/api/events/stream"
+WEBSOCKET = "/api/events/ws"
 CONNECT = "/api/events/connect"
 DISCONNECT = "/api/events/disconnect"
 EMIT = "/api/events/emit"
@@ -32,7 +33,7 @@ CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
 
 _READ, _POST = "GET, HEAD, OPTIONS", "POST, OPTIONS"
 _METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, EMIT: _POST, ACK: _POST, CONTROL: _POST, STATUS: _READ,
-            CLIENT: _READ, CLASSIC_CLIENT: _READ}
+            CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS"}
 #: Posted to by those who only listen: to say who they are, and that they leave.
 _READERS_POST = (CONNECT, DISCONNECT)
 #: Code that is the same for everybody: pages of other machines load it before they can prove anything.
@@ -43,7 +44,8 @@ _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
 _STATUS_LINES = {
     200: "200 OK", 400: "400 Bad Request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found",
     405: "405 Method Not Allowed", 408: "408 Request Timeout", 409: "409 Conflict", 413: "413 Content Too Large",
-    415: "415 Unsupported Media Type", 422: "422 Unprocessable Content", 429: "429 Too Many Requests",
+    415: "415 Unsupported Media Type", 422: "422 Unprocessable Content", 426: "426 Upgrade Required",
+    429: "429 Too Many Requests",
     500: "500 Internal Server Error", 501: "501 Not Implemented", 503: "503 Service Unavailable",
 }
 
@@ -164,7 +166,7 @@ class Gate:
         return self._host(environ, start)
 
     def _has_ticket(self, path: str, environ: dict[str, Any]) -> bool:
-        if path != STREAM or "ticket=" not in environ.get("QUERY_STRING", ""):
+        if path not in (STREAM, WEBSOCKET) or "ticket=" not in environ.get("QUERY_STRING", ""):
             return False
         return self._knows_ticket(dict(parse_qsl(environ["QUERY_STRING"])).get("ticket", ""))
 

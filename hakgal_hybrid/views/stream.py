@@ -125,6 +125,8 @@ def _limit_writes(environ: dict[str, Any], seconds: float) -> None:
     for name in ("werkzeug.socket", "gunicorn.socket"):
         if name in environ:
             environ[name].settimeout(seconds)
+    if "eventlet.input" in environ:
+        environ["eventlet.input"].get_socket().settimeout(seconds)
 
 
 class StreamBody:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from hakgal_hybrid.wire import Decoder
+from hakgal_hybrid.wire import Decoder, Message
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SRC = REPOSITORY / "examples" / "legacy_backend" / "src_hexagonal"
@@ -54,7 +54,7 @@ class Answer(NamedTuple):
 
 
 def environment(folder: Path, **extra: str) -> dict[str, str]:
-    """The environment of a host: nothing of ours but ``extra``, a database of its own, clients that end with streams."""
+    """The environment of a host: a database of its own, clients that end with their streams, and ``extra``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     own = {"HAKGAL_DB": str(folder / "kb.db")}
     if extra.get("APP_PROFILE") != "WEBSOCKET":
@@ -208,9 +208,12 @@ class Stream:
         decoder = Decoder()
         try:
             while chunk := self._response.read1(65536):
-                self.events += [(message.event, json.loads(message.data)) for message in decoder.feed(chunk)]
+                self.events += [self._told(message) for message in decoder.feed(chunk)]
         except (OSError, ValueError, AttributeError, http.client.HTTPException):  # the test is over
             pass
+
+    def _told(self, message: Message) -> tuple[str, Any]:
+        return message.event, json.loads(message.data)
 
     def __enter__(self) -> Stream:
         return self
