@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,16 +14,17 @@ from werkzeug.exceptions import HTTPException
 
 from . import signals
 from .acks import Acks, Callback
-from .client import Client
 from .commands import Command, GovernorDesk, Worker
-from .errors import AccessDenied, ConfigurationError
+from .errors import ConfigurationError
 from .event import Event, glob_matcher
-from .feed import Feed, encode_entry
+from .feed import encode_entry
 from .handlers import Handlers
-from .hub import Hub, Traffic
-from .link import Link, Links
-from .log import EventLog, Gap, LogStatistics
+from .hub import Hub
+from .link import Links
+from .log import EventLog
+from .reception import Reception
 from .settings import Profile, Settings, load_settings
+from .statistics import Statistics
 from .views import assets, clients, control, gate, monitor, stream
 
 if TYPE_CHECKING:
@@ -34,46 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEY = "hakgal_hybrid"
-#: Ways in which a stream ends that leave nobody who could come back.
-_FINAL = ("stopped", "refused")
 _OURS = "hakgal_hybrid_"
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Everything that is counted, at one moment. ``GET /api/hybrid/status`` shows it as JSON.
-
-    :ivar transport: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
-    :ivar unsent: in profile DUAL, events that one side could not be given.
-    :ivar streams: open streams; ``refused``: streams that a limit kept out.
-    :ivar clients: clients, those that may come back included; a stream may carry several.
-    :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
-    :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
-    :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
-    :ivar server: what the serving side counts, while it runs.
-    """
-
-    profile: str
-    transport: str
-    epoch: int
-    uptime_s: float
-    streams: int
-    clients: int
-    refused: int
-    acks_waiting: int
-    acks_dropped: int
-    oldest: str
-    newest: str
-    log: LogStatistics
-    traffic: Traffic
-    commands_waiting: int
-    receiver_errors: int
-    slow_receivers: int
-    unsent: int
-    server: dict[str, Any]
-
-
-class HybridTransport:
+class HybridTransport(Reception):
     """Server-Sent Events and HTTP commands for one Flask app.
 
     :param app_or_api: a Flask app, or a finished host (an object whose ``app`` is a Flask app) that was built with
@@ -269,96 +233,6 @@ class HybridTransport:
         :return: a function that ends it.
         """
         return self._announcer.bridge(signal, lambda values: self.emit(event, values, to=to, namespace=namespace))
-
-    # -- clients ---------------------------------------------------------------------------------------------
-
-    def open_client(self, environ: dict[str, Any], namespace: str, auth: Any = None, *,
-                    link: Link | None = None) -> Client:
-        """Admit a client and run the host's ``connect`` handler for it.
-
-        :param link: the stream that shall carry it; by default one is made, which waits to be opened.
-        :raises AccessDenied: if the handler refused it, or nobody may connect to this namespace. No client remains.
-        :raises Overloaded: if there is no place.
-        """
-        if self.namespaces != "*" and namespace not in self.namespaces and not self.handlers.serves(namespace):
-            raise AccessDenied("Unable to connect", code="unknown_namespace")
-        own = link is None
-        link = self.hub.new_link(environ) if link is None else link
-        try:
-            client = self.hub.admit(link, environ, namespace)
-            try:
-                self.handlers.connect(self.app, client, auth)
-            except BaseException:
-                self.hub.forget(client)
-                raise
-        except BaseException:
-            if own:
-                self.hub.links.drop(link)
-            raise
-        self._later(signals.client_connected, client=client)
-        return client
-
-    def end_client(self, client: Client, reason: str, *, wait: bool = False) -> None:
-        """End a client now. May be called repeatedly.
-
-        :param reason: what its ``disconnect`` handler is told; see ``SocketIO.reason``.
-        :param wait: true to run that handler in the calling thread, false in the background.
-        """
-        if not self.hub.end(client, reason):
-            return
-        if client.link is not None and not client.link.clients:
-            self.hub.links.drop(client.link)
-        run = partial(self.handlers.disconnect, self.app, client, reason)
-        if wait:
-            run()
-        elif not self._background.submit(run):
-            logger.error("the disconnect handler of %s does not run: too much waits in the background", client.sid)
-        self._later(signals.client_gone, client=client, reason=reason)
-
-    def stream_left(self, feed: Feed, reason: str) -> None:
-        """A stream has ended. Its clients may come back for a while, unless nothing is left to come back to.
-
-        May be called repeatedly.
-
-        :param reason: as counted in the status: ``gone``, ``closed``, ``stalled``, ``stopped`` and so on.
-        """
-        if not self.hub.links.let_go(feed.link, feed):
-            return
-        self.hub.count_end(reason)
-        if reason in _FINAL or not feed.link.clients:
-            self.hub.links.lapse(feed.link)
-
-    def _lapsed(self, link: Link) -> None:
-        for client in link.clients:
-            self.end_client(client, "ping timeout" if not link.opened else "transport close")
-
-    def acknowledge(self, client: Client, ack: object, args: list[Any]) -> None:
-        """Take a client's acknowledgement: call the callback of the event.
-
-        :raises RequestError: 404 if none is expected under this id.
-        """
-        self.acks.answer(ack, client.sid, args)
-
-    def client_lagged(self, client: Client, gap: Gap) -> None:
-        """A client is being told of a gap."""
-        self._later(signals.client_lagged, client=client, gap=gap)
-
-    def degraded(self, reason: str) -> None:
-        """A bound was hit and somebody was turned away; ``reason`` is the problem's code."""
-        self._later(signals.transport_degraded, reason=reason)
-
-    def dispatch(self, client: Client, event: str, args: tuple[Any, ...],
-                 begin: Callable[[], None] = lambda: None) -> Any:
-        """Run the host's handler of an event in the name of ``client``; return what it returns.
-
-        :param begin: called right before the handler is.
-        """
-        return self.handlers.dispatch(self.app, client, event, args, begin)
-
-    def _later(self, signal: blinker.NamedSignal, **values: Any) -> None:
-        """Send a signal from the background thread: the loop that noticed must not run anybody's receivers."""
-        if signal.receivers and not self._background.submit(partial(self._announcer.announce, signal, **values)):
-            logger.error("signal %r was not sent: too many are waiting", signal.name)
 
     # -- governor --------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 ORDER = [
     {"errors"}, {"settings"}, {"event"}, {"wire"}, {"log"}, {"cursor"}, {"signals"}, {"turns"}, {"acks"},
     {"deadlines"}, {"client"}, {"link"}, {"hub"}, {"feed"}, {"handlers"},
-    {"commands"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"}, {"launch"},
+    {"commands"}, {"statistics"}, {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"}, {"launch"},
     {"testing", "measure"}, {"cli"}, {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -1,0 +1,43 @@
+"""Statistics: one snapshot of everything that is counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .hub import Traffic
+from .log import LogStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Everything that is counted, at one moment. ``GET /api/hybrid/status`` shows it as JSON.
+
+    :ivar transport: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
+    :ivar unsent: in profile DUAL, events that one side could not be given.
+    :ivar streams: open streams; ``refused``: streams that a limit kept out.
+    :ivar clients: clients, those that may come back included; a stream may carry several.
+    :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
+    :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
+    :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
+    :ivar server: what the serving side counts, while it runs.
+    """
+
+    profile: str
+    transport: str
+    epoch: int
+    uptime_s: float
+    streams: int
+    clients: int
+    refused: int
+    acks_waiting: int
+    acks_dropped: int
+    oldest: str
+    newest: str
+    log: LogStatistics
+    traffic: Traffic
+    commands_waiting: int
+    receiver_errors: int
+    slow_receivers: int
+    unsent: int
+    server: dict[str, Any]
