@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .client import Client
 from .errors import RequestError
 
 #: How many events may wait for acknowledgements; the oldest gives way. A client need not answer at all.
@@ -21,13 +22,14 @@ Callback = Callable[..., object]
 class _Expected:
     callback: Callback
     once: bool
+    meant: Callable[[Client], bool] | None = None
     answered: set[str] = field(default_factory=set)
 
 
 class Acks:
     """Knows which acknowledgements are expected.
 
-    An id is a secret: who knows it has got the event. Each client may answer once.
+    An id is a secret: who knows it has seen the event. Each client that it was for may answer once.
 
     :ivar dropped: how many events gave way, so that their callbacks are never called.
     """
@@ -54,21 +56,29 @@ class Acks:
                 self.dropped += 1
         return ack
 
+    def sent(self, ack: str, meant: Callable[[Client], bool]) -> None:
+        """Say for whom the event was, once that is known: streams are shared, and others may see the id."""
+        with self._lock:
+            expected = self._expected.get(ack)
+            if expected is not None:
+                expected.meant = meant
+
     def take_back(self, ack: str) -> None:
         """Expect this one no more."""
         with self._lock:
             self._expected.pop(ack, None)
 
-    def answer(self, ack: object, sid: str, args: list[Any]) -> None:
+    def answer(self, ack: object, client: Client, args: list[Any]) -> None:
         """Call the callback of an event for one client's acknowledgement, in the calling thread.
 
         :raises RequestError: 404 if nothing is expected under this id, or not from this client any more.
         """
         with self._lock:
             expected = self._expected.get(ack) if isinstance(ack, str) else None
-            if expected is None or sid in expected.answered:
+            if (expected is None or client.sid in expected.answered
+                    or (expected.meant is not None and not expected.meant(client))):
                 raise RequestError("no acknowledgement is expected under this id", status=404, code="unknown_ack")
-            expected.answered.add(sid)
+            expected.answered.add(client.sid)
             if expected.once:
                 del self._expected[str(ack)]
         expected.callback(*args)

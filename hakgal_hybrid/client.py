@@ -25,7 +25,7 @@ class Client:
     :ivar environ: WSGI environment of the opening request; handlers see its arguments, headers and cookies.
     :ivar link: the stream it is carried by, open or not; ``None`` for a caller without a stream.
     :ivar since: number of the last event that was before its time.
-    :ivar ended_at: number of the last event that was in its time, once it is over.
+    :ivar ended_at: number of the last event that was in its time, once it is over; ``end_reason``: why it is.
     :ivar turns: puts its numbered events in order.
     :ivar session: the session its handlers share, forked from the one of the opening request at first use.
     :ivar store: what the host keeps for it by ``save_session``.
@@ -40,6 +40,7 @@ class Client:
         self.link = link
         self.since = since
         self.ended_at: int | None = None
+        self.end_reason = ""
         self.address = str(environ.get("REMOTE_ADDR", ""))
         self.opened_at = time.time()
         self.session: Any = None

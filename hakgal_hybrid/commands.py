@@ -23,18 +23,20 @@ MAX_KEY = 255
 
 
 class Worker:
-    """Runs callables one after the other in a daemon thread of its own, which starts with the first one.
+    """Runs callables in daemon threads of its own, which start when they are needed; by default in one, in order.
 
     :param limit: how many may wait; one more is refused.
+    :param threads: how many may run at once.
     """
 
-    def __init__(self, name: str, limit: int) -> None:
+    def __init__(self, name: str, limit: int, threads: int = 1) -> None:
         self._name = name
-        self._limit = limit
+        self._limit, self._most = limit, threads
         # Re-entrant, both: a finalizer that the garbage collector runs in here may submit too.
         self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._lock = threading.RLock()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
 
     @property
     def waiting(self) -> int:
@@ -47,14 +49,19 @@ class Worker:
             if self._queue.qsize() >= self._limit:
                 return False
             self._queue.put(task)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if not self._threads or (self._idle < self._queue.qsize() and len(self._threads) < self._most):
+                self._threads.append(threading.Thread(target=self._run, name=self._name, daemon=True))
+                self._threads[-1].start()
         return True
 
     def _run(self) -> None:
         while True:
+            with self._lock:
+                self._idle += 1
             task = self._queue.get()
+            with self._lock:
+                self._idle -= 1
             try:
                 task()
             except BaseException:  # SystemExit included: what is queued behind must still run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,13 +24,15 @@ class Batch(NamedTuple):
 class Cursor:
     """One reader's place in a log: everything up to ``position`` has been read, skipped or reported missing.
 
-    Not for two threads at once. ``wants`` decides what is for this reader.
+    Not for two threads at once. ``wants`` decides what is for this reader, ``covers`` whether who gets the second of
+    two events of a kind can do without the first.
     """
 
     log: EventLog
     position: int
     wants: Wants
     pending_gap: Gap | None = None
+    covers: Callable[[Entry, Entry], bool] | None = None
     _standing_for: dict[Hashable, int] = field(default_factory=dict)
 
     @property
@@ -38,9 +40,10 @@ class Cursor:
         """True if nothing but the position and ``wants`` decides what the next read gives."""
         return self.pending_gap is None and not self._standing_for
 
-    def read(self, *, max_bytes: int, min_at: float = float("-inf")) -> Batch:
+    def read(self, *, max_bytes: int, min_at: float = float("-inf"), max_entries: int | None = None) -> Batch:
         """Take what is new, at most about ``max_bytes`` of it, and move on.
 
+        :param max_entries: how many entries are looked at, at most.
         :param min_at: entries older than this clock reading are not given any more; they become a gap.
         """
         gap, self.pending_gap = self.pending_gap, None
@@ -57,7 +60,7 @@ class Cursor:
                 gap = Gap(upto, None if gap else missed, gap.reason if gap else reason)
             entries = entries[upto + 1 - start:]
             self.position = upto
-        chosen, conflated = self._choose(entries, max_bytes)
+        chosen, conflated = self._choose(entries[:max_entries], max_bytes)
         if gap or conflated:
             self.log.note(gaps=gap is not None, conflated=sum(conflated.values()))
         return Batch(gap, chosen, conflated)
@@ -99,7 +102,9 @@ class Cursor:
         """True if a later event of the same kind will reach this reader, so that this one need not."""
         later = self.log.entry(entry.superseded_by)
         while later is not None:
-            if self.wants(later.seq, later.event.name, later.event.target):
+            if self.covers is not None and self.covers(entry, later):
+                return True
+            if self.covers is None and self.wants(later.seq, later.event.name, later.event.target):
                 return True
             later = self.log.entry(later.superseded_by)
         return False

@@ -48,9 +48,16 @@ class Deadlines:
             if self._running:
                 self._changed.notify()
             else:
-                self._running = True
-                threading.Thread(target=self._run, name="hakgal-hybrid-deadlines", daemon=True).start()
+                self._start_thread()
         return deadline
+
+    def _start_thread(self) -> None:
+        self._running = True
+        try:
+            threading.Thread(target=self._run, name="hakgal-hybrid-deadlines", daemon=True).start()
+        except RuntimeError:  # the system has none to give; the next deadline tries again
+            self._running = False
+            logger.exception("no thread for deadlines")
 
     def _forget_cancelled(self) -> None:
         """Drop what was cancelled, once that is most of the heap: clients that come back leave their deadlines."""

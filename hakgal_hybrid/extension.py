@@ -122,8 +122,10 @@ class HybridTransport(Reception):
                       max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s,
                       resume_s=settings.resume_s)
         self.hub = Hub(self.log, self._announcer, links, max_clients=settings.max_clients)
-        # Whatever runs foreign code on behalf of nobody's request: disconnect handlers, receivers about clients.
+        # Whatever runs foreign code on behalf of nobody's request: receivers about clients, and disconnect handlers, of
+        # which one that hangs must not hold up the others.
         self._background = Worker("hakgal-hybrid-background", limit=100_000)
+        self._goodbyes = Worker("hakgal-hybrid-goodbyes", limit=100_000, threads=8)
         self.governor_desk = GovernorDesk(
             self._find_governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self._announcer.announce(signals.command_received, command=command),
@@ -219,7 +221,9 @@ class HybridTransport(Reception):
         try:
             sent = Event.create(event, args, namespace=namespace, to=to, skip=skip_sid, ack=ack,
                                 dumps=None if self.json is None else self.json.dumps)
-            self.hub.publish(sent)
+            entry = self.hub.publish(sent)
+            if ack is not None and entry is not None:
+                self.acks.sent(ack, lambda client: client.is_for(entry.seq, sent.target))
         except BaseException:
             if ack is not None:
                 self.acks.take_back(ack)

@@ -24,6 +24,8 @@ from .wire import HEARTBEAT, encode_event
 
 #: How much one take gives at most, in bytes (and a last event more): bounds what is copied for a slow client.
 MAX_TAKE = 256 * 1024
+#: How often one take asks, at most, whether an event is for a client: bounds its time, for streams with many clients.
+MAX_LOOK = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Feed:
     """One stream of a link.
 
     :ivar on_gap: called with every gap, for each client that is told of it.
+    :ivar resumed: true if its link has had a stream before. :ivar left: true once it was reported that it has ended.
     """
 
     link: Link
@@ -74,21 +77,27 @@ class Feed:
     _known_id: int = field(init=False, default=0)
     _replay_until: int = field(init=False, default=0)
     _opening: bytes = field(init=False, default=b"")
-    _resumed: bool = field(init=False, default=False)
+    resumed: bool = field(init=False, default=False)
+    left: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         log = self.hub.log
         self._accepts = glob_matcher(self.wish.events) if self.wish.events else None
-        self._resumed = self.link.opened
+        self.resumed = self.link.opened
         position, gap = self.link.start, None
         if self.wish.last_event_id is not None:
             position, gap = log.resume(self.wish.last_event_id)
         self._replay_until = log.newest
-        self.cursor = Cursor(log, position, self._wants, gap)
+        self.cursor = Cursor(log, position, self._wants, gap, self._covers)
         self._known_id = position
 
+    def _covers(self, older: Entry, later: Entry) -> bool:
+        """True if every client that an event is for gets a later one of its kind too."""
+        return all(client.is_for(later.seq, later.event.target) for client in self.link.clients
+                   if client.is_for(older.seq, older.event.target))
+
     def _wants(self, seq: int, name: str | None, target: Target) -> bool:
-        if name is None and self.link.settled > self.cursor.position:
+        if name is None and self.link.riders.settled > self.cursor.position:
             raise LookupError("clients came or went meanwhile: how many of the events were for them is not known")
         if not any(client.is_for(seq, target) for client in self.link.clients):
             return False
@@ -103,7 +112,8 @@ class Feed:
     @property
     def behind(self) -> bool:
         """True if the log holds something this feed has not looked at."""
-        return not self.replaced and (self.cursor.position < self.hub.log.newest or self.cursor.pending_gap is not None)
+        return not self.replaced and (self.cursor.position < self.hub.log.newest
+                                      or self.cursor.pending_gap is not None or self.link.riders.settled == NEVER)
 
     @property
     def replaced(self) -> bool:
@@ -134,7 +144,7 @@ class Feed:
         event_id = log.id_of(self.cursor.position) if gap is None else None if gap.reason == "malformed" else asked
         parts = [encode_event(None, retry=self.settings.retry_ms), self._control("hybrid_open", {
             **self._who(), "profile": self.settings.profile.value, "heartbeat_s": self.settings.heartbeat_s,
-            "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest), "resumed": self._resumed,
+            "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest), "resumed": self.resumed,
         }, event_id)]
         if gap is not None:
             log.note(gaps=1)
@@ -161,8 +171,6 @@ class Feed:
             self.hub.count_delivery(written.delivered, len(written.data))
         if written.last_id:
             self._known_id = written.last_id
-        if self.link.settled == NEVER:
-            self.hub.prune(self.link, self.cursor.position)
         return written.data
 
     def beat(self) -> bytes:
@@ -184,14 +192,15 @@ class Feed:
     def _shared(self, shared: Shared) -> Written:
         """Read by way of ``shared``, if all that is new is for everybody, so that only the filter can matter."""
         cursor, log = self.cursor, self.hub.log
-        if max(log.last_partial, self.link.settled) > cursor.position or not cursor.plain:
+        _, namespaces, settled = self.link.riders
+        if max(log.last_partial, settled) > cursor.position or not cursor.plain:
             return self._read()
-        key = (cursor.position, "/" in self.link.namespaces, self.wish.events, self.wish.envelope,
+        key = (cursor.position, "/" in namespaces, self.wish.events, self.wish.envelope,
                cursor.position < self._replay_until)
         written = shared.get(key)
         if written is None:
             shared[key] = written = self._read()
-            if written.gap or not cursor.plain or log.last_partial > key[0]:
+            if written.gap or not cursor.plain or log.last_partial > key[0] or self.link.riders.settled > key[0]:
                 del shared[key]  # it turned out to be this reader's own
         else:
             cursor.position = written.position
@@ -205,17 +214,36 @@ class Feed:
         replaying = cursor.position < self._replay_until
         min_at = float("-inf") if replaying else log.clock() - self.settings.max_backlog_s
         before = cursor.position
-        gap, entries, conflated = cursor.read(max_bytes=MAX_TAKE, min_at=min_at)
+        look_at = max(64, MAX_LOOK // max(1, len(self.link.clients)))
+        gap, entries, conflated = cursor.read(max_bytes=MAX_TAKE, min_at=min_at, max_entries=look_at)
         parts = [] if gap is None else [self._gap(gap)]
         if gap is not None and self.wish.snapshot:
             parts += self._snapshot(before, gap.upto)
-        if self.wish.envelope:
-            parts += [self._encode(entry, conflated=conflated.get(entry.seq, 0)) for entry in entries]
-        else:
-            parts += [entry.frame for entry in entries]
+        gone = self._gone()
+        for entry in entries:
+            while gone and (gone[0].ended_at or 0) < entry.seq:
+                parts.append(self._dismiss(gone.pop(0)))
+            parts.append(self._encode(entry, conflated=conflated.get(entry.seq, 0)) if self.wish.envelope
+                         else entry.frame)
+        parts += map(self._dismiss, gone)
         last_id = entries[-1].seq if entries else gap.upto if gap is not None else 0
         return Written(b"".join(parts), cursor.position, len(entries), sum(conflated.values()), last_id,
                        gap is not None)
+
+    def _gone(self) -> list[Client]:
+        """Return the clients that are over and have got everything that was for them, in the order of their ends."""
+        if self.link.riders.settled != NEVER:
+            return []
+        return sorted((client for client in self.link.clients
+                       if client.ended_at is not None and client.ended_at <= self.cursor.position),
+                      key=lambda client: client.ended_at or 0)
+
+    def _dismiss(self, client: Client) -> bytes:
+        """Tell a client that it is over, and let it go."""
+        shared = len(self.link.clients) > 1
+        self.hub.prune(self.link, [client])
+        return self._control("hybrid_disconnect", {"sid": client.sid, "reason": client.end_reason},
+                             namespace=client.namespace, to=[client.sid] if shared else None)
 
     def _snapshot(self, after: int, upto: int) -> list[bytes]:
         """Encode of each name the newest event after number ``after`` up to ``upto``."""
@@ -230,25 +258,29 @@ class Feed:
         upto = self.hub.log.id_of(gap.upto)
         return self._control("hybrid_gap", {"missed": gap.missed, "reason": gap.reason, "resume_from": upto}, upto)
 
-    def _control(self, name: str, data: dict[str, Any], event_id: str | None = None) -> bytes:
+    def _control(self, name: str, data: dict[str, Any], event_id: str | None = None, *, namespace: str = "/",
+                 to: list[str] | None = None) -> bytes:
         text = json.dumps(data, separators=(",", ":"))
         if not self.wish.envelope:
             return encode_event(text, event=name, event_id=event_id)
-        return envelope(Event(name, text, 1), event_id, None)
+        return envelope(Event(name, text, 1, Target(namespace)), event_id, None, to=to)
 
     def _encode(self, entry: Entry, *, with_id: bool = True, conflated: int = 0) -> bytes:
         event_id = self.hub.log.id_of(entry.seq) if with_id else None
         if not self.wish.envelope:
             return encode_event(entry.event.data, event=entry.event.name, event_id=event_id)
-        return envelope(entry.event, event_id, entry.ts, conflated, self._recipients(entry))
+        return envelope(entry.event, event_id, entry.ts, conflated, self._recipients(entry, replayed=not with_id))
 
-    def _recipients(self, entry: Entry) -> list[str] | None:
-        """Return for which clients of this stream an event is; nothing if for all of its namespace."""
+    def _recipients(self, entry: Entry, *, replayed: bool) -> list[str] | None:
+        """Return for which clients of this stream an event is; nothing if for all of its namespace.
+
+        :param replayed: true if it carries no id, by which a client that came later would know that it is not for it.
+        """
         event, clients = entry.event, self.link.clients
         if len(clients) == 1:
             return None
         there = [client for client in clients
-                 if client.namespace == event.target.namespace and client.lives_at(entry.seq)]
+                 if client.namespace == event.target.namespace and (replayed or client.lives_at(entry.seq))]
         meant = [client.sid for client in there if client.is_for(entry.seq, event.target)]
         return None if len(meant) == len(there) else meant
 

@@ -11,12 +11,9 @@ from typing import Any
 from . import signals
 from .client import Client
 from .errors import Overloaded
-from .event import Event, Target, payload_text
+from .event import Event
 from .link import MAX_RIDERS, Link, Links, bad_ticket
 from .log import Entry, EventLog
-
-#: Tells a client that it is over; the last thing it gets.
-DISCONNECT = "hybrid_disconnect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,57 +109,58 @@ class Hub:
         :raises Overloaded: if the link, or all links together, carry too many.
         :raises AccessDenied: if the link is gone.
         """
-        while len(self._clients) >= self._max_clients:
+        while (client := self._admitted(link, environ, namespace)) is None:
             if not self.links.lapse_oldest():
                 raise Overloaded(f"all {self._max_clients} places for clients are taken (HYBRID_MAX_CLIENTS)",
                                  code="too_many_clients", retry_after=5)
+        return client
+
+    def _admitted(self, link: Link, environ: dict[str, Any], namespace: str) -> Client | None:
+        """Return a new client; nothing if there is no place for one."""
         with self._lock:
             if link.dead:
                 raise bad_ticket()
             if len(link.clients) >= MAX_RIDERS:
                 raise Overloaded(f"one stream carries at most {MAX_RIDERS} clients", code="too_many_clients",
                                  status=429, retry_after=5)
+            if len(self._clients) >= self._max_clients:
+                return None
             now = self.log.newest
             # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on.
             first = not link.clients and not link.opened
             client = Client(environ, namespace, now, since=0 if first else now, link=link)
             self._clients[client.sid] = client
             link.refresh((*link.clients, client))
-        return client
+            return client
 
     def forget(self, client: Client) -> bool:
         """Take a client out of everything at once; true the first time."""
-        with self._lock:
-            if self._clients.pop(client.sid, None) is None:
-                return False
-            client.ended_at = self.log.newest
-            if client.link is not None:
-                client.link.refresh(tuple(other for other in client.link.clients if other is not client))
-            return True
+        return self._end(client, "", told=False)
 
     def end(self, client: Client, reason: str) -> bool:
         """Have a client be over once it has got what was emitted before; true the first time.
 
-        Its stream tells it so by ``hybrid_disconnect``, in its place among the events, and ends with the last client.
+        Its stream, if there is one, tells it so by ``hybrid_disconnect``, in its place among the events, and ends with
+        the last client.
         """
+        return self._end(client, reason, told=True)
+
+    def _end(self, client: Client, reason: str, *, told: bool) -> bool:
         link = client.link
-        if link is None or link.carrier is None:
-            return self.forget(client)
         with self._lock:
             if self._clients.pop(client.sid, None) is None:
                 return False
-            text = payload_text(DISCONNECT, ({"sid": client.sid, "reason": reason},))
-            last = Event(DISCONNECT, text, 1, Target(client.namespace, frozenset((client.sid,))))
-            client.ended_at = self.log.append(last).seq
-            link.refresh(link.clients)
+            client.end_reason, client.ended_at = reason, self.log.newest
+            if link is not None:
+                stays = told and link.carrier is not None
+                link.refresh(tuple(other for other in link.clients if stays or other is not client))
         self.wake()
         return True
 
-    def prune(self, link: Link, position: int) -> None:
-        """Take clients out of a link that are over and whose stream has reached ``position``."""
+    def prune(self, link: Link, gone: list[Client]) -> None:
+        """Take clients out of a link that are over and have been told so."""
         with self._lock:
-            link.refresh(tuple(client for client in link.clients
-                               if client.ended_at is None or client.ended_at > position))
+            link.refresh(tuple(client for client in link.clients if client not in gone))
 
     def client(self, sid: object) -> Client | None:
         """Return the client with this ``sid``."""
@@ -190,10 +188,11 @@ class Hub:
 
     def leave_room(self, sid: str, room: Hashable) -> None:
         """Take a client out of a room; it still gets what was emitted to the room before."""
+        known_from = self.log.known_from  # not under our lock: a finalizer may want that one while it holds the log's
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                client.leave(room, self.log.newest, self.log.known_from)
+                client.leave(room, self.log.newest, known_from)
 
     def close_room(self, room: Hashable, namespace: str = "/") -> None:
         """Take every client of a namespace out of a room."""

@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .client import Client
 from .deadlines import Deadline, Deadlines
@@ -23,17 +23,27 @@ MAX_RIDERS = 256
 NEVER = 1 << 62
 
 
+class Riders(NamedTuple):
+    """Who is on a stream; one value, because its writer reads it while others change it.
+
+    :ivar clients: those it carries, and those that are over but have not been told so yet.
+    :ivar settled: the number from which on all are there and alive: they see the same events then, but for rooms.
+    """
+
+    clients: tuple[Client, ...]
+    namespaces: frozenset[str]
+    settled: int
+
+
 class Link:
     """The clients of one stream.
 
     :ivar ticket: opens the stream; a secret.
     :ivar start: number of the last event before it was made; a first stream begins there.
-    :ivar clients: those it carries, and those that are over but have not been told so yet.
+    :ivar riders: its clients.
     :ivar carrier: whatever writes the stream now; ``None`` while there is none.
     :ivar opened: true once it has had a stream.
     :ivar dead: true once nobody can come back to it.
-    :ivar settled: the number from which on its clients are all there and all alive: they see the same events then, but
-        for rooms.
     """
 
     def __init__(self, address: str, start: int, *, lasting: bool) -> None:
@@ -41,13 +51,16 @@ class Link:
         self.address = address
         self.start = start
         self.lasting = lasting
-        self.clients: tuple[Client, ...] = ()
-        self.namespaces: frozenset[str] = frozenset()
+        self.riders = Riders((), frozenset(), 0)
         self.carrier: object = None
         self.opened = False
         self.dead = False
-        self.settled = 0
         self.deadline: Deadline | None = None
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """The clients it carries, and those that are over but have not been told so yet."""
+        return self.riders.clients
 
     @property
     def living(self) -> list[Client]:
@@ -55,10 +68,9 @@ class Link:
         return [client for client in self.clients if not client.ended]
 
     def refresh(self, clients: tuple[Client, ...]) -> None:
-        """Set who is carried, and what follows from that."""
-        self.clients = clients
-        self.namespaces = frozenset(client.namespace for client in clients)
-        self.settled = max((NEVER if client.ended else client.since for client in clients), default=0)
+        """Set who is carried."""
+        self.riders = Riders(clients, frozenset(client.namespace for client in clients),
+                             max((NEVER if client.ended else client.since for client in clients), default=0))
 
     def await_stream(self, deadline: Deadline | None) -> None:
         """Take the deadline by which a stream must come, in place of the one before."""
@@ -99,7 +111,7 @@ class Links:
         self.lock = threading.RLock()  # a stream's finalizer may run inside it
 
     def make(self, environ: dict[str, Any], start: int, *, lasting: bool = False) -> Link:
-        """Return a new link, which waits for a stream.
+        """Return a new link. It waits for a stream once :meth:`expect` says so.
 
         :param lasting: true if it needs none and never lapses.
         :raises Overloaded: if a limit on streams is reached; counted in ``refused``.
@@ -108,13 +120,23 @@ class Links:
         with self.lock:
             if not lasting:
                 self._take_place(link.address)
-                link.await_stream(self._deadlines.after(self._connect_s, lambda: self.lapse(link)))
             self._links[link.ticket] = link
         return link
 
     def find(self, ticket: object) -> Link | None:
         """Return the link that a ticket belongs to, if clients can come back to it."""
         return self._links.get(ticket) if isinstance(ticket, str) else None
+
+    def expect(self, link: Link) -> None:
+        """Somebody is about to open the stream, and has time for that; more than was left, if there was less."""
+        with self.lock:
+            if link.dead or link.lasting or link.carrier is not None:
+                return
+            deadline = self._deadlines.after(self._connect_s, lambda: self.lapse(link))
+            if link.deadline is not None and link.deadline.at > deadline.at:
+                deadline.cancel()
+            else:
+                link.await_stream(deadline)
 
     # -- streams ---------------------------------------------------------------------------------------------
 
@@ -163,10 +185,10 @@ class Links:
         self.lapse(link)
         return True
 
-    def drop(self, link: Link) -> bool:
+    def drop(self, link: Link, *, even_if_ridden: bool = True) -> bool:
         """Forget a link; true the first time, and only if it has no stream."""
         with self.lock:
-            if link.dead or link.carrier is not None:
+            if link.dead or link.carrier is not None or (link.clients and not even_if_ridden):
                 return False
             link.dead = True
             link.await_stream(None)

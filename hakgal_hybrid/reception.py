@@ -17,14 +17,12 @@ from .commands import Worker
 from .errors import AccessDenied
 from .feed import Feed
 from .handlers import Handlers
+from .handlers.calling import CONNECTION_KEYS
 from .hub import Hub
 from .link import Link
 from .log import Gap
 
 logger = logging.getLogger(__name__)
-
-#: Ways in which a stream ends that leave nobody who could come back.
-_FINAL = ("stopped", "refused")
 
 
 class Reception:
@@ -36,6 +34,7 @@ class Reception:
     namespaces: frozenset[str] | Literal["*"]
     _announcer: signals.Announcer
     _background: Worker
+    _goodbyes: Worker
 
     @property
     def app(self) -> Flask:
@@ -54,6 +53,7 @@ class Reception:
             raise AccessDenied("Unable to connect", code="unknown_namespace")
         own = link is None
         link = self.hub.new_link(environ) if link is None else link
+        environ = {key: value for key, value in environ.items() if key not in CONNECTION_KEYS}
         try:
             client = self.hub.admit(link, environ, namespace)
             try:
@@ -65,6 +65,7 @@ class Reception:
             if own:
                 self.hub.links.drop(link)
             raise
+        self.hub.links.expect(link)  # from now on: the handler may have taken its time
         self._later(signals.client_connected, client=client)
         return client
 
@@ -76,12 +77,12 @@ class Reception:
         """
         if not self.hub.end(client, reason):
             return
-        if client.link is not None and not client.link.clients:
-            self.hub.links.drop(client.link)
+        if client.link is not None:
+            self.hub.links.drop(client.link, even_if_ridden=False)
         run = partial(self.handlers.disconnect, self.app, client, reason)
         if wait:
             run()
-        elif not self._background.submit(run):
+        elif not self._goodbyes.submit(run):
             logger.error("the disconnect handler of %s does not run: too much waits in the background", client.sid)
         self._later(signals.client_gone, client=client, reason=reason)
 
@@ -92,10 +93,13 @@ class Reception:
 
         :param reason: as counted in the status: ``gone``, ``closed``, ``stalled``, ``stopped`` and so on.
         """
+        if feed.left:
+            return
+        feed.left = True
+        self.hub.count_end("replaced" if feed.replaced else reason)
         if not self.hub.links.let_go(feed.link, feed):
             return
-        self.hub.count_end(reason)
-        if reason in _FINAL or not feed.link.clients:
+        if reason == "stopped" or (reason == "refused" and not feed.resumed) or not feed.link.living:
             self.hub.links.lapse(feed.link)
 
     def _lapsed(self, link: Link) -> None:
@@ -107,7 +111,7 @@ class Reception:
 
         :raises RequestError: 404 if none is expected under this id.
         """
-        self.acks.answer(ack, client.sid, args)
+        self.acks.answer(ack, client, args)
 
     def client_lagged(self, client: Client, gap: Gap) -> None:
         """A client is being told of a gap."""

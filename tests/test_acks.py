@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from hakgal_hybrid.acks import Acks
+from hakgal_hybrid.client import Client
 from hakgal_hybrid.errors import RequestError
+
+A, B = (Client({}, "/", 0) for _ in range(2))
 
 
 def test_an_answer_calls_the_callback_with_its_arguments():
     """The arguments of the acknowledgement are those of the callback."""
     acks, got = Acks(), []
     ack = acks.expect(lambda *args: got.append(args), once=True)
-    acks.answer(ack, "sid", [1, {"two": 2}])
+    acks.answer(ack, A, [1, {"two": 2}])
     assert got == [(1, {"two": 2})]
     assert len(acks) == 0
 
@@ -21,10 +24,10 @@ def test_each_client_answers_once():
     """An event for several clients has its callback called for each of them, and not again."""
     acks, got = Acks(), []
     ack = acks.expect(got.append, once=False)
-    acks.answer(ack, "a", ["from a"])
-    acks.answer(ack, "b", ["from b"])
+    acks.answer(ack, A, ["from a"])
+    acks.answer(ack, B, ["from b"])
     with pytest.raises(RequestError, match="no acknowledgement") as refused:
-        acks.answer(ack, "a", ["again"])
+        acks.answer(ack, A, ["again"])
     assert (refused.value.status, refused.value.code) == (404, "unknown_ack")
     assert got == ["from a", "from b"]
 
@@ -33,7 +36,7 @@ def test_each_client_answers_once():
 def test_an_id_that_nobody_gave_out(ack):
     """An id that is not known is refused, whatever it is."""
     with pytest.raises(RequestError):
-        Acks().answer(ack, "sid", [])
+        Acks().answer(ack, A, [])
 
 
 def test_the_oldest_gives_way():
@@ -42,7 +45,7 @@ def test_the_oldest_gives_way():
     ids = [acks.expect(print, once=True) for _ in range(3)]
     assert (len(acks), acks.dropped) == (2, 1)
     with pytest.raises(RequestError):
-        acks.answer(ids[0], "sid", [])
+        acks.answer(ids[0], A, [])
 
 
 def test_what_was_taken_back_is_not_expected():
@@ -59,6 +62,18 @@ def test_an_error_of_the_callback_is_its_callers(caplog):
     acks = Acks()
     ack = acks.expect(lambda: 1 / 0, once=True)
     with pytest.raises(ZeroDivisionError):
-        acks.answer(ack, "sid", [])
+        acks.answer(ack, A, [])
     with pytest.raises(RequestError):
-        acks.answer(ack, "sid", [])
+        acks.answer(ack, A, [])
+
+
+def test_only_who_got_the_event_may_answer():
+    """Streams are shared: who has only seen the id of an event for somebody else is refused."""
+    acks, got = Acks(), []
+    ack = acks.expect(got.append, once=True)
+    acks.sent(ack, lambda client: client is A)
+    acks.sent("forgotten", lambda client: True)
+    with pytest.raises(RequestError):
+        acks.answer(ack, B, ["not mine"])
+    acks.answer(ack, A, ["mine"])
+    assert got == ["mine"]

@@ -53,6 +53,7 @@ def test_a_link_nobody_opens_lapses():
     """Who connects and opens no stream is over after a while."""
     links = Watched(connect_s=0.01)
     link = links.make({}, 0)
+    links.expect(link)
     assert links.lapsed.wait(10)
     assert links.over == [link]
     assert link.dead
@@ -193,7 +194,7 @@ def test_a_client_joins_in_the_middle():
     everybody = Target()
     assert [first.is_for(seq, everybody) for seq in (1, 2)] == [True, True]
     assert [second.is_for(seq, everybody) for seq in (1, 2)] == [False, True]
-    assert link.settled == 1
+    assert link.riders.settled == 1
     assert hub.forget(first)
     assert not hub.forget(first)
     hub.publish(Event.create("later"))
@@ -216,6 +217,7 @@ def test_concurrent_lapses_and_arrivals_leave_nobody_behind():
     admitted = []
     for _ in range(300):
         link = hub.new_link({})
+        hub.links.expect(link)
         try:
             while len(link.clients) < 50:
                 admitted.append(hub.admit(link, {}, "/"))

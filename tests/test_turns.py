@@ -15,7 +15,7 @@ def test_calls_that_arrive_in_reverse_start_in_order(monkeypatch):
     """Threads that come with 3, 2 and 1 run as 1, 2, 3."""
     monkeypatch.setattr(module, "PATIENCE_S", 30.0)
     turns, order = Turns(), []
-    threads = [threading.Thread(target=turns.run, args=(number, lambda begin, number=number: order.append(number)))
+    threads = [threading.Thread(target=turns.run, args=(number, lambda begin, number=number: str(order.append(number))))
                for number in (3, 2, 1)]
     for thread in threads[:2]:
         thread.start()
@@ -71,7 +71,7 @@ def test_a_number_whose_predecessor_never_comes_is_refused(monkeypatch):
     """Waiting is bounded in time, and the refusal says which number is expected."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.01)
     with pytest.raises(RequestError) as caught:
-        Turns().run(2, lambda begin: None)
+        Turns().run(2, lambda begin: "")
     assert (caught.value.status, caught.value.code, caught.value.extra) == (409, "out_of_turn", {"expected": 1})
 
 
@@ -79,7 +79,7 @@ def test_only_so_many_calls_may_wait(monkeypatch):
     """Waiting holds a thread of the host, so that it is bounded in number too."""
     monkeypatch.setattr(module, "MAX_WAITING", 0)
     with pytest.raises(RequestError, match="out of turn"):
-        Turns().run(2, lambda begin: None)
+        Turns().run(2, lambda begin: "")
 
 
 def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
@@ -87,9 +87,9 @@ def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
     monkeypatch.setattr(module, "KEPT", 1)
     turns = Turns()
     for number in (1, 2):
-        turns.run(number, lambda begin: None)
+        turns.run(number, lambda begin: "")
     with pytest.raises(RequestError) as caught:
-        turns.run(1, lambda begin: None)
+        turns.run(1, lambda begin: "")
     assert caught.value.code == "repeated_too_late"
 
 
@@ -102,9 +102,9 @@ def test_the_next_call_may_start_once_this_one_has_begun():
         other = threading.Thread(target=lambda: second.append(turns.run(2, lambda begin: "second")))
         other.start()
         other.join(30)
-        return list(second)
+        return ", ".join(second)
 
-    assert turns.run(1, slow) == ["second"]
+    assert turns.run(1, slow) == "second"
 
 
 def test_a_repetition_does_not_wait_for_ever(monkeypatch):
@@ -114,8 +114,41 @@ def test_a_repetition_does_not_wait_for_ever(monkeypatch):
 
     def hanging(begin):
         with pytest.raises(RequestError) as caught:
-            turns.run(1, lambda begin: None)
+            turns.run(1, lambda begin: "")
         refused.append(caught.value.code)
+        return ""
 
     turns.run(1, hanging)
     assert refused == ["still_running"]
+
+
+def test_repeating_an_error_keeps_nothing_alive():
+    """Each repetition raises an error of its own, so that neither frames nor what they hold pile up."""
+    turns = Turns()
+
+    def failing(begin):
+        raise RequestError("no", code="unknown_event", status=404, accepted=["x"])
+
+    raised = []
+    for _ in range(3):
+        with pytest.raises(RequestError) as caught:
+            turns.run(1, failing)
+        raised.append(caught.value)
+    assert len(set(map(id, raised))) == 3
+    assert {(error.code, error.status, tuple(error.extra["accepted"])) for error in raised} == {
+        ("unknown_event", 404, ("x",))}
+    assert turns._answers[1].error.__traceback__ is None
+    with pytest.raises(ZeroDivisionError):
+        turns.run(2, lambda begin: str(1 / 0))
+    with pytest.raises(RequestError, match="ZeroDivisionError"):
+        turns.run(2, failing)
+
+
+def test_kept_answers_are_bounded_in_size():
+    """What is kept for repetitions is bounded in number and in size; the oldest goes first."""
+    turns = Turns()
+    for number in range(1, 6):
+        turns.run(number, lambda begin: "x" * (module.KEPT_SIZE // 3))
+    assert len(turns._answers) <= 4
+    with pytest.raises(RequestError, match="too long ago"):
+        turns.run(1, lambda begin: "")

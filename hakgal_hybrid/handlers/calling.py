@@ -23,7 +23,7 @@ Handler = Callable[..., Any]
 RESERVED = ("connect", "disconnect")
 
 #: WSGI keys that belong to the connection of the opening request and mean nothing afterwards.
-_CONNECTION_KEYS = ("wsgi.input", "werkzeug.request", "werkzeug.socket", "gunicorn.socket", "hakgal_hybrid.handoff")
+CONNECTION_KEYS = ("wsgi.input", "werkzeug.request", "werkzeug.socket", "gunicorn.socket", "hakgal_hybrid.handoff")
 
 
 class ConnectionRefusedError(Exception):
@@ -76,7 +76,7 @@ def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any,
     :param message: what the function that is about to be called was registered for; ``None`` for a callback.
     :param own_session: true for the session that the client's handlers share, false for the app's own.
     """
-    environ = {key: value for key, value in client.environ.items() if key not in _CONNECTION_KEYS}
+    environ = {key: value for key, value in client.environ.items() if key not in CONNECTION_KEYS}
     environ["wsgi.input"] = io.BytesIO()
     with app.request_context(environ):
         if own_session:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..client import Client
 from ..errors import AccessDenied, HybridError, RequestError
@@ -20,9 +22,12 @@ def read_object(transport: HybridTransport) -> dict[str, Any]:
 
     :raises RequestError: 400 if it is anything else.
     """
-    loads = json.loads if transport.json is None else transport.json.loads
     try:
-        body = loads(request.get_data())
+        text = request.get_data()
+    except RequestEntityTooLarge as error:  # the host's own MAX_CONTENT_LENGTH
+        raise RequestError("the body is larger than this host accepts", status=413, code="body_too_large") from error
+    try:
+        body = loads(transport, text)
     except RecursionError:
         body = None
     except Exception as error:
@@ -30,6 +35,20 @@ def read_object(transport: HybridTransport) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise RequestError("the body must be a JSON object", code="bad_json", status=400)
     return body
+
+
+def loads(transport: HybridTransport, text: str | bytes) -> Any:
+    """Parse JSON, by the host's own module if it has chosen one; NaN and Infinity are none."""
+    if transport.json is not None:
+        return transport.json.loads(text)
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number that JSON knows")
+    return number
 
 
 def namespace_of(message: dict[str, Any]) -> str:
@@ -40,6 +59,8 @@ def namespace_of(message: dict[str, Any]) -> str:
     namespace = message.get("namespace", "/")
     if not isinstance(namespace, str) or not namespace.startswith("/") or len(namespace) > MAX_NAME:
         raise RequestError("'namespace' must begin with '/'", code="bad_namespace")
+    if not namespace.isprintable():  # lone surrogates among others
+        raise RequestError("'namespace' holds what is no text", code="bad_namespace")
     return namespace
 
 
@@ -71,6 +92,11 @@ def speaker(transport: HybridTransport, message: dict[str, Any]) -> Client:
 def answer(value: dict[str, Any], status: int = 200) -> Response:
     """Return a JSON response."""
     return Response(text_of(value), status, content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def answer_text(text: str) -> Response:
+    """Return a JSON response whose body is there already."""
+    return Response(text, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def text_of(value: Any) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, request
 
 from ..client import Client
-from ..errors import HybridError, RequestError
+from ..errors import AccessDenied, HybridError, RequestError
+from ..event import restore_binary
 from .bodies import answer, arguments_of, namespace_of, read_object, speaker
 from .gate import ACK, CONNECT, DISCONNECT, behind_the_gate, problem
 
@@ -80,11 +81,19 @@ def _returning(transport: HybridTransport, message: dict[str, Any], namespace: s
     client = transport.hub.client(message.get("sid"))
     if client is None or client.namespace != namespace or not client.proves(message.get("token")):
         return None
+    if client.link is not None:
+        transport.hub.links.expect(client.link)
     return client
 
 
 def _newcomer(transport: HybridTransport, message: dict[str, Any], namespace: str) -> Client:
     environ = {key: value for key, value in request.environ.items() if key not in _OF_THE_BODY}
     environ["REQUEST_METHOD"] = "GET"
+    auth = restore_binary(message.get("auth"))
     link = transport.hub.links.find(message.get("stream"))
-    return transport.open_client(environ, namespace, message.get("auth"), link=link)
+    try:
+        return transport.open_client(environ, namespace, auth, link=link)
+    except AccessDenied as denied:
+        if denied.code != "bad_ticket":
+            raise
+    return transport.open_client(environ, namespace, auth)  # the stream ended just now

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from ..client import Client
 from ..errors import HybridError, RequestError
 from ..event import Event, payload_text, restore_binary
-from .bodies import answer, arguments_of, namespace_of, read_object, speaker, text_of
+from .bodies import answer, answer_text, arguments_of, namespace_of, read_object, speaker, text_of
 from .gate import CONTROL, EMIT, behind_the_gate, problem
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
         message = read_object(transport)
         if message.get("sid") is None:
             return _emit_without_stream(transport, message)
-        return answer(emit_as(transport, speaker(transport, message), message))
+        return answer_text(emit_as(transport, speaker(transport, message), message))
 
     @views.errorhandler(HybridError)
     def refuse(error: HybridError) -> Response:
@@ -63,22 +63,22 @@ def govern(transport: HybridTransport, order: dict[str, Any], key: str | None) -
     return {**report, "status": "done" if done else "accepted"}, 200 if done else 202, repeated
 
 
-def emit_as(transport: HybridTransport, client: Client, message: dict[str, Any]) -> dict[str, Any]:
-    """Run the handler of the event that ``client`` sends, when it is its turn; return the answer's body.
+def emit_as(transport: HybridTransport, client: Client, message: dict[str, Any]) -> str:
+    """Run the handler of the event that ``client`` sends, when it is its turn; return the answer's body, as JSON.
 
     :raises HybridError: if there is no such handler, it failed, or the message makes no sense.
     """
 
-    def handle(begin: Callable[[], None]) -> tuple[Any, str | None]:
+    def handle(begin: Callable[[], None]) -> str:
         name, args = _event_of(message)  # here, so that an event which makes no sense has had its turn
         before = transport.log.newest
-        return transport.dispatch(client, name, args, begin), transport.hub.latest_for(client, before)
+        ack = transport.dispatch(client, name, args, begin)
+        told = {"ack": _acknowledgement(ack)}
+        if "number" in message:  # it acts for a socket, whose callback comes after what the handler has emitted
+            told.update(args=_arguments(ack), after=transport.hub.latest_for(client, before))
+        return text_of(told)
 
-    ack, after = _in_turn(message, client, handle)
-    told = {"ack": _acknowledgement(ack)}
-    if "number" in message:  # it acts for a socket, whose callback comes after what the handler has emitted
-        told.update(args=_arguments(ack), after=after)
-    return told
+    return _in_turn(message, client, handle)
 
 
 def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
@@ -92,7 +92,7 @@ def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     return name, () if data is None else (restore_binary(data),)
 
 
-def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[], None]], Any]) -> Any:
+def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[], None]], str]) -> str:
     """Call at once, or, if the client numbers its events, when it is this one's turn."""
     number = message.get("number")
     if number is None:
@@ -112,8 +112,7 @@ def _emit_without_stream(transport: HybridTransport, message: dict[str, Any]) ->
     finally:
         transport.hub.collected(client.sid)
     events = ",".join(_told(event) for event in list(gathered))
-    return Response(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]}}',
-                    content_type="application/json", headers={"Cache-Control": "no-store"})
+    return answer_text(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]}}')
 
 
 def _told(event: Event) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..client import Client
 from ..errors import AccessDenied, HybridError, RequestError
 from ..link import Link
-from .bodies import text_of
+from .bodies import loads, text_of
 from .clients import acknowledge_as
 from .control import emit_as, govern
 
@@ -27,7 +28,8 @@ class Orders:
 
     def __init__(self, transport: HybridTransport, link: Link, refusal: AccessDenied | None) -> None:
         self._transport, self._link, self._refusal = transport, link, refusal
-        self._known = {"emit": self._emit, "ack": self._acknowledge, "control": self._control,
+        self._known: dict[str, Callable[[dict[str, Any]], tuple[dict[str, Any] | str, int]]] = {
+            "emit": self._emit, "ack": self._acknowledge, "control": self._control,
                        "disconnect": self._disconnect}
 
     def answer(self, text: str) -> str:
@@ -36,7 +38,7 @@ class Orders:
         try:
             message, reference = self._parsed(text)
             body, status = self._carry_out(message)
-            told = text_of(body)
+            told = body if isinstance(body, str) else text_of(body)
             if len(told.encode()) > self._transport.settings.max_event_bytes:
                 raise HybridError("it was carried out, but the answer is larger than HYBRID_MAX_EVENT_BYTES",
                                   code="answer_too_large")
@@ -49,9 +51,8 @@ class Orders:
 
     def _parsed(self, text: str) -> tuple[dict[str, Any], str]:
         """Return the message, and its ``ref`` as text."""
-        loads = json.loads if self._transport.json is None else self._transport.json.loads
         try:
-            message = loads(text)
+            message = loads(self._transport, text)
             reference = json.dumps(message.get("ref"), default=repr) if isinstance(message, dict) else ""
         except Exception as error:  # whatever the host's own module raises; or it is nested too deeply
             raise RequestError("the message is not valid JSON", status=400, code="bad_json") from error
@@ -59,7 +60,7 @@ class Orders:
             raise RequestError("the message must be a JSON object", status=400, code="bad_json")
         return message, reference
 
-    def _carry_out(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    def _carry_out(self, message: dict[str, Any]) -> tuple[dict[str, Any] | str, int]:
         do = message.get("do")
         if not isinstance(do, str) or do not in self._known:
             raise RequestError(f"'do' must be one of {', '.join(self._known)}, not {do!r:.80}", code="unknown_command",
@@ -70,7 +71,7 @@ class Orders:
             raise RequestError(f"{do!r} is not served here (ENABLE_CONTROL_HTTP)", status=404, code="not_served")
         return self._known[do](message)
 
-    def _emit(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    def _emit(self, message: dict[str, Any]) -> tuple[str, int]:
         return emit_as(self._transport, self._speaker(message), message), 200
 
     def _acknowledge(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:

@@ -140,7 +140,6 @@ class Channel:
                 pass
         except OSError:
             pass
-        self.cut()
 
 
 def _tune(sock: Any, stall_s: float) -> None:

@@ -109,7 +109,8 @@ class Writer:
             remove_waker()
             self._over = True
             self._places.release()
-            self._channel.cut()
+            if not self._channel.ended.is_set():  # else the client is being given time to read
+                self._channel.cut()
             if reason == "gone":  # what it said last, it said before it went
                 self._inbox.finish()
                 self._inbox.drained(PARTING_S)
@@ -125,14 +126,14 @@ class Writer:
             self._news.clear()
             # Looked at before what is still to be sent is: what comes later finds the connection closed.
             ending, busy = self._ending(), self._inbox.busy
-            data = b"" if feed.replaced else feed.take()
-            self._send(data)
+            if not feed.replaced:
+                self._send(feed.take())
             self._send_answers()
             if ending is not None:
                 self._channel.hurry()
-                if clock() > self._channel.until or not (data or busy):
+                if clock() > self._channel.until or not (feed.behind or busy):
                     return self._part(*ending)
-            if not data:
+            if not feed.behind:
                 self._idle()
         return self._why_ended()
 
