@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: How long an answer waits for its command (seconds): leaves half of the promised 50 ms for everything else.
 GRACE_S = 0.025
+#: A worker's thread that has had nothing to do for so long (seconds) ends.
+IDLE_S = 10.0
 #: Longest ``Idempotency-Key``.
 MAX_KEY = 255
 
@@ -56,16 +58,30 @@ class Worker:
         return True
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            task = self._queue.get()
-            with self._lock:
-                self._idle -= 1
+        while (task := self._next()) is not None:
             try:
                 task()
             except BaseException:  # SystemExit included: what is queued behind must still run
                 logger.exception("%s: %r raised", self._name, task)
+
+    def _next(self) -> Callable[[], object] | None:
+        """Wait for a task; nothing if none has come for a while: the thread then ends."""
+        with self._lock:
+            self._idle += 1
+        try:
+            return self._queue.get(timeout=IDLE_S)
+        except queue.Empty:
+            pass
+        finally:
+            with self._lock:
+                self._idle -= 1
+        with self._lock:
+            try:
+                return self._queue.get_nowait()  # one that came just now, and saw this thread alive
+            except queue.Empty:
+                me = threading.current_thread()
+                self._threads = [thread for thread in self._threads if thread is not me]
+                return None
 
 
 class Command:

@@ -519,3 +519,25 @@ def test_full_queue_still_gives_the_answers_it_has():
         assert status.report()["status"] == "done"
     finally:
         office.governor.let_go.set()
+
+
+def test_a_worker_with_several_threads_is_not_held_up_by_one_task():
+    """One task that hangs costs one of its threads; the others go on, and end when nothing is left to do."""
+    worker, release, done = Worker("several", limit=100, threads=2), threading.Event(), threading.Event()
+    assert worker.submit(lambda: release.wait(30))
+    assert worker.submit(done.set)
+    assert done.wait(10)
+    release.set()
+
+
+def test_threads_without_work_end(monkeypatch):
+    """A thread ends after a while without work, and the next task starts another one."""
+    monkeypatch.setattr(commands, "IDLE_S", 0.01)
+    worker = Worker("idle", limit=100)
+    for _ in range(3):
+        done = threading.Event()
+        assert worker.submit(done.set)
+        assert done.wait(10)
+        for thread in worker._threads:
+            thread.join(10)
+        assert worker._threads == []

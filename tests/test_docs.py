@@ -263,9 +263,9 @@ def test_what_is_marked_is_what_is_tested() -> None:
     """No block has a mark that nothing here knows, and no page lost its marked blocks."""
     known = {"", "runnable", "file", "start", "rollback", "run", "stream", "output", "streamed"}
     assert {block.mark.split(":")[0] for block in ALL} <= known
-    for name, mark, least in (("api.md", "runnable", 2), ("facade.md", "runnable", 1), ("testing.md", "file", 5),
-                              ("quickstart.md", "file", 3), ("quickstart.md", "run", 2), ("http.md", "run", 3),
-                              ("migration.md", "run", 6), ("servers.md", "file", 1)):
+    for name, mark, least in (("api.md", "runnable", 2), ("flask_socketio.md", "runnable", 1),
+                              ("testing.md", "file", 6), ("quickstart.md", "file", 3), ("quickstart.md", "run", 2),
+                              ("http.md", "run", 4), ("migration.md", "run", 6), ("servers.md", "file", 1)):
         assert len(marked(name, mark)) >= least, (name, mark)
 
 
@@ -303,7 +303,8 @@ def test_what_the_table_accepts_is_accepted(row: str) -> None:
                  if f"`{field.metadata['env']}`" == env)
     bounds = re.fullmatch(r"a(?: whole)? number from `([\d.]+)`[^`]* to `([\d.]+)`.*", accepted)
     if bounds is None:
-        assert accepted.startswith(("one of true", "HYBRID or WEBSOCKET", "a comma-separated list", "printable ASCII"))
+        assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "a comma-separated list",
+                                    "printable ASCII"))
         return
     low, high = map(float, bounds.groups())
     assert float(parse(bounds[1])) == low
@@ -372,6 +373,30 @@ def test_every_public_name_is_documented() -> None:
     """What the package exports stands in the Python interface."""
     for name in hakgal_hybrid.__all__:
         assert name == "__version__" or f"hakgal_hybrid.{name}" in page("api.md")
+
+
+def flask_socketio_names() -> Iterator[str]:
+    """The public names of the installed Flask-SocketIO: of its module, its classes, their objects and keywords."""
+    import flask
+    import flask_socketio
+
+    for name, value in vars(flask_socketio).items():
+        if getattr(value, "__module__", "").startswith(("flask_socketio", "socketio.exceptions")):
+            yield name
+    app = flask.Flask(__name__)
+    socketio = flask_socketio.SocketIO(app, async_mode="threading")
+    for thing in (socketio, flask_socketio.Namespace("/"), socketio.test_client(app), socketio.server,
+                  socketio.server.manager):
+        yield from dir(thing)
+    for documented in (flask_socketio.SocketIO, flask_socketio.SocketIO.run):
+        yield from re.findall(r":param (\w+):", documented.__doc__ or "")
+
+
+def test_every_name_of_flask_socketio_is_documented() -> None:
+    """Whoever looks for a name of Flask-SocketIO finds what has become of it."""
+    pytest.importorskip("flask_socketio")
+    said = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", page("flask_socketio.md")))))
+    assert not {name for name in flask_socketio_names() if not name.startswith("_")} - said - {"app", "kwargs"}
 
 
 def keys(value: Any, prefix: str = "") -> set[str]:

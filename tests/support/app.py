@@ -394,9 +394,10 @@ def main() -> None:
 def _shorten_idle_time() -> None:
     """Have idle threads end after ``SUPPORT_IDLE_S``, for tests that wait for that."""
     if "SUPPORT_IDLE_S" in os.environ:
+        from hakgal_hybrid import commands
         from hakgal_hybrid.serving import lanes
 
-        lanes.IDLE_S = float(os.environ["SUPPORT_IDLE_S"])
+        lanes.IDLE_S = commands.IDLE_S = float(os.environ["SUPPORT_IDLE_S"])
 
 
 if __name__ == "__main__":
