@@ -121,7 +121,8 @@ class Settings:
 
     profile: Profile = _setting("APP_PROFILE", _profile, Profile.HYBRID,
                                 "HYBRID, DUAL for both at once, or WEBSOCKET for rollback.")
-    enable_sse: bool = _setting("ENABLE_SSE", _boolean, True, "Serve `/api/events/stream`.")
+    enable_sse: bool = _setting("ENABLE_SSE", _boolean, True,
+                                "Serve the stream, and the routes by which its clients come, answer and go.")
     enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", _boolean, True, "Serve the command routes.")
     enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", _boolean, False, "Serve `/api/events/ws`, a WebSocket.")
     api_key: str | None = _setting("HAKGAL_API_KEY", _key, None, "Key that commands and remote readers must send.",
@@ -160,7 +161,7 @@ class Settings:
     threads: int = _setting("HYBRID_THREADS", _count(1, 4096), 32, "Native threads for the host's handlers.")
     reserved_threads: int = _setting("HYBRID_RESERVED_THREADS", _count(1, 64), 4,
                                      "Threads for opening streams, and as many for control and status.")
-    max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", _count(0, 10_000), 64, "Open WebSockets of the host.")
+    max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", _count(0, 10_000), 64, "Open WebSockets, ours and the host's.")
     queue_requests: int = _setting("HYBRID_QUEUE_REQUESTS", _count(0, 1_000_000), 512, "Requests waiting for a thread.")
     queue_bytes: int = _setting("HYBRID_QUEUE_BYTES", _count(0, 1 << 40), 256 << 20, "Their bodies, together.")
     queue_s: float = _setting("HYBRID_QUEUE_S", _number(0.01, 3600), 30, "Longest wait for a thread, then 503.")

@@ -30,8 +30,8 @@ event_emitted = _named("event-emitted", """An event got its id. Keywords: ``even
 (:class:`~hakgal_hybrid.event.Event`), ``event_id``.""")
 command_received = _named("command-received", """A command was accepted. Keyword: ``command``.""")
 command_finished = _named("command-finished", """A command ended. Keyword: ``command``.""")
-client_connected = _named("client-connected", """A stream was opened. Keyword: ``client``.""")
-client_gone = _named("client-gone", """A stream ended. Keywords: ``client``, ``reason``.""")
+client_connected = _named("client-connected", """A client has connected. Keyword: ``client``.""")
+client_gone = _named("client-gone", """A client is gone for good. Keywords: ``client``, ``reason``.""")
 client_lagged = _named("client-lagged", """A client was told of a gap. Keywords: ``client``, ``gap``.""")
 transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away.
 Keyword: ``reason``, the code of the problem.""")

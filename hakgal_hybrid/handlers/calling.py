@@ -34,6 +34,14 @@ class BadArguments(TypeError):
     """A handler takes other arguments than came."""
 
 
+class UnsavedSession(sessions.NullSession):
+    """A session that can be written to, and that Flask does not save."""
+
+
+for _name in ("__setitem__", "__delitem__", "clear", "pop", "popitem", "update", "setdefault"):
+    setattr(UnsavedSession, _name, getattr(sessions.SecureCookieSession, _name))
+
+
 class ForkedSession(dict[str, Any], sessions.SessionMixin):
     """The session that the handlers of one client share: a copy of the one of the request that opened it."""
 
@@ -125,6 +133,15 @@ def save_session(app: Flask) -> None:
         app.session_interface.save_session(app, session, app.response_class())
 
 
+def discard_session() -> None:
+    """Keep the app from saving the session of a request of ours.
+
+    It was opened before the handler ran; an interface that saves it all the same (because it is permanent, say) would
+    undo what the handler has changed.
+    """
+    _set_session(UnsavedSession(flask.session))
+
+
 def _fitting(handler: Handler, message: str | None, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return what a handler is called with: one of ``connect`` may leave out ``auth``, of ``disconnect`` the reason."""
     if message not in RESERVED:
@@ -147,7 +164,11 @@ def _use_session(client: Client) -> None:
         if client.session is None:
             client.session = ForkedSession(flask.session)
             client.environ["saved_session"] = client.session  # where tests of hosts look for it
+    _set_session(client.session)
+
+
+def _set_session(session: Any) -> None:
     context: Any = flask.globals.app_ctx if hasattr(flask.globals.app_ctx, "session") else flask.globals.request_ctx
     context = context._get_current_object()
     # Flask 3.1.3 made ``session`` a property over ``_session``.
-    setattr(context, "_session" if hasattr(context, "_session") else "session", client.session)
+    setattr(context, "_session" if hasattr(context, "_session") else "session", session)

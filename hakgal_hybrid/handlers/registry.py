@@ -135,18 +135,17 @@ class Handlers:
             verdict = self._trigger(app, client, "connect", (client.environ, auth or None))
         except Exception as error:
             if is_refusal(error):
-                reason = [json_safe(value) for value in error.args] or [None]
+                why = error.args
             elif isinstance(error, builtins.ConnectionRefusedError):
-                reason = ["Connection refused by server"]
+                why = ("Connection refused by server",)
             elif _propagating.get():
                 raise
             else:
                 logger.exception("connect handler raised")
                 raise AccessDenied("the connect handler failed", code="connect_failed") from error
-            raise AccessDenied("the connect handler refused this client", code="connection_refused",
-                               reason=reason[0] if len(reason) == 1 else reason) from error
+            raise _refused(*why) from error
         if verdict is False:
-            raise AccessDenied("the connect handler refused this client", code="connection_refused", reason=None)
+            raise _refused()
 
     def disconnect(self, app: Flask, client: Client, reason: str) -> None:
         """Run the ``disconnect`` handler of a client that is gone. Its errors are logged: nobody waits for them."""
@@ -200,3 +199,12 @@ class Handlers:
             if not self.manage_session:
                 save_session(app)
             return answer
+
+
+def _refused(*why: Any) -> AccessDenied:
+    """Return the error that tells a client why; ``message`` and ``data`` are what python-socketio makes of it."""
+    reason = [json_safe(value) for value in why] or [None]
+    more: dict[str, Any] = {"data": reason[1] if len(reason) == 2 else reason[1:]} if len(reason) > 1 else {}
+    return AccessDenied("the connect handler refused this client", code="connection_refused",
+                        reason=reason[0] if len(reason) == 1 else reason,
+                        message=str(why[0]) if why else "Connection rejected by server", **more)

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -190,8 +191,11 @@ class Server:
         with gevent.Timeout(seconds, False):
             while front.active > len(front.attached):  # what they still emit is flushed before the farewell
                 gevent.sleep(0.005)
-        self._transport.stopping = True
+        self._transport.stop()
+        ends = time.monotonic() + seconds
         front.fanout.farewell(seconds)
+        while self._transport.hub.links.open and time.monotonic() < ends:
+            gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
             listener.pool.kill(timeout=1)
         self._transport.server_statistics = dict

@@ -24,7 +24,7 @@ _OF_THE_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING")
 
 def blueprint(transport: HybridTransport) -> Blueprint:
     """Return the blueprint by which clients of ``transport`` come and go."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_clients", __name__))
+    views = behind_the_gate(Blueprint("hakgal_hybrid_clients", __name__), transport.handlers)
 
     @views.post(CONNECT, provide_automatic_options=False, strict_slashes=True)
     def connect() -> Response:

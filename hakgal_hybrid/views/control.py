@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def blueprint(transport: HybridTransport) -> Blueprint:
     """Return the blueprint that takes commands for ``transport``."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_control", __name__))
+    views = behind_the_gate(Blueprint("hakgal_hybrid_control", __name__), transport.handlers)
 
     @views.post(CONTROL, provide_automatic_options=False, strict_slashes=True)
     def control() -> Response:

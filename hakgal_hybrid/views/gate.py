@@ -15,6 +15,8 @@ from flask import Blueprint, Response, request
 
 from .. import guard
 from ..errors import AccessDenied, HybridError, RequestError
+from ..handlers import Handlers
+from ..handlers.calling import discard_session
 from ..settings import Settings
 
 Headers = list[tuple[str, str]]
@@ -75,14 +77,23 @@ def normal(path: str) -> str:
     return "/" + path.lstrip("/")
 
 
-def behind_the_gate(views: Blueprint) -> Blueprint:
-    """Have a blueprint answer only what the gate has let through: whatever leads to a view, nothing goes round it."""
+def behind_the_gate(views: Blueprint, handlers: Handlers | None = None) -> Blueprint:
+    """Have a blueprint answer only what the gate has let through: whatever leads to a view, nothing goes round it.
+
+    :param handlers: the host's, where the views call them: these may have saved the app's session themselves.
+    """
 
     @views.before_request
     def refuse() -> Response | None:
         if PASSED in request.environ:
             return None
         return problem(AccessDenied("this URL is not spelt as it must be", code="not_guarded"))
+
+    @views.after_request
+    def forget_session(response: Response) -> Response:
+        if handlers is not None and not handlers.manage_session:
+            discard_session()
+        return response
 
     return views
 

@@ -7,7 +7,6 @@ no extension is negotiated; and :class:`~.socket_channel.Channel` sends each fra
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import threading
@@ -58,12 +57,10 @@ class Writer:
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
-        atexit.register(self._finish)
 
     def join(self) -> None:
         """Wait until it has ended."""
         self._thread.join()
-        atexit.unregister(self._finish)
 
     def answer(self, text: str) -> None:
         """Send a frame after every event that was emitted before; what was being carried out is done.
@@ -88,11 +85,6 @@ class Writer:
         """Nothing more will come from the client."""
         self._inbox.finish()
         self._news.set()
-
-    def _finish(self) -> None:
-        """As the process ends after a stop: let the farewell out, because daemon threads are given no time."""
-        if self._transport.stopping:
-            self._thread.join(self._transport.settings.drain_s + PARTING_S)
 
     # -- writing ---------------------------------------------------------------------------------------------
 

@@ -28,13 +28,13 @@ _MULTIPROCESS = ("this app runs in several processes, each of which would hold a
 
 def blueprint(transport: HybridTransport) -> Blueprint:
     """Return the blueprint that serves streams of ``transport``."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_stream", __name__))
+    views = behind_the_gate(Blueprint("hakgal_hybrid_stream", __name__), transport.handlers)
 
     # HEAD is routed with GET; provide_automatic_options is off because the gate answers OPTIONS.
     @views.get(STREAM, provide_automatic_options=False, strict_slashes=True)
     def stream() -> Response:
         try:
-            _check_server(request.environ)
+            check_server(request.environ)
             wish = parse_wish(request.args, request.headers.get("Last-Event-ID"))
             if request.method == "HEAD":
                 return Response(iter(()), headers=STREAM_HEADERS)
@@ -81,7 +81,11 @@ def _flag(args: Any, name: str, more: str = "") -> bool:
     return _BOOLEANS[value.lower()]
 
 
-def _check_server(environ: dict[str, Any]) -> None:
+def check_server(environ: dict[str, Any]) -> None:
+    """Refuse to open a stream where it would block the server, or show a part of the events only.
+
+    :raises UnsuitableServer: 503, saying what would do.
+    """
     if environ.get("wsgi.multiprocess"):
         raise UnsuitableServer(_MULTIPROCESS, code="several_processes")
     # The test client says neither that it is threaded nor what server it is.

@@ -23,7 +23,7 @@ from .gate import WEBSOCKET, behind_the_gate, problem
 from .orders import Orders
 from .socket_channel import Channel, Inbox
 from .socket_writer import FAILED, NOT_TEXT, TOO_BIG, Writer
-from .stream import _check_server, open_feed, parse_wish
+from .stream import check_server, open_feed, parse_wish
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
@@ -34,7 +34,7 @@ _SOCKETS = ("werkzeug.socket", "gunicorn.socket")
 
 def blueprint(transport: HybridTransport) -> Blueprint:
     """Return the blueprint that serves WebSockets of ``transport``."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_websocket", __name__))
+    views = behind_the_gate(Blueprint("hakgal_hybrid_websocket", __name__), transport.handlers)
     accept = _accepting()
 
     @views.get(WEBSOCKET, websocket=True, provide_automatic_options=False, strict_slashes=True)
@@ -65,7 +65,7 @@ def _converse(transport: HybridTransport, accept: Callable[[_Conversation], Resp
     environ = request.environ
     _check_handshake(environ)
     key = _socket_key(environ)
-    _check_server(environ)
+    check_server(environ)
     wish = dataclasses.replace(parse_wish(request.args, request.headers.get("Last-Event-ID")),
                                envelope=True, visible_heartbeat=True)
     refusal = _refusal_of_commands(transport, environ)

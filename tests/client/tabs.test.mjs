@@ -1,0 +1,259 @@
+/** Tabs that share a stream, in a browser that is not one: they close, crash and hang whenever a test wants it. */
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+
+import { Browser, Proxy, Server, event, numbers, range, told, until } from "./harness.mjs";
+
+let server, proxy, browser;
+
+before(async () => {
+  server = await Server.start({ HYBRID_HEARTBEAT_S: "0.5" });
+});
+
+after(() => server.stop());
+
+beforeEach(async () => {
+  proxy = await Proxy.start(server.port);
+  browser = new Browser();
+});
+
+afterEach(async () => {
+  browser.close();
+  await proxy.down();
+});
+
+async function openTabs(number, options) {
+  const tabs = range(0, number).map(() => browser.open());
+  for (const tab of tabs) tab.connect(proxy.url, options);
+  for (const { socket } of tabs) await told(socket, "connect");
+  return tabs;
+}
+
+const leaderOf = tabs => until(() => tabs.find(tab => tab.leads), "a tab leads");
+const arrived = (tabs, name, value) => until(() => tabs.every(({ socket }) => numbers(socket, name).includes(value)),
+  `${name} ${value} everywhere`);
+const isDisconnected = async sid => (await server.notes()).disconnects.some(item => item.sid === sid);
+
+test("one stream, and to each tab what is its", async () => {
+  const tabs = await openTabs(8, { auth: { welcome: true } });
+  assert.equal((await server.status()).streams, 1);
+  await server.do("news", { n: 50 });
+  for (const { socket } of tabs) await server.do("private", { args: [socket.id], to: socket.id });
+  await server.do("last");
+  await arrived(tabs, "last", 0);
+  for (const { socket } of tabs) {
+    assert.deepEqual(numbers(socket, "news"), range(0, 50));
+    assert.deepEqual(numbers(socket, "private"), [socket.id]);
+    assert.equal(numbers(socket, "welcome").length, 1);
+    assert.equal(await socket.emitWithAck("echo", socket.id), socket.id);
+  }
+});
+
+test("the first tab cannot connect, another one can", async () => {
+  const first = browser.open(), second = browser.open();
+  first.connect(proxy.url, { auth: { no: true } });
+  second.connect(proxy.url);
+  await told(second.socket, "connect");
+  assert.equal(first.socket.active, false);
+  assert.equal(second.leads, true);
+});
+
+test("the stream is lost, and found again", async () => {
+  const tabs = await openTabs(4), ids = tabs.map(({ socket }) => socket.id), connects = proxy.posts("connect").length;
+  proxy.cut();
+  for (const { socket } of tabs) assert.equal((await told(socket, "disconnect"))[0], "transport close");
+  await until(() => tabs.every(({ socket }) => socket.connected));
+  assert.deepEqual(tabs.map(({ socket }) => socket.id), ids);
+  assert(tabs.every(({ socket }) => socket.recovered));
+  assert.equal(proxy.posts("connect").length, connects + 1, "only the leader has to ask");
+});
+
+test("a server that is not there", async () => {
+  proxy.rule = () => "refuse";
+  const tabs = range(0, 3).map(() => browser.open());
+  for (const tab of tabs) tab.connect(proxy.url);
+  for (const { socket } of tabs) assert((await told(socket, "connect_error"))[0].message);
+  proxy.rule = () => undefined;
+  for (const { socket } of tabs) await told(socket, "connect");
+  assert.equal(proxy.posts("stream").length, 1);
+});
+
+test("a leader that gives up leaves it to others", async () => {
+  const tabs = await openTabs(3), leader = await leaderOf(tabs), rest = tabs.filter(tab => tab !== leader);
+  const ids = rest.map(({ socket }) => socket.id);
+  leader.socket.io.reconnection(false);
+  proxy.cut();
+  await told(leader.socket, "disconnect");
+  await server.do("last");
+  await arrived(rest, "last", 0);
+  assert.deepEqual(rest.map(({ socket }) => socket.id), ids);
+  assert.equal(leader.socket.connected, false);
+});
+
+test("a leader whose stream another tab has taken", async () => {
+  const tabs = await openTabs(3), leader = await leaderOf(tabs);
+  leader.hang();
+  const rest = tabs.filter(tab => tab !== leader);
+  await leaderOf(rest);
+  await server.do("news", { n: 20 });
+  await arrived(rest, "news", 19);
+  leader.wake();
+  await server.do("last");
+  await arrived(tabs, "last", 0);
+  for (const { socket } of tabs) {
+    assert.deepEqual(numbers(socket, "news"), range(0, 20));
+    assert.deepEqual(socket.told.length, 1);
+  }
+  assert.equal(tabs.filter(tab => tab.leads).length, 1);
+});
+
+test("a new leader that knows less than others and one that knows more", async () => {
+  const [leader, behind, ahead] = await openTabs(3);
+  assert(leader.leads);
+  behind.hang();
+  await server.do("news", { n: 10 });
+  await arrived([leader, ahead], "news", 9);
+  // It gets the lock before it has read what the old leader said last.
+  const waiting = [];
+  const { run } = behind;
+  behind.run = call => waiting.push(call);
+  behind.wake();
+  delete behind.run;
+  leader.crash();
+  void run;
+  for (const call of waiting) behind.run(call);
+  await server.do("last");
+  await arrived([behind, ahead], "last", 0);
+  for (const { socket } of [behind, ahead]) assert.deepEqual(numbers(socket, "news"), range(0, 10));
+});
+
+test("tabs that go", async () => {
+  const tabs = await openTabs(4), ids = tabs.map(({ socket }) => socket.id);
+  const leader = await leaderOf(tabs), [crashing, closing, last] = tabs.filter(tab => tab !== leader);
+  crashing.crash();
+  await until(() => isDisconnected(ids[tabs.indexOf(crashing)]));
+  closing.close();
+  await until(() => isDisconnected(ids[tabs.indexOf(closing)]));
+  leader.crash();
+  await until(() => isDisconnected(ids[tabs.indexOf(leader)]));
+  assert.equal((await server.status()).streams, 1);
+  assert.deepEqual(last.socket.told.length, 1);
+  last.socket.disconnect();
+  await until(async () => (await server.status()).streams === 0);
+});
+
+test("a page without locks is alone", async () => {
+  const tabs = range(0, 2).map(() => browser.open());
+  for (const tab of tabs) {
+    tab.context.navigator.locks.request = () => Promise.reject(new DOMException("not here", "SecurityError"));
+    tab.connect(proxy.url);
+  }
+  for (const { socket } of tabs) await told(socket, "connect");
+  assert.equal((await server.status()).streams, 2);
+});
+
+test("a page out of the browser's cache", async () => {
+  const tabs = await openTabs(2), [{ socket }] = tabs, { id } = socket;
+  tabs[0].dispatch("pagehide", { persisted: true });
+  await until(() => isDisconnected(id));
+  await server.do("news", { args: ["while it was away"] });
+  tabs[0].dispatch("pageshow", { persisted: true });
+  await told(socket, "gap");
+  assert.notEqual(socket.id, id);
+  assert.deepEqual(socket.told.map(item => item[0]), ["connect", "disconnect", "connect", "gap"]);
+  await server.do("last");
+  await arrived(tabs, "last", 0);
+  assert.deepEqual(numbers(socket, "news"), []);
+  assert.equal((await server.status()).streams, 1);
+});
+
+// -- whatever happens
+
+/** A generator of numbers that are the same for the same seed. */
+function chances(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let value = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    value = (value + Math.imul(value ^ (value >>> 7), 61 | value)) ^ value;
+    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Tabs come, go, hang and crash and streams break while events flow. */
+class Turmoil {
+  emitted = 0;
+  sent = new Map();   // private events by sid
+  ids = new Map();    // all that a tab has ever had
+
+  constructor(seed) {
+    this.chance = chances(seed);
+  }
+
+  get tabs() {
+    return [...browser.tabs];
+  }
+
+  any(list) {
+    return list[Math.floor(this.chance() * list.length)];
+  }
+
+  open() {
+    if (this.tabs.length >= 6) return;
+    const tab = browser.open();
+    tab.connect(proxy.url);
+    tab.socket.once("connect", () => { tab.from = this.emitted; });
+    tab.socket.on("connect", () => this.ids.set(tab.socket.id, tab));
+  }
+
+  async emit() {
+    const n = 1 + Math.floor(this.chance() * 8), first = this.emitted;
+    this.emitted += n;
+    await server.do("news", { first, n });
+  }
+
+  async whisper() {
+    const tab = this.any(this.tabs.filter(({ socket }) => socket.connected));
+    if (!tab) return;
+    const { id } = tab.socket, sent = this.sent.get(id) ?? [];
+    this.sent.set(id, [...sent, sent.length]);
+    await server.do("private", { args: [sent.length], to: id });
+  }
+
+  async step() {
+    const tab = this.any(this.tabs);
+    const deeds = [[30, () => this.emit()], [15, () => this.whisper()], [12, () => this.open()], [4, () => tab?.close()],
+      [5, () => tab?.crash()], [7, () => tab?.hang()], [14, () => tab?.wake()], [3, () => tab?.dispatch("freeze")],
+      [4, () => proxy.cutStreams()], [3, () => tab?.dispatch("online")]];
+    let choice = this.chance() * deeds.reduce((sum, [weight]) => sum + weight, 0);
+    await deeds.find(([weight]) => (choice -= weight) < 0)[1]();
+    await new Promise(done => setTimeout(done, this.chance() * 40));
+  }
+
+  /** Everybody is awake and has everything, once and in order; nobody had to become somebody else. */
+  async settle() {
+    for (const tab of this.tabs) tab.wake();
+    this.open();
+    await until(() => this.tabs.every(({ socket }) => socket.connected), "everybody is connected");
+    await server.do("last", { args: [this.emitted] });
+    await arrived(this.tabs, "last", this.emitted);
+    for (const { name, from, socket } of this.tabs) {
+      const news = numbers(socket, "news");
+      assert.deepEqual(news, range(news[0] ?? this.emitted, this.emitted), name);
+      assert(news.length >= this.emitted - from, `${name}: ${news.length} of ${this.emitted - from}`);
+      assert.deepEqual(numbers(socket, "private"), this.sent.get(socket.id) ?? [], name);
+      assert(socket.told.every(([told]) => told !== "gap"), name);
+    }
+    assert.equal((await server.status()).streams, 1);
+    const gone = [...this.ids].filter(([, tab]) => !browser.tabs.has(tab)).map(([id]) => id);
+    await until(async () => (await Promise.all(gone.map(isDisconnected))).every(Boolean), "who has gone is gone");
+  }
+}
+
+for (const seed of (process.env.SEEDS ?? "1,2,3").split(",").map(Number)) {
+  test(`turmoil ${seed}`, async () => {
+    const turmoil = new Turmoil(seed);
+    for (let step = 0; step < 60; step++) await turmoil.step();
+    await turmoil.settle();
+  });
+}

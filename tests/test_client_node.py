@@ -1,0 +1,71 @@
+"""The browser client under Node: its files, its size, and the tests in ``client/``, each as a test here."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.npm import install
+from support.servers import TESTS
+
+#: The first test also waits for npm.
+pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
+
+CLIENT = TESTS.parent / "hakgal_hybrid" / "static" / "client"
+SUITES = sorted((TESTS / "client").glob("*.test.mjs"))
+
+
+@pytest.fixture(scope="session")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages that the tests in Node import."""
+    return install(TESTS / "client", tmp_path_factory.mktemp("client_modules")).parent
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda path: path.name.removesuffix(".test.mjs"))
+def test_suite(suite: Path, modules: Path) -> None:
+    """Every test of one file passes, against real servers."""
+    environ = {**os.environ, "PYTHON": sys.executable, "CLIENT_MODULES": str(modules)}
+    done = subprocess.run(["node", "--test", str(suite)], env=environ, stdin=subprocess.DEVNULL, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout[-8000:]
+
+
+def test_there_are_suites() -> None:
+    """The tests in Node are found."""
+    assert {path.name for path in SUITES} >= {"api.test.mjs", "connection.test.mjs", "emits.test.mjs"}
+
+
+@pytest.mark.parametrize("name", ["client.js", "client.classic.js"])
+def test_size(name: str) -> None:
+    """Under 10 KB (of 1024 bytes) gzipped, as it is shipped."""
+    assert len(gzip.compress((CLIENT / name).read_bytes(), 9)) < 10 * 1024
+
+
+def test_it_depends_on_nothing() -> None:
+    """Neither the module nor the package of npm's shape names anything else; and it says nothing of this machine."""
+    assert "import " not in (CLIENT / "client.js").read_text().replace("import {", "", 0).split("\nexport ")[0]
+    package = json.loads((CLIENT / "package.json").read_text())
+    assert not {"dependencies", "peerDependencies", "optionalDependencies"} & package.keys()
+
+
+def test_the_package_names_files_that_are_there() -> None:
+    """What a bundler or TypeScript looks up in ``package.json`` exists."""
+    package = json.loads((CLIENT / "package.json").read_text())
+    named = [package["main"], package["types"], *package["exports"]["."].values(), *package["files"]]
+    assert package["type"] == "module"
+    assert [name for name in named if not (CLIENT / name).is_file()] == []
+
+
+def test_the_classic_script_is_in_step() -> None:
+    """The classic script is the module with another last statement: it sets the global ``io``."""
+    module, classic = ((CLIENT / name).read_text() for name in ("client.js", "client.classic.js"))
+    body, _, export = module.rpartition("\nexport ")
+    assert export == "{ io, io as connect, Manager, Socket, io as default };\n"
+    assert body.strip() in classic
+    assert "export " not in classic.replace(body.strip(), "")
+    assert "io" in classic.replace(body.strip(), "")
