@@ -9,7 +9,7 @@ const DEFAULTS = { reconnection: true, reconnectionAttempts: Infinity, reconnect
   reconnectionDelayMax: 5000, randomizationFactor: 0.5, timeout: 20000 };
 const OPTIONS = [...Object.keys(DEFAULTS), "ackTimeout", "auth", "autoConnect", "EventSource", "extraHeaders",
   "forceNew", "multiplex", "query", "shareStream", "withCredentials"];
-const SPENT = ["unknown_event", "handler_failed", "bad_arguments", "repeated_too_late"];
+const SPENT = ["unknown_event", "handler_failed", "bad_arguments", "bad_event_name", "bad_payload", "repeated_too_late"];
 const IN_FLIGHT = 4;  // of the six connections that a browser has
 
 const failure = (message, more) => Object.assign(new Error(message), more);
@@ -195,8 +195,10 @@ class Session {
     } else if (!this.#closing && (!status || ((status === 429 || status >= 500) && tries < 20))) {
       return wait || Math.min(5000, 250 * 2 ** tries);
     } else {
+      const error = failure(detail ?? `refused with status ${status}`);
       this.#halted ||= true;
-      packet.settle?.(failure(detail ?? `refused with status ${status}`));
+      console.warn(`hakgal-hybrid-client: an event was not taken: ${error.message}`);
+      packet.settle?.(error);
     }
     this.#queue.delete(packet);
   }
@@ -365,7 +367,7 @@ class Socket extends Emitter {
     const { code, detail, message, data } = body;
     if (status !== 200) {
       // Without a code it was not our server: a proxy, say, while that is not up.
-      if (!code || code === "bad_ticket" || status === 429 || status >= 500) {
+      if (!code || code === "bad_ticket" || [408, 429].includes(status) || status >= 500) {
         throw failure(detail ?? `refused with status ${status}`, { wait });
       }
       const error = code === "connection_refused" ? [message, data] : [detail, body];
@@ -962,17 +964,17 @@ class Tabs {
 
   know(tab, { ids, ticket }) {
     this.ticket = ticket ?? this.ticket;
-    if (!this.#others.has(tab)) {
-      navigator.locks.request(this.#lockOf(tab), { signal: this.#gone.signal }, () => this.#mourn(tab)).catch(ignore);
-    }
-    this.#others.set(tab, ids);
+    const isKnown = this.#others.has(tab);
+    if (isKnown || ids.length) this.#others.set(tab, ids);
+    if (isKnown || !ids.length) return;
+    navigator.locks.request(this.#lockOf(tab), { signal: this.#gone.signal }, () => this.#mourn(tab)).catch(ignore);
   }
 
   /** A tab has gone, and perhaps has not ended its clients. */
   #mourn(tab) {
     const ids = this.#others.get(tab);
     this.#others.delete(tab);
-    this.post({ kind: "mine", from: tab, ids: [] });
+    if (ids.length) this.post({ kind: "mine", from: tab, ids: [] });
     for (const [sid, token, key] of ids) {
       this.link.manager._post("disconnect", { sid }, { token, key }).catch(ignore);
     }
