@@ -241,7 +241,7 @@ def test_a_tab_that_crashes_is_disconnected(context, server):
         sid = victim.evaluate("socket.id")
         tabs.remove(victim)
         crash(context, victim)
-        wait_until(lambda: {"sid": sid, "reason": "client disconnect"} in server.notes()["disconnects"])
+        wait_until(lambda sid=sid: {"sid": sid, "reason": "client disconnect"} in server.notes()["disconnects"])
     server.do("last")
     for tab in tabs:
         wait_for_number(tab, "last", 0)
@@ -255,7 +255,7 @@ def test_tabs_that_close_are_disconnected(context, server):
     for tab in tabs:
         sid = tab.evaluate("socket.id")
         tab.close()
-        wait_until(lambda: {"sid": sid, "reason": "client disconnect"} in server.notes()["disconnects"])
+        wait_until(lambda sid=sid: {"sid": sid, "reason": "client disconnect"} in server.notes()["disconnects"])
     server.wait_for_streams(0)
 
 
