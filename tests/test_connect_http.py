@@ -6,6 +6,7 @@ Every test runs on our server and on Werkzeug's, whose streams are written in an
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -431,3 +432,54 @@ def test_a_ticket_stands_for_the_key():
             foreign = {"Origin": "https://evil.example"}
             assert server.ask("GET", f"/api/events/stream?ticket={given['ticket']}",
                               headers=foreign).json()["code"] == "foreign_origin"
+
+
+# -- what a review found ---------------------------------------------------------------------------------------------
+
+
+def test_another_client_of_the_stream_cannot_acknowledge(server):
+    """Who rides on the same stream may see an acknowledgement's id, and has no use for it."""
+    one = Rider(server)
+    two = Rider(server, stream=one.ticket)
+    with one.opened() as ride:
+        server.ask("POST", "/ask", {"event": "confirm", "to": one.sid, "data": 1})
+        ack = ride.wait_for("confirm")[0]["ack"]
+        assert two.post(ACK, ack=ack, args=["forged"]).json()["code"] == "unknown_ack"
+        assert one.post(ACK, ack=ack, args=["mine"]).status == 200
+        assert server.notes()["acks"][-1] == ["mine"]
+    for each in (one, two):
+        each.post(DISCONNECT)
+
+
+def test_auth_may_hold_bytes(server):
+    """What a client encodes in ``auth`` is decoded like any other value; NaN is no JSON."""
+    rider = Rider(server, auth={"$$binary": "text"})
+    assert server.notes()["auth"][rider.sid] == {"$binary": "text"}
+    rider.post(DISCONNECT)
+    answer = server.ask("POST", CONNECT, b'{"auth": NaN}', {"Content-Type": "application/json"})
+    assert answer.json()["code"] == "bad_json"
+
+
+def test_a_stream_that_is_gone_does_not_matter():
+    """A client that names a stream nobody can come back to gets one of its own."""
+    with Server("ours", HYBRID_RESUME_S=0) as server:
+        one = Rider(server)
+        one.post(DISCONNECT)
+        two = Rider(server, stream=one.ticket)
+        assert two.ticket != one.ticket
+        with two.opened() as ride:
+            assert ride.open["sid"] == two.sid
+
+
+def test_a_slow_connect_handler_has_its_time():
+    """The time to open the stream begins when the handler has let the client in."""
+    with Server("ours", HYBRID_CONNECT_S=0.2, HYBRID_RESUME_S=30) as server:
+        rider: list[Rider] = []
+        connecting = threading.Thread(target=lambda: rider.append(Rider(server, "?hang=1")))
+        connecting.start()
+        waiting = Rider(server)
+        gone(server, waiting.sid)  # so 0.2 s have passed
+        server.ask("POST", "/api/governor/control", {"action": "set_mode", "mode": "release"})
+        connecting.join(SOON)
+        with rider[0].opened() as ride:
+            assert ride.open["sid"] == rider[0].sid

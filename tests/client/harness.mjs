@@ -20,7 +20,7 @@ const CLIENT = join(HERE, "../../hakgal_hybrid/static/client");
 export const { EventSource } = createRequire(join(process.env.CLIENT_MODULES ?? HERE, "/"))("eventsource");
 export const client = await import(join(CLIENT, "client.js"));
 
-const SOON = 10_000;
+const SOON = 30_000;
 
 /** Resolves to the first true value of `predicate`; rejects if there is none in time. */
 export async function until(predicate, what = predicate.toString(), ms = SOON) {

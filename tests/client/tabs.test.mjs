@@ -8,7 +8,7 @@ import { Browser, Proxy, Server, event, numbers, range, told, until } from "./ha
 let server, proxy, browser;
 
 before(async () => {
-  server = await Server.start({ HYBRID_HEARTBEAT_S: "0.5" });
+  server = await Server.start({ HYBRID_HEARTBEAT_S: "0.5", HYBRID_RESUME_S: "3" });
 });
 
 after(() => server.stop());
@@ -156,8 +156,10 @@ test("a page without locks is alone", async () => {
 test("a page out of the browser's cache", async () => {
   const tabs = await openTabs(2), [{ socket }] = tabs, { id } = socket;
   tabs[0].dispatch("pagehide", { persisted: true });
+  tabs[0].hang();
   await until(() => isDisconnected(id));
   await server.do("news", { args: ["while it was away"] });
+  tabs[0].wake();
   tabs[0].dispatch("pageshow", { persisted: true });
   await told(socket, "gap");
   assert.notEqual(socket.id, id);
