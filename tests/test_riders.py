@@ -1,4 +1,4 @@
-"""Several clients on one stream: each gets what is its own, is told what is its own, and hides nothing from the others."""
+"""Several clients on one stream: each gets what is its own, and hides nothing from the others."""
 
 from __future__ import annotations
 
