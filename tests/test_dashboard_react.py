@@ -35,7 +35,7 @@ SOON = 20_000
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 #: What Chromium itself says of a backend that is not there.
-NETWORK = re.compile(r"Failed to load resource|WebSocket connection to|net::ERR_")
+NETWORK = re.compile(r"Failed to load resource|WebSocket connection to|net::ERR_|an event was not taken")
 
 #: What npm says where there is no network.
 OFFLINE = re.compile(r"^npm error code (EAI_AGAIN|ENOTFOUND|ECONN\w+|E\w*TIMEDOUT|ENETUNREACH)", re.MULTILINE)

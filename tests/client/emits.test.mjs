@@ -22,7 +22,9 @@ function testEmits(name, run) {
   test(name, async () => {
     const socket = connect(proxy.url), own = `batch ${++batch}`;
     const note = (number, ...more) => socket.emit("note", [own, number], ...more);
-    const noted = async () => (await server.notes()).calls.filter(([batch]) => batch === own).map(([, number]) => number);
+    // Sorted: handlers begin in order, but in threads of their own, so which writes first is the scheduler's choice.
+    const noted = async () => (await server.notes()).calls.filter(([batch]) => batch === own).map(([, number]) => number)
+      .sort((one, other) => one - other);
     try {
       await event(socket, "connect");
       await run(socket, note, noted);

@@ -266,9 +266,10 @@ export class Browser {
   locks = new Locks();
   channels = new Set();
   tabs = new Set();
+  #opened = 0;
 
-  open(name = `tab ${this.tabs.size}`) {
-    const tab = new Tab(this, name);
+  open() {
+    const tab = new Tab(this, `tab ${++this.#opened}`);
     this.tabs.add(tab);
     return tab;
   }

@@ -204,8 +204,13 @@ class Turmoil {
     if (this.tabs.length >= 6) return;
     const tab = browser.open();
     tab.connect(proxy.url);
-    tab.socket.once("connect", () => { tab.from = this.emitted; });
-    tab.socket.on("connect", () => this.ids.set(tab.socket.id, tab));
+    tab.lives = [];  // what it got under each of its ids
+    tab.socket.on("connect", () => {
+      const { id, recovered } = tab.socket;
+      if (!recovered) tab.lives.push({ id, from: this.emitted, news: [], private: [] });
+      this.ids.set(id, tab);
+    });
+    for (const name of ["news", "private"]) tab.socket.on(name, number => tab.lives.at(-1)[name].push(number));
   }
 
   async emit() {
@@ -232,21 +237,24 @@ class Turmoil {
     await new Promise(done => setTimeout(done, this.chance() * 40));
   }
 
-  /** Everybody is awake and has everything, once and in order; nobody had to become somebody else. */
+  /** Everybody is awake and has everything, once and in order; whoever had to become somebody else knows it. */
   async settle() {
     for (const tab of this.tabs) tab.wake();
     this.open();
     await until(() => this.tabs.every(({ socket }) => socket.connected), "everybody is connected");
     await server.do("last", { args: [this.emitted] });
     await arrived(this.tabs, "last", this.emitted);
-    for (const { name, from, socket } of this.tabs) {
-      const news = numbers(socket, "news");
-      assert.deepEqual(news, range(news[0] ?? this.emitted, this.emitted), name);
-      assert(news.length >= this.emitted - from, `${name}: ${news.length} of ${this.emitted - from}`);
-      assert.deepEqual(numbers(socket, "private"), this.sent.get(socket.id) ?? [], name);
-      assert(socket.told.every(([told]) => told !== "gap"), name);
+    for (const { name, lives, socket } of this.tabs) {
+      for (const { id, from, news, private: whispers } of lives) {
+        const isLast = id === lives.at(-1).id, first = news[0] ?? this.emitted, end = isLast ? this.emitted : first + news.length;
+        assert.deepEqual(news, range(first, end), `${name} as ${id}`);
+        assert(first <= from || !news.length, `${name} as ${id}: ${first} is not all since ${from}`);
+        const sent = this.sent.get(id) ?? [];
+        assert.deepEqual(whispers, isLast ? sent : sent.slice(0, whispers.length), `${name} as ${id}`);
+      }
+      assert.equal(lives.length - 1, socket.told.filter(([told]) => told === "gap").length, name);
     }
-    assert.equal((await server.status()).streams, 1);
+    await until(async () => (await server.status()).streams === 1, "one stream");
     const gone = [...this.ids].filter(([, tab]) => !browser.tabs.has(tab)).map(([id]) => id);
     await until(async () => (await Promise.all(gone.map(isDisconnected))).every(Boolean), "who has gone is gone");
   }

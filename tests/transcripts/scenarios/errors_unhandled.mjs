@@ -1,7 +1,7 @@
 export async function play(stage) {
   let ann;
   const unanswered = async (event, ...args) => {
-    await ann.socket.timeout(200).emitWithAck(event, ...args).catch(error => ann.finds(event, error.message));
+    await ann.socket.timeout(800).emitWithAck(event, ...args).catch(error => ann.finds(event, error.message));
   };
 
   await stage.step("one comes", async () => {

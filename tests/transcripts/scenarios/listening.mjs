@@ -67,7 +67,7 @@ export async function play(stage) {
     ann.finds("buffer", socket.sendBuffer.length);
   });
   await stage.step("default time limits", async () => {
-    const bob = await stage.join("bob", { ackTimeout: 50 });
+    const bob = await stage.join("bob", { ackTimeout: 1500 });
     await bob.socket.emitWithAck("no such event").catch(error => bob.finds("rejection", error.message));
     bob.finds("answer", await bob.socket.emitWithAck("answer", "text"));
     bob.socket.close();
