@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: From which number a client is in a room, and up to which (``None``: still).
 Interval = tuple[int, "int | None"]
+_ALWAYS: tuple[Interval, ...] = ((0, None),)
 
 
 class Client:
@@ -31,8 +32,7 @@ class Client:
     :ivar store: what the host keeps for it by ``save_session``.
     """
 
-    def __init__(self, environ: dict[str, Any], namespace: str, joined_at: int, *, since: int = 0,
-                 link: Link | None = None) -> None:
+    def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, link: Link | None = None) -> None:
         self.sid = secrets.token_urlsafe(15)
         self.token = secrets.token_urlsafe(32)
         self.namespace = namespace
@@ -46,7 +46,8 @@ class Client:
         self.session: Any = None
         self.store: dict[str, Any] = {}
         self.turns = Turns()
-        self._rooms: dict[Hashable, tuple[Interval, ...]] = {self.sid: ((joined_at, None),)}
+        #: The rooms it has joined, or left not long ago; its own only once it has left that.
+        self._rooms: dict[Hashable, tuple[Interval, ...]] = {}
 
     @property
     def ended(self) -> bool:
@@ -60,11 +61,16 @@ class Client:
 
     def rooms(self) -> list[Hashable]:
         """Return the rooms this client is in now, its own among them."""
-        return [room for room, spells in list(self._rooms.items()) if spells[-1][1] is None]
+        own = [] if self.sid in self._rooms else [self.sid]
+        return [*own, *(room for room, spells in list(self._rooms.items()) if spells[-1][1] is None)]
+
+    def known_rooms(self) -> list[Hashable]:
+        """Return the rooms it has joined, those it has left not long ago among them."""
+        return list(self._rooms)
 
     def in_room(self, room: Hashable, seq: int) -> bool:
         """True if the client was in ``room`` when event number ``seq`` was emitted."""
-        spells = self._rooms.get(room, ())
+        spells = self._spells(room)
         return any(joined < seq and (left is None or seq <= left) for joined, left in spells)
 
     def is_for(self, seq: int, target: Target) -> bool:
@@ -73,26 +79,32 @@ class Client:
             return False
         return target.rooms is None or any(self.in_room(room, seq) for room in target.rooms)
 
+    def _spells(self, room: Hashable) -> tuple[Interval, ...]:
+        """Return when it is in a room; in its own from the beginning."""
+        return self._rooms.get(room, _ALWAYS if room == self.sid else ())
+
     def lives_at(self, seq: int) -> bool:
         """True if event number ``seq`` was emitted in this client's time."""
         return self.since < seq and (self.ended_at is None or seq <= self.ended_at)
 
     def join(self, room: Hashable, now: int) -> None:
         """Be in ``room`` from the event after number ``now`` on."""
-        spells = self._rooms.get(room, ())
+        spells = self._spells(room)
         if not spells or spells[-1][1] is not None:
             self._rooms[room] = (*spells, (now, None))
 
-    def leave(self, room: Hashable, now: int, known_from: int) -> None:
+    def leave(self, room: Hashable, now: int, known_from: int) -> list[Hashable]:
         """Be in ``room`` no more after event number ``now``.
 
         :param known_from: the oldest number that anybody could still ask about.
+        :return: the rooms that need not be known any more.
         """
-        spells = self._rooms.get(room, ())
+        spells = self._spells(room)
         if spells and spells[-1][1] is None:
             self._rooms[room] = (*spells[:-1], (spells[-1][0], now))
         # Forget spells in which nothing was emitted, or nothing that the log could still ask about.
-        kept = {name: tuple((joined, left) for joined, left in spells
-                            if left is None or (left >= known_from and left > joined))
+        kept = {name: tuple((joined, left) for joined, left in spells if name == self.sid
+                            or left is None or (left >= known_from and left > joined))
                 for name, spells in self._rooms.items()}
         self._rooms = {name: spells for name, spells in kept.items() if spells}
+        return [name for name, spells in kept.items() if not spells]

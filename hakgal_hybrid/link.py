@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .client import Client
 from .deadlines import Deadline, Deadlines
@@ -35,6 +35,13 @@ class Riders(NamedTuple):
     settled: int
 
 
+class Carrier(Protocol):
+    """What a link knows of the stream that carries it."""
+
+    def stir(self) -> None:
+        """Have the stream's writer look at it soon. May be called from any thread."""
+
+
 class Link:
     """The clients of one stream.
 
@@ -52,7 +59,7 @@ class Link:
         self.start = start
         self.lasting = lasting
         self.riders = Riders((), frozenset(), 0)
-        self.carrier: object = None
+        self.carrier: Carrier | None = None
         self.opened = False
         self.dead = False
         self.deadline: Deadline | None = None
@@ -71,6 +78,12 @@ class Link:
         """Set who is carried."""
         self.riders = Riders(clients, frozenset(client.namespace for client in clients),
                              max((NEVER if client.ended else client.since for client in clients), default=0))
+        self.stir()
+
+    def stir(self) -> None:
+        """Have whatever writes the stream look at it: its clients have changed, or it has been replaced."""
+        if self.carrier is not None:
+            self.carrier.stir()
 
     def await_stream(self, deadline: Deadline | None) -> None:
         """Take the deadline by which a stream must come, in place of the one before."""
@@ -140,7 +153,7 @@ class Links:
 
     # -- streams ---------------------------------------------------------------------------------------------
 
-    def carry(self, link: Link, carrier: object) -> None:
+    def carry(self, link: Link, carrier: Carrier) -> None:
         """A stream begins; one that the link had before is replaced.
 
         :raises Overloaded: if the link was away and there is no place for it now.
@@ -154,7 +167,9 @@ class Links:
                 del self._away[link.ticket]
             link.await_stream(None)
             self.open += link.carrier is None
-            link.carrier, link.opened = carrier, True
+            replaced, link.carrier, link.opened = link.carrier, carrier, True
+            if replaced is not None:
+                replaced.stir()
 
     def let_go(self, link: Link, carrier: object) -> bool:
         """A stream has ended: wait for the next one. False if it was not the link's stream (any more)."""
