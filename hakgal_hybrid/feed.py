@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .client import Client
@@ -48,6 +49,12 @@ class Wish:
     visible_heartbeat: bool = False
 
 
+@lru_cache(maxsize=1024)
+def _shared_wish(wish: Wish) -> Wish:
+    """Return the same object for the same wish."""
+    return wish
+
+
 class Written(NamedTuple):
     """Bytes that any reader at the same place may share: up to which number, and how many events are in them."""
 
@@ -66,9 +73,11 @@ Shared = dict[tuple[Any, ...], Written]
 class Feed:
     """One stream of a link.
 
+    :ivar cursor: its own place in the log; not there while it keeps up with others.
     :ivar cohort: with whom it keeps up; ``None`` while it goes by its own cursor.
     :ivar on_gap: called with every gap, for each client that is told of it.
     :ivar known_id: number of the last event whose id the client was told, by its own or a later one's frame.
+    :ivar writer: whatever writes it, while it keeps up.
     :ivar resumed: true if its link has had a stream before. :ivar left: true once it was reported that it has ended.
     """
 
@@ -78,6 +87,7 @@ class Feed:
     wish: Wish
     on_gap: Callable[[Client, Gap], None] = lambda client, gap: None
     cursor: Cursor = field(init=False)
+    writer: Any = field(init=False, default=None)
     cohort: Cohort | None = field(init=False, default=None)
     _accepts: Callable[[str], bool] | None = field(init=False)
     known_id: int = field(init=False, default=0)
@@ -94,8 +104,11 @@ class Feed:
         if self.wish.last_event_id is not None:
             position, gap = log.resume(self.wish.last_event_id)
         self._replay_until = log.newest
-        self.cursor = Cursor(log, position, self._wants, gap, self._covers)
+        self.cursor = self._new_cursor(position, gap)
         self.known_id = position
+
+    def _new_cursor(self, position: int, gap: Gap | None = None) -> Cursor:
+        return Cursor(self.hub.log, position, self._wants, gap, self._covers)
 
     def _covers(self, older: Entry, later: Entry) -> bool:
         """True if every client that an event is for gets a later one of its kind too."""
@@ -120,7 +133,8 @@ class Feed:
     @property
     def position(self) -> int:
         """Number of the last event that was written, or was not for it."""
-        return self.cursor.position if self.cohort is None else self.cohort.pack.position
+        cohort = self.cohort
+        return self.cursor.position if cohort is None else cohort.pack.position
 
     def level_with(self, position: int) -> bool:
         """True if it has got everything up to ``position``, and what comes next is like what others get."""
@@ -128,10 +142,19 @@ class Feed:
         return (cursor.position == position >= self._replay_until and cursor.plain and not self.finished
                 and self.link.riders.settled <= position)
 
+    def keep_up(self, cohort: Cohort) -> bool:
+        """Join a cohort; false if it is not to be: its clients have changed just now, maybe too early to stir it."""
+        self.cohort = cohort
+        if self.level_with(cohort.pack.position):
+            del self.cursor  # most streams keep up most of the time, and there are many
+            return True
+        self.cohort = None
+        return False
+
     def go_alone(self, position: int, known_id: int) -> None:
         """Leave the cohort, having been given everything up to ``position``; ``known_id`` is the last id it gave."""
+        self.cursor = self._new_cursor(position)
         self.cohort = None
-        self.cursor.position = position
         self.known_id = max(self.known_id, known_id)
 
     def stir(self) -> None:
@@ -145,8 +168,8 @@ class Feed:
     @property
     def behind(self) -> bool:
         """True if the log holds something this feed has not looked at."""
-        return not self.replaced and (self.position < self.hub.log.newest
-                                      or self.cursor.pending_gap is not None or self.link.riders.settled == NEVER)
+        return not self.replaced and (self.position < self.hub.log.newest or self.link.riders.settled == NEVER
+                                      or (self.cohort is None and self.cursor.pending_gap is not None))
 
     @property
     def replaced(self) -> bool:
@@ -168,6 +191,8 @@ class Feed:
         """Make the opening ahead of time: a snapshot of a long log takes a while, which must not be the writer's."""
         if not self._opening:
             self._opening = self._make_opening()
+            # What is left of the wish is what many wish alike: kept once.
+            self.wish = _shared_wish(replace(self.wish, last_event_id=None, ticket=None))
 
     def _make_opening(self) -> bytes:
         log, gap = self.hub.log, self.cursor.pending_gap

@@ -79,11 +79,10 @@ class Pack:
         self._hub, self._max_backlog_s = hub, max_backlog_s
         self._cohorts: dict[tuple[Any, ...], Cohort] = {}
         self._audiences: dict[tuple[str, str], tuple[Cohort, ...]] = {}
-        self._writers: dict[object, Member] = {}
         self._stirred: set[Feed] = set()
 
     def __len__(self) -> int:
-        return len(self._writers)
+        return sum(len(cohort.members) for cohort in self._cohorts.values())
 
     # -- coming and going ------------------------------------------------------------------------------------
 
@@ -97,12 +96,11 @@ class Pack:
         if cohort is None:
             cohort = self._cohorts[key] = Cohort(self, key, feed)
             self._audiences.clear()
-        cohort.members.add(member)
-        self._writers[feed] = member
-        feed.cohort = cohort
-        if feed.level_with(self.position):
+        feed.writer = member
+        if feed.keep_up(cohort):
+            cohort.members.add(member)
             return True
-        self.leave(member, self.position)  # its clients changed just now, before they could know whom to stir
+        self._disband(cohort)
         return False
 
     def leave(self, member: Member, position: int, last_id: int = 0) -> None:
@@ -111,8 +109,12 @@ class Pack:
         if cohort is None:
             return
         feed.go_alone(position, max(cohort.last_id, last_id))
-        del self._writers[feed]
+        feed.writer = None
         cohort.members.discard(member)
+        self._disband(cohort)
+
+    def _disband(self, cohort: Cohort) -> None:
+        """Forget a cohort that nobody is in."""
         if not cohort.members:
             del self._cohorts[cohort.key]
             self._audiences.clear()
@@ -136,7 +138,7 @@ class Pack:
 
     def scatter(self, apart: Iterable[Any] = ()) -> Step:
         """Have every member go on alone, like those in ``apart``, who do already."""
-        members = list(self._writers.values())
+        members = [member for cohort in self._cohorts.values() for member in cohort.members]
         for member in members:
             self.leave(member, self.position)
         return Step(self._hub.log.newest, [], [*apart, *members])
@@ -148,7 +150,7 @@ class Pack:
     def _part_stirred(self) -> list[Any]:
         apart = []
         while self._stirred:
-            member = self._writers.get(self._stirred.pop())
+            member = self._stirred.pop().writer
             if member is not None:
                 self.leave(member, self.position)
                 apart.append(member)
@@ -167,7 +169,8 @@ class Pack:
                 for cohort in self._audience(target.namespace, entry.event.name):
                     todo.setdefault(cohort, []).append(entry)
             for client in self._concerned(entry, target):
-                member = self._writers.get(client.link.carrier) if client.link is not None else None
+                carrier = client.link.carrier if client.link is not None else None
+                member = carrier.writer if isinstance(carrier, Feed) else None
                 if member is None:
                     continue  # it goes on alone, or its stream is somebody else's to write
                 if len(member.feed.link.clients) > 1:  # it must be told for which of them

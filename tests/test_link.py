@@ -49,7 +49,7 @@ def test_a_link_is_found_by_its_ticket_while_it_lives():
     """A ticket is good from the making of a link until nobody can come back to it."""
     links = Watched()
     link = links.make({}, 7)
-    assert links.find(link.ticket) is link
+    assert links.find(links.ticket_of(link)) is link
     assert link.start == 7
     for nonsense in ("", None, 7, link.ticket[:-1]):
         assert links.find(nonsense) is None
@@ -94,7 +94,7 @@ def test_coming_back_in_time():
     assert deadline.call is None
     assert link.deadline is None
     assert links.open == 1
-    assert links.find(link.ticket) is link
+    assert links.find(links.ticket_of(link)) is link
 
 
 def test_without_a_time_to_come_back_it_is_over_at_once():

@@ -24,6 +24,7 @@ from ..hub import Hub
 from ..pack import Pack, Share
 from ..settings import Settings
 from .attached import Attached
+from .hangups import HangUps
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ MAX_CHATTER = 64 * 1024
 #: In how many parts an interval is cut in which all streams are looked after.
 PARTS = 16
 
-_READ, _WRITE = 1, 2
+_WRITE = 2
 _NOTHING = memoryview(b"")
 _GOLDEN = 0.6180339887  # its multiples spread evenly, whatever run of numbers they come from
 #: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does. Windows' loop counts in milliseconds.
@@ -55,16 +56,14 @@ class Connection:
     :ivar leaving: why it ends, once its last bytes are on their way; the socket is closed when they are out.
     """
 
-    __slots__ = ("chatter", "feed", "leaving", "pending", "progress_at", "reader", "sock", "writer")
+    __slots__ = ("feed", "leaving", "pending", "progress_at", "sock", "writer")
 
-    def __init__(self, sock: socket.socket, feed: Feed) -> None:
+    def __init__(self, sock: socket.SocketType, feed: Feed) -> None:
         self.sock = sock
         self.feed = feed
         self.pending = _NOTHING
         self.progress_at = clock()
-        self.chatter = 0
         self.leaving = ""
-        self.reader: Any = None
         self.writer: Any = None
 
 
@@ -84,11 +83,14 @@ class Fanout:
         self._pack = Pack(hub, settings.max_backlog_s)
         #: Those that go by their own cursor, but for those that wait for their socket.
         self._alone: set[Connection] = set()
+        #: How many bytes a client has said that was not asked.
+        self._chatter: dict[Connection, int] = {}
         self._ending = False
         self._sends_left, self._turn_ends = SENDS_PER_TURN, 0.0
         self._news = Event()
         self._loop = gevent.get_hub().loop
         self._alarm = self._loop.async_()
+        self._hangups = HangUps(self._loop, self._on_readable)
         self._turn = _TURN_LIBUV if "libuv" in type(self._loop).__module__ else _TURN
         self._switch_interval: float | None = None
         self._greenlets: list[Any] = []
@@ -121,6 +123,7 @@ class Fanout:
             gevent.sleep(0.005)
         for connection in list(self._connections.values()):
             self._close(connection, "stopped")
+        self._hangups.close()
         self._alarm.stop()
 
     def __len__(self) -> int:
@@ -133,32 +136,34 @@ class Fanout:
 
     # -- clients ---------------------------------------------------------------------------------------------
 
-    def adopt(self, sock: socket.socket, feed: Feed, head: bytes) -> None:
+    def adopt(self, sock: socket.SocketType, feed: Feed, head: bytes) -> None:
         """Take over a detached socket: write ``head``, then the stream, until the client or the server is gone."""
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         _give_up_on_the_dead(sock, self._settings)
         connection = Connection(sock, feed)
         self._connections[sock.fileno()] = connection
-        connection.reader = self._loop.io(sock.fileno(), _READ)
-        connection.reader.start(self._on_readable, connection)
+        self._hangups.watch(sock.fileno())
         self._adjust_switching()
         self._alone.add(connection)
         self._send(connection, head + feed.opening())
         self._news.set()
 
-    def _on_readable(self, connection: Connection) -> None:
-        """The client said something, or, far more likely, is gone."""
+    def _on_readable(self, fileno: int) -> None:
+        """A client said something, or, far more likely, is gone."""
+        connection = self._connections.get(fileno)
+        if connection is None:
+            return  # closed by what was heard before
         try:
             data = connection.sock.recv(4096)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
-        connection.chatter += len(data)
+        chatter = self._chatter[connection] = self._chatter.get(connection, 0) + len(data)
         if not data:
             self._close(connection, "gone")
-        elif connection.chatter > MAX_CHATTER:
+        elif chatter > MAX_CHATTER:
             self._close(connection, "chatter")
 
     def _close(self, connection: Connection, reason: str) -> None:
@@ -167,11 +172,12 @@ class Fanout:
             return
         del self._connections[fileno]
         self._alone.discard(connection)
+        self._chatter.pop(connection, None)
         self._pack.leave(connection, connection.feed.position)
-        for watcher in (connection.reader, connection.writer):
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
+        self._hangups.forget(fileno)
+        if connection.writer is not None:
+            connection.writer.stop()
+            connection.writer.close()
         connection.sock.close()
         connection.pending = _NOTHING
         self._adjust_switching()
@@ -372,7 +378,7 @@ class Fanout:
             self._switch_interval = None
 
 
-def _give_up_on_the_dead(sock: socket.socket, settings: Settings) -> None:
+def _give_up_on_the_dead(sock: socket.SocketType, settings: Settings) -> None:
     """Have the kernel notice a peer that vanished without a word, where it can be told how long to try."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
