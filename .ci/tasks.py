@@ -159,7 +159,7 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
 
 
 def install_browsers_things() -> None:
-    """Have the browser, and the Node and npm for the browser client, from Debian's packages, as root.
+    """Have the browser, Node and npm for the browser client, and valgrind, from Debian's packages, as root.
 
     Elsewhere the tests that need them skip.
     """
@@ -169,6 +169,8 @@ def install_browsers_things() -> None:
         apt_install("chromium")
     if not (shutil.which("node") and shutil.which("npm")):
         apt_install("nodejs", "npm")
+    if not shutil.which("valgrind"):
+        apt_install("valgrind")
 
 
 def can_install() -> bool:
