@@ -5,7 +5,8 @@ in it, and no thread of a host is awake. Each workload runs its operation N time
 ``getpgid`` before, between and after, at which callgrind is told to write down what it has counted
 (``--dump-before``): the difference of both divided by 2 N is what one operation takes, free of what is around it.
 
-Only public ways are used (but for one constant), so that the same workloads count the same work whatever is rebuilt beneath them.
+Only public ways are used (but for one constant), so that the same workloads count the same work whatever is rebuilt
+beneath them.
 """
 
 from __future__ import annotations
