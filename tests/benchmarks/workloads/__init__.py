@@ -84,6 +84,6 @@ class Workload:
 
 
 def all_workloads() -> list[Workload]:
-    from . import w1_event_by_event
+    from . import w1_event_by_event, w9_emit
 
-    return [w1_event_by_event.WORKLOAD]
+    return [w1_event_by_event.WORKLOAD, w9_emit.WORKLOAD]
