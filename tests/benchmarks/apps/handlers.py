@@ -41,7 +41,7 @@ def install(app: Flask) -> None:
 
 
 class Lag:
-    """How much later than due a timer of a gevent loop rings: :meth:`watch` is for a greenlet, :meth:`told` an order."""
+    """How late the timers of a gevent loop ring: :meth:`watch` is for a greenlet, :meth:`told` an order."""
 
     def __init__(self) -> None:
         self._late: list[int] = []

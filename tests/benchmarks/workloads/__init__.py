@@ -84,6 +84,7 @@ class Workload:
 
 
 def all_workloads() -> list[Workload]:
-    from . import w1_event_by_event, w9_emit
+    from . import w1_event_by_event, w6_connect_storm, w7_resume_storm, w8_targets, w9_emit
 
-    return [w1_event_by_event.WORKLOAD, w9_emit.WORKLOAD]
+    return [w1_event_by_event.WORKLOAD, w6_connect_storm.WORKLOAD, w7_resume_storm.WORKLOAD, w8_targets.WORKLOAD,
+            w9_emit.WORKLOAD]

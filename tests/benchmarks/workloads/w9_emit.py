@@ -1,7 +1,7 @@
 """W9: what one ``socketio.emit`` costs the thread that calls it, in the complete server with real clients.
 
-Hot: in a loop, in threads that begin together, each in a request context. Cold: one in a request, a request every 20 ms,
-so that what it needs has left the processor's caches; the wall clock's time beside the thread's own.
+Hot: in a loop, in threads that begin together, each in a request context. Cold: one in a request, a request every
+20 ms, so that what it needs has left the processor's caches; the wall clock's time beside the thread's own.
 """
 
 from __future__ import annotations
