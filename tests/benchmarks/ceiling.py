@@ -12,7 +12,7 @@ from .workloads.audience import SIZE, audience
 def ceiling(scale: Scale) -> dict[str, Any]:
     """Have the coalescing C server publish as fast as it goes.
 
-    :return: deliveries a second, each side's share of its processor, and what the load could take if it had a whole one.
+    :return: deliveries a second, each side's share of its processor, and what the load could take with a whole one.
     """
     with audience(COALESCING, scale.clients) as (server, load):
         count = int(10_000 * scale.seconds)

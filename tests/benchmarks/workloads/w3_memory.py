@@ -53,8 +53,8 @@ WORKLOAD = Workload(
      Metric("kernel_buffers_kb_per_client", "kernel: buffers", "KB", digits=2, higher=None),
      Metric("kernel_objects_kb_per_client", "kernel: objects, both ends", "KB", digits=2, higher=None)],
     timeout=120,
-    explanation="Proportional set size (PSS) of the server's processes with and without idle clients. The kernel's share "
-                "is told apart: socket buffers from `/proc/net/sockstat`, its objects from `Slab` in `/proc/meminfo` "
-                "(of the whole machine, so of the load's ends too).",
+    explanation="Proportional set size (PSS) of the server's processes with and without idle clients. The kernel's "
+                "share is told apart: socket buffers from `/proc/net/sockstat`, its objects from `Slab` in "
+                "`/proc/meminfo` (of the whole machine, so of the load's ends too).",
     targets=[figure("kb_per_client", most=1), figure("mb_above_base", most=20, case=1)],
 )
