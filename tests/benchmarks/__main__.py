@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from . import system
-from .peers import all_peers
-from .runner import present, rows
-from .workloads import FULL, QUICK, TINY, all_workloads
+from .ceiling import ceiling
+from .peers import Peer, all_peers
+from .report import plots
+from .report.summary import Summaries
+from .report.tables import Tables
+from .runner import Row, present, rows, time_limit
+from .targets import judged
+from .workloads import FULL, QUICK, TINY, Scale, Workload, all_workloads
 
 
 def main(arguments: list[str]) -> int:
@@ -27,17 +36,66 @@ def main(arguments: list[str]) -> int:
     peers, versions, absent = present([one for one in all_peers() if not options.peers or one.key in options.peers])
     for key, reason in absent.items():
         print(f"left out: {key}: {reason}")
-    files = system.raise_limits()
     results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "scale": vars(scale),
-        "machine": {**system.description(), "open_files": files}, "versions": versions, "absent": absent, "rows": []}
-    for row in rows(workloads, peers, scale, lambda text: print(text, flush=True)):
-        results["rows"].append(row.as_json())
-        print("  ", row.error or row.values)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "results.json").write_text(json.dumps(results, indent=1))
+        "machine": {"open_files": system.raise_limits(), **system.description()}, "versions": versions,
+        "absent": absent, "ceiling": _ceiling(scale)}
+    measured = []
+    with contextlib.suppress(KeyboardInterrupt):  # what was measured until then is reported
+        for row in rows(workloads, peers, scale, lambda text: print(f"{_clock()} {text}", flush=True)):
+            measured.append(row)
+            if row.error:
+                print(f"         {row.error.strip().splitlines()[-1]}", flush=True)
+    _report(workloads, peers, scale, measured, results, options.out)
     return 0
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+def _ceiling(scale: Scale) -> dict[str, Any]:
+    try:
+        with time_limit(60):
+            return ceiling(scale)
+    except Exception as error:  # without gcc, for one: the rows will say so too
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _report(workloads: list[Workload], peers: list[Peer], scale: Scale, measured: list[Row], results: dict[str, Any],
+            folder: Path | None) -> None:
+    summaries = Summaries(measured, workloads)
+    results["targets"] = [target for workload in workloads for target in _targets(workload, summaries)]
+    results["summary"] = [one.as_json() for one in summaries]
+    results["rows"] = [row.as_json() for row in measured]
+    cases = {workload.key: {case.label: case for case in workload.cases(scale)} for workload in workloads}
+    tables = Tables(summaries, peers, cases, results)
+    console = Console()
+    tables.show(console if console.is_terminal else Console(width=200))
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(tables.markdown(), encoding="utf-8")
+    try:
+        drawn = plots.draw(folder, summaries, peers, results["rows"])
+    except ImportError as error:
+        print(f"no plots: {error}")
+    else:
+        print(f"written to {folder}: results.json, table.md, {', '.join(drawn)}")
+
+
+def _targets(workload: Workload, summaries: Summaries) -> list[dict[str, Any]]:
+    metrics = {metric.key: metric for metric in workload.metrics}
+    labels = summaries.cases(workload)
+    answers = judged(workload.targets, lambda peer, metric, case: summaries.find(workload, peer, metric, case))
+    for answer in answers:
+        metric = metrics.get(answer["metric"])
+        answer["workload"] = workload.key
+        answer["title"] = metric.title if metric else answer["metric"]
+        answer["unit"] = metric.unit if metric and metric.scale == 1 else ""
+        answer["case_label"] = labels[answer["case"]] if answer["case"] < len(labels) else "not run"
+    return answers
 
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:
@@ -49,7 +107,8 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick",
                         help="one short run of everything")
     parser.add_argument("--runs", type=int, help="repeat every row so often; figures are medians")
-    parser.add_argument("--out", type=Path, help="write results.json, table.md and plots into this folder")
+    parser.add_argument("--out", "--keep", type=Path, metavar="DIR",
+                        help="write results.json, table.md and the plots there; --keep docs/benchmarks for the docs")
     return parser.parse_args(arguments)
 
 

@@ -34,10 +34,11 @@ class Load:
         self._process.kill()
         self._process.communicate()
 
-    def order(self, text: str, timeout: float = 60) -> dict[str, Any]:
+    def order(self, text: str, timeout: float = 60, *, may_be_late: bool = False) -> dict[str, Any]:
         """Give an order and wait for its answer.
 
-        :raises LoadError: if it was refused, or is not answered ``timeout`` seconds (and a few) later.
+        :param may_be_late: what was not done in time is told by ``"late": 1``; otherwise that is an error.
+        :raises LoadError: if it was refused, or was not done in ``timeout`` seconds.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -51,6 +52,8 @@ class Load:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise LoadError(answer["error"])
+        if answer.get("late") and not may_be_late:
+            raise LoadError(f"not done after {timeout:.0f} s: {text}")
         return answer
 
     def connect(self, group: str, clients: int, *, window: int = 64, timeout: float = 60) -> dict[str, Any]:
@@ -58,7 +61,7 @@ class Load:
 
         :raises LoadError: unless all are open in time.
         """
-        answer = self.order(f"connect {group} {clients} window={window}", timeout)
+        answer = self.order(f"connect {group} {clients} window={window}", timeout, may_be_late=True)
         if answer["opened"] < clients:
             raise LoadError(f"only {answer['opened']} of {clients} clients could open in {answer['seconds']:.1f} s, "
                             f"{answer['failed']} were refused")

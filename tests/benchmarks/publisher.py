@@ -50,8 +50,8 @@ class Publisher:
 
     def payload(self, number: int, stamp: int, size: int) -> Payload:
         """Return a payload that is ``size`` bytes on the wire."""
-        bare = 23 + len(str(number)) + len(str(stamp)) + self._framing  # {"n":1,"t":2,"p":"…"}
-        return {"n": number, "t": stamp, "p": "x" * max(0, size - bare + 2)}
+        bare = 18 + len(str(number)) + len(str(stamp)) + self._framing  # {"n":1,"t":2,"z":"…"}
+        return {"n": number, "t": stamp, "z": "x" * max(0, size - bare)}
 
     def serve(self) -> None:
         """Obey until the process ends."""

@@ -23,7 +23,7 @@ from ..publisher import Publisher, percentiles
 from . import handlers
 from .ours import FRAMING
 
-#: Several threads that emit a 200-byte payload while nothing else happens.
+#: What a timed emit carries, as JSON.
 PAYLOAD_BYTES = 200
 
 
@@ -76,7 +76,7 @@ class Lab:
 
     def _timed(self) -> tuple[int, int]:
         """Emit 200 bytes; return how long that took, and how long this thread was computing (ns)."""
-        payload = {"n": next(self._numbers), "t": time.monotonic_ns(), "p": "x" * (PAYLOAD_BYTES - 45)}
+        payload = {"n": next(self._numbers), "t": time.monotonic_ns(), "z": "x" * (PAYLOAD_BYTES - 45)}
         busy, began = time.thread_time_ns(), time.perf_counter_ns()
         self.socketio.emit("tick", payload)
         ended = time.perf_counter_ns()

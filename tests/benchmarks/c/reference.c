@@ -68,7 +68,7 @@ static void make_ring(void) {
 /* Append one event of about `size` bytes on the wire. */
 static void append(long n, int64_t stamp, int size) {
     char *place = ring + bytes_end % RING;
-    int used = sprintf(place, "id: 1755412806000-%llu\nevent: tick\ndata: {\"n\":%ld,\"t\":%lld,\"p\":\"",
+    int used = sprintf(place, "id: 1755412806000-%llu\nevent: tick\ndata: {\"n\":%ld,\"t\":%lld,\"z\":\"",
                        (unsigned long long)events_end, n, (long long)stamp);
     int padding = size - used - 4;
     if (padding < 0) padding = 0;

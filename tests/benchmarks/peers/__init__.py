@@ -60,6 +60,7 @@ def python_app(name: str) -> Callable[[Server], None]:
 
 def all_peers() -> list[Peer]:
     """Return every peer, installed or not."""
-    from . import ours, reference
+    from . import flask_socketio, flask_sse, nchan, ours, recipes, reference, sse_starlette
 
-    return [reference.EACH, reference.COALESCING, ours.PEER]
+    return [reference.EACH, reference.COALESCING, ours.PEER, nchan.PEER, recipes.GEVENT, flask_socketio.PEER,
+            sse_starlette.PEER, flask_sse.PEER, recipes.THREADS]

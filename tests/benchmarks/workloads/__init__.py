@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..peers import Peer
+from ..targets import Target
 
 Values = dict[str, Any]
 
@@ -16,17 +17,21 @@ class Metric:
     """One figure of a row.
 
     :ivar key: its name in the row's values.
+    :ivar unit: what tables show it in, and ``scale`` how much of the row's unit that is.
     :ivar digits: decimal places in tables.
     :ivar higher: more is better; None if neither is.
     :ivar ratio: show it as a ratio to the C limit too.
+    :ivar plot: draw it.
     """
 
     key: str
     title: str
     unit: str = ""
     digits: int = 1
+    scale: float = 1
     higher: bool | None = False
     ratio: bool = False
+    plot: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Workload:
 
     :ivar measure: measures one peer: ``measure(peer, scale, **case.parameters)``; starts a server of its own.
     :ivar timeout: seconds after which a row is given up.
+    :ivar targets: what this library has set itself; see :mod:`.targets`.
     """
 
     key: str
@@ -81,10 +87,14 @@ class Workload:
     metrics: list[Metric]
     timeout: float = 60
     explanation: str = ""
+    targets: list[Target] = field(default_factory=list)
 
 
 def all_workloads() -> list[Workload]:
-    from . import w1_event_by_event, w6_connect_storm, w7_resume_storm, w8_targets, w9_emit
+    """Return every workload, in the order in which they run and are reported."""
+    from . import w1_event_by_event, w1b_ladder, w2_paced, w3_memory, w5_stalled
+    from . import w6_connect_storm, w7_resume_storm, w8_targets, w9_emit, w10_host, w11_idle, w12_burners
 
-    return [w1_event_by_event.WORKLOAD, w6_connect_storm.WORKLOAD, w7_resume_storm.WORKLOAD, w8_targets.WORKLOAD,
-            w9_emit.WORKLOAD]
+    modules = [w1_event_by_event, w1b_ladder, w2_paced, w3_memory, w5_stalled,
+               w6_connect_storm, w7_resume_storm, w8_targets, w9_emit, w10_host, w11_idle, w12_burners]
+    return [module.WORKLOAD for module in modules]

@@ -6,6 +6,7 @@ import time
 
 from ..load import Load
 from ..peers import Peer
+from ..targets import figure
 from . import Case, Metric, Scale, Values, Workload
 from .audience import SIZE, add_group
 
@@ -32,4 +33,5 @@ WORKLOAD = Workload(
     timeout=90,
     explanation="All clients connect at the same moment; until each has the beginning of its stream (with us "
                 "`hybrid_open`; others send their headers with the first event, which is published for them).",
+    targets=[figure("seconds", most=1.5)],
 )

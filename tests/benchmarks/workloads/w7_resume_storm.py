@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from ..load import Load, LoadError
+from ..load import Load
 from ..peers import Peer
+from ..targets import figure
 from . import Case, Metric, Scale, Values, Workload
 from .audience import SIZE, add_group
 from .lab import lab, ours_only
@@ -32,10 +33,8 @@ def measure(peer: Peer, scale: Scale, clients: int, behind: int) -> Values:
         add_group(load, "storm", lab(), server, header=f"Last-Event-ID:{last_id}")
         began = time.monotonic()
         opened = load.connect("storm", clients, window=clients, timeout=30)
-        waited = load.order(f"wait storm {behind}")
+        load.order(f"wait storm {behind}")
         seconds = time.monotonic() - began
-        if waited["late"]:
-            raise LoadError(f"not all caught up within 60 s: {load.order('stats storm')}")
         publishing.result(60)
         load.order(f"wait storm {behind + more}")
         load.order(f"wait live {behind + more}")
@@ -66,4 +65,5 @@ WORKLOAD = Workload(
     timeout=120,
     explanation="All clients come back at the same moment with the `Last-Event-ID` that they had so many events ago, "
                 "while a fifth as many others listen at 50 events/s.",
+    targets=[figure("seconds", most=1), figure("live_p99_ratio", most=2)],
 )

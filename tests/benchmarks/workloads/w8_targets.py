@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..load import Load
 from ..peers import Peer
+from ..targets import ratio
 from . import Case, Metric, Scale, Values, Workload
 from .audience import SIZE, add_group
 from .lab import STREAM, lab, ours_only
@@ -71,4 +72,7 @@ WORKLOAD = Workload(
     explanation="Event by event, for a tenth of the clients or for one. The others are in other rooms, or want other "
                 "names: what an event costs for each of them is the difference between the rows with and without them, "
                 "divided by their number.",
+    # Of a tenth of the clients against broadcast to as many, so that what an event costs by itself is the same.
+    targets=[*(ratio("cpu_us_per_delivery", "ours", most=1.5, case=case, other_case=1) for case in (2, 4)),
+             ratio("cpu_us_per_event", "ours", most=1.1, case=7, other_case=8)],
 )

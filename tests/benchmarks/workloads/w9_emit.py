@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..load import Ping
 from ..peers import Peer
+from ..targets import figure, ratio
 from . import Case, Metric, Scale, Values, Workload
 from .audience import audience
 from .lab import lab, ours_only
@@ -60,4 +61,7 @@ WORKLOAD = Workload(
     explanation="What `socketio.emit` of a 200-byte dict takes the thread that calls it, with everything on and real "
                 "clients. Hot: in a loop, in threads that begin together. Cold: one in a request, a request every "
                 "20 ms. *Computing* is the thread's own processor time: the rest is waiting for the GIL.",
+    targets=[figure("hot_p50_us", most=15), figure("cold_p50_us", most=80), figure("cold_p99_us", most=250),
+             ratio("hot_p50_us", "ours", most=1.2, case=4, other_case=0),
+             ratio("cold_p50_us", "ours", most=1.2, case=4, other_case=0)],
 )

@@ -1,0 +1,138 @@
+"""The tables of a run: for the terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..peers import Peer
+from ..workloads import Case, Metric, Workload
+from .summary import Summaries, Summary
+
+
+class Tables:
+    """Renders the summaries of one run.
+
+    :param results: what ``results.json`` holds.
+    """
+
+    def __init__(self, summaries: Summaries, peers: list[Peer], cases: dict[str, dict[str, Case]],
+                 results: dict[str, Any]) -> None:
+        self._summaries = summaries
+        self._titles = {peer.key: peer.title for peer in peers}
+        self._measured = {self._titles[one.peer] for one in summaries}
+        self._notes = {peer.title: peer.note for peer in peers if peer.note}
+        self._cases = cases
+        self._results = results
+
+    def show(self, console: Console) -> None:
+        """Print every table."""
+        for workload in self._summaries.workloads:
+            for case in self._summaries.cases(workload):
+                console.print(f"\n[bold]{workload.key}: {escape(workload.title)}[/bold], {escape(case)}")
+                console.print(_rich(*self._table(workload, case)))
+        if self._results["targets"]:
+            console.print("\n[bold]Targets[/bold]")
+            console.print(_rich(*self._targets()))
+        for line in self._remarks():
+            console.print(line, highlight=False, markup=False)
+
+    def markdown(self) -> str:
+        """Return every table, with the machine and the versions, as Markdown."""
+        parts = [self._machine()]
+        for workload in self._summaries.workloads:
+            parts.append(f"### {workload.key}: {workload.title}\n\n{workload.explanation}")
+            for case in self._summaries.cases(workload):
+                parts.append(f"{case}, median of {self._results['scale']['runs']} (least–most):\n\n"
+                             + _pipes(*self._table(workload, case)))
+        if self._results["targets"]:
+            parts.append("### Targets\n\n" + _pipes(*self._targets()))
+        parts.append("\n".join(f"- {line}" for line in self._remarks()))
+        return "\n\n".join(parts) + "\n"
+
+    def _table(self, workload: Workload, case: str) -> tuple[list[str], list[list[str]]]:
+        rows = self._summaries.of(workload, case)
+        reference = next((one for one in rows if one.peer == self._cases[workload.key][case].reference), None)
+        head = ["", *(f"{metric.title}, {metric.unit}" if metric.unit else metric.title for metric in workload.metrics)]
+        return head, [[self._titles[one.peer] + _lost(one), *self._cells(workload, one, reference)] for one in rows]
+
+    def _cells(self, workload: Workload, one: Summary, reference: Summary | None) -> list[str]:
+        if not one.measured:
+            reason = one.errors[0].strip().splitlines()[-1] if one.errors else "not measured"
+            return [reason[:160]] + [""] * (len(workload.metrics) - 1)
+        return [_cell(metric, one, reference) for metric in workload.metrics]
+
+    def _targets(self) -> tuple[list[str], list[list[str]]]:
+        rows = []
+        for target in self._results["targets"]:
+            limit = f"≥ {target['least']:g}" if target["least"] is not None else f"≤ {target['most']:g}"
+            against = f"× {self._titles.get(target['peer'], target['peer'])}" if target["peer"] else target["unit"]
+            measured = "not measured" if target["measured"] is None else f"{target['measured']:,.3g}"
+            if target["measured"] is not None and target["measured"] >= 1000:
+                measured = f"{target['measured']:,.0f}"
+            outcome = {None: "–", True: "met", False: "missed"}[target["met"]]
+            rows.append([target["workload"], f"{target['title']}, {target['case_label']}",
+                         f"{limit} {against}".strip(), measured, outcome])
+        return ["", "figure", "target", "measured", ""], rows
+
+    def _machine(self) -> str:
+        machine, ceiling = self._results["machine"], self._results.get("ceiling")
+        lines = [f"{self._results['date']}, {machine['cpu']}, {machine['processors']} processors, "
+                 f"{machine['memory_mb']} MB, {machine['system']}, Linux {machine['kernel']}, "
+                 f"Python {machine['python']}, commit {machine['commit']}, scale “{self._results['scale']['name']}”. Server on processor "
+                 f"{machine['server_on_cpu']}, load on {machine['load_on_cpu']}."]
+        if ceiling and "error" in ceiling:
+            lines.append(f"The load generator's own ceiling was not measured: {ceiling['error']}")
+        elif ceiling:
+            most = ceiling["load_ceiling_per_s"]
+            lines.append(f"The load generator took {ceiling['deliveries_per_s'] / 1e6:.1f} million events a second "
+                         f"from a C server that publishes as fast as it can, with {ceiling['load_cpu_percent']:.0f} % of its "
+                         f"processor" + (f": its own ceiling is about {most / 1e6:.1f} million." if most else "."))
+        return "\n".join(lines)
+
+    def _remarks(self) -> list[str]:
+        lines = [f"{title}: {note}." for title, note in self._notes.items() if title in self._measured]
+        lines += [f"left out: {key}: {reason}" for key, reason in self._results["absent"].items()]
+        for key, versions in self._results["versions"].items():
+            parts = (version if name in version else f"{name} {version}" for name, version in versions.items())
+            lines.append(f"{self._titles[key]}: " + ", ".join(parts))
+        return lines
+
+
+def _cell(metric: Metric, one: Summary, reference: Summary | None) -> str:
+    spread = one.figures.get(metric.key)
+    if spread is None:
+        return "–"
+    text, least, most = (f"{value / metric.scale:,.{metric.digits}f}"
+                         for value in (spread.median, spread.least, spread.most))
+    if least != most:
+        text += f" ({least}–{most})"
+    if metric.ratio and reference is not None and reference is not one:
+        base = reference.figures.get(metric.key)
+        if base and base.median:
+            text += f" · {spread.median / base.median:.2f}×"
+    return text
+
+
+def _lost(one: Summary) -> str:
+    told = {"lost": "LOST", "repeated": "REPEATED", "hung_up": "HUNG UP ON"}
+    text = ", ".join(f"{told[key]} {number}" for key, number in one.lost.items())
+    failed = f"{len(one.errors)} failed" if one.errors and one.measured else ""
+    return "".join(f" ({part})" for part in (text, failed) if part)
+
+
+def _rich(head: list[str], rows: list[list[str]]) -> Table:
+    table = Table()
+    for number, title in enumerate(head):
+        table.add_column(title, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _pipes(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
