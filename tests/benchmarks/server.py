@@ -120,6 +120,10 @@ class Asked:
         self._socket.connect(("127.0.0.1", port))
         self._socket.send(text.encode())
 
+    def forget(self) -> None:
+        """Do not wait for the answer."""
+        self._socket.close()
+
     def result(self, timeout: float) -> dict[str, Any]:
         """Wait for the answer.
 

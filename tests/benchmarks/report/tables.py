@@ -37,7 +37,7 @@ class Tables:
         if self._results["targets"]:
             console.print("\n[bold]Targets[/bold]")
             console.print(_rich(*self._targets()))
-        for line in self._remarks():
+        for line in [self._machine(), *self._remarks()]:
             console.print(line, highlight=False, markup=False)
 
     def markdown(self) -> str:
@@ -79,19 +79,17 @@ class Tables:
         return ["", "figure", "target", "measured", ""], rows
 
     def _machine(self) -> str:
-        machine, ceiling = self._results["machine"], self._results.get("ceiling")
-        lines = [f"{self._results['date']}, {machine['cpu']}, {machine['processors']} processors, "
-                 f"{machine['memory_mb']} MB, {machine['system']}, Linux {machine['kernel']}, "
-                 f"Python {machine['python']}, commit {machine['commit']}, scale “{self._results['scale']['name']}”. Server on processor "
-                 f"{machine['server_on_cpu']}, load on {machine['load_on_cpu']}."]
-        if ceiling and "error" in ceiling:
-            lines.append(f"The load generator's own ceiling was not measured: {ceiling['error']}")
-        elif ceiling:
-            most = ceiling["load_ceiling_per_s"]
-            lines.append(f"The load generator took {ceiling['deliveries_per_s'] / 1e6:.1f} million events a second "
-                         f"from a C server that publishes as fast as it can, with {ceiling['load_cpu_percent']:.0f} % of its "
-                         f"processor" + (f": its own ceiling is about {most / 1e6:.1f} million." if most else "."))
-        return "\n".join(lines)
+        machine, ceiling = self._results["machine"], self._results["ceiling"]
+        text = (f"{self._results['date']}, {machine['cpu']}, {machine['processors']} processors, "
+                f"{machine['memory_mb']} MB, {machine['system']}, Linux {machine['kernel']}, "
+                f"Python {machine['python']}, commit {machine['commit']}, scale “{self._results['scale']['name']}”. "
+                f"Server on processor {machine['server_on_cpu']}, load on {machine['load_on_cpu']}.\n")
+        if "error" in ceiling:
+            return f"{text}The load generator's own ceiling was not measured: {ceiling['error']}"
+        text += (f"The load generator took {ceiling['deliveries_per_s'] / 1e6:.1f} million events a second from a C "
+                 f"server that publishes as fast as it can, with {ceiling['load_cpu_percent']:.0f} % of its processor")
+        most = ceiling["load_ceiling_per_s"]
+        return text + (f": its own ceiling is about {most / 1e6:.1f} million." if most else ".")
 
     def _remarks(self) -> list[str]:
         lines = [f"{title}: {note}." for title, note in self._notes.items() if title in self._measured]

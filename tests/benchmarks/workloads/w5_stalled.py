@@ -86,9 +86,9 @@ WORKLOAD = Workload(
     timeout=120,
     explanation="2,000 events of 4 KB a second for five clients that read, beside five that do not. Memory is above "
                 "what it was before, after the first fifteenth (2,000 of 30,000 events), a half and all. `told`: "
-                "stalled clients that, reading again, got an event that says they missed some; `closed`: those hung up on. "
-                "Targets: memory does not grow once the bounded log is full; the others' p99 is at most doubled (or "
-                "below 10 ms).",
+                "stalled clients that, reading again, got an event that says they missed some; `closed`: those hung up "
+                "on. Targets: memory does not grow once the bounded log is full; the others' p99 is at most doubled "
+                "(or below 10 ms).",
     targets=[figure("emit_p99_us", most=100), figure("mb_growth", most=2), figure("healthy_slower", most=2),
              figure("stalled_answered", least=CLIENTS)],
 )
