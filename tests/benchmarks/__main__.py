@@ -17,6 +17,7 @@ from . import system
 from .ceiling import ceiling
 from .peers import Peer, all_peers
 from .report import plots
+from .report.growth import growths
 from .report.summary import Summaries
 from .report.tables import Tables
 from .runner import Row, present, rows, time_limit
@@ -69,6 +70,11 @@ def _report(workloads: list[Workload], peers: list[Peer], scale: Scale, measured
     results["summary"] = [one.as_json() for one in summaries]
     results["rows"] = [row.as_json() for row in measured]
     cases = {workload.key: {case.label: case for case in workload.cases(scale)} for workload in workloads}
+    try:
+        results["growth"] = [one.as_json() for one in growths(summaries, cases)]
+    except ImportError as error:
+        results["growth"] = []
+        print(f"no exponents: {error}")
     tables = Tables(summaries, peers, cases, results)
     console = Console()
     tables.show(console if console.is_terminal else Console(width=200))
@@ -78,7 +84,7 @@ def _report(workloads: list[Workload], peers: list[Peer], scale: Scale, measured
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (folder / "table.md").write_text(tables.markdown(), encoding="utf-8")
     try:
-        drawn = plots.draw(folder, summaries, peers, results["rows"])
+        drawn = plots.draw(folder, summaries, peers, results["rows"], results["growth"])
     except ImportError as error:
         print(f"no plots: {error}")
     else:

@@ -13,8 +13,9 @@ COLOURS = {"ours": "#c0392b", "c": "#555555", "c-coalescing": "#999999"}
 OTHERS = "#4a7fb5"
 
 
-def draw(folder: Path, summaries: Summaries, peers: list[Peer], rows: list[dict[str, Any]]) -> list[str]:
-    """Write one SVG a workload, and one of the ladder's rungs; return their names.
+def draw(folder: Path, summaries: Summaries, peers: list[Peer], rows: list[dict[str, Any]],
+         growth: list[dict[str, Any]]) -> list[str]:
+    """Write one SVG a workload, one of the ladder's rungs, and one of how cost grows; return their names.
 
     :raises ImportError: without matplotlib.
     """
@@ -27,6 +28,8 @@ def draw(folder: Path, summaries: Summaries, peers: list[Peer], rows: list[dict[
     names = [name for workload in summaries.workloads if (name := _bars(folder, summaries, workload, titles))]
     if any(row["workload"] == "W1b" and row["values"].get("tried") for row in rows):
         names.append(_rungs(folder, titles, [row for row in rows if row["workload"] == "W1b"]))
+    if growth:
+        names.append(_growth(folder, titles, growth))
     return names
 
 
@@ -87,3 +90,19 @@ def _rungs(folder: Path, titles: dict[str, str], rows: list[dict[str, Any]]) -> 
     axis.set(xscale="log", yscale="log", xlabel=f"events a second offered, {case}", ylabel="p99, ms")
     axis.legend(fontsize=7, frameon=False)
     return _save(figure, folder, "ladder.svg")
+
+
+def _growth(folder: Path, titles: dict[str, str], growth: list[dict[str, Any]]) -> str:
+    """Draw cost over what it depends on: a straight line is a power, its slope the exponent."""
+    import matplotlib.pyplot as plt
+
+    kinds = list(dict.fromkeys(one["of"] for one in growth))
+    figure, axes = plt.subplots(1, len(kinds), squeeze=False, figsize=(1 + 3.6 * len(kinds), 4))
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        for one in (one for one in growth if one["of"] == kind):
+            label = f"{titles[one['peer']]}: {one['workload']} {one['figure']}, exponent {one['exponent']:.2f}"
+            axis.plot(*zip(*one["points"], strict=True), marker=".", linewidth=1, label=label,
+                      linestyle="-" if one["peer"] == "ours" else "--")
+        axis.set(xscale="log", yscale="log", xlabel=kind, ylabel="µs")
+        axis.legend(fontsize=5, frameon=False)
+    return _save(figure, folder, "growth.svg")

@@ -31,12 +31,15 @@ class Tables:
     def show(self, console: Console) -> None:
         """Print every table."""
         for workload in self._summaries.workloads:
-            for case in self._summaries.cases(workload):
-                console.print(f"\n[bold]{workload.key}: {escape(workload.title)}[/bold], {escape(case)}")
-                console.print(_rich(*self._table(workload, case)))
+            for cases in self._grouped(workload):
+                console.print(f"\n[bold]{workload.key}: {escape(workload.title)}[/bold], {escape(self._what(cases))}")
+                console.print(_rich(*self._table(workload, cases)))
         if self._results["targets"]:
             console.print("\n[bold]Targets[/bold]")
             console.print(_rich(*self._targets()))
+        if self._results["growth"]:
+            console.print("\n[bold]How cost grows[/bold]")
+            console.print(_rich(*self._growth()))
         for line in [self._machine(), *self._remarks()]:
             console.print(line, highlight=False, markup=False)
 
@@ -45,19 +48,43 @@ class Tables:
         parts = [self._machine()]
         for workload in self._summaries.workloads:
             parts.append(f"### {workload.key}: {workload.title}\n\n{workload.explanation}")
-            for case in self._summaries.cases(workload):
-                parts.append(f"{case}, median of {self._results['scale']['runs']} (least–most):\n\n"
-                             + _pipes(*self._table(workload, case)))
+            for cases in self._grouped(workload):
+                parts.append(f"{self._what(cases)}, median of {self._results['scale']['runs']} (least–most):\n\n"
+                             + _pipes(*self._table(workload, cases)))
         if self._results["targets"]:
             parts.append("### Targets\n\n" + _pipes(*self._targets()))
+        if self._results["growth"]:
+            parts.append("### How cost grows\n\nExponents: 1 is in proportion, 0 not at all. Fitted over all points, "
+                         "and over the last three, where what an event costs by itself counts for little.\n\n"
+                         + _pipes(*self._growth()))
         parts.append("\n".join(f"- {line}" for line in self._remarks()))
         return "\n\n".join(parts) + "\n"
 
-    def _table(self, workload: Workload, case: str) -> tuple[list[str], list[list[str]]]:
-        rows = self._summaries.of(workload, case)
-        reference = next((one for one in rows if one.peer == self._cases[workload.key][case].reference), None)
+    def _grouped(self, workload: Workload) -> list[list[str]]:
+        """Return the cases of each table: those that only we were measured in are lines of one."""
+        groups: list[list[str]] = []
+        alone = False
+        for case in self._summaries.cases(workload):
+            ours = [one.peer for one in self._summaries.of(workload, case)] == ["ours"]
+            if ours and alone:
+                groups[-1].append(case)
+            else:
+                groups.append([case])
+            alone = ours
+        return groups
+
+    def _what(self, cases: list[str]) -> str:
+        return cases[0] if len(cases) == 1 else self._titles["ours"]
+
+    def _table(self, workload: Workload, cases: list[str]) -> tuple[list[str], list[list[str]]]:
         head = ["", *(f"{metric.title}, {metric.unit}" if metric.unit else metric.title for metric in workload.metrics)]
-        return head, [[self._titles[one.peer] + _lost(one), *self._cells(workload, one, reference)] for one in rows]
+        lines = []
+        for case in cases:
+            rows = self._summaries.of(workload, case)
+            reference = next((one for one in rows if one.peer == self._cases[workload.key][case].reference), None)
+            lines += [[(self._titles[one.peer] if len(cases) == 1 else case) + _lost(one),
+                       *self._cells(workload, one, reference)] for one in rows]
+        return head, lines
 
     def _cells(self, workload: Workload, one: Summary, reference: Summary | None) -> list[str]:
         if not one.measured:
@@ -77,6 +104,17 @@ class Tables:
             rows.append([target["workload"], f"{target['title']}, {target['case_label']}",
                          f"{limit} {against}".strip(), measured, outcome])
         return ["", "figure", "target", "measured", ""], rows
+
+    def _growth(self) -> tuple[list[str], list[list[str]]]:
+        metrics = {(workload.key, metric.key): metric for workload in self._summaries.workloads
+                   for metric in workload.metrics}
+        lines = []
+        for one in self._results["growth"]:
+            metric = metrics[one["workload"], one["figure"]]
+            points = "; ".join(f"{x:,g}: {y / metric.scale:,.{metric.digits}f}" for x, y in one["points"])
+            lines.append([one["workload"], f"{metric.title} by {one['of']}", self._titles[one["peer"]],
+                          f"{one['exponent']:.2f}", f"{one['tail']:.2f}", f"{points} {metric.unit}"])
+        return ["", "figure", "", "exponent", "of the last three", "points"], lines
 
     def _machine(self) -> str:
         machine, ceiling = self._results["machine"], self._results["ceiling"]

@@ -92,9 +92,22 @@ class Workload:
 
 def all_workloads() -> list[Workload]:
     """Return every workload, in the order in which they run and are reported."""
-    from . import w1_event_by_event, w1b_ladder, w2_paced, w3_memory, w5_stalled
-    from . import w6_connect_storm, w7_resume_storm, w8_targets, w9_emit, w10_host, w11_idle, w12_burners
+    from . import (
+        w1_event_by_event,
+        w1b_ladder,
+        w2_paced,
+        w3_memory,
+        w5_stalled,
+        w6_connect_storm,
+        w7_resume_storm,
+        w8_targets,
+        w9_emit,
+        w10_host,
+        w11_idle,
+        w12_burners,
+        w13_growth,
+    )
 
-    modules = [w1_event_by_event, w1b_ladder, w2_paced, w3_memory, w5_stalled,
-               w6_connect_storm, w7_resume_storm, w8_targets, w9_emit, w10_host, w11_idle, w12_burners]
+    modules = [w1_event_by_event, w1b_ladder, w2_paced, w3_memory, w5_stalled, w6_connect_storm, w7_resume_storm,
+               w8_targets, w9_emit, w10_host, w11_idle, w12_burners, w13_growth]
     return [module.WORKLOAD for module in modules]

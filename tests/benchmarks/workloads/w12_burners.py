@@ -1,6 +1,8 @@
-"""W12: handlers of the host that compute in Python, while events go out (item "burners" of the architecture's limits)."""
+"""W12: handlers of the host that compute in Python (burners) while events go out."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from ..load import Load, Ping
 from ..peers import Peer
@@ -60,21 +62,19 @@ def measure(peer: Peer, scale: Scale, burners: int, streams: int, interval_ms: f
 
 
 def cases(scale: Scale) -> list[Case]:
+    """The worst comes first, with the peers; then all others of ours."""
     some = scale.clients // 10
-    worst = {"burners": 4, "streams": scale.clients, "interval_ms": DEFAULT_INTERVAL_MS}
-    found = [_case(worst, lambda peer: peer.key in PEERS)]
-    for interval_ms in (DEFAULT_INTERVAL_MS, 1, 5):
-        for burners in (0, 1, 4):
-            for streams in (0, some, scale.clients):
-                parameters = {"burners": burners, "streams": streams, "interval_ms": interval_ms}
-                if parameters != worst:
-                    found.append(_case(parameters, ours_only))
-    return found
+    intervals = (DEFAULT_INTERVAL_MS, 1, 5) if scale.seconds >= 1 else (DEFAULT_INTERVAL_MS,)
+    settings = [(burners, streams, interval_ms) for interval_ms in intervals for burners in (0, 1, 4)
+                for streams in (0, some, scale.clients)]
+    worst = (4, scale.clients, DEFAULT_INTERVAL_MS)
+    settings.remove(worst)
+    return [_case(*worst, lambda peer: peer.key in PEERS), *(_case(*setting, ours_only) for setting in settings)]
 
 
-def _case(parameters: dict[str, float], applies: object) -> Case:
-    label = "{burners} burners, {streams} streams, switch interval {interval_ms} ms".format(**parameters)
-    return Case(label, parameters, applies)  # type: ignore[arg-type]
+def _case(burners: int, streams: int, interval_ms: float, applies: Callable[[Peer], bool]) -> Case:
+    label = f"{burners} burner{'s' * (burners != 1)}, {streams} streams, {interval_ms} ms"
+    return Case(label, {"burners": burners, "streams": streams, "interval_ms": interval_ms}, applies)
 
 
 WORKLOAD = Workload(
@@ -84,9 +84,9 @@ WORKLOAD = Workload(
      Metric("emit_p99_us", "emit p99", "µs", digits=0), Metric("burned_per_s", "burned", "/s", higher=True)],
     timeout=90,
     explanation=f"A burner is a client that asks for a request that computes for {BURN_MS} ms in Python, again as soon "
-                "as it is answered; meanwhile 50 events/s, and 20 requests/s for `/health`. The switch interval is "
-                "ours alone: the others have no threads to switch between, so a request blocks their loop until it "
-                "is done.",
+                "as it is answered; meanwhile 50 events/s, and 20 requests/s for `/health`. The milliseconds are "
+                "`HYBRID_SWITCH_INTERVAL_MS`, ours alone: the others have no threads to switch between, so a request "
+                "blocks their loop until it is done.",
     # Case 5 of our own: one burner, a tenth of the streams, at the default interval.
     targets=[figure("lag_p99_ms", most=30, case=5),
              *(ratio(metric, peer, most=1.0) for metric in ("lag_p99_ms", "delivery_p99_ms", "health_p95_ms")
