@@ -37,7 +37,7 @@ REACH_UP = {("extension", "socketio"), ("extension", "host"), ("socketio", "host
 OUTSIDE = {"inherit"}
 
 RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
-EXTRAS = {"redis", "measure", "socketio", "test", "docs"}
+EXTRAS = {"redis", "measure", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
     ".ci", ".gitignore", ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
     "examples", "hakgal_hybrid", "pyproject.toml", "setup.cfg", "tests",
