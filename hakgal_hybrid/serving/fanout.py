@@ -232,7 +232,7 @@ class Fanout:
         """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""
         data, size, members, now, failed = share.data, len(share.data), share.members, clock(), 0
         if share.whole is not None:
-            share.whole.sent_at, share.whole.last_id = now, share.last_id
+            share.whole.sent_at = now
         for start in range(0, len(members), SENDS_PER_LOOK):
             some: list[Connection] = members[start:start + SENDS_PER_LOOK]
             for connection in some:
@@ -249,7 +249,7 @@ class Fanout:
                     self._keep(connection, data, taken)
             if share.whole is None:
                 for connection in some:
-                    connection.progress_at, connection.feed.known_id = now, share.last_id
+                    connection.progress_at = now
             self._sent(len(some))
         sent = len(members) - failed
         self._hub.count_delivery(sent * share.delivered, sent * size)
