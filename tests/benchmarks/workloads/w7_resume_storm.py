@@ -38,7 +38,7 @@ def measure(peer: Peer, scale: Scale, clients: int, behind: int) -> Values:
         seconds = time.monotonic() - began
         lag = server.ask("lag")
         lag_us = lag.result(60)["lag_us"]
-        publishing.result(60)
+        emit_us = publishing.result(60)["emit_us"]
         load.order(f"wait storm {behind + more}")
         load.order(f"wait live {behind + more}")
         storm, during = load.order("stats storm"), load.order("stats live")
@@ -48,6 +48,9 @@ def measure(peer: Peer, scale: Scale, clients: int, behind: int) -> Values:
             "live_p99_before_ms": before["latency_us"]["p99"] / 1000,
             "live_p99_during_ms": during["latency_us"]["p99"] / 1000,
             "live_p99_ratio": during["latency_us"]["p99"] / before["latency_us"]["p99"],
+            "emit_max_ms": emit_us["max"] / 1000, "emit_p90_ms": emit_us["p90"] / 1000,
+            "live_p50_during_ms": during["latency_us"]["p50"] / 1000,
+            "lag_p50_ms": lag_us["p50"] / 1000, "lag_p90_ms": lag_us["p90"] / 1000,
             "lag_p99_ms": lag_us["p99"] / 1000, "lag_max_ms": lag_us["max"] / 1000,
             "lost": storm["lost"] + clients * (behind + more) - storm["events"] + live * more - during["events"],
             "repeated": storm["repeated"] + during["repeated"], "hung_up": storm["closed"] + during["closed"],
