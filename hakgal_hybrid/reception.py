@@ -106,6 +106,7 @@ class Reception:
     def _lapsed(self, link: Link) -> None:
         for client in link.clients:
             self.end_client(client, "ping timeout" if not link.opened else "transport close")
+        self.hub.prune(link, link.clients)
 
     def acknowledge(self, client: Client, ack: object, args: list[Any]) -> None:
         """Take a client's acknowledgement: call the callback of the event.

@@ -25,7 +25,7 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
     {"errors"}, {"settings"}, {"event"}, {"wire"}, {"log"}, {"cursor"}, {"signals"}, {"turns"}, {"deadlines"},
-    {"opened"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"pack"}, {"handlers"}, {"commands"},
+    {"opened"}, {"rooms"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"pack"}, {"handlers"}, {"commands"},
     {"statistics"}, {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},
 ]

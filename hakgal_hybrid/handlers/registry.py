@@ -148,6 +148,7 @@ class Handlers:
             raise _refused(*why) from error
         if verdict is False:
             raise _refused()
+        client.shed_session()
 
     def disconnect(self, app: Flask, client: Client, reason: str) -> None:
         """Run the ``disconnect`` handler of a client that is gone. Its errors are logged: nobody waits for them."""
