@@ -182,14 +182,21 @@ function chances(seed) {
   };
 }
 
+const pause = ms => new Promise(done => setTimeout(done, ms));
+
 /** Tabs come, go, hang and crash and streams break while events flow. */
 class Turmoil {
   emitted = 0;
   sent = new Map();   // private events by sid
   ids = new Map();    // all that a tab has ever had
+  rounds = 0;
 
   constructor(seed) {
     this.chance = chances(seed);
+    // What the network does is by another generator: how often it is asked depends on time.
+    const luck = chances(seed + 1_000_000);
+    browser.latency = () => luck() ** 4 * 30;
+    proxy.rule = ({ path }) => path !== "stream" && luck() < 0.3 ? () => pause(luck() * 50) : undefined;
   }
 
   get tabs() {
@@ -204,13 +211,23 @@ class Turmoil {
     if (this.tabs.length >= 6) return;
     const tab = browser.open();
     tab.connect(proxy.url);
-    tab.lives = [];  // what it got under each of its ids
-    tab.socket.on("connect", () => {
-      const { id, recovered } = tab.socket;
-      if (!recovered) tab.lives.push({ id, from: this.emitted, news: [], private: [] });
+    tab.lives = [];  // what it got under each of its ids, which may begin before it is told that it is connected
+    const life = () => {
+      const { id } = tab.socket;
+      if (tab.lives.at(-1)?.id !== id) tab.lives.push({ id, from: this.emitted, news: [], private: [] });
       this.ids.set(id, tab);
-    });
-    for (const name of ["news", "private"]) tab.socket.on(name, number => tab.lives.at(-1)[name].push(number));
+      return tab.lives.at(-1);
+    };
+    for (const name of ["connect", "disconnect", "connect_error", "gap"]) {
+      tab.socket.on(name, (...args) => tab.note(name, tab.socket.id, JSON.stringify(args)));
+    }
+    tab.socket.on("connect", life);
+    for (const name of ["news", "private"]) {
+      tab.socket.on(name, number => {
+        tab.note(name, number);
+        life()[name].push(number);
+      });
+    }
   }
 
   async emit() {
@@ -234,37 +251,53 @@ class Turmoil {
       [4, () => proxy.cutStreams()], [3, () => tab?.dispatch("online")]];
     let choice = this.chance() * deeds.reduce((sum, [weight]) => sum + weight, 0);
     await deeds.find(([weight]) => (choice -= weight) < 0)[1]();
-    await new Promise(done => setTimeout(done, this.chance() * 40));
+    await pause(this.chance() * 40);
   }
 
   /** Everybody is awake and has everything, once and in order; whoever had to become somebody else knows it. */
   async settle() {
     for (const tab of this.tabs) tab.wake();
     this.open();
-    await until(() => this.tabs.every(({ socket }) => socket.connected), "everybody is connected");
-    await server.do("last", { args: [this.emitted] });
-    await arrived(this.tabs, "last", this.emitted);
+    while (!await this.#reach());
     for (const { name, lives, socket } of this.tabs) {
       for (const { id, from, news, private: whispers } of lives) {
         const isLast = id === lives.at(-1).id, first = news[0] ?? this.emitted, end = isLast ? this.emitted : first + news.length;
         assert.deepEqual(news, range(first, end), `${name} as ${id}`);
-        assert(first <= from || !news.length, `${name} as ${id}: ${first} is not all since ${from}`);
+        assert(first <= from || (!news.length && !isLast), `${name} as ${id}: ${first} is not all since ${from}`);
         const sent = this.sent.get(id) ?? [];
         assert.deepEqual(whispers, isLast ? sent : sent.slice(0, whispers.length), `${name} as ${id}`);
       }
-      assert.equal(lives.length - 1, socket.told.filter(([told]) => told === "gap").length, name);
+      assert.equal(lives.length - 1, gaps(socket), name);
     }
     await until(async () => (await server.status()).streams === 1, "one stream");
     const gone = [...this.ids].filter(([, tab]) => !browser.tabs.has(tab)).map(([id]) => id);
     await until(async () => (await Promise.all(gone.map(isDisconnected))).every(Boolean), "who has gone is gone");
   }
+
+  /** Is everybody reached? Not if somebody, who did not know it yet, was nobody any more and has been told so. */
+  async #reach() {
+    await until(() => this.tabs.every(({ socket }) => socket.connected), "everybody is connected");
+    const round = this.rounds++, before = this.tabs.map(({ socket }) => gaps(socket));
+    await server.do("last", { args: [round] });
+    const told = this.tabs.map(({ socket }, i) => () => gaps(socket) > before[i]);
+    await until(() => this.tabs.every(({ socket }, i) => told[i]() || numbers(socket, "last").includes(round)), `round ${round}`);
+    return !told.some(isTold => isTold());
+  }
 }
 
-// Only when asked for (SEEDS=1,2,3): on a loaded machine about one run in three fails, and why is not known yet.
-for (const seed of (process.env.SEEDS ?? "").split(",").filter(Boolean).map(Number)) {
-  test(`turmoil ${seed}`, async () => {
+const gaps = socket => socket.told.filter(([name]) => name === "gap").length;
+
+// SEEDS=7,8,9 tries these. A seed decides what is done; when it meets what is under way, the machine.
+for (const seed of (process.env.SEEDS || "1,2,3,4,5,6").split(",").map(Number)) {
+  test(`turmoil ${seed}`, async context => {
     const turmoil = new Turmoil(seed);
-    for (let step = 0; step < 60; step++) await turmoil.step();
-    await turmoil.settle();
+    try {
+      for (let step = 0; step < 60; step++) await turmoil.step();
+      await turmoil.settle();
+    } catch (error) {
+      context.diagnostic(`again: SEEDS=${seed} node --test --test-name-pattern=turmoil tabs.test.mjs`);
+      for (const line of browser.history) context.diagnostic(line);
+      throw error;
+    }
   });
 }
