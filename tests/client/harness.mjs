@@ -216,9 +216,9 @@ class Locks {
         refuse();
       });
       if (options.steal) {
+        this.pending.unshift(lock);
         for (const item of this.held.filter(item => item.name === name)) this.#release(item, () => item.tab.run(
           () => item.reject(new DOMException("stolen", "AbortError"))));
-        this.pending.unshift(lock);
       } else {
         this.pending.push(lock);
       }
@@ -312,7 +312,7 @@ class Tab {
       atob, Blob, document: {}, navigator: { locks: this.#locks() }, BroadcastChannel: this.#channel(),
       EventSource: this.#eventSource(), fetch: (...args) => this.#fetch(...args),
       setTimeout: (call, ms) => this.#timer(setTimeout, call, ms), setInterval: (call, ms) => this.#timer(setInterval, call, ms),
-      clearTimeout, clearInterval,
+      clearTimeout: timer => this.#clear(timer), clearInterval: timer => this.#clear(timer),
       addEventListener: (type, listener) => this.#listeners.push([type, listener]) });
     CLASSIC.runInContext(this.context);
   }
@@ -395,9 +395,15 @@ class Tab {
   }
 
   #timer(set, call, ms) {
-    const timer = set(() => this.run(call), ms > 3000 ? ms / HASTE : ms);
+    // One that is cleared when it is due, but has not been run, is not run any more.
+    const timer = set(() => this.run(() => this.#timers.has(timer) && call()), ms > 3000 ? ms / HASTE : ms);
     this.#timers.add(timer);
     return timer;
+  }
+
+  #clear(timer) {
+    clearTimeout(timer);
+    this.#timers.delete(timer);
   }
 
   #locks() {

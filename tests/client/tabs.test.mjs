@@ -8,7 +8,7 @@ import { Browser, Proxy, Server, event, numbers, range, told, until } from "./ha
 let server, proxy, browser;
 
 before(async () => {
-  server = await Server.start({ HYBRID_HEARTBEAT_S: "0.5", HYBRID_RESUME_S: "3" });
+  server = await Server.start({ HYBRID_HEARTBEAT_S: "0.5", HYBRID_RESUME_S: "3", HYBRID_CONNECT_S: "5" });
 });
 
 after(() => server.stop());
