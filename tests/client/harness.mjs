@@ -263,7 +263,7 @@ class Locks {
 }
 
 /** How much is remembered of what happened in a browser. */
-const MEMORY = 3000;
+const MEMORY = 1500;
 
 /**
  * What tabs of one browser share. `latency` gives how many ms what comes from outside takes to reach a tab; `history`

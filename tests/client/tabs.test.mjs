@@ -128,6 +128,80 @@ test("a new leader that knows less than others and one that knows more", async (
   for (const { socket } of [behind, ahead]) assert.deepEqual(numbers(socket, "news"), range(0, 10));
 });
 
+test("what has no id is not taken for what another stream has brought already", async () => {
+  const [leader, behind, ahead] = await openTabs(3);
+  behind.hang();
+  await server.do("news", { n: 10 });
+  await arrived([leader, ahead], "news", 9);
+  const run = behind.run, waiting = [];
+  behind.run = call => waiting.push(call);
+  behind.wake();
+  behind.run = run;
+  leader.crash();  // so that the next one begins where it was before the ten
+  await until(() => behind.leads, "the one that is behind leads");
+  for (const call of waiting) behind.run(call);
+  const repeats = line => line.includes(`${behind.name} says`) && /"kind":"event".*"id":"/.test(line);
+  await until(() => browser.history.filter(repeats).length >= 10, "all ten have come again");
+  await server.ask("/kick", { sid: ahead.socket.id });
+  assert.equal((await told(ahead.socket, "disconnect"))[0], "io server disconnect");
+  assert.deepEqual(numbers(ahead.socket, "news"), range(0, 10));
+});
+
+test("a tab that asks twice who it is", async () => {
+  const [tab] = await openTabs(1), { socket } = tab, { id } = socket, before = proxy.posts("connect").length;
+  let release;
+  const released = new Promise(done => { release = done; });
+  proxy.rule = ({ path }) => path === "connect" ? () => released : undefined;
+  proxy.cut();
+  await until(() => proxy.posts("connect").length === before + 1, "it asks");
+  tab.dispatch("freeze");  // it gives up the lock, gets it again and begins anew
+  await until(() => proxy.posts("connect").length === before + 2, "it asks again");
+  release();
+  await until(() => socket.connected, "it is back");
+  assert.equal(await socket.emitWithAck("echo", 1), 1);
+  assert.equal(socket.id, id);
+  assert.deepEqual(proxy.posts("disconnect"), [], "the answer that it did not wait for any more ended nobody");
+});
+
+test("who knew a tab that hung has gone before it", async () => {
+  const [first, second] = await openTabs(2), ids = [first, second].map(({ socket }) => socket.id);
+  first.hang();
+  const third = browser.open();
+  third.connect(proxy.url);
+  await told(third.socket, "connect");
+  second.crash();
+  first.crash();
+  for (const id of ids) await until(() => isDisconnected(id), `the third tab ends ${id}`);
+  assert.equal(third.socket.told.length, 1);
+});
+
+test("a server that stops says when to come back", async () => {
+  const first = await Server.start({ HYBRID_RETRY_MS: "3600000" }), between = await Proxy.start(first.port);
+  let second;
+  try {
+    const tabs = [browser.open(), browser.open()];
+    for (const tab of tabs) tab.connect(between.url);
+    for (const { socket } of tabs) await told(socket, "connect");
+    await first.stop();
+    for (const { socket } of tabs) {
+      const [reason, { wait }] = await told(socket, "disconnect");
+      assert.equal(reason, "transport close");
+      assert(wait >= 1800_000 && wait <= 5400_000, wait);
+    }
+    second = await Server.start();
+    between.target = second.port;
+    const before = between.requests.length;
+    (await until(() => tabs.find(tab => tab.socket.io.link.leading), "a tab leads")).dispatch("online");
+    for (const { socket } of tabs) assert.equal((await told(socket, "gap"))[0].reason, "restarted");
+    assert.equal(between.requests[before].path, "connect");
+  } finally {
+    for (const tab of browser.tabs) tab.crash();
+    await between.down();
+    await first.stop();
+    await second?.stop();
+  }
+});
+
 test("tabs that go", async () => {
   const tabs = await openTabs(4), ids = tabs.map(({ socket }) => socket.id);
   const leader = await leaderOf(tabs), [crashing, closing, last] = tabs.filter(tab => tab !== leader);
@@ -288,13 +362,17 @@ class Turmoil {
 const gaps = socket => socket.told.filter(([name]) => name === "gap").length;
 
 // SEEDS=7,8,9 tries these. A seed decides what is done; when it meets what is under way, the machine.
+let failed = false;
+
 for (const seed of (process.env.SEEDS || "1,2,3,4,5,6").split(",").map(Number)) {
-  test(`turmoil ${seed}`, async context => {
+  test(`turmoil ${seed}`, { timeout: 150_000 }, async context => {
+    if (failed && !process.env.SEEDS) return context.skip("one has failed");
     const turmoil = new Turmoil(seed);
     try {
       for (let step = 0; step < 60; step++) await turmoil.step();
       await turmoil.settle();
     } catch (error) {
+      failed = true;
       context.diagnostic(`again: SEEDS=${seed} node --test --test-name-pattern=turmoil tabs.test.mjs`);
       for (const line of browser.history) context.diagnostic(line);
       throw error;
