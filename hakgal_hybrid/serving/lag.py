@@ -29,7 +29,7 @@ class LoopLag:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._timer = gevent.get_hub().loop.timer(INTERVAL_S)
+        self._timer = gevent.get_hub().loop.timer(INTERVAL_S, INTERVAL_S)
         self._due = 0.0
         self._lags = Histogram()
 
@@ -49,11 +49,11 @@ class LoopLag:
     def _await_next(self) -> None:
         self._due = self._clock() + INTERVAL_S
         # From now, not from when the loop last looked at the clock: else the timer would come too early after a pause.
-        self._timer.start(self._ring, update=True)
+        # (Not start: a libev timer that has rung remembers no time to wait, and would ring at once, for ever.)
+        self._timer.again(self._ring, update=True)
 
     def _ring(self) -> None:
         self._lags.add((self._clock() - self._due) * 1000)
-        self._timer.stop()
         self._await_next()
 
 

@@ -23,7 +23,7 @@ from ..errors import ConfigurationError
 from ..feed import Feed
 from ..histogram import Histogram
 from ..settings import Settings
-from ..views.gate import CONNECT, CONTROL, DISCONNECT, STATUS, STREAM
+from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM
 from .attached import Attached
 from .exchange import Mailroom
 from .fanout import Fanout
@@ -69,7 +69,7 @@ class Front:
         """Return the lane that answers this URL: ours are never behind the host's."""
         if path in (STREAM, CONNECT, DISCONNECT):
             return self.streams
-        if path in (STATUS, CONTROL) or path.startswith(CONTROL + "/"):
+        if path == CONTROL or path.startswith((CONTROL + "/", DASHBOARD)):
             return self.control
         return self.host
 
