@@ -2,7 +2,7 @@
 
 export const base = new URL(".", document.baseURI);
 
-let key = "";
+let key = "", wanted = false;
 
 export class Problem extends Error {
   constructor(status, code, detail) {
@@ -13,10 +13,12 @@ export class Problem extends Error {
 
   /** True if a key, or another one, would help. */
   get wantsKey() {
-    return this.code === "key_required" || this.code === "wrong_key";
+    return ["key_required", "wrong_key", "foreign_host"].includes(this.code);
   }
 }
 
+/** True once the server has said that a key would help. */
+export const keyIsWanted = () => wanted;
 export const hasKey = () => key !== "";
 export const auth = () => key === "" ? undefined : { apiKey: key };
 
@@ -43,6 +45,11 @@ export async function ask(path, { body, headers = {}, timeout = 15000 } = {}) {
     // no JSON: a proxy's page, or the host's
   }
   if (!response.ok || answer === null)
-    throw new Problem(response.status, answer?.code ?? "", answer?.detail ?? `answered ${response.status}`);
+    throw noted(new Problem(response.status, answer?.code ?? "", answer?.detail ?? `answered ${response.status}`));
   return answer;
+}
+
+function noted(problem) {
+  wanted ||= problem.wantsKey;
+  return problem;
 }

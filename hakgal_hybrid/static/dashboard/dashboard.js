@@ -1,6 +1,6 @@
 // The page that watches: asks for the status every two seconds, and puts the parts together.
 
-import { ask, base, hasKey, setKey } from "./api.js";
+import { ask, base, hasKey, keyIsWanted, setKey } from "./api.js";
 import { showClients } from "./clients.js";
 import { LiveEvents } from "./events.js";
 import { checks, identity, showChecks, showTiles, verdict } from "./figures.js";
@@ -56,6 +56,7 @@ function prepareKey() {
 }
 
 function showKeyButton() {
+  $("key-button").hidden = !hasKey() && !keyIsWanted();
   setText($("key-button"), hasKey() ? "Forget key" : "Enter key");
 }
 
@@ -85,6 +86,7 @@ async function poll() {
     setText($("identity"), identity(status));
     tell(...verdict(found));
     $("notice").hidden = true;
+    showKeyButton();
     await showClients(events.id);
   } catch (error) {
     await refused(error);
@@ -99,6 +101,7 @@ function tell(how, text) {
 }
 
 async function refused(error) {
+  showKeyButton();
   tell("bad", error.status === 0 ? "Not reachable" : "Refused");
   const notice = $("notice");
   setText(notice, error.status === 0 ? `The server does not answer (${error.message}). This page tries again.` : `${error.message}.`);

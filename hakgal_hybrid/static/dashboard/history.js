@@ -23,8 +23,9 @@ export class History {
       gaps: status.log.gaps, refused: status.refused, stalled: status.traffic.ended.stalled ?? 0,
       rejected: lanes.reduce((sum, lane) => sum + lane.rejected, 0),
     };
-    // The server's clock may be ahead of this one's: what looks later than now is not kept.
-    this.#rows = this.#rows.filter(item => item.at_ms < now && item.at_ms >= now - SPAN_MS - 5000);
+    // The server's clock may be ahead of this one's: what looks later than now is not kept. Nor is what is too near to
+    // tell a rate from.
+    this.#rows = this.#rows.filter(item => item.at_ms < now - 1000 && item.at_ms >= now - SPAN_MS - 5000);
     this.#rows.push(row);
     return row;
   }
