@@ -157,10 +157,10 @@ def _times(metric: Metric, times: dict[str, Any]) -> Iterable[Any]:
     yield HistogramMetricFamily(f"{PREFIX}{metric.name}_seconds", metric.help, buckets=[*buckets, ("+Inf", total)],
                                 sum_value=times["sum_ms"] / 1000)
     recent = GaugeMetricFamily(f"{PREFIX}{metric.name}_recent_seconds", f"{metric.help} The last minute.",
-                               labels=["quantile"])
-    for quantile, name in (("0.5", "p50_ms"), ("0.99", "p99_ms"), ("1", "max_ms")):
-        if times[name] is not None:
-            recent.add_metric([quantile], times[name] / 1000)
+                               labels=["figure"])
+    for figure in ("p50", "p99", "max"):
+        if times[f"{figure}_ms"] is not None:
+            recent.add_metric([figure], times[f"{figure}_ms"] / 1000)
     yield recent
 
 

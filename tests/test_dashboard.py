@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_client_browser
 from support.npm import install
 from support.servers import TESTS, Server, wait_until
-from test_client_browser import browser  # noqa: F401  a fixture
 
 #: The first test with axe also waits for npm.
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
+
+browser = test_client_browser.browser
 
 STATIC = TESTS.parent / "hakgal_hybrid" / "static" / "dashboard"
 KEY = "what-the-operator-has"
@@ -101,7 +103,7 @@ def opened(browser: Any, server: Server, **options: Any) -> Page:
 # -- what it shows -----------------------------------------------------------------------------------------------
 
 
-def test_figures_and_health(browser, server) -> None:  # noqa: F811
+def test_figures_and_health(browser, server) -> None:
     """Profile, health and the six figures are there at a glance, and follow what happens."""
     with opened(browser, server) as page:
         page.wait_connected()
@@ -117,7 +119,7 @@ def test_figures_and_health(browser, server) -> None:  # noqa: F811
         assert "The host answers" in page.text("#checks")
 
 
-def test_what_was_before_the_page(browser, server) -> None:  # noqa: F811
+def test_what_was_before_the_page(browser, server) -> None:
     """Who looks late still sees what has led to it: the server remembers ten minutes."""
     server.emit("note", n=50)
     wait_until(lambda: len(json.loads(server.ask("GET", "/api/hybrid/history").body)["samples"]) >= 3, 30)
@@ -127,7 +129,7 @@ def test_what_was_before_the_page(browser, server) -> None:  # noqa: F811
         assert len(points.split()) >= 3
 
 
-def test_a_stalled_client_is_seen(browser) -> None:  # noqa: F811
+def test_a_stalled_client_is_seen(browser) -> None:
     """Who takes nothing stands first in the table, with how far it is behind; the health says so too."""
     with Server("ours", HYBRID_STALL_S=300) as server, server.opened("events=big", rcvbuf=4096):
         server.emit("big", n=100, size=100_000)
@@ -139,7 +141,7 @@ def test_a_stalled_client_is_seen(browser) -> None:  # noqa: F811
             page.wait_for_text("#checks", "full socket")
 
 
-def test_live_events(browser, server) -> None:  # noqa: F811
+def test_live_events(browser, server) -> None:
     """Events come newest first; they can be filtered, held, opened and cleared, and never pile up."""
     with opened(browser, server) as page:
         page.wait_connected()
@@ -166,7 +168,7 @@ def test_live_events(browser, server) -> None:  # noqa: F811
         assert page.names() == []
 
 
-def test_the_server_goes_and_comes_back(browser) -> None:  # noqa: F811
+def test_the_server_goes_and_comes_back(browser) -> None:
     """A server that is gone is said to be gone; when another one answers there, the page goes on by itself."""
     with Server("ours") as server:
         port = server.port
@@ -180,7 +182,7 @@ def test_the_server_goes_and_comes_back(browser) -> None:  # noqa: F811
         page.__exit__()
 
 
-def test_under_another_server(browser) -> None:  # noqa: F811
+def test_under_another_server(browser) -> None:
     """Under Werkzeug there is no loop to measure, and the rest is there."""
     with Server("werkzeug") as server, opened(browser, server) as page:
         page.wait_connected()
@@ -192,26 +194,26 @@ def test_under_another_server(browser) -> None:  # noqa: F811
 # -- what can be done with it ------------------------------------------------------------------------------------
 
 
-def test_governor(browser, server) -> None:  # noqa: F811
+def test_governor(browser, server) -> None:
     """It is started, given a mode and stopped, and what it says about itself is shown."""
     with opened(browser, server) as page:
         page.wait_for_text("#governor-facts", "fast")
-        page.page.click("#governor-form [value=start]")
+        page.page.click("#governor-buttons [value=start]")
         page.wait_for_text("#governor-result", "Started")
         page.wait_for_text("#governor-facts", "Popen")  # what JSON cannot hold comes as its repr
         page.page.fill("#mode", "thorough")
         page.page.press("#mode", "Enter")
         page.wait_for_text("#governor-facts", "thorough")
-        page.page.click("#governor-form [value=stop]")
+        page.page.click("#governor-buttons [value=stop]")
         page.wait_for_text("#governor-result", "Stopped")
         page.page.fill("#mode", "explosive")
-        page.page.click("#governor-form [value=set_mode]")
+        page.page.click("#mode-form button")
         page.wait_for_text("#governor-result", "no such mode")
         told = server.ask("POST", "/api/governor/control", {"action": "status"}).json()["result"]
         assert told["calls"][:3] == ["start", "set_mode thorough", "stop"]
 
 
-def test_self_test(browser, server) -> None:  # noqa: F811
+def test_self_test(browser, server) -> None:
     """Fifty requests of ``/health``, with the figures of the measurement protocol and a histogram."""
     with opened(browser, server) as page:
         page.wait_connected()
@@ -226,7 +228,7 @@ def test_self_test(browser, server) -> None:  # noqa: F811
         assert "target" in page.text("#test-verdict")
 
 
-def test_percentiles_are_of_the_nearest_rank(browser, server) -> None:  # noqa: F811
+def test_percentiles_are_of_the_nearest_rank(browser, server) -> None:
     """The page counts as the protocol does."""
     with opened(browser, server) as page:
         script = """async () => (await import('/api/hybrid/dashboard/selftest.js')).percentile(
@@ -244,12 +246,12 @@ def give_key(page: Page, key: str) -> None:
     page.page.press("#key", "Enter")
 
 
-def test_commands_ask_for_the_key(browser, locked) -> None:  # noqa: F811
-    """From this machine one may look without the key; a command asks for it, again if it was wrong, and then goes on."""
+def test_commands_ask_for_the_key(browser, locked) -> None:
+    """From this machine one may look without the key; a command asks for it, again if it was wrong."""
     with opened(browser, locked) as page:
         page.wait_connected()
         page.wait_for_text("#governor-state", "need the key")
-        page.page.click("#governor-form [value=start]")
+        page.page.click("#governor-buttons [value=start]")
         give_key(page, "wrong")
         page.wait_for_text("#key-reason", "wrong")
         give_key(page, KEY)
@@ -262,18 +264,18 @@ def test_commands_ask_for_the_key(browser, locked) -> None:  # noqa: F811
         locked.ask("POST", "/governor/reset")
 
 
-def test_a_command_without_the_key_is_given_up(browser, locked) -> None:  # noqa: F811
+def test_a_command_without_the_key_is_given_up(browser, locked) -> None:
     """Who has no key says so, is told why nothing happened, and is not asked again and again."""
     with opened(browser, locked) as page:
         page.wait_connected()
-        page.page.click("#governor-form [value=start]")
+        page.page.click("#governor-buttons [value=start]")
         page.page.wait_for_selector("#key-dialog[open]")
         page.page.keyboard.press("Escape")
         page.wait_for_text("#governor-result", "X-API-Key")
         assert page.page.query_selector("#key-dialog[open]") is None
 
 
-def test_from_elsewhere_everything_needs_the_key(browser, locked) -> None:  # noqa: F811
+def test_from_elsewhere_everything_needs_the_key(browser, locked) -> None:
     """The page comes, asks for the key, and has everything with it, the stream too; no URL holds the key."""
     with opened(browser, locked, extra_http_headers=ELSEWHERE) as page:
         give_key(page, KEY)
@@ -283,7 +285,7 @@ def test_from_elsewhere_everything_needs_the_key(browser, locked) -> None:  # no
         assert not [url for url in page.requests if "key" in url.split("?")[-1].lower() and "?" in url]
 
 
-def test_from_elsewhere_without_any_key(browser, server) -> None:  # noqa: F811
+def test_from_elsewhere_without_any_key(browser, server) -> None:
     """A server without a key speaks to this machine only, and the page says so instead of asking."""
     with opened(browser, server, extra_http_headers=ELSEWHERE) as page:
         page.wait_for_text("#notice", "only requests from this machine")
@@ -293,7 +295,7 @@ def test_from_elsewhere_without_any_key(browser, server) -> None:  # noqa: F811
 # -- what must not happen ----------------------------------------------------------------------------------------
 
 
-def test_nothing_that_is_shown_can_run(browser, server) -> None:  # noqa: F811
+def test_nothing_that_is_shown_can_run(browser, server) -> None:
     """Names and data of events, filters of clients, modes of the governor: all of it is text."""
     with server.opened(f"events={urllib.request.quote(EVIL)}"), opened(browser, server) as page:
         page.wait_connected()
@@ -303,7 +305,7 @@ def test_nothing_that_is_shown_can_run(browser, server) -> None:  # noqa: F811
         page.page.click("#events summary")
         page.wait("document.querySelector('#events pre')")
         page.page.fill("#mode", EVIL)
-        page.page.click("#governor-form [value=set_mode]")
+        page.page.click("#mode-form button")
         page.wait_for_text("#governor-facts", EVIL)
         page.wait_for_text("#clients", EVIL)
         page.page.fill("#events-filter", "((((*+?[")
@@ -311,7 +313,7 @@ def test_nothing_that_is_shown_can_run(browser, server) -> None:  # noqa: F811
         assert page.page.query_selector("main img, main script") is None
 
 
-def test_what_the_page_may_do(browser, server) -> None:  # noqa: F811
+def test_what_the_page_may_do(browser, server) -> None:
     """The policy forbids what is not its own, the page keeps to it, and the source holds no way round."""
     answer = server.ask("GET", "/api/hybrid/")
     policy = answer.headers["content-security-policy"]
@@ -355,8 +357,8 @@ def accessible(page: Page, axe: str) -> None:
 
 @pytest.mark.parametrize("look", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_accessibility(browser, server, axe, look: str, width: int) -> None:  # noqa: F811
-    """axe finds nothing in light or dark, wide or narrow: contrast, names, roles, order of headings."""
+def test_accessibility(browser, server, axe, look: str, width: int) -> None:
+    """Axe finds nothing in light or dark, wide or narrow: contrast, names, roles, order of headings."""
     with opened(browser, server, color_scheme=look, viewport={"width": width, "height": 800}) as page:
         page.wait_connected()
         server.emit("note", data={"a": 1})
@@ -368,7 +370,7 @@ def test_accessibility(browser, server, axe, look: str, width: int) -> None:  # 
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
 
 
-def test_accessibility_of_what_is_wrong(browser, locked, axe) -> None:  # noqa: F811
+def test_accessibility_of_what_is_wrong(browser, locked, axe) -> None:
     """The same for the dialog and the notice."""
     with opened(browser, locked, extra_http_headers=ELSEWHERE) as page:
         page.page.wait_for_selector("#key-dialog[open]")
@@ -378,7 +380,7 @@ def test_accessibility_of_what_is_wrong(browser, locked, axe) -> None:  # noqa: 
         accessible(page, axe)
 
 
-def test_dark_is_dark(browser, server) -> None:  # noqa: F811
+def test_dark_is_dark(browser, server) -> None:
     """The page follows the system's preference."""
     brightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
     shown = {}
@@ -389,7 +391,7 @@ def test_dark_is_dark(browser, server) -> None:  # noqa: F811
     assert shown["light"] > 600
 
 
-def test_by_keyboard(browser, server) -> None:  # noqa: F811
+def test_by_keyboard(browser, server) -> None:
     """Everything is reached with Tab, in the order in which it stands there, is seen to have the focus, and works."""
     with opened(browser, server) as page:
         page.wait_connected()
@@ -420,7 +422,7 @@ def test_by_keyboard(browser, server) -> None:  # noqa: F811
         assert page.active() == "main"
 
 
-def test_less_motion(browser, server) -> None:  # noqa: F811
+def test_less_motion(browser, server) -> None:
     """Who wants no motion gets none."""
     with opened(browser, server, reduced_motion="reduce") as page:
         moving = """[...document.querySelectorAll("*")].filter(item => parseFloat(getComputedStyle(item)

@@ -28,11 +28,12 @@ export function setKey(value) {
 
 /** The answer's JSON. `Problem` for a refusal, and for no answer at all (status 0). */
 export async function ask(path, { body, headers = {}, timeout = 15000 } = {}) {
+  const sent = key;
   let response;
   try {
     response = await fetch(new URL(path, base), {
       method: body === undefined ? "GET" : "POST", cache: "no-store", redirect: "error", signal: AbortSignal.timeout(timeout),
-      headers: { ...(key && { "X-API-Key": key }), ...(body !== undefined && { "Content-Type": "application/json" }), ...headers },
+      headers: { ...(sent && { "X-API-Key": sent }), ...(body !== undefined && { "Content-Type": "application/json" }), ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
@@ -45,11 +46,13 @@ export async function ask(path, { body, headers = {}, timeout = 15000 } = {}) {
     // no JSON: a proxy's page, or the host's
   }
   if (!response.ok || answer === null)
-    throw noted(new Problem(response.status, answer?.code ?? "", answer?.detail ?? `answered ${response.status}`));
+    throw noted(new Problem(response.status, answer?.code ?? "", answer?.detail ?? `answered ${response.status}`), sent);
   return answer;
 }
 
-function noted(problem) {
+function noted(problem, sent) {
   wanted ||= problem.wantsKey;
+  // A wrong key is worse than none: without one, this machine may at least look.
+  if (problem.code === "wrong_key" && sent === key) key = "";
   return problem;
 }

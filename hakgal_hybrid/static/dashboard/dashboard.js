@@ -18,17 +18,17 @@ let host = null, hostAskedAt = 0, started = false, level = "", keyDeclined = fal
 
 // -- the key -------------------------------------------------------------------------------------------------
 
-let answerKey = null;
+let answerKey = null, asking = null;
 
-/** Ask the reader for the key; false if there will be none. */
+/** Ask the reader for the key, once for all who need it; false if there will be none. */
 function askForKey(reason) {
   const dialog = $("key-dialog");
-  if (dialog.open) return Promise.resolve(false);
+  if (dialog.open) return asking;
   setText($("key-reason"), reason);
   $("key").value = "";
   dialog.showModal();
   $("key").focus();
-  return new Promise(resolve => { answerKey = resolve; });
+  return asking = new Promise(resolve => { answerKey = resolve; });
 }
 
 function prepareKey() {
@@ -65,8 +65,9 @@ async function withKey(call) {
     try {
       return await call();
     } catch (error) {
+      const ours = !$("key-dialog").open;
       if (!error.wantsKey || !await askForKey(`${error.message}. Enter the server's HAKGAL_API_KEY.`)) throw error;
-      begin();
+      if (ours) begin();
     }
   }
 }
