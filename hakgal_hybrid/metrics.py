@@ -63,6 +63,7 @@ METRICS = (
            "How long the oldest event has been waiting that an open stream still has to be sent."),
     Metric("oldest_undelivered_max_s", "oldest_undelivered_max_seconds", "gauge", "The most of it since the start."),
     Metric("patched.*", "patched", "gauge", "1 if this library has patched Python's standard library.", "library"),
+    Metric("warnings_suppressed", "warnings_suppressed", "counter", "Log records left out because of their number."),
     Metric("server.requests", "requests_in_progress", "gauge", "Requests being answered."),
     Metric("server.lanes.*.threads", "lane_threads", "gauge", "Threads of a lane.", "lane"),
     Metric("server.lanes.*.busy", "lane_busy_threads", "gauge", "Threads of a lane that run something.", "lane"),

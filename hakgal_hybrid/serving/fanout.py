@@ -7,7 +7,6 @@ socket takes bytes again; one that takes none for ``HYBRID_STALL_S`` is closed.
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 import time
@@ -19,10 +18,11 @@ from gevent.event import Event
 
 from ..feed import Feed, Shared
 from ..hub import Hub
+from ..logs import get_logger
 from ..settings import Settings
 from .attached import Attached
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A pass lets the loop poll for I/O after so many sends, or so many seconds: beside a thread that burns CPU a single
 #: send can cost milliseconds, because it gives up the GIL.

@@ -22,6 +22,7 @@ from gevent.pool import Pool
 from ..errors import ConfigurationError
 from ..feed import Feed
 from ..histogram import Histogram
+from ..logs import get_logger
 from ..settings import Settings
 from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM
 from .attached import Attached
@@ -35,7 +36,7 @@ from .upgrade import answer_upgrade
 if TYPE_CHECKING:
     from ..extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 #: The address is taken, or, on Windows, taken exclusively.
 _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
 
