@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from .log import Entry
 
 #: How often the backlog is looked at while a server of ours runs, in seconds.
 INTERVAL_S = 0.5
+#: How much of one processor that may take; with thousands of streams it is looked less often.
+MAX_SHARE = 0.01
 #: How many events one look asks at most whether they are for somebody; beyond that, the next one counts as if it were.
 MAX_LOOK = 20_000
 
@@ -68,9 +71,12 @@ class Observer:
         self.clogged = tuple
 
     def _watch(self) -> None:
-        while not self._ended.wait(INTERVAL_S):
+        pause = INTERVAL_S
+        while not self._ended.wait(pause):
+            began = time.thread_time()
             self.look()
             self.looked()
+            pause = max(INTERVAL_S, (time.thread_time() - began) / MAX_SHARE)
 
     def look(self) -> tuple[float, float, dict[int, Open]]:
         """Look at every open stream now.

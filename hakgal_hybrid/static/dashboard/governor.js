@@ -34,7 +34,7 @@ export class Governor {
     $("governor-body").hidden = false;
     $("governor-state").hidden = true;
     $("governor-facts").replaceChildren(...Object.entries(status).slice(0, 40).flatMap(([name, value]) => [
-      make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, worded(name, value))]));
+      make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, worded(value))]));
     const mode = $("mode");
     if (document.activeElement !== mode && typeof status.mode === "string") mode.value = status.mode;
   }
@@ -85,8 +85,8 @@ async function send(command, idempotencyKey) {
   return answer;
 }
 
-function worded(name, value) {
+function worded(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "number") return number(value);
-  return typeof value === "string" ? value : JSON.stringify(value);
+  return typeof value === "string" ? value : make("code", {}, JSON.stringify(value));
 }
