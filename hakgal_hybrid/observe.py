@@ -91,9 +91,9 @@ class Observer:
             for feed in open_feeds(self._hub):
                 known = self._open.get(id(feed))
                 if known is None or known.feed is not feed:
-                    known = Open(feed, now, feed.cursor.position)
+                    known = Open(feed, now, position_of(feed))
                 if id(feed) not in clogged:
-                    known.sent = min(feed.cursor.position, newest)
+                    known.sent = min(position_of(feed), newest)
                 found[id(feed)] = known
             self._open = found
             self._judge(now, newest)
@@ -120,6 +120,15 @@ def open_feeds(hub: Hub) -> list[Feed]:
     """Return the feed of every open stream, each once."""
     carriers = {id(client.link): client.link.carrier for client in hub.clients() if client.link is not None}
     return [carrier for carrier in carriers.values() if isinstance(carrier, Feed)]
+
+
+def position_of(feed: Feed) -> int:
+    """Return the number of the last event that was written; for any thread, while the writer parts feed and cursor."""
+    while True:
+        try:
+            return feed.position
+        except AttributeError:  # it has begun to keep up with others just now: its place is theirs
+            continue
 
 
 def wants(feed: Feed, entry: Entry) -> bool:

@@ -133,3 +133,24 @@ def test_the_page_and_its_parts_come_to_everybody() -> None:
         assert answer.status == 200
         assert "access-control-allow-origin" not in answer.headers
     assert api.ask("GET", "/api/hybrid/dashboard/x.js", REMOTE_ADDR="203.0.113.9").json()["code"] == "no_such_file"
+
+
+def test_what_was_delivered_is_counted_for_each_stream() -> None:
+    """Exactly, however a stream was written: among those that keep up, with events of its own between, or alone."""
+    with Server("ours") as server, server.opened() as one, server.opened() as two, server.opened("events=b*") as some:
+        for step in range(5):
+            server.emit("a", n=7)
+            server.emit("b", n=2)
+            server.emit("mine", n=3, to=one.sid)
+            server.emit("b", n=1, to=some.sid)
+            with server.opened() as late:  # a newcomer goes alone at first
+                server.emit("a", n=10)
+                late.wait_for("a", 10)
+            one.wait_for("mine", 3 * (step + 1))
+        for stream, name, number in ((one, "a", 85), (two, "a", 85), (one, "b", 10), (two, "b", 10), (some, "b", 15)):
+            stream.wait_for(name, number)
+        def told() -> list[int]:
+            rows = {row["sid"]: row["delivered"] for row in listed(server)["clients"]}
+            return [rows[stream.sid[:SHOWN] + "…"] for stream in (one, two, some)]
+
+        wait_until(lambda: told() == [110, 95, 15])
