@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_server
 from flask import Flask
 from support.hosts import REPOSITORY
-from support.servers import Server, Stream, shown_on_failure, wait_until
+from support.servers import Http, Server, Stream, shown_on_failure, wait_until
 
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid import logs as logs_module
 from hakgal_hybrid.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, get_logger
+
+certificate = test_server.certificate
 
 PACKAGE = REPOSITORY / "hakgal_hybrid"
 #: Commands say what they have found on standard output: that is what they are for, and ``click.echo`` does it.
@@ -309,3 +312,27 @@ def test_a_client_that_goes_away_is_nothing_to_log(kind: str) -> None:
         text = server.log()
         assert "Traceback" not in text
         assert not re.search(r"\b(ERROR|CRITICAL)\b|WARNING(?!: This is a dev)", text)
+
+
+@pytest.mark.once
+def test_neither_is_one_that_speaks_tls(certificate) -> None:
+    """In the handshake, in plain text, in the middle of a stream that its socket has not taken: counted at most."""
+    with Server("ours", "--certfile", certificate[0], "--keyfile", certificate[1], HYBRID_HEARTBEAT_S=0.2,
+                HYBRID_STALL_S=1, HYBRID_REQUEST_S=2) as server, shown_on_failure(server):
+        for data in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00" + bytes(300)):
+            http = Http(server.port)
+            http.send(data)
+            http.reset()
+        streams = [server.stream(rcvbuf=4096) for _ in range(4)]
+        for stream in streams:
+            stream.wait_for("hybrid_open")
+        server.emit("big", n=60, size=100_000)
+        for stream in streams[:2]:
+            stream.reset()
+        for stream in streams[2:]:
+            stream.close()
+        server.emit("after", n=20)
+        server.wait_for_streams(0, 30)
+        text = server.log()
+        assert "Traceback" not in text
+        assert not re.search(r"\b(ERROR|WARNING|CRITICAL)\b", text)
