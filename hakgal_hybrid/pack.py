@@ -149,6 +149,12 @@ class Pack:
     def arrive(self, step: Step) -> None:
         """Everybody has been given what the step had for them."""
         self.position = step.upto
+        for share in step.shares:
+            if share.whole is not None:
+                share.whole.last_id = share.last_id
+            else:
+                for member in share.members:
+                    member.feed.known_id = share.last_id
 
     def _part_stirred(self) -> list[Any]:
         apart = []

@@ -239,7 +239,7 @@ class Fanout:
         """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""
         data, size, members, now, failed = share.data, len(share.data), share.members, clock(), 0
         if share.whole is not None:
-            share.whole.sent_at, share.whole.last_id = now, share.last_id
+            share.whole.sent_at = now
             share.whole.delivered += share.delivered
         for start in range(0, len(members), SENDS_PER_LOOK):
             some: list[Connection] = members[start:start + SENDS_PER_LOOK]
@@ -257,7 +257,7 @@ class Fanout:
                     self._keep(connection, data, taken)
             if share.whole is None:
                 for connection in some:
-                    connection.progress_at, connection.feed.known_id = now, share.last_id
+                    connection.progress_at = now
                     connection.feed.own_delivered += share.delivered - share.instead
             self._sent(len(some))
         sent = len(members) - failed
