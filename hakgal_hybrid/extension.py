@@ -277,7 +277,7 @@ class HybridTransport(Reception):
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
         log = self.log
-        undelivered, undelivered_max, _ = self.observer.look()
+        undelivered, undelivered_max, _ = self.observer.glance()
         return Statistics(
             profile=self.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - self.started_at, 3),
