@@ -102,6 +102,8 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
     """One listening socket of the server."""
 
     handler_class = Handler
+    #: How many connections are accepted before the loop looks at anything else: a storm of them must not hold it up.
+    max_accept = 8
 
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front
