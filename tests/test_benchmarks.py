@@ -266,6 +266,13 @@ def test_a_row_that_fails_does_not_end_the_run():
         ("good", 2, None), ("slow", 2, "not done after 0 s"), ("broken", 2, "only 3 of 5 clients could open")]
 
 
+def test_points_of_a_curve_are_measured_once():
+    """A case may be measured less often than the others, never more often."""
+    workload = Workload("X", "", lambda peer, scale: {}, lambda scale: [Case("a"), Case("b", runs=1)], [])
+    done = rows([workload], [peer("one")], type(TINY)("tiny", runs=2), lambda text: None)
+    assert [(row.case, row.run) for row in done] == [("a", 1), ("a", 2), ("b", 1)]
+
+
 def test_a_peer_that_is_not_installed_is_left_out_by_name():
     """Whatever a peer lacks, a program or a package, is told; the others stay."""
     def no_program() -> dict[str, str]:
@@ -299,7 +306,9 @@ def test_medians_spreads_losses_and_targets():
     assert [(one["measured"], one["met"]) for one in answers] == [(8 / 11, False), (None, None), (8, True)]
 
 
-@pytest.mark.parametrize(("limit", "found"), [(50, 50), (1000, 800), (1200, 1131.37), (3200, 3200), (49, None)])
+@pytest.mark.parametrize(("limit", "found"), [
+    (50, 50), (1000, 800), (1200, 1131.37), (3200, 3200), (49, 35.36), (13, 12.5), (3, None)],
+)
 def test_the_ladder_finds_the_highest_rate(limit, found):
     """It ends at the highest rung that passes, in steps of the root of two, whatever the limit is."""
     passed: list[float] = []
@@ -307,7 +316,7 @@ def test_the_ladder_finds_the_highest_rate(limit, found):
     while (rate := next_rate(passed, failed)) is not None:
         (passed if rate <= limit else failed).append(rate)
     assert max(passed, default=None) == found
-    assert len(passed) + len(failed) < 8
+    assert len(passed) + len(failed) < 9
 
 
 def test_payloads_have_the_size_that_was_asked_for():
