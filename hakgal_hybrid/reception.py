@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -21,8 +20,9 @@ from .handlers.calling import CONNECTION_KEYS
 from .hub import Hub
 from .link import Link
 from .log import Gap
+from .logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Reception:

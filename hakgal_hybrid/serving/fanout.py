@@ -9,7 +9,6 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 import time
@@ -21,12 +20,13 @@ from gevent.event import Event
 
 from ..feed import Feed, Shared
 from ..hub import Hub
+from ..logs import get_logger
 from ..pack import Pack, Share
 from ..settings import Settings
 from .attached import Attached
 from .hangups import HangUps
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A pass lets the loop poll for I/O after so many sends, or so many seconds: beside a thread that burns CPU a single
 #: send can cost milliseconds, because it gives up the GIL.
@@ -96,6 +96,8 @@ class Fanout:
         self._switch_interval: float | None = None
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
+        #: Called after each pass with the number of the last event that every stream that keeps up has been given.
+        self.passed: Callable[[int], None] = lambda newest: None
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -134,6 +136,10 @@ class Fanout:
         """Return a snapshot: open detached streams, and how many of them are waiting for their socket."""
         connections = list(self._connections.values())
         return {"streams": len(connections), "blocked": sum(item.pending is not None for item in connections)}
+
+    def clogged(self) -> list[Feed]:
+        """Return the feeds whose socket has not taken what it was given. May be called from any thread."""
+        return [item.feed for item in list(self._connections.values()) if item.pending is not None]
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -198,6 +204,7 @@ class Fanout:
                 self._part_all()
             else:
                 self._pass()
+                self.passed(self._pack.position)
 
     def _pass(self) -> None:
         """Send everything new to everybody who can take it, letting the loop poll now and then."""
@@ -232,7 +239,8 @@ class Fanout:
         """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""
         data, size, members, now, failed = share.data, len(share.data), share.members, clock(), 0
         if share.whole is not None:
-            share.whole.sent_at, share.whole.last_id = now, share.last_id
+            share.whole.sent_at = now
+            share.whole.delivered += share.delivered
         for start in range(0, len(members), SENDS_PER_LOOK):
             some: list[Connection] = members[start:start + SENDS_PER_LOOK]
             for connection in some:
@@ -249,7 +257,8 @@ class Fanout:
                     self._keep(connection, data, taken)
             if share.whole is None:
                 for connection in some:
-                    connection.progress_at, connection.feed.known_id = now, share.last_id
+                    connection.progress_at = now
+                    connection.feed.own_delivered += share.delivered - share.instead
             self._sent(len(some))
         sent = len(members) - failed
         self._hub.count_delivery(sent * share.delivered, sent * size)
