@@ -74,8 +74,8 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(st.builds(Snapshot, url=ANY_TEXT, taken_at=ANY_TEXT, healthy=st.booleans(), health=st.none() | ANY_TEXT,
-                 health_ms=st.none() | st.integers(0, 10**7).map(lambda tenths: tenths / 10), facts=st.none() | st.integers(0),
-                 versions=st.dictionaries(ANY_TEXT, ANY_TEXT),
+                 health_ms=st.none() | st.integers(0, 10**7).map(lambda tenths: tenths / 10),
+                 facts=st.none() | st.integers(0), versions=st.dictionaries(ANY_TEXT, ANY_TEXT),
                  notes=st.dictionaries(st.sampled_from(["facts", "health"]), ANY_TEXT)))
 def test_written_and_read_back(snapshot: Snapshot) -> None:
     """Both forms hold every member, whatever text is in it; the YAML is what a YAML parser takes for the same."""

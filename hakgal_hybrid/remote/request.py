@@ -109,28 +109,28 @@ def resolve(base: Base) -> list[Address]:
     return [Address(family, tuple(sockaddr)) for family, _, _, _, sockaddr in found]
 
 
-@contextlib.contextmanager
-def connected(base: Base, address: Address | None = None, timeout: float = TIMEOUT_S) -> Iterator[socket.socket]:
-    """A connection to one address (by default to the first that accepts), TLS included, closed at the end.
+def connect(base: Base, address: Address | None = None, timeout: float = TIMEOUT_S, *,
+            receive_buffer: int | None = None) -> socket.socket:
+    """Connect to one address (by default to the first that accepts), TLS included.
 
+    :param receive_buffer: what the kernel shall hold for us, in bytes; by default what it likes.
     :raises OSError: if nobody accepts in time.
     """
     last: OSError | None = None
     for candidate in [address] if address is not None else resolve(base):
         sock = socket.socket(candidate.family, socket.SOCK_STREAM)
         try:
+            if receive_buffer is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             sock.settimeout(timeout)
             sock.connect(candidate.sockaddr)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if base.scheme == "https":
                 sock = ssl.create_default_context().wrap_socket(sock, server_hostname=base.host)
+            return sock
         except OSError as error:
             sock.close()
             last = error
-            continue
-        with sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            yield sock
-        return
     raise last or OSError(f"{base.host} has no address")
 
 
@@ -146,7 +146,7 @@ def request(base: Base, method: str, path: str, body: Any = None, headers: Mappi
     head = {"Accept": "application/json, */*", **({} if data is None else {"Content-Type": "application/json"}),
             **(headers or {})}
     started = time.perf_counter()
-    with connected(base, address, timeout) as sock, open_response(base, sock, method, path, head, data) as response:
+    with connect(base, address, timeout) as sock, open_response(base, sock, method, path, head, data) as response:
         connect_s = response.asked_at - started
         first_byte_s = response.answered_at - response.asked_at
         try:
