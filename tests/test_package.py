@@ -25,10 +25,10 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
     {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"}, {"signals"}, {"turns"},
-    {"deadlines"},
+    {"deadlines"}, {"stacks"},
     {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"handlers"}, {"commands"}, {"statistics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
-    {"launch"}, {"testing", "measure"}, {"tools"}, {"cli"}, {"__main__"},
+    {"launch"}, {"testing", "measure", "doctor"}, {"tools"}, {"cli"}, {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 #: Who may reach up at call time: the extension is the one place where the parts meet, and ``run`` asks the host's

@@ -193,11 +193,12 @@ def _take_transport(host: _Host, taken: dict[str, Any]) -> None:
         taken["notes"]["profile"] = taken["notes"]["transport"] = wrong
         return
     taken["profile"], taken["transport"] = document.get("profile"), document.get("transport")
-    told = document.get("versions", {"hakgal_hybrid": document["version"]} if "version" in document else {})
-    for name, version in told.items() if isinstance(told, dict) else ():
-        taken["versions"][f"host.{name}"] = str(version)
-    if not told:
+    told = host.ask("/api/hybrid/seen")[0].get("versions")
+    if not isinstance(told, dict):
         taken["notes"]["versions"] = "the host tells no versions of its own"
+        return
+    for name, version in told.items():
+        taken["versions"][f"host.{name}"] = str(version)
 
 
 def _take_database(path: Path | None, taken: dict[str, Any]) -> None:

@@ -83,6 +83,7 @@ class Answer:
     :ivar connect_s: TCP, and TLS where it is spoken.
     :ivar first_byte_s: from the end of connecting to the first byte of the answer.
     :ivar total_s: from the beginning of connecting to the end of the body.
+    :ivar local: our own address and port on that connection.
     """
 
     status: int
@@ -91,6 +92,7 @@ class Answer:
     connect_s: float
     first_byte_s: float
     total_s: float
+    local: tuple[Any, ...] = ()
 
     def json(self) -> Any:
         """The body as JSON, or ``None`` if it is none."""
@@ -154,7 +156,7 @@ def request(base: Base, method: str, path: str, body: Any = None, headers: Mappi
         except http.client.HTTPException as error:
             raise ConnectionError(f"the answer broke off: {error}") from error
         return Answer(response.raw.status, response.raw.headers, content, connect_s, first_byte_s,
-                      time.perf_counter() - started)
+                      time.perf_counter() - started, tuple(sock.getsockname()[:2]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,8 @@ class Events:
                 with open_response(self.source.base, sock, "GET", self.source.target, headers) as opened:
                     _check(opened.raw)
                     sock.settimeout(self._silence_s)
-                    yield Note("open", f"connected to {self.source.base.url}")
+                    if not self.source.ours:  # ours says more, in its first event
+                        yield Note("open", f"connected to {self.source.base.url}")
                     yield from self._messages(opened.raw, sock)
             finally:
                 self._sock = None
@@ -209,7 +210,9 @@ class Events:
             heartbeat = data.get("heartbeat_s")
             if isinstance(heartbeat, (int, float)):
                 sock.settimeout(max(3 * heartbeat, 5.0))
-            return None
+            # Not the token: whoever reads what a tool prints could speak as this client.
+            told = {name: value for name, value in data.items() if name != "token"}
+            return Note("open", f"connected to {self.source.base.url}", data=told)
         if received.event != "hybrid_gap":
             return None
         missed = data.get("missed")

@@ -22,7 +22,7 @@ from gevent.pool import Pool
 from ..errors import ConfigurationError
 from ..feed import Feed
 from ..settings import Settings
-from ..views.gate import CONNECT, CONTROL, DISCONNECT, STATUS, STREAM
+from ..views.gate import CONNECT, CONTROL, DISCONNECT, SEEN, STACKS, STATUS, STREAM
 from .attached import Attached
 from .exchange import Mailroom
 from .fanout import Fanout
@@ -63,7 +63,7 @@ class Front:
         """Return the lane that answers this URL: ours are never behind the host's."""
         if path in (STREAM, CONNECT, DISCONNECT):
             return self.streams
-        if path in (STATUS, CONTROL) or path.startswith(CONTROL + "/"):
+        if path in (STATUS, CONTROL, SEEN, STACKS) or path.startswith(CONTROL + "/"):
             return self.control
         return self.host
 
