@@ -1,7 +1,7 @@
 """The doctor: why is a backend slow? Checks from outside, each with its evidence and a remedy.
 
-Read in this order: ``findings.py``, ``patient.py``, then the checks: ``reach.py`` (getting there), ``answering.py`` (the
-host itself), ``streaming.py`` (what lies between), ``stalled.py`` (clients that do not read).
+Read in this order: ``findings.py``, ``patient.py``, then the checks: ``reach.py`` (getting there), ``answering.py``
+(the host itself), ``streaming.py`` (what lies between), ``stalled.py`` (clients that do not read).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ..remote.load import TINY
 from ..remote.request import connect
 from .answering import time_probe
 from .findings import Finding, not_checked, ok, problem
-from .patient import STREAM, Patient, ms
+from .patient import STATUS, STREAM, Patient, ms
 
 #: Requests after which a client that does not read is believed to hold up nobody, and the time they may take.
 MOST_REQUESTS, MOST_SECONDS = 600, 60.0
@@ -35,8 +35,13 @@ def check_stalled(patient: Patient) -> Finding:
             opened, not_opened = _open_all(patient, kept)
             if not opened:
                 return not_checked("stalled", "there is no push channel to stall", *not_opened)
+            emitted = _emitted(patient)
             requests, during = _until_slow(patient, max(options.slow_ms, 5 * before))
+            more = _emitted(patient)
         evidence = [f"before: {before} ms", f"stalled: {', '.join(opened)}", *not_opened]
+        if during is None and emitted is not None and emitted == more:
+            return not_checked("stalled", f"none of {requests} requests made the host emit anything; name one that does "
+                               "(--probe)", *evidence)
         if during is None:
             return ok("stalled", f"{requests} requests beside a client that does not read are as fast as before",
                                  *evidence,
@@ -54,6 +59,13 @@ def check_stalled(patient: Patient) -> Finding:
                    "writes its events to clients inside the request", *evidence,
                    remedy="serve this host with APP_PROFILE=HYBRID: its emits then wait for nobody", before_ms=before,
                    during_ms=during, after_ms=after, requests=requests)
+
+
+def _emitted(patient: Patient) -> int | None:
+    """Return how many events the host has emitted by its own count, if it has this package."""
+    told = patient.ask("GET", STATUS).json()
+    log = told.get("log") if isinstance(told, dict) else None
+    return log.get("appended") if isinstance(log, dict) else None
 
 
 def _until_slow(patient: Patient, slow_ms: float) -> tuple[int, float | None]:

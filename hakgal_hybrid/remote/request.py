@@ -148,15 +148,19 @@ def request(base: Base, method: str, path: str, body: Any = None, headers: Mappi
     head = {"Accept": "application/json, */*", **({} if data is None else {"Content-Type": "application/json"}),
             **(headers or {})}
     started = time.perf_counter()
-    with connect(base, address, timeout) as sock, open_response(base, sock, method, path, head, data) as response:
-        connect_s = response.asked_at - started
-        first_byte_s = response.answered_at - response.asked_at
-        try:
-            content = response.raw.read(MAX_BODY)
-        except http.client.HTTPException as error:
-            raise ConnectionError(f"the answer broke off: {error}") from error
-        return Answer(response.raw.status, response.raw.headers, content, connect_s, first_byte_s,
-                      time.perf_counter() - started, tuple(sock.getsockname()[:2]))
+    with connect(base, address, timeout) as sock:
+        local = tuple(sock.getsockname()[:2])
+        with open_response(base, sock, method, path, head, data) as response:
+            return _read(response, started, local)
+
+
+def _read(response: Opened, started: float, local: tuple[Any, ...]) -> Answer:
+    try:
+        content = response.raw.read(MAX_BODY)
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"the answer broke off: {error}") from error
+    return Answer(response.raw.status, response.raw.headers, content, response.asked_at - started,
+                  response.answered_at - response.asked_at, time.perf_counter() - started, local)
 
 
 @dataclass(frozen=True, slots=True)
