@@ -28,6 +28,7 @@ _LIBRARY = tuple(os.path.normcase(path) + os.sep for name in ("stdlib", "platstd
                  if (path := sysconfig.get_path(name)))
 _HERE = os.path.normcase(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
+_INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 _EMITTING = re.compile(r"_*(emit|broadcast)(_|$)")
 _BROADCASTERS = re.compile(r"socketio|engineio|websocket|ws_channel")
 _DATABASE = {"execute", "executemany", "executescript", "commit", "rollback", "fetchone", "fetchall", "fetchmany",
@@ -48,7 +49,7 @@ class Frame:
     def is_hosts(self) -> bool:
         """True for the host's own code: neither Python's, nor an installed package's, nor ours."""
         path = os.path.normcase(self.path)
-        return not path.startswith((*_LIBRARY, _HERE, "<frozen"))
+        return not path.startswith((*_LIBRARY, _HERE, "<frozen")) and not _INSTALLED.search(path)
 
     def __str__(self) -> str:
         parts = self.path.replace("\\", "/").split("/")

@@ -73,7 +73,7 @@ def test_a_stall_that_nothing_was_emitted_to_proves_nothing(host: Running) -> No
     ("/sleeps", "sleep", "sleeps"), ("/measures", "cpu_percent", "measures"), ("/writes", "sqlite", "writes"),
     ("/waits", "lock", "waits")])
 def test_what_a_handler_waits_for(host: Running, path: str, cause: str, function: str) -> None:
-    """The host is slow with no client connected, so it is not the broadcaster; the stacks show what it is, and where."""
+    """The host is slow with no client connected: not the broadcaster. The stacks show what it is, and where."""
     report = look(host.port, probes=(Probe("GET", path),))
     assert report.causes == ["slow_without_clients", cause], json.dumps(report.to_dict(), indent=1)
     stacks = report.of("stacks")
@@ -233,11 +233,12 @@ fi
 HOST=$!
 trap 'kill $HOST; wait $HOST || true' EXIT
 for attempt in $(seq 300); do
-    if "$PYTHON" -c 'import socket; socket.create_connection(("127.0.0.1", 5001), 5).close()' 2> /dev/null; then break; fi
+    if "$PYTHON" -c 'import socket; socket.create_connection(("127.0.0.1", 5001), 5)' 2> /dev/null; then break; fi
     kill -0 $HOST
     sleep 0.1
 done
-"$PYTHON" -m hakgal_hybrid doctor http://localhost:5001 --json --connect 1 --sample 0.5 --requests 2 --slow-ms 250 > report.json || true
+"$PYTHON" -m hakgal_hybrid doctor http://localhost:5001 \
+    --json --connect 1 --sample 0.5 --requests 2 --slow-ms 250 > report.json || true
 """
 
 
@@ -246,7 +247,7 @@ def in_namespace(folder: Path, hosts: str, *, listen: str = "127.0.0.1", drop_lo
     able = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("unshare") and shutil.which("ip")
     probe = ["unshare", "--net", "--mount", "ip", "link", "add", "doctor0", "type", "veth", "peer", "name", "doctor1"]
     if not able or subprocess.run(probe, check=False, capture_output=True, timeout=30).returncode:
-        if os.environ.get("CI"):
+        if os.environ.get("CI") == "true":
             pytest.fail("no root, unshare, ip or veth, and CI must not skip this")
         pytest.skip("needs Linux, root, unshare, ip and network namespaces with veth")
     (folder / "patient.py").write_text(PATIENT)
@@ -266,7 +267,7 @@ def finding(report: dict[str, Any], check: str) -> dict[str, Any]:
 
 
 def test_an_address_that_drops_syns(tmp_path: Path) -> None:
-    """Localhost leads to an IPv6 address first that drops SYNs: that is the cause, and not the host."""
+    """``localhost`` leads to an IPv6 address first that drops SYNs: that is the cause, and not the host."""
     report = in_namespace(tmp_path, "fd00:d0c::2 localhost\n127.0.0.1 localhost\n")
     assert report["causes"] == ["address_family"], json.dumps(report, indent=1)
     found = finding(report, "addresses")
@@ -289,7 +290,7 @@ def test_a_loopback_address_that_drops_syns(tmp_path: Path) -> None:
 
 
 def test_a_loopback_address_that_refuses(tmp_path: Path) -> None:
-    """Localhost is ``::1`` first, and the host listens on ``127.0.0.1`` alone: a warning, for Windows loses 2 s here."""
+    """``localhost`` is ``::1`` first, where nobody listens: a warning, because Windows loses 2 s there."""
     report = in_namespace(tmp_path, "::1 localhost\n127.0.0.1 localhost\n")
     found = finding(report, "addresses")
     assert (found["level"], found["cause"]) == ("warning", "address_family")

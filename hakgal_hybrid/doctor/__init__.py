@@ -57,9 +57,10 @@ def _examine(patient: Patient, note: Callable[[Finding], None]) -> None:
     """Make every check that needs a host. First those that need it undisturbed, last the one that disturbs."""
     note(check_health(patient))
     patient.get_acquainted()
-    silence = Silence(patient)
-    note(check_stacks(patient))
-    for check in (check_patching, check_forwarding, check_stream, check_resuming, check_cors):
+    for check in (check_stacks, check_patching, check_forwarding, check_stream):
+        note(check(patient))
+    silence = Silence(patient)  # takes as long as the host's heartbeat, so that the others go on beside it
+    for check in (check_resuming, check_cors):
         note(check(patient))
     note(silence.finding())
     note(check_stalled(patient))

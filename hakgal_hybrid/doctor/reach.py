@@ -74,7 +74,7 @@ def check_addresses(patient: Patient, addresses: list[Address]) -> Finding:
                        f"nobody listens on {before[0].address}, to which {base.host} leads first; that costs "
                        f"{lost:.0f} ms "
                        "here, and about 2 s on Windows", *evidence, remedy=LISTEN, lost_ms=lost, **data)
-    slow = [attempt for attempt in tried[len(own):] if not attempt.accepted and attempt.took_ms > _LOST_MS]
+    slow = [attempt for attempt in tried if not attempt.accepted and attempt.took_ms > _LOST_MS]
     if slow:
         return warning("addresses", "address_family",
                        f"{chosen.address} accepts at once, but {slow[0].address} ({slow[0].name}) costs "

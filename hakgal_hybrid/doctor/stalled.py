@@ -40,8 +40,8 @@ def check_stalled(patient: Patient) -> Finding:
             more = _emitted(patient)
         evidence = [f"before: {before} ms", f"stalled: {', '.join(opened)}", *not_opened]
         if during is None and emitted is not None and emitted == more:
-            return not_checked("stalled", f"none of {requests} requests made the host emit anything; name one that does "
-                               "(--probe)", *evidence)
+            return not_checked("stalled", f"none of {requests} requests made the host emit anything; name one that "
+                               "does (--probe)", *evidence)
         if during is None:
             return ok("stalled", f"{requests} requests beside a client that does not read are as fast as before",
                                  *evidence,

@@ -94,19 +94,40 @@ class Opened:
 
 def check_stream(patient: Patient) -> Finding:
     """Open a stream as a browser does, and see when and how its first event comes."""
-    streams = patient.streams()
+    streams = _Streams(patient)
     try:
         with Opened(patient, STREAM, {"Accept-Encoding": "gzip, deflate"}, patient.options.wait_s) as stream:
-            finding = _judge_stream(patient, stream)
+            finding = _judge_stream(patient, stream, streams)
     except TimeoutError:
         finding = _held_up(patient, streams, "not even the head of the answer came", {})
     except (OSError, http.client.HTTPException) as error:
         finding = problem("stream", "stream_broken", f"the stream broke off: {error or type(error).__name__}",
                           remedy="look at the logs of the host and of the proxy")
+    finally:
+        streams.stop()
     return finding
 
 
-def _judge_stream(patient: Patient, stream: Opened) -> Finding:
+class _Streams:
+    """How many streams the host has open by its own count: now, and again while one of ours may be held up."""
+
+    def __init__(self, patient: Patient) -> None:
+        self._patient = patient
+        self.before = patient.streams()
+        self.meanwhile: int | None = None
+        self._timer = threading.Timer(patient.options.wait_s / 2, self._ask)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _ask(self) -> None:
+        self.meanwhile = self._patient.streams()
+
+    def stop(self) -> None:
+        """Do not ask again."""
+        self._timer.cancel()
+
+
+def _judge_stream(patient: Patient, stream: Opened, streams: _Streams) -> Finding:
     refused = _no_stream(stream)
     if refused is not None:
         return refused
@@ -117,7 +138,8 @@ def _judge_stream(patient: Patient, stream: Opened) -> Finding:
     try:
         first_s, messages = stream.first()
     except TimeoutError:
-        return _held_up(patient, None, f"the head came after {ms(stream.head_s)} ms, and no event behind it", headers)
+        return _held_up(patient, streams, f"the head came after {ms(stream.head_s)} ms, and no event behind it",
+                                          headers)
     evidence.append(f"first event ({messages[0].event}) after {ms(first_s)} ms")
     data: dict[str, Any] = {"head_ms": ms(stream.head_s), "first_event_ms": ms(first_s), "headers": headers}
     if messages[0].event == "hybrid_busy":
@@ -158,18 +180,17 @@ def _about_header(headers: dict[str, str]) -> tuple[str, ...]:
             "not send it, leaves an nginx in between to buffer",)
 
 
-def _held_up(patient: Patient, streams: int | None, what: str, headers: dict[str, str]) -> Finding:
+def _held_up(patient: Patient, streams: _Streams, what: str, headers: dict[str, str]) -> Finding:
     """Nothing came. That the host has opened the stream, or answers directly, shows who holds it up."""
     waited = f"{what} within {patient.options.wait_s:g} s"
     evidence = [waited, *_about_header(headers)]
-    now = patient.streams() if streams is not None else None
-    if now is not None and streams is not None and now > streams:
-        evidence.append(f"the host has opened the stream meanwhile ({streams} before, {now} now)")
+    before, meanwhile = streams.before, streams.meanwhile
+    if before is not None and meanwhile is not None and meanwhile > before:
+        evidence.append(f"the host has opened the stream meanwhile ({before} before, {meanwhile} then)")
     if patient.options.direct is not None:
         evidence.append(_directly(patient, patient.options.direct))
-    elsewhere = "a browser gets no event either"
-    return problem("stream", "buffering", f"something on the path buffers the stream: {elsewhere}", *evidence,
-                   remedy=NO_BUFFER)
+    return problem("stream", "buffering", "something on the path buffers the stream: its first event does not come",
+                   *evidence, remedy=NO_BUFFER)
 
 
 def _directly(patient: Patient, url: str) -> str:
@@ -225,11 +246,12 @@ def check_cors(patient: Patient) -> Finding:
     """Ask as a browser asks before a page of another origin may read the stream."""
     allowed, foreign = patient.options.origin, "https://doctor.invalid"
     try:
+        there = patient.ask("HEAD", STREAM).status
+        if there in (404, 405):
+            return not_checked("cors", f"the host has no stream at {STREAM} ({there})")
         wanted, strange = (_preflight(patient, origin) for origin in (allowed, foreign))
     except OSError as error:
         return not_checked("cors", f"OPTIONS {STREAM} was not answered ({error or type(error).__name__})")
-    if wanted["status"] in (404, 405):
-        return not_checked("cors", f"the host has no stream at {STREAM} ({wanted['status']})")
     evidence = [f"{origin}: status {told['status']}, Access-Control-Allow-Origin {told['origin']!r}, "
                 f"Access-Control-Allow-Headers {told['headers']!r}" for origin, told in ((allowed, wanted),
                                                                                           (foreign, strange))]
