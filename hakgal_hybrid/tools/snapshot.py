@@ -80,6 +80,8 @@ class _Snapshots(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``take`` in front of what does not begin with a command."""
+        if not args and ctx.resilient_parsing:  # a shell asks what could be completed here
+            return super().parse_args(ctx, args)
         return super().parse_args(ctx, args if args[:1] and args[0] in self.commands else ["take", *args])
 
 
