@@ -57,9 +57,11 @@ def blueprint(transport: HybridTransport) -> Blueprint:
 
 def _seen(transport: HybridTransport) -> dict[str, Any]:
     environ = request.environ
+    # What Werkzeug's ProxyFix has put in its place is not who the connection is with.
+    peer = environ.get("werkzeug.proxy_fix.orig", environ).get("REMOTE_ADDR", "")
     port = str(environ.get("REMOTE_PORT", ""))
     return {
-        "peer": str(environ.get("REMOTE_ADDR", "")),
+        "peer": str(peer),
         "peer_port": int(port) if port.isdigit() else None,
         "loopback": from_loopback(environ),
         "protocol": str(environ.get("SERVER_PROTOCOL", "")),
