@@ -112,8 +112,7 @@ def sample(seconds: float, interval: float = 0.01, *,
             key = (kind, str(where))
             group = groups.setdefault(key, Group(*key))
             group.samples += 1
-            if not group.stack:
-                group.stack = [str(frame) for frame in frames[-MAX_FRAMES:]]
+            group.stack = [str(frame) for frame in frames[-MAX_FRAMES:]]
             begun = since[ident][1] if since.get(ident, (None, 0.0))[0] == key else now
             seen[ident] = (key, begun)
             group.longest_ms = max(group.longest_ms, round((now - begun) * 1000, 1))
@@ -156,14 +155,14 @@ def culprit(frames: list[Frame]) -> tuple[str, Frame]:
         return "sqlite", where
     if any(_EMITTING.match(frame.function) for frame in frames):
         return "emit", where
+    if any(os.path.basename(frame.path) == "subprocess.py" and not frame.is_hosts for frame in frames[-3:]):
+        return "subprocess", where  # which sleeps between its looks
     if "sleep" in names:
         return "sleep", where
     if any(_BROADCASTERS.search(os.path.basename(frame.path)) for frame in frames):
         return "emit", where
     for frame in reversed(frames):
         file = os.path.basename(frame.path)
-        if file == "subprocess.py":
-            return "subprocess", where
         if file in ("socket.py", "ssl.py", "client.py") and not frame.is_hosts:
             return "network", where
         if file in ("threading.py", "queue.py") and not frame.is_hosts:

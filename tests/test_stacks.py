@@ -164,7 +164,8 @@ def test_one_at_a_time_and_never_behind_the_host() -> None:
     answers: list[Any] = []
 
     def ask(seconds: float) -> None:
-        answers.append(call(port, "POST", "/api/hybrid/stacks", {"seconds": seconds}))
+        while not answers or answers[-1].status == 409:  # the other one was quicker
+            answers.append(call(port, "POST", "/api/hybrid/stacks", {"seconds": seconds}))
 
     with serving(transport.socketio, app) as port:
         slow = threading.Thread(target=lambda: call(port, "GET", "/slow"), daemon=True)

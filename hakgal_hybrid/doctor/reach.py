@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ..guard import is_loopback
-from ..remote.request import Address, Base, connect, resolve
+from ..remote.request import Address, Base, connected, resolve
 from .findings import Finding, ok, problem, warning
 from .patient import Patient, ms
 
@@ -90,7 +90,7 @@ class _Try:
         self.name, self.address = name, address
         started = time.perf_counter()
         try:
-            connect(base, address, limit).close()
+            connected(base, address, limit).close()
             self.outcome, self.accepted = "accepts", True
         except TimeoutError:
             self.outcome, self.accepted = "does not answer", False

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from ..remote.load import TINY
-from ..remote.request import connect
+from ..remote.request import connected
 from .answering import time_probe
 from .findings import Finding, not_checked, ok, problem
 from .patient import STATUS, STREAM, Patient, ms
@@ -106,7 +106,7 @@ def _stalled(patient: Patient, path: str, *, upgrade: bool) -> Iterator[socket.s
                   f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}"]
     else:
         lines.append("Accept: text/event-stream")
-    with connect(patient.base, patient.address, patient.options.connect_s, receive_buffer=TINY) as sock:
+    with connected(patient.base, patient.address, patient.options.connect_s, receive_buffer=TINY) as sock:
         sock.settimeout(patient.options.wait_s)
         sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         head = b""

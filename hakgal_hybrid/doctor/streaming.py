@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..remote.request import Base, connect, open_response, resolve
+from ..remote.request import Base, connected, open_response, resolve
 from ..wire import Decoder, Message
 from .findings import Finding, not_checked, ok, problem, warning
 from .patient import STREAM, Patient, ms
@@ -32,7 +32,7 @@ class Opened:
                  base: Base | None = None) -> None:
         self._base = base or patient.base
         address = patient.address if base is None else resolve(base)[0]
-        self._sock = connect(self._base, address, patient.options.connect_s)
+        self._sock = connected(self._base, address, patient.options.connect_s)
         self._sock.settimeout(timeout)
         self._deadline = time.perf_counter() + timeout
         self._started = time.perf_counter()

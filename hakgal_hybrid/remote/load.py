@@ -23,7 +23,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..wire import Decoder, Message
 from .body import BodyReader
-from .request import Address, connect, resolve
+from .request import Address, connected, resolve
 from .stream import Source
 
 #: What a client that does not read lets the kernel hold for it, in bytes.
@@ -178,7 +178,7 @@ class Load:
 
     def _open(self, address: Address) -> None:
         try:
-            sock = connect(self._source.base, address)
+            sock = connected(self._source.base, address)
         except OSError as error:
             self._refused[type(error).__name__] += 1
             return
@@ -193,7 +193,7 @@ class Load:
 
     def _stall(self, address: Address) -> None:
         """Open a client that never reads more than the head of its answer."""
-        sock = connect(self._source.base, address, receive_buffer=TINY)
+        sock = connected(self._source.base, address, receive_buffer=TINY)
         self._stalled.append(sock)
         sock.sendall(_head(self._source, self._headers))
         sock.recv(16)
@@ -361,7 +361,7 @@ def _first_that_accepts(source: Source) -> Address:
     error: OSError | None = None
     for address in resolve(source.base):
         try:
-            connect(source.base, address).close()
+            connected(source.base, address).close()
             return address
         except OSError as refused:
             error = refused

@@ -111,9 +111,9 @@ def resolve(base: Base) -> list[Address]:
     return [Address(family, tuple(sockaddr)) for family, _, _, _, sockaddr in found]
 
 
-def connect(base: Base, address: Address | None = None, timeout: float = TIMEOUT_S, *,
+def connected(base: Base, address: Address | None = None, timeout: float = TIMEOUT_S, *,
             receive_buffer: int | None = None) -> socket.socket:
-    """Connect to one address (by default to the first that accepts), TLS included.
+    """Return a connection to one address (by default to the first that accepts), TLS included.
 
     :param receive_buffer: what the kernel shall hold for us, in bytes; by default what it likes.
     :raises OSError: if nobody accepts in time.
@@ -148,7 +148,7 @@ def request(base: Base, method: str, path: str, body: Any = None, headers: Mappi
     head = {"Accept": "application/json, */*", **({} if data is None else {"Content-Type": "application/json"}),
             **(headers or {})}
     started = time.perf_counter()
-    with connect(base, address, timeout) as sock:
+    with connected(base, address, timeout) as sock:
         local = tuple(sock.getsockname()[:2])
         with open_response(base, sock, method, path, head, data) as response:
             return _read(response, started, local)

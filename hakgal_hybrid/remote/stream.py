@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from ..errors import HybridError, RequestError
 from ..wire import Decoder, Message
-from .request import TIMEOUT_S, Base, connect, open_response
+from .request import TIMEOUT_S, Base, connected, open_response
 
 #: The stream of a host that this package serves.
 STREAM = "/api/events/stream"
@@ -170,7 +170,7 @@ class Events:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **self._headers}
         if self.last_event_id:
             headers["Last-Event-ID"] = self.last_event_id
-        with connect(self.source.base, timeout=self._timeout) as sock:
+        with connected(self.source.base, timeout=self._timeout) as sock:
             self._sock = sock
             try:
                 if self._stopped.is_set():
