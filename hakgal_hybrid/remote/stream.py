@@ -250,4 +250,5 @@ def problem_of(document: Any, status: int) -> HybridError:
     """Return a refusal as the error that the host raised: with its status, code and sentence."""
     told = document if isinstance(document, dict) else {}
     detail = str(told.get("detail") or told.get("error") or told.get("message") or f"status {status}")
-    return RequestError(detail, status=status, code=str(told.get("code") or f"status_{status}"))
+    word = str(told.get("code") or f"status {status}")
+    return RequestError(detail, status=status, code=word)
