@@ -152,6 +152,7 @@ def through(tmp_path: Path, host: Running, location: str, http: str = "", **opti
         return look(port, **options)
 
 
+@pytest.mark.once
 def test_a_proxy_as_the_documentation_has_it_is_healthy(tmp_path: Path, host: Running) -> None:
     """The documented configuration of nginx: no problem, and the proxy is seen."""
     report = through(tmp_path, host, FORWARDED + "proxy_buffering off; gzip off; proxy_read_timeout 60s;")
@@ -159,6 +160,7 @@ def test_a_proxy_as_the_documentation_has_it_is_healthy(tmp_path: Path, host: Ru
     assert "writes down for whom it asks" in report.of("forwarding").says
 
 
+@pytest.mark.once
 def test_a_proxy_that_buffers(tmp_path: Path, host: Running) -> None:
     """Nginx with buffering, told to ignore what the host says about it: the first event does not come."""
     report = through(tmp_path, host, FORWARDED + "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;",
@@ -170,6 +172,7 @@ def test_a_proxy_that_buffers(tmp_path: Path, host: Running) -> None:
     assert "X-Accel-Buffering is missing" in evidence
 
 
+@pytest.mark.once
 def test_a_proxy_that_compresses(tmp_path: Path, host: Running) -> None:
     """Nginx with gzip for event streams."""
     report = through(tmp_path, host, FORWARDED + "proxy_buffering off;",
@@ -178,6 +181,7 @@ def test_a_proxy_that_compresses(tmp_path: Path, host: Running) -> None:
     assert "Content-Encoding: gzip" in " ".join(report.of("stream").evidence)
 
 
+@pytest.mark.once
 def test_a_proxy_that_does_not_wait_for_the_heartbeat(tmp_path: Path, host: Running) -> None:
     """Nginx with a read time-out below the heartbeat cuts silent streams."""
     report = through(tmp_path, host, FORWARDED + "proxy_buffering off; proxy_read_timeout 1s;")
@@ -185,18 +189,21 @@ def test_a_proxy_that_does_not_wait_for_the_heartbeat(tmp_path: Path, host: Runn
     assert report.of("heartbeat").data["cut_after_s"] < 2
 
 
+@pytest.mark.once
 def test_a_proxy_that_writes_no_forwarding_header(tmp_path: Path, host: Running) -> None:
     """Everybody looks local."""
     report = through(tmp_path, host, "proxy_buffering off;")
     assert "no_forwarding_header" in report.causes, json.dumps(report.to_dict(), indent=1)
 
 
+@pytest.mark.once
 def test_a_proxy_that_takes_last_event_id_away(tmp_path: Path, host: Running) -> None:
     """Who comes back through it loses events."""
     report = through(tmp_path, host, FORWARDED + 'proxy_buffering off; proxy_set_header Last-Event-ID "";')
     assert report.causes == ["last_event_id"], json.dumps(report.to_dict(), indent=1)
 
 
+@pytest.mark.once
 def test_a_proxy_that_opens_cors(tmp_path: Path, host: Running) -> None:
     """A header of its own lets every page read."""
     report = through(tmp_path, host, FORWARDED + "proxy_buffering off; proxy_hide_header Access-Control-Allow-Origin; "
@@ -266,6 +273,7 @@ def finding(report: dict[str, Any], check: str) -> dict[str, Any]:
     return next(item for item in report["findings"] if item["check"] == check)
 
 
+@pytest.mark.once
 def test_an_address_that_drops_syns(tmp_path: Path) -> None:
     """``localhost`` leads to an IPv6 address first that drops SYNs: that is the cause, and not the host."""
     report = in_namespace(tmp_path, "fd00:d0c::2 localhost\n127.0.0.1 localhost\n")
@@ -278,6 +286,7 @@ def test_an_address_that_drops_syns(tmp_path: Path) -> None:
     assert finding(report, "health")["level"] == "ok"
 
 
+@pytest.mark.once
 def test_a_loopback_address_that_drops_syns(tmp_path: Path) -> None:
     """``::1`` itself drops SYNs: who tries it first is slow, which is told although this machine tries it last."""
     report = in_namespace(tmp_path, "127.0.0.1 localhost\n::1 localhost\n", drop_loopback=True)
@@ -289,6 +298,7 @@ def test_a_loopback_address_that_drops_syns(tmp_path: Path) -> None:
     assert finding(report, "addresses")["cause"] == "address_family"
 
 
+@pytest.mark.once
 def test_a_loopback_address_that_refuses(tmp_path: Path) -> None:
     """``localhost`` is ``::1`` first, where nobody listens: a warning, because Windows loses 2 s there."""
     report = in_namespace(tmp_path, "::1 localhost\n127.0.0.1 localhost\n")
@@ -297,6 +307,7 @@ def test_a_loopback_address_that_refuses(tmp_path: Path) -> None:
     assert report["verdict"] == "healthy"
 
 
+@pytest.mark.once
 def test_a_host_on_every_loopback_address(tmp_path: Path) -> None:
     """The remedy: run(host="localhost") listens on each address of the name."""
     report = in_namespace(tmp_path, "::1 localhost\n127.0.0.1 localhost\n", listen="localhost")
