@@ -395,7 +395,8 @@ def test_completion_in_bash() -> None:
     """The line of the documentation makes bash itself complete a command."""
     text = (Path(__file__).resolve().parents[1] / "docs" / "tools.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^eval .*bash_source.*$", text, re.MULTILINE)
-    script = f"{line}\nCOMP_WORDS=(hakgal-hybrid snap); COMP_CWORD=1\n_hakgal_hybrid_completion hakgal-hybrid\necho ${{COMPREPLY[@]}}"
+    script = (f"{line}\nCOMP_WORDS=(hakgal-hybrid snap); COMP_CWORD=1\n"
+              "_hakgal_hybrid_completion hakgal-hybrid\necho ${COMPREPLY[@]}")
     folder = Path(str(SCRIPT)).parent
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True,
                           env={**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"})

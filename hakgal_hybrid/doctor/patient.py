@@ -57,6 +57,8 @@ class Options:
     :ivar origin: the web origin whose pages shall be able to read.
     :ivar direct: URL of the host itself, where a proxy stands in front of it.
     :ivar probe_stall: open clients that do not read, and see what becomes of everybody else's requests.
+    :ivar stall_requests: requests after which such a client is believed to hold up nobody; its socket takes some
+        megabytes of events before it is full, if the host has not made it smaller.
     :ivar stall_paths: WebSockets of the host's own on which to do so, besides Socket.IO's and our stream.
     """
 
@@ -70,6 +72,7 @@ class Options:
     origin: str = "http://localhost:5173"
     direct: str | None = None
     probe_stall: bool = False
+    stall_requests: int = 600
     stall_paths: tuple[str, ...] = ()
 
 
@@ -124,9 +127,9 @@ class Patient:
         return told.get("streams") if isinstance(told, dict) else None
 
     def clients(self) -> int | None:
-        """Return how many clients are connected to the host, by all that it tells; ``None`` if it tells nothing."""
+        """Return how many clients are connected to the host, by what it tells; ``None`` if it tells nothing."""
         counts = []
-        for path, members in ((STATUS, ("clients",)), ("/api/status", ("websocket", "connected_clients"))):
+        for path, members in ((STATUS, ("streams",)), ("/api/status", ("websocket", "connected_clients"))):
             try:
                 told = self.ask("GET", path).json()
             except OSError:
@@ -135,7 +138,7 @@ class Patient:
                 told = told.get(member) if isinstance(told, dict) else None
             if isinstance(told, int):
                 counts.append(told)
-        return sum(counts) if counts else None
+        return max(counts, default=None)
 
 
 def ms(seconds: float) -> float:

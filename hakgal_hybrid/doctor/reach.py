@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from typing import Any
 
@@ -53,6 +54,11 @@ def check_addresses(patient: Patient, addresses: list[Address]) -> Finding:
     data = {"addresses": [attempt.to_dict() for attempt in tried]}
     own = tried[:len(addresses)]
     patient.address = next((attempt.address for attempt in own if attempt.accepted), None)
+    if patient.address is None and any("TLS" in attempt.outcome for attempt in own):
+        return problem("addresses", "tls", f"no connection to {base.netloc} can be trusted", *evidence,
+                       remedy="mend the certificate; where it is of a private authority, name its file in the "
+                              "environment "
+                       "variable SSL_CERT_FILE; where the host speaks no TLS, ask by http://", **data)
     if patient.address is None:
         return problem("addresses", "nobody_listens", f"nobody accepts connections at {base.netloc}", *evidence,
                        remedy="start the host, or mend the port, the address or the firewall", **data)
@@ -94,6 +100,8 @@ class _Try:
             self.outcome, self.accepted = "accepts", True
         except TimeoutError:
             self.outcome, self.accepted = "does not answer", False
+        except ssl.SSLError as error:
+            self.outcome, self.accepted = f"speaks no TLS that we trust ({error.reason or error})", False
         except OSError as error:
             refused = isinstance(error, ConnectionRefusedError)
             self.outcome, self.accepted = "refuses" if refused else f"fails ({error})", False

@@ -16,8 +16,8 @@ from .answering import time_probe
 from .findings import Finding, not_checked, ok, problem
 from .patient import STATUS, STREAM, Patient, ms
 
-#: Requests after which a client that does not read is believed to hold up nobody, and the time they may take.
-MOST_REQUESTS, MOST_SECONDS = 600, 60.0
+#: The time that requests beside clients that do not read may take, in seconds.
+MOST_SECONDS = 60.0
 _SOCKET_IO = "/socket.io/?EIO=4&transport=websocket"
 
 
@@ -36,7 +36,7 @@ def check_stalled(patient: Patient) -> Finding:
             if not opened:
                 return not_checked("stalled", "there is no push channel to stall", *not_opened)
             emitted = _emitted(patient)
-            requests, during = _until_slow(patient, max(options.slow_ms, 5 * before))
+            requests, during = _until_slow(patient, max(options.slow_ms, 3 * before))
             more = _emitted(patient)
         evidence = [f"before: {before} ms", f"stalled: {', '.join(opened)}", *not_opened]
         if during is None and emitted is not None and emitted == more:
@@ -71,7 +71,7 @@ def _emitted(patient: Patient) -> int | None:
 def _until_slow(patient: Patient, slow_ms: float) -> tuple[int, float | None]:
     """Make requests until three on end are slow; return how many were made, and how long the last ones took."""
     probes, on_end, deadline = patient.options.probes, 0, time.monotonic() + MOST_SECONDS
-    for number in range(MOST_REQUESTS):
+    for number in range(patient.options.stall_requests):
         probe = probes[number % len(probes)]
         took = ms(patient.ask(probe.method, probe.path, probe.body).first_byte_s)
         on_end = on_end + 1 if took > slow_ms else 0
@@ -79,7 +79,7 @@ def _until_slow(patient: Patient, slow_ms: float) -> tuple[int, float | None]:
             return number + 1, took
         if time.monotonic() > deadline:
             return number + 1, None
-    return MOST_REQUESTS, None
+    return patient.options.stall_requests, None
 
 
 def _open_all(patient: Patient, kept: contextlib.ExitStack) -> tuple[list[str], list[str]]:

@@ -67,7 +67,10 @@ class Opened:
             data = self._response.read1(65536)
             if not data:
                 return
-            plain = data if self._unpack is None else self._unpack.decompress(data)
+            try:
+                plain = data if self._unpack is None else self._unpack.decompress(data)
+            except zlib.error as error:
+                raise ConnectionError(f"it is no {self.headers['Content-Encoding']}: {error}") from error
             yield time.perf_counter() - self._started, plain, self._decoder.feed(plain)
 
     def first(self) -> tuple[float, list[Message]]:

@@ -15,7 +15,7 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red", Le
 
 def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...], requests: int, slow_ms: float,
            connect_s: float, wait_s: float, hold_s: float, sample_s: float, origin: str, direct: str | None,
-           probe_stall: bool, stall_paths: tuple[str, ...]) -> None:
+           probe_stall: bool, stall_requests: int, stall_paths: tuple[str, ...]) -> None:
     """Find out why a backend is slow, or why events come late: each check with its evidence and a remedy.
 
     Name resolution and every address by itself; the speed of the host with nobody in the way; what its requests wait
@@ -34,7 +34,7 @@ def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...],
     options = Options(
         probes=tuple(map(Probe.of, probes)) or (Probe(),), requests=requests, slow_ms=slow_ms, connect_s=connect_s,
         wait_s=wait_s, hold_s=hold_s, sample_s=sample_s, origin=origin, direct=direct,
-        probe_stall=probe_stall or bool(stall_paths), stall_paths=stall_paths)
+        probe_stall=probe_stall or bool(stall_paths), stall_requests=stall_requests, stall_paths=stall_paths)
     report = examine(target.url, options, key=target.key, on_finding=(lambda finding: None) if as_json else _show)
     if as_json:
         click.echo(pretty(report.to_dict()))
@@ -75,6 +75,8 @@ COMMANDS = {"doctor": makers(
     click.Option(["--direct"], metavar="URL", help="The host itself, where URL is a proxy's."),
     click.Option(["--probe-stall"], is_flag=True,
                  help="Open clients that do not read, and see whether everybody waits for them."),
+    click.Option(["--stall-requests"], type=click.IntRange(1, 1_000_000), default=600, show_default=True,
+                 help="Requests to make beside them, within a minute."),
     click.Option(["--stall-path", "stall_paths"], multiple=True, metavar="PATH",
                  help="A WebSocket of the host's own to do so on; implies --probe-stall."),
 )}

@@ -32,16 +32,16 @@ def health():
 
 @app.get("/sleeps")
 def sleeps():
-    time.sleep(0.4)
+    time.sleep(1.2)
     return {}
 
 @app.get("/measures")
 def measures():
-    return {"cpu": psutil.cpu_percent(interval=0.4)}
+    return {"cpu": psutil.cpu_percent(interval=1.2)}
 
 @app.get("/writes")
 def writes():
-    connection = sqlite3.connect(database, timeout=0.4)
+    connection = sqlite3.connect(database, timeout=1.2)
     try:
         connection.execute("INSERT INTO facts VALUES (1)")
     except sqlite3.OperationalError as error:
@@ -57,7 +57,7 @@ def emits():
 
 @app.get("/waits")
 def waits():
-    threading.Event().wait(0.4)
+    threading.Event().wait(1.2)
     return {}
 
 connection = sqlite3.connect(database, check_same_thread=False)
