@@ -28,7 +28,7 @@ from .observe import Observer, patched
 from .reception import Reception
 from .settings import Profile, Settings, load_settings
 from .statistics import Statistics
-from .views import assets, clients, control, gate, monitor, stream
+from .views import assets, clients, control, diagnosis, gate, monitor, stream
 
 if TYPE_CHECKING:
     from .socketio import SocketIO
@@ -140,7 +140,7 @@ class HybridTransport(Reception):
             on_finished=self._command_finished)
 
     def _register(self, app: Flask) -> None:
-        views = [monitor.blueprint(self), assets.blueprint()]
+        views = [monitor.blueprint(self), assets.blueprint(), diagnosis.blueprint(self)]
         if self.settings.enable_sse:
             views += [stream.blueprint(self), clients.blueprint(self)]
         if self.settings.enable_control_http:
