@@ -8,7 +8,7 @@ import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from .event import Target
+from .event import EVERYWHERE, Target
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class Client:
 
     def is_for(self, seq: int, target: Target) -> bool:
         """True if an event with this number and target is for this client."""
-        if target.namespace != self.namespace or not self.lives_at(seq) or self.sid in target.skip:
+        if target.namespace != self.namespace and target.namespace != EVERYWHERE:
+            return False
+        if not self.lives_at(seq) or self.sid in target.skip:
             return False
         return target.rooms is None or any(self.in_room(room, seq) for room in target.rooms)
 

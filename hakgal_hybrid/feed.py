@@ -19,6 +19,7 @@ from .event import RESERVED_PREFIX, Event, Target, glob_matcher
 from .hub import Hub
 from .link import NEVER, Link
 from .log import Entry, Gap
+from .past import TEAR
 from .settings import Settings
 from .wire import HEARTBEAT, encode_event
 
@@ -223,6 +224,9 @@ class Feed:
         for entry in entries:
             while gone and (gone[0].ended_at or 0) < entry.seq:
                 parts.append(self._dismiss(gone.pop(0)))
+            if entry.event is TEAR:
+                parts.append(self._torn(entry))
+                continue
             parts.append(self._encode(entry, conflated=conflated.get(entry.seq, 0)) if self.wish.envelope
                          else entry.frame)
         parts += map(self._dismiss, gone)
@@ -250,6 +254,11 @@ class Feed:
         entries = self.hub.log.newest_of_names(upto, lambda seq, name, target: seq > after and self._wants(
             seq, name, target))
         return [self._encode(entry, with_id=False) for entry in entries]
+
+    def _torn(self, entry: Entry) -> bytes:
+        """Encode the place where an earlier life has lost something."""
+        self.hub.log.note(gaps=1)
+        return self._gap(Gap(entry.seq, None, "restarted"))
 
     def _gap(self, gap: Gap) -> bytes:
         """Encode a gap, and have it announced."""
