@@ -22,8 +22,10 @@ import flask
 from flask import Flask, request
 from flask_sock import Sock
 
-from hakgal_hybrid import HybridTransport
+from hakgal_hybrid import HybridTransport, signals
 from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
+
+from . import accounting
 
 #: Ends when its standard input does, so that no child outlives the server that started it.
 CHILD = "import sys; sys.stdin.read()"
@@ -91,6 +93,9 @@ def create_app(**settings: Any) -> Flask:
     notes = Notes()
     governor = Governor(notes.release)
     transport = HybridTransport(app, governor=governor, **settings)
+    if "SUPPORT_MANIFEST" in os.environ:
+        note = accounting.Writer(os.environ["SUPPORT_MANIFEST"], transport.log.epoch, transport.settings.conflate)
+        signals.event_emitted.connect(note, sender=app, weak=False)
     app.extensions["notes"], app.extensions["governor"] = notes, governor
     _add_emitting_routes(app, transport, governor, notes)
     _add_trying_routes(app, notes)
