@@ -29,9 +29,11 @@ _WAL_BYTES = 4 << 20
 _TABLES = """
 CREATE TABLE lives (serial INTEGER PRIMARY KEY, epoch INTEGER NOT NULL UNIQUE, last INTEGER,
                     forgotten INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE events (serial INTEGER NOT NULL, number INTEGER NOT NULL, ts INTEGER NOT NULL, namespace TEXT, name TEXT,
-                     count INTEGER, data TEXT, PRIMARY KEY (serial, number)) WITHOUT ROWID;
+CREATE TABLE events (place INTEGER PRIMARY KEY, ts INTEGER NOT NULL, namespace TEXT, name TEXT, count INTEGER,
+                     data TEXT);
 """
+#: An event's ``place`` is its life's serial number times this, and its own number: so they are in order.
+_LIFE = 1 << 40
 
 #: What can go wrong with a file: also that it holds what we did not write.
 FAILURES = (sqlite3.Error, OSError)
@@ -51,11 +53,14 @@ class Archive:
 
     :param wait_s: how long to wait for whoever has it locked.
     :raises ConfigurationError: if the file is somebody else's database.
-    :raises sqlite3.Error: if it cannot be opened, written, or is no database. (So may every method.)
+    :raises OSError: if it cannot be opened.
+    :raises sqlite3.Error: if it is locked, full, damaged, or no database. (So may every method.)
     """
 
     def __init__(self, path: str, *, wait_s: float) -> None:
         self._path = path
+        # SQLite would say little about why it cannot; and what was emitted is nobody else's on this machine.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._db = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
         try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -101,9 +106,9 @@ class Archive:
         forgotten = max([(0, 0), *((serial, number) for serial, _, _, number in lives if number)])
         records: list[Record] = []
         size = 0
-        for serial, number, ts, *rest in self._db.execute(
-                "SELECT serial, number, ts, namespace, name, count, data FROM events "
-                "ORDER BY serial DESC, number DESC LIMIT ?", (max_events + 1,)):
+        for place, ts, *rest in self._db.execute("SELECT place, ts, namespace, name, count, data FROM events "
+                                                 "ORDER BY place DESC LIMIT ?", (max_events + 1,)):
+            serial, number = divmod(place, _LIFE)
             size += len(rest[3] or "")
             if len(records) == max_events or size > max_bytes:
                 forgotten = max(forgotten, (serial, number))
@@ -116,24 +121,24 @@ class Archive:
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def begin(self, epoch: int, born: int, ts: int) -> tuple[int, int | None]:
+    def begin(self, epoch: int, born: int, ts: int) -> tuple[int, bool]:
         """Note that a life has begun, if that has not been noted.
 
         :param born: its first number, under which it is noted if the life before it did not end well.
-        :return: its serial number, and the newest number that is here of it; ``None`` if it was not known.
+        :return: its serial number, and true if it was known already.
         """
         with self._transaction():
             for (serial,) in self._db.execute("SELECT serial FROM lives WHERE epoch = ?", (epoch,)):
-                return serial, self._number("SELECT max(number) FROM events WHERE serial = ?", serial)
+                return serial, True
             torn = self._number("SELECT count(*) FROM (SELECT last FROM lives ORDER BY serial DESC LIMIT 1) "
                                 "WHERE last IS NULL")
             serial = self._number("SELECT max(serial) FROM lives") + 1
             self._db.execute("INSERT INTO lives (serial, epoch) VALUES (?, ?)", (serial, epoch))
             if torn:
                 self._insert(serial, [row_of(born, ts, None)])
-            self._db.execute("DELETE FROM lives WHERE serial <= ? AND serial NOT IN (SELECT serial FROM events)",
-                             (serial - MAX_LIVES,))
-        return serial, None
+            oldest = self._number("SELECT min(place) FROM events") // _LIFE
+            self._db.execute("DELETE FROM lives WHERE serial < ?", (min(oldest, serial - MAX_LIVES),))
+        return serial, False
 
     def write(self, serial: int, rows: Iterable[Row]) -> None:
         """Add events of a life; what is there already is replaced."""
@@ -150,29 +155,31 @@ class Archive:
         deleted = False
         limit: float = max_bytes
         while True:
-            over = self.used() > limit
-            oldest = self._db.execute("SELECT serial, number, ts FROM events ORDER BY serial, number LIMIT ?",
+            excess = self.used() - limit
+            oldest = self._db.execute("SELECT place, ts, length(data) FROM events ORDER BY place LIMIT ?",
                                       (_BATCH,)).fetchall()
-            if not over:
-                oldest = oldest[:next((place for place, row in enumerate(oldest) if row[2] >= not_before), None)]
-            if not oldest:
+            gone = None
+            for place, ts, size in oldest:
+                if ts >= not_before and excess <= 0:
+                    break
+                gone = place
+                excess -= size or 0
+            if gone is None:
                 break
-            if over:
-                limit = max_bytes * _RELIEF
-            self._delete(oldest)
-            deleted = True
+            self._delete(gone)
+            deleted, limit = True, max_bytes * _RELIEF
         while deleted and self._number("PRAGMA freelist_count"):
             self._db.execute(f"PRAGMA incremental_vacuum({_BATCH})").fetchall()
 
-    def _delete(self, oldest: list[tuple[int, int, int]]) -> None:
+    def _delete(self, upto: int) -> None:
+        serial, number = divmod(upto, _LIFE)
         with self._transaction():
-            for serial, number in {serial: number for serial, number, _ in oldest}.items():
-                self._db.execute("DELETE FROM events WHERE serial = ? AND number <= ?", (serial, number))
-                self._db.execute("UPDATE lives SET forgotten = ? WHERE serial = ?", (number, serial))
+            self._db.execute("DELETE FROM events WHERE place <= ?", (upto,))
+            self._db.execute("UPDATE lives SET forgotten = ? WHERE serial = ?", (number, serial))
 
     def _insert(self, serial: int, rows: Iterable[Row]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
-                             ((serial, *row) for row in rows))
+        self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)",
+                             ((serial * _LIFE + number, *rest) for number, *rest in rows))
 
     # -- how -------------------------------------------------------------------------------------------------
 
@@ -208,7 +215,7 @@ def _event(namespace: object, name: object, count: object, data: object) -> Even
     """Return an event that was kept; nothing if it is a tear, or something that cannot have been an event."""
     try:
         json.loads(data)  # type: ignore[arg-type]
-        if isinstance(namespace, str) and isinstance(data, str) and isinstance(count, int):
+        if isinstance(namespace, str) and namespace[:1] == "/" and isinstance(data, str) and isinstance(count, int):
             return Event(checked_name(name), data, count, Target(namespace))
     except (TypeError, ValueError):  # EventError is a ValueError
         pass

@@ -225,7 +225,7 @@ class Journal:
             archive = Archive(self._path, wait_s=WAIT_S)
             try:
                 self._serial, known = archive.begin(log.epoch, log.born, self._wall_ms())
-                if known is None and self._position > log.born:  # what was written before is in another file
+                if not known and self._position > log.born:  # what was written before is in another file
                     archive.write(self._serial, [row_of(self._position, self._wall_ms(), None)])
             except BaseException:
                 archive.close()
@@ -274,7 +274,8 @@ class Journal:
                 return
 
     def _fail(self, error: BaseException) -> None:
-        first, self._reason = self._reason is None, f"{type(error).__name__}: {error}"
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        first, self._reason = self._reason is None, f"{type(error).__name__}: {text}"
         now = time.monotonic()
         if first or now > self._warned_at + WARN_S:
             self._warned_at = now

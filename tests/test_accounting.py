@@ -16,12 +16,13 @@ from hakgal_hybrid.wire import encode_event
 EPOCH = 1755412806000
 
 
-def manifest(*names: str, **targets: Any) -> Manifest:
+def manifest(*names: str) -> Manifest:
     """Return a manifest of events named so, numbered from 1; their payload is their number."""
     noted = Manifest(["load*"])
     noted.begin(EPOCH)
     for number, name in enumerate(names, 1):
-        noted.add(f"{EPOCH}-{number}", Event.create(name.rstrip("!"), (number,), to="room" if name[-1] == "!" else None))
+        room = "room" if name[-1] == "!" else None
+        noted.add(f"{EPOCH}-{number}", Event.create(name.rstrip("!"), (number,), to=room))
     return noted
 
 

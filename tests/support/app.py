@@ -384,6 +384,8 @@ def main() -> None:
     wish = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     app = create_app()
+    if "SUPPORT_FILE_LIMIT" in os.environ:
+        _limit_files(int(os.environ["SUPPORT_FILE_LIMIT"]))
     if wish.server == "ours":
         _shorten_idle_time()
         HybridTransport.of(app).run(wish.host, wish.port, certfile=wish.certfile, keyfile=wish.keyfile,
@@ -394,6 +396,15 @@ def main() -> None:
         import waitress
 
         waitress.serve(app, host=wish.host, port=wish.port, threads=8)
+
+
+def _limit_files(size: int) -> None:
+    """Have no file grow larger, so that a write fails as on a full disk."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def _shorten_idle_time() -> None:

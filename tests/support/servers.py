@@ -156,6 +156,7 @@ class Server(Api):
         self.manifest = self._log.with_suffix(".manifest")
         environ["SUPPORT_MANIFEST"] = str(self.manifest)
         environ.update({name: str(value) for name, value in settings.items()})
+        manifest = Path(environ["SUPPORT_MANIFEST"])  # several lives of one server may share one
         with open(handle, "wb") as log:
             self.process = subprocess.Popen(
                 self._command(kind, options), cwd=TESTS, env=environ, stdin=subprocess.DEVNULL, stdout=log,
@@ -163,7 +164,7 @@ class Server(Api):
         try:
             self.port = int(wait_until(self._announced, 30, "the server names its port")[1])
             wait_until(self._answers, 30, "the server answers")
-            accounting.manifests[self.port] = self.manifest
+            accounting.manifests[self.port] = manifest
         except BaseException:
             print(self.log())
             self.stop()
