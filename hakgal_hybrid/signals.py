@@ -33,8 +33,8 @@ command_finished = _named("command-finished", """A command ended. Keyword: ``com
 client_connected = _named("client-connected", """A client has connected. Keyword: ``client``.""")
 client_gone = _named("client-gone", """A client is gone for good. Keywords: ``client``, ``reason``.""")
 client_lagged = _named("client-lagged", """A client was told of a gap. Keywords: ``client``, ``gap``.""")
-transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away.
-Keyword: ``reason``, the code of the problem.""")
+transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away, or events cannot
+be kept. Keyword: ``reason``, the code of the problem.""")
 
 
 class Announcer:
