@@ -123,7 +123,13 @@ class EventLog:
         self._inherited = -1
         self._tears: list[int] = []
         self._count = _Counters()
-        self._lock = threading.Lock()
+        # Re-entrant, so that a thread can be asked whether it is in here (:attr:`entered`).
+        self._lock = threading.RLock()
+
+    @property
+    def entered(self) -> bool:
+        """True if the calling thread is using this log just now: it was interrupted, by a signal or a finalizer."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # as threading.Condition does
 
     # -- earlier lives ---------------------------------------------------------------------------------------
 

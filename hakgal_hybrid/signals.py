@@ -48,7 +48,7 @@ class Announcer:
         self.errors = 0
         self.slow = 0
         self._sender = sender
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
 
     def announce(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Call every receiver of ``signal``; log and count those that raise or dawdle."""
