@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -116,6 +117,29 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
             args = wish["args"] if "args" in wish else [wish.get("data", {"i": number, **padding})]
             transport.emit(name, *args, to=to, namespace=wish.get("namespace"))
         return {"newest": transport.statistics().newest}
+
+    @app.post("/storm")
+    def storm() -> Any:
+        """Have ``threads`` native threads emit ``n`` events each, taking turns as often as can be."""
+        wish = request.get_json()
+        interval = sys.getswitchinterval()
+        start = threading.Barrier(wish["threads"])
+
+        def blow(number: int) -> None:
+            start.wait()
+            for i in range(wish["n"]):
+                transport.emit("storm", {"thread": number, "i": i})
+
+        threads = [threading.Thread(target=blow, args=(number,)) for number in range(wish["threads"])]
+        sys.setswitchinterval(1e-5)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        return {"newest": transport.statistics().newest, "at": time.monotonic()}
 
     @app.post("/ask")
     def ask() -> Any:
@@ -386,6 +410,8 @@ def main() -> None:
     app = create_app()
     if "SUPPORT_FILE_LIMIT" in os.environ:
         _limit_files(int(os.environ["SUPPORT_FILE_LIMIT"]))
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, lambda number, frame: HybridTransport.of(app).emit("signalled"))
     if wish.server == "ours":
         _shorten_idle_time()
         HybridTransport.of(app).run(wish.host, wish.port, certfile=wish.certfile, keyfile=wish.keyfile,
@@ -401,7 +427,6 @@ def main() -> None:
 def _limit_files(size: int) -> None:
     """Have no file grow larger, so that a write fails as on a full disk."""
     import resource
-    import signal
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
