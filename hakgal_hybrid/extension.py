@@ -62,6 +62,7 @@ class HybridTransport(Reception):
         self.stopping = False
         self.governor = governor
         self.mode = "sse"
+        self.on_gap = self.client_lagged  # one bound method for all streams
         self.server_statistics: Callable[[], dict[str, Any]] = dict
         self._overrides = settings
         self._app: Flask | None = None

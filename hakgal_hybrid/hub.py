@@ -12,8 +12,8 @@ from typing import Any
 from . import signals
 from .client import Client
 from .errors import Overloaded
-from .event import Event
-from .link import MAX_RIDERS, Link, Links, bad_ticket
+from .event import Event, Target
+from .link import MAX_RIDERS, NEVER, Link, Links, bad_ticket
 from .log import Entry, EventLog
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class Hub:
         self.changed = threading.Condition()
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
+        #: Who is in a room of a namespace, or was: :meth:`Client.is_for` decides.
+        self._rooms: dict[tuple[str, Hashable], dict[Client, None]] = {}
         self._collected: dict[Hashable, list[Event]] = {}
         self._late: deque[Event] = deque()
         self._late_order = threading.Lock()
@@ -147,12 +149,15 @@ class Hub:
                                  status=429, retry_after=5)
             if len(self._clients) >= self._max_clients:
                 return None
-            now = self.log.newest
-            # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on.
+            # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on. "Now"
+            # is read when the stream's writer can see the newcomer: what it took up before was before that one's time.
             first = not link.clients and not link.opened
-            client = Client(environ, namespace, now, since=0 if first else now, link=link)
+            client = Client(environ, namespace, since=0 if first else NEVER, link=link)
             self._clients[client.sid] = client
             link.refresh((*link.clients, client))
+            if not first:
+                client.since = self.log.newest
+                link.refresh(link.clients)
             return client
 
     def forget(self, client: Client) -> bool:
@@ -172,7 +177,11 @@ class Hub:
         with self._lock:
             if self._clients.pop(client.sid, None) is None:
                 return False
-            client.end_reason, client.ended_at = reason, self.log.newest
+            client.end_reason, client.ended_at = reason, NEVER
+            if link is not None:
+                link.stir()
+            client.ended_at = self.log.newest  # read when the stream's writer knows, as in _admitted
+            self._leave_all(client)
             if link is not None:
                 stays = told and link.carrier is not None
                 link.refresh(tuple(other for other in link.clients if stays or other is not client))
@@ -206,6 +215,7 @@ class Hub:
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
+                self._rooms.setdefault((client.namespace, room), {})[client] = None  # before "now" is read
                 client.join(room, self.log.newest)
 
     def leave_room(self, sid: str, room: Hashable) -> None:
@@ -214,12 +224,34 @@ class Hub:
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                client.leave(room, self.log.newest, known_from)
+                for forgotten in client.leave(room, self.log.newest, known_from):
+                    self._unlist(client, forgotten)
 
     def close_room(self, room: Hashable, namespace: str = "/") -> None:
         """Take every client of a namespace out of a room."""
         for client in self.clients(namespace):
             self.leave_room(client.sid, room)
+
+    def in_rooms(self, target: Target) -> list[Client]:
+        """Return the clients that are in one of a target's rooms, or were not long ago: whom an event may be for."""
+        found: dict[Client, None] = {}
+        for room in target.rooms or ():
+            found.update(self._rooms.get((target.namespace, room), {}).copy())
+            alone = self.client(room)
+            if alone is not None:
+                found[alone] = None
+        return list(found)
+
+    def _leave_all(self, client: Client) -> None:
+        for room in client.known_rooms():
+            self._unlist(client, room)
+
+    def _unlist(self, client: Client, room: Hashable) -> None:
+        there = self._rooms.get((client.namespace, room))
+        if there is not None:
+            there.pop(client, None)
+            if not there:
+                del self._rooms[client.namespace, room]
 
     # -- statistics ------------------------------------------------------------------------------------------
 

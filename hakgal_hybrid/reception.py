@@ -54,6 +54,7 @@ class Reception:
         own = link is None
         link = self.hub.new_link(environ) if link is None else link
         environ = {key: value for key, value in environ.items() if key not in CONNECTION_KEYS}
+        environ["flask.app"] = self.app
         try:
             client = self.hub.admit(link, environ, namespace)
             try:

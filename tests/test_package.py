@@ -26,8 +26,8 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 ORDER = [
     {"errors"}, {"settings"}, {"event"}, {"wire"}, {"past"}, {"log"}, {"cursor"}, {"archive"},
     {"journal"}, {"signals"}, {"turns"}, {"deadlines"},
-    {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"handlers"}, {"commands"}, {"statistics"},
-    {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
+    {"opened"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"pack"}, {"handlers"}, {"commands"},
+    {"statistics"}, {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -38,7 +38,7 @@ REACH_UP = {("extension", "socketio"), ("extension", "host"), ("socketio", "host
 OUTSIDE = {"inherit"}
 
 RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
-EXTRAS = {"redis", "measure", "socketio", "test", "docs"}
+EXTRAS = {"redis", "measure", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
     ".ci", ".gitignore", ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
     "examples", "hakgal_hybrid", "pyproject.toml", "setup.cfg", "tests",

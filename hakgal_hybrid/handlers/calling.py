@@ -84,7 +84,9 @@ def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any,
     :param message: what the function that is about to be called was registered for; ``None`` for a callback.
     :param own_session: true for the session that the client's handlers share, false for the app's own.
     """
-    environ = {key: value for key, value in client.environ.items() if key not in CONNECTION_KEYS}
+    environ = client.request_environ()
+    for key in CONNECTION_KEYS:
+        environ.pop(key, None)
     environ["wsgi.input"] = io.BytesIO()
     with app.request_context(environ):
         if own_session:
@@ -162,8 +164,7 @@ def _use_session(client: Client) -> None:
     """Make ``flask.session`` the client's own in the current context, forking it at first use."""
     with _session_lock:
         if client.session is None:
-            client.session = ForkedSession(flask.session)
-            client.environ["saved_session"] = client.session  # where tests of hosts look for it
+            client.use_session(ForkedSession(flask.session))
     _set_session(client.session)
 
 

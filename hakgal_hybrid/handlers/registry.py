@@ -130,9 +130,11 @@ class Handlers:
 
         :raises AccessDenied: if it returned ``False``, raised :class:`ConnectionRefusedError` or failed.
         """
-        client.environ["flask.app"] = app
+        # A class of handlers may want to keep something in the environment; a function gets a copy.
+        environ = client.environ if self._function("connect", client.namespace) is None and self.serves(
+            client.namespace) else client.request_environ()
         try:
-            verdict = self._trigger(app, client, "connect", (client.environ, auth or None))
+            verdict = self._trigger(app, client, "connect", (environ, auth or None))
         except Exception as error:
             if is_refusal(error):
                 why = error.args

@@ -282,9 +282,9 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         else:
             self.front.fanout.adopt(self._detach(), feed, head)
 
-    def _detach(self) -> socket.socket:
+    def _detach(self) -> socket.SocketType:
         """Take the plain socket out of gevent's hands; this connection is then over for the front."""
-        plain = socket.socket(fileno=self.socket.detach())
+        plain = socket.SocketType(fileno=self.socket.detach())  # smaller than a socket.socket
         self.socket = None
         self.close_connection = True
         return plain

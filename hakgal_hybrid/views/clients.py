@@ -39,7 +39,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
             raise RequestError("this client has no stream of its own", code="bad_sid")
         since = max(client.since, link.start)
         return answer({
-            "sid": client.sid, "token": client.token, "ticket": link.ticket, "resumed": resumed,
+            "sid": client.sid, "token": client.token, "ticket": transport.hub.links.ticket_of(link), "resumed": resumed,
             "namespace": namespace, "since": transport.log.id_of(since),
             "after": None if resumed else transport.hub.latest_for(client, since),
             "heartbeat_s": transport.settings.heartbeat_s})

@@ -168,7 +168,7 @@ class Writer:
             self._rest()
 
     def _send_answers(self) -> None:
-        while self._answers and (self._feed.replaced or self._answers[0][0] <= self._feed.cursor.position):
+        while self._answers and (self._feed.replaced or self._answers[0][0] <= self._feed.position):
             self._ws.send(self._answers.popleft()[1])
             self._places.release()
             self._rest()
