@@ -152,6 +152,9 @@ class Archive:
 
     def trim(self, *, max_bytes: int, not_before: int) -> None:
         """Delete what is older than ``not_before`` (ms since 1970), and the oldest if it is all too much."""
+        first = self._db.execute("SELECT ts FROM events ORDER BY place LIMIT 1").fetchone()
+        if first is None or (first[0] >= not_before and self.used() <= max_bytes):
+            return
         deleted = False
         limit: float = max_bytes
         while True:
