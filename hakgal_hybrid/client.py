@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .event import EVERYWHERE, Target
 from .opened import Opened
+from .rooms import NOWHERE, Rooms
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
 #: Where tests of hosts look for a client's session in its environment.
 SAVED_SESSION = "saved_session"
-#: From which number a client is in a room, and up to which (``None``: still).
-Interval = tuple[int, "int | None"]
-_NO_ROOMS: dict[Hashable, tuple[Interval, ...]] = {}  # replaced, never changed
-_ALWAYS: tuple[Interval, ...] = ((0, None),)
-
-
 #: What tokens are made with; a restart forgets clients anyway.
 _SECRET = secrets.token_bytes(32)
 _lock = threading.Lock()
@@ -39,13 +34,15 @@ class Client(Opened):
     :ivar link: the stream it is carried by, open or not; ``None`` for a caller without a stream.
     :ivar since: number of the last event that was before its time.
     :ivar ended_at: number of the last event that was in its time, once it is over; ``end_reason``: why it is.
+    :ivar joined: the rooms it has joined, or left not long ago; its own only once it has left that.
     :ivar session: the session its handlers share, forked from the one of the opening request at first use.
     """
 
-    __slots__ = ("_environ", "_rooms", "_store", "_turns", "end_reason", "ended_at", "link", "namespace", "opened_at",
-                 "session", "sid", "since")
+    __slots__ = ("_environ", "_rooms", "_store", "_turns", "end_reason", "ended_at", "joined", "link", "namespace",
+                 "opened_at", "session", "sid", "since")
 
-    def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, link: Link | None = None) -> None:
+    def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, link: Link | None = None,
+                 rooms: Rooms = NOWHERE) -> None:
         super().__init__(environ)
         self.sid = secrets.token_urlsafe(15)
         self.namespace = namespace
@@ -58,8 +55,8 @@ class Client(Opened):
         self._environ: dict[str, Any] | None = None
         self._store: dict[str, Any] | None = None
         self._turns: Turns | None = None
-        #: The rooms it has joined, or left not long ago; its own only once it has left that.
-        self._rooms: dict[Hashable, tuple[Interval, ...]] = _NO_ROOMS
+        self._rooms = rooms
+        self.joined: tuple[Hashable, ...] = ()
 
     @property
     def token(self) -> str:
@@ -83,6 +80,12 @@ class Client(Opened):
             self.session = session
             if self._environ is not None:
                 self._environ[SAVED_SESSION] = session
+
+    def shed_session(self) -> None:
+        """Forget a session that holds nothing: it is forked again when a handler needs it."""
+        with _lock:
+            if not self.session and self._environ is None:
+                self.session = None
 
     def request_environ(self) -> dict[str, Any]:
         """Return the WSGI environment for a request in its name, as a dict of the caller's own."""
@@ -120,17 +123,12 @@ class Client(Opened):
 
     def rooms(self) -> list[Hashable]:
         """Return the rooms this client is in now, its own among them."""
-        own = [] if self.sid in self._rooms else [self.sid]
-        return [*own, *(room for room, spells in list(self._rooms.items()) if spells[-1][1] is None)]
-
-    def known_rooms(self) -> list[Hashable]:
-        """Return the rooms it has joined, those it has left not long ago among them."""
-        return list(self._rooms)
+        own = () if self.sid in self.joined else (self.sid,)
+        return [*own, *(room for room in self.joined if self._rooms.spells(self, room)[-1][1] is None)]
 
     def in_room(self, room: Hashable, seq: int) -> bool:
         """True if the client was in ``room`` when event number ``seq`` was emitted."""
-        spells = self._spells(room)
-        return any(joined < seq and (left is None or seq <= left) for joined, left in spells)
+        return any(joined < seq and (left is None or seq <= left) for joined, left in self._rooms.spells(self, room))
 
     def is_for(self, seq: int, target: Target) -> bool:
         """True if an event with this number and target is for this client."""
@@ -140,32 +138,6 @@ class Client(Opened):
             return False
         return target.rooms is None or any(self.in_room(room, seq) for room in target.rooms)
 
-    def _spells(self, room: Hashable) -> tuple[Interval, ...]:
-        """Return when it is in a room; in its own from the beginning."""
-        return self._rooms.get(room, _ALWAYS if room == self.sid else ())
-
     def lives_at(self, seq: int) -> bool:
         """True if event number ``seq`` was emitted in this client's time."""
         return self.since < seq and (self.ended_at is None or seq <= self.ended_at)
-
-    def join(self, room: Hashable, now: int) -> None:
-        """Be in ``room`` from the event after number ``now`` on."""
-        spells = self._spells(room)
-        if not spells or spells[-1][1] is not None:
-            self._rooms = {**self._rooms, room: (*spells, (now, None))}
-
-    def leave(self, room: Hashable, now: int, known_from: int) -> list[Hashable]:
-        """Be in ``room`` no more after event number ``now``.
-
-        :param known_from: the oldest number that anybody could still ask about.
-        :return: the rooms that need not be known any more.
-        """
-        spells = self._spells(room)
-        if spells and spells[-1][1] is None:
-            self._rooms = {**self._rooms, room: (*spells[:-1], (spells[-1][0], now))}
-        # Forget spells in which nothing was emitted, or nothing that the log could still ask about.
-        kept = {name: tuple((joined, left) for joined, left in spells if name == self.sid
-                            or left is None or (left >= known_from and left > joined))
-                for name, spells in self._rooms.items()}
-        self._rooms = {name: spells for name, spells in kept.items() if spells}
-        return [name for name, spells in kept.items() if not spells]

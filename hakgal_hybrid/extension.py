@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import time
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -19,10 +19,13 @@ from .errors import ConfigurationError
 from .event import Event, glob_matcher
 from .feed import encode_entry
 from .handlers import Handlers
+from .history import History, sample
 from .hub import Hub
 from .journal import Journal, JournalStatistics
 from .link import Links
 from .log import EventLog
+from .logs import LIMIT, get_logger
+from .observe import Observer, patched
 from .past import Past, Record
 from .reception import Reception
 from .settings import Profile, Settings, load_settings
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from .socketio import SocketIO
     from .socketio.routing import Twins
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KEY = "hakgal_hybrid"
 _OURS = "hakgal_hybrid_"
@@ -119,6 +122,7 @@ class HybridTransport(Reception):
         settings, app = self.settings, self.app
         self.started_at = time.time()
         self._announcer = signals.Announcer(app)
+        LIMIT.forget()  # what an earlier app has said too often, this one has not
         # Whatever runs foreign code on behalf of nobody's request: receivers about clients, and disconnect handlers, of
         # which one that hangs must not hold up the others.
         self._background = Worker("hakgal-hybrid-background", limit=100_000)
@@ -144,6 +148,9 @@ class HybridTransport(Reception):
         if self.journal is not None:
             self.journal.follow(self.log)
             self.hub.add_waker(self.journal.ring)
+        self.observer = Observer(self.hub)
+        self.observer.looked = self._remember
+        self.history = History()
         self.governor_desk = GovernorDesk(
             self._find_governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self._announcer.announce(signals.command_received, command=command),
@@ -279,9 +286,15 @@ class HybridTransport(Reception):
         self.stopping = True
         self.hub.wake()
 
+    def _remember(self) -> None:
+        """Add to the history when it is time."""
+        if self.history.due(time.monotonic()):
+            self.history.add(sample(int(time.time() * 1000), dataclasses.asdict(self.statistics())))
+
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
         log = self.log
+        undelivered, undelivered_max, _ = self.observer.look()
         return Statistics(
             profile=self.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - self.started_at, 3),
@@ -292,4 +305,6 @@ class HybridTransport(Reception):
             traffic=self.hub.traffic(), commands_waiting=self.governor_desk.waiting,
             receiver_errors=self._announcer.errors, slow_receivers=self._announcer.slow,
             unsent=0 if self.twins is None else self.twins.unsent,
+            oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
+            warnings_suppressed=LIMIT.suppressed,
             server=self.server_statistics())

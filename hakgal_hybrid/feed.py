@@ -96,6 +96,9 @@ class Feed:
     _opening: bytes = field(init=False, default=b"")
     resumed: bool = field(init=False, default=False)
     left: bool = field(init=False, default=False)
+    #: How it is written, and how many events were: for the list of clients.
+    medium: str = field(init=False, default="sse")
+    own_delivered: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         log = self.hub.log
@@ -137,6 +140,12 @@ class Feed:
         cohort = self.cohort
         return self.cursor.position if cohort is None else cohort.pack.position
 
+    @property
+    def delivered(self) -> int:
+        """How many events were written, those included that its cohort got."""
+        cohort = self.cohort
+        return self.own_delivered + (0 if cohort is None else cohort.delivered)
+
     def level_with(self, position: int) -> bool:
         """True if it has got everything up to ``position``, and what comes next is like what others get."""
         cursor = self.cursor
@@ -147,6 +156,7 @@ class Feed:
         """Join a cohort; false if it is not to be: its clients have changed just now, maybe too early to stir it."""
         self.cohort = cohort
         if self.level_with(cohort.pack.position):
+            self.own_delivered -= cohort.delivered
             del self.cursor  # most streams keep up most of the time, and there are many
             return True
         self.cohort = None
@@ -154,6 +164,7 @@ class Feed:
 
     def go_alone(self, position: int, known_id: int) -> None:
         """Leave the cohort, having been given everything up to ``position``; ``known_id`` is the last id it gave."""
+        self.own_delivered = self.delivered
         self.cursor = self._new_cursor(position)
         self.cohort = None
         self.known_id = max(self.known_id, known_id)
@@ -229,6 +240,7 @@ class Feed:
         :param upto: number of the last event that it may look at; the same for all that share.
         """
         written = self._shared(shared, upto) if shared is not None else self._read(upto)
+        self.own_delivered += written.delivered
         if written.delivered:
             self.hub.count_delivery(written.delivered, len(written.data))
         if written.last_id:

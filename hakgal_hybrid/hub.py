@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,10 @@ from .errors import Overloaded
 from .event import Event, Target
 from .link import MAX_RIDERS, NEVER, Link, Links, bad_ticket
 from .log import Entry, EventLog
+from .logs import get_logger
+from .rooms import Rooms
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,7 @@ class Hub:
         self.changed = threading.Condition()
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
-        #: Who is in a room of a namespace, or was: :meth:`Client.is_for` decides.
-        self._rooms: dict[tuple[str, Hashable], dict[Client, None]] = {}
+        self._rooms = Rooms()
         self._collected: dict[Hashable, list[Event]] = {}
         self._late: deque[Event] = deque()
         self._late_order = threading.Lock()
@@ -152,7 +152,7 @@ class Hub:
             # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on. "Now"
             # is read when the stream's writer can see the newcomer: what it took up before was before that one's time.
             first = not link.clients and not link.opened
-            client = Client(environ, namespace, since=0 if first else NEVER, link=link)
+            client = Client(environ, namespace, since=0 if first else NEVER, link=link, rooms=self._rooms)
             self._clients[client.sid] = client
             link.refresh((*link.clients, client))
             if not first:
@@ -181,16 +181,22 @@ class Hub:
             if link is not None:
                 link.stir()
             client.ended_at = self.log.newest  # read when the stream's writer knows, as in _admitted
-            self._leave_all(client)
-            if link is not None:
-                stays = told and link.carrier is not None
-                link.refresh(tuple(other for other in link.clients if stays or other is not client))
+            if link is not None and told and link.carrier is not None:
+                link.refresh(link.clients)
+            else:
+                self._let_go(link, [client])
         self.wake()
         return True
 
-    def prune(self, link: Link, gone: list[Client]) -> None:
-        """Take clients out of a link that are over and have been told so."""
+    def prune(self, link: Link, gone: Sequence[Client]) -> None:
+        """Take clients out of a link that are over and have been told so, or never will be."""
         with self._lock:
+            self._let_go(link, gone)
+
+    def _let_go(self, link: Link | None, gone: Sequence[Client]) -> None:
+        for client in gone:
+            self._rooms.leave_all(client)
+        if link is not None:
             link.refresh(tuple(client for client in link.clients if client not in gone))
 
     def client(self, sid: object) -> Client | None:
@@ -215,8 +221,7 @@ class Hub:
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                self._rooms.setdefault((client.namespace, room), {})[client] = None  # before "now" is read
-                client.join(room, self.log.newest)
+                self._rooms.join(client, room, lambda: self.log.newest)
 
     def leave_room(self, sid: str, room: Hashable) -> None:
         """Take a client out of a room; it still gets what was emitted to the room before."""
@@ -224,8 +229,7 @@ class Hub:
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                for forgotten in client.leave(room, self.log.newest, known_from):
-                    self._unlist(client, forgotten)
+                self._rooms.leave(client, room, self.log.newest, known_from)
 
     def close_room(self, room: Hashable, namespace: str = "/") -> None:
         """Take every client of a namespace out of a room."""
@@ -233,25 +237,9 @@ class Hub:
             self.leave_room(client.sid, room)
 
     def in_rooms(self, target: Target) -> list[Client]:
-        """Return the clients that are in one of a target's rooms, or were not long ago: whom an event may be for."""
-        found: dict[Client, None] = {}
-        for room in target.rooms or ():
-            found.update(self._rooms.get((target.namespace, room), {}).copy())
-            alone = self.client(room)
-            if alone is not None:
-                found[alone] = None
-        return list(found)
-
-    def _leave_all(self, client: Client) -> None:
-        for room in client.known_rooms():
-            self._unlist(client, room)
-
-    def _unlist(self, client: Client, room: Hashable) -> None:
-        there = self._rooms.get((client.namespace, room))
-        if there is not None:
-            there.pop(client, None)
-            if not there:
-                del self._rooms[client.namespace, room]
+        """Return whom an event for rooms may be for: :meth:`~hakgal_hybrid.client.Client.is_for` decides."""
+        alone = (self.client(room) for room in target.rooms or ())
+        return list({*self._rooms.known(target), *(client for client in alone if client is not None)})
 
     # -- statistics ------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ the file as lost. Only what is for everybody of a namespace is written: rooms an
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import queue
 import threading
@@ -21,9 +20,10 @@ from dataclasses import dataclass
 from .archive import FAILURES, Archive, Row, row_of
 from .errors import ConfigurationError
 from .log import EventLog
+from .logs import get_logger
 from .past import Past, Record
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How long to wait for whoever has the file locked (seconds); at the start, too.
 WAIT_S = 1.0

@@ -32,10 +32,10 @@ class Cohort:
     """Members that get the same bytes, but for events that are for some of them alone.
 
     :ivar sent_at: when something was last sent to all of them (monotonic seconds).
-    :ivar last_id: number of the last event that was.
+    :ivar last_id: number of the last event that was. :ivar delivered: how many were.
     """
 
-    __slots__ = ("accepts", "envelope", "key", "last_id", "members", "namespaces", "pack", "sent_at")
+    __slots__ = ("accepts", "delivered", "envelope", "key", "last_id", "members", "namespaces", "pack", "sent_at")
 
     def __init__(self, pack: Pack, key: tuple[Any, ...], feed: Feed) -> None:
         self.pack, self.key = pack, key
@@ -44,12 +44,14 @@ class Cohort:
         self.members: set[Member] = set()
         self.sent_at = 0.0
         self.last_id = 0
+        self.delivered = 0
 
 
 class Share(NamedTuple):
     """The same bytes for several members, and how many events are in them.
 
     ``whole`` names the cohort if they are for every member of it that has nothing of its own in this step.
+    ``instead`` is how many events the cohort got in their place.
     """
 
     data: bytes
@@ -58,6 +60,7 @@ class Share(NamedTuple):
     last_id: int
     members: list[Any]
     whole: Cohort | None
+    instead: int = 0
 
 
 class Step(NamedTuple):
@@ -146,6 +149,12 @@ class Pack:
     def arrive(self, step: Step) -> None:
         """Everybody has been given what the step had for them."""
         self.position = step.upto
+        for share in step.shares:
+            if share.whole is not None:
+                share.whole.last_id = share.last_id
+            else:
+                for member in share.members:
+                    member.feed.known_id = share.last_id
 
     def _part_stirred(self) -> list[Any]:
         apart = []
@@ -204,10 +213,12 @@ class Pack:
                 own: dict[Member, tuple[list[Entry], list[Entry]]]) -> list[Share]:
         shares: list[Share] = []
         wrapped: dict[Entry, bytes] = {}
+        given: dict[Cohort, int] = {}
         for cohort, entries in todo.items():
             members = [member for member in cohort.members if member not in own] if own else list(cohort.members)
             if members:
                 shares.append(self._share(cohort, entries, members, wrapped)._replace(whole=cohort))
+                given[cohort] = shares[-1].delivered
         alike: dict[tuple[Cohort, tuple[Entry, ...], tuple[Entry, ...]], list[Member]] = {}
         for member, (more, less) in own.items():
             if member.feed.cohort is not None:
@@ -217,7 +228,8 @@ class Pack:
             if plus:
                 entries = sorted([*entries, *plus], key=lambda entry: entry.seq)
             if entries:
-                shares.append(self._share(cohort, entries, members, wrapped))
+                share = self._share(cohort, entries, members, wrapped)
+                shares.append(share._replace(instead=given.get(cohort, 0)))
         return shares
 
     def _share(self, cohort: Cohort, entries: list[Entry], members: list[Any], wrapped: dict[Entry, bytes]) -> Share:

@@ -9,7 +9,6 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 import time
@@ -21,17 +20,20 @@ from gevent.event import Event
 
 from ..feed import Feed, Shared
 from ..hub import Hub
+from ..logs import get_logger
 from ..pack import Pack, Share
 from ..settings import Settings
 from .attached import Attached
 from .hangups import HangUps
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A pass lets the loop poll for I/O after so many sends, or so many seconds: beside a thread that burns CPU a single
 #: send can cost milliseconds, because it gives up the GIL.
 SENDS_PER_TURN = 64
 SECONDS_PER_TURN = 0.005
+#: After so many sends it looks at the clock.
+SENDS_PER_LOOK = 8
 #: What the kernel may hold for one slow client (bytes): left to itself it takes megabytes before it pushes back.
 SEND_BUFFER = 256 * 1024
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
@@ -41,7 +43,6 @@ MAX_CHATTER = 64 * 1024
 PARTS = 16
 
 _WRITE = 2
-_NOTHING = memoryview(b"")
 _GOLDEN = 0.6180339887  # its multiples spread evenly, whatever run of numbers they come from
 #: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does. Windows' loop counts in milliseconds.
 _TURN, _TURN_LIBUV = 1e-6, 1e-3
@@ -61,7 +62,7 @@ class Connection:
     def __init__(self, sock: socket.SocketType, feed: Feed) -> None:
         self.sock = sock
         self.feed = feed
-        self.pending = _NOTHING
+        self.pending: memoryview | None = None
         self.progress_at = clock()
         self.leaving = ""
         self.writer: Any = None
@@ -95,6 +96,8 @@ class Fanout:
         self._switch_interval: float | None = None
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
+        #: Called after each pass with the number of the last event that every stream that keeps up has been given.
+        self.passed: Callable[[int], None] = lambda newest: None
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -132,7 +135,11 @@ class Fanout:
     def statistics(self) -> dict[str, int]:
         """Return a snapshot: open detached streams, and how many of them are waiting for their socket."""
         connections = list(self._connections.values())
-        return {"streams": len(connections), "blocked": sum(bool(item.pending) for item in connections)}
+        return {"streams": len(connections), "blocked": sum(item.pending is not None for item in connections)}
+
+    def clogged(self) -> list[Feed]:
+        """Return the feeds whose socket has not taken what it was given. May be called from any thread."""
+        return [item.feed for item in list(self._connections.values()) if item.pending is not None]
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -179,7 +186,7 @@ class Fanout:
             connection.writer.stop()
             connection.writer.close()
         connection.sock.close()
-        connection.pending = _NOTHING
+        connection.pending = None
         self._adjust_switching()
         self._left(connection.feed, reason)
 
@@ -197,6 +204,7 @@ class Fanout:
                 self._part_all()
             else:
                 self._pass()
+                self.passed(self._pack.position)
 
     def _pass(self) -> None:
         """Send everything new to everybody who can take it, letting the loop poll now and then."""
@@ -213,43 +221,46 @@ class Fanout:
         shared: Shared = {}
         for connection in list(self._alone):
             self._guarded(self._catch_up, connection, shared)
-            self._sends_left -= 1
-            if not self._sends_left or clock() > self._turn_ends:
-                self._let_poll()
+            self._sent(1)
         if self._pack.position < self._hub.log.newest:
             self._news.set()
 
     def _begin_turn(self) -> None:
         self._sends_left, self._turn_ends = SENDS_PER_TURN, clock() + SECONDS_PER_TURN
 
-    def _let_poll(self) -> None:
-        gevent.sleep(self._turn)
-        self._begin_turn()
+    def _sent(self, sends: int) -> None:
+        """Let the loop poll if it is time, after so many more sends."""
+        self._sends_left -= sends
+        if self._sends_left <= 0 or clock() > self._turn_ends:
+            gevent.sleep(self._turn)
+            self._begin_turn()
 
     def _send_share(self, share: Share, upto: int) -> None:
         """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""
-        data, size = share.data, len(share.data)
-        now, sent, own = clock(), 0, share.whole is None
+        data, size, members, now, failed = share.data, len(share.data), share.members, clock(), 0
         if share.whole is not None:
-            share.whole.sent_at, share.whole.last_id = now, share.last_id
-        for connection in share.members:
-            try:
-                taken = 0 if connection.pending else connection.sock.send(data)
-            except (BlockingIOError, InterruptedError):
-                taken = 0
-            except OSError:
-                self._close(connection, "gone")  # or it is closed already: the loop was let poll meanwhile
-                continue
-            sent += 1
-            if own:
-                connection.progress_at = now
-                connection.feed.known_id = share.last_id
-            if taken != size:
-                self._pack.leave(connection, upto, share.last_id)
-                self._keep(connection, data, taken)
-            self._sends_left -= 1
-            if not self._sends_left or clock() > self._turn_ends:
-                self._let_poll()
+            share.whole.sent_at = now
+            share.whole.delivered += share.delivered
+        for start in range(0, len(members), SENDS_PER_LOOK):
+            some: list[Connection] = members[start:start + SENDS_PER_LOOK]
+            for connection in some:
+                try:
+                    taken = 0 if connection.pending is not None else connection.sock.send(data)
+                except (BlockingIOError, InterruptedError):
+                    taken = 0
+                except OSError:
+                    failed += 1
+                    self._close(connection, "gone")  # or it is closed already: the loop was let poll meanwhile
+                    continue
+                if taken != size:
+                    self._pack.leave(connection, upto, share.last_id)
+                    self._keep(connection, data, taken)
+            if share.whole is None:
+                for connection in some:
+                    connection.progress_at = now
+                    connection.feed.own_delivered += share.delivered - share.instead
+            self._sent(len(some))
+        sent = len(members) - failed
         self._hub.count_delivery(sent * share.delivered, sent * size)
         if share.conflated:
             self._hub.log.note(conflated=sent * share.conflated)
@@ -257,13 +268,13 @@ class Fanout:
     def _catch_up(self, connection: Connection, shared: Shared) -> None:
         """Bring one that is not with the pack nearer to it, and into it if it is there."""
         feed = connection.feed
-        if connection.pending:
+        if connection.pending is not None:
             self._alone.discard(connection)  # until its socket takes bytes again
         elif feed.finished:
             self._part(connection, b"", feed.finished)
         else:
             self._send(connection, feed.take(shared, self._pack.position))
-            if connection.pending or connection.sock.fileno() < 0:
+            if connection.pending is not None or connection.sock.fileno() < 0:
                 return
             if self._pack.join(connection):
                 self._alone.discard(connection)
@@ -287,12 +298,12 @@ class Fanout:
         if connection.leaving:
             return
         self._pack.leave(connection, connection.feed.position)
-        while connection.feed.behind and not connection.pending and connection.sock.fileno() >= 0:
+        while connection.feed.behind and connection.pending is None and connection.sock.fileno() >= 0:
             self._send(connection, connection.feed.take())
         connection.leaving = reason
         self._send(connection, last)
         self._alone.discard(connection)
-        if not connection.pending:
+        if connection.pending is None:
             self._close(connection, reason)
 
     def _send(self, connection: Connection, data: bytes) -> None:
@@ -300,7 +311,7 @@ class Fanout:
         if not data or connection.sock.fileno() < 0:
             return
         try:
-            taken = 0 if connection.pending else connection.sock.send(data)
+            taken = 0 if connection.pending is not None else connection.sock.send(data)
         except (BlockingIOError, InterruptedError):
             taken = 0
         except OSError:
@@ -313,7 +324,7 @@ class Fanout:
 
     def _keep(self, connection: Connection, data: bytes, taken: int) -> None:
         """Keep what the socket did not take, and wait until it takes more."""
-        if connection.pending:
+        if connection.pending is not None:
             connection.pending = memoryview(bytes(connection.pending) + data)
             return
         connection.pending = memoryview(data)[taken:]
@@ -323,18 +334,21 @@ class Fanout:
         connection.writer.start(self._on_writable, connection)
 
     def _on_writable(self, connection: Connection) -> None:
+        pending = connection.pending
+        if pending is None:
+            return
         try:
-            taken = connection.sock.send(connection.pending)
+            taken = connection.sock.send(pending)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self._close(connection, "gone")
             return
         connection.progress_at = clock()
-        connection.pending = connection.pending[taken:]
-        if connection.pending:
+        if taken < len(pending):
+            connection.pending = pending[taken:]
             return
-        connection.pending = _NOTHING
+        connection.pending = None
         connection.writer.stop()
         if connection.leaving:
             self._close(connection, connection.leaving)
@@ -356,7 +370,7 @@ class Fanout:
                     self._guarded(self._look_after, connection, now, interval)
 
     def _look_after(self, connection: Connection, now: float, interval: float) -> None:
-        if connection.pending:
+        if connection.pending is not None:
             if now - connection.progress_at > self._settings.stall_s:
                 self._close(connection, "stalled")
             return

@@ -7,9 +7,9 @@ clients without a limit and answers ``HEAD`` with a body.
 from __future__ import annotations
 
 import io
-import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,6 +18,7 @@ from gevent import pywsgi
 
 from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..feed import Feed
+from ..logs import get_logger
 from ..views.gate import HANDOFF, STREAM, STREAM_HEADERS, normal, problem_response, stream_headers
 from ..views.stream import busy_body, wants_stream
 from .exchange import End, Exchange, Head, head_bytes
@@ -28,7 +29,7 @@ from .upgrade import UpgradeSocket
 if TYPE_CHECKING:
     from .server import Front
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PIECE = 64 * 1024
 _NO_BODY = ("1", "204", "304")
@@ -57,7 +58,10 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:  # the peer is gone already
             pass
-        super().handle()
+        try:
+            super().handle()
+        except OSError as error:  # it did not wait for the answer to what it had said wrong
+            logger.debug("%s went away: %s", self.client_address, error)
 
     def read_requestline(self) -> str:
         """Return the request line, or nothing if none comes in time: the connection is then closed silently."""
@@ -215,6 +219,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self._send(head_and_body)
         except (OSError, gevent.Timeout):
             self._hang_up()
+        self.front.answers.add((time.time() - self.time_start) * 1000)  # pywsgi's own note of when the head was read
         return send
 
     def _send(self, data: bytes) -> None:

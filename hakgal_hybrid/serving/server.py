@@ -21,19 +21,22 @@ from gevent.pool import Pool
 
 from ..errors import ConfigurationError
 from ..feed import Feed
+from ..histogram import Histogram
+from ..logs import get_logger
 from ..settings import Settings
-from ..views.gate import CONNECT, CONTROL, DISCONNECT, STATUS, STREAM
+from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM
 from .attached import Attached
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
+from .lag import DeliveryLag, LoopLag
 from .lanes import Lane
 from .upgrade import answer_upgrade
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 #: The address is taken, or, on Windows, taken exclusively.
 _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
 
@@ -53,6 +56,10 @@ class Front:
         self.mailroom = Mailroom(gevent.get_hub().loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
+        self.lag = LoopLag()
+        self.delivery = DeliveryLag(transport.hub.log, self.fanout.__len__)
+        self.fanout.passed = self.delivery.passed
+        self.answers = Histogram()
         bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
@@ -63,7 +70,7 @@ class Front:
         """Return the lane that answers this URL: ours are never behind the host's."""
         if path in (STREAM, CONNECT, DISCONNECT):
             return self.streams
-        if path in (STATUS, CONTROL) or path.startswith(CONTROL + "/"):
+        if path == CONTROL or path.startswith((CONTROL + "/", DASHBOARD)):
             return self.control
         return self.host
 
@@ -86,7 +93,9 @@ class Front:
     def statistics(self) -> dict[str, Any]:
         """Return a snapshot of the serving side."""
         lanes = {lane.name: lane.statistics() for lane in (self.host, self.streams, self.control)}
-        return {"requests": self.active, "lanes": lanes, "fanout": self.fanout.statistics()}
+        return {"requests": self.active, "lanes": lanes, "fanout": self.fanout.statistics(),
+                "loop_lag": self.lag.statistics(), "delivery_lag": self.delivery.statistics(),
+                "request_time": self.answers.statistics()}
 
 
 class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
@@ -153,6 +162,9 @@ class Server:
         self._transport.server_statistics = front.statistics
         self._transport.stopping = False
         front.fanout.start()
+        front.lag.start()
+        self._transport.observer.clogged = front.fanout.clogged
+        self._transport.observer.start()
         for listener in self._listeners:
             listener.start()
         watchers = self._handle_signals()
@@ -198,6 +210,8 @@ class Server:
             gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
             listener.pool.kill(timeout=1)
+        front.lag.stop()
+        self._transport.observer.stop()
         self._transport.server_statistics = dict
         self._transport.hub.wake()
         front.mailroom.close()

@@ -35,6 +35,9 @@ def main(arguments: list[str]) -> int:
         scale = type(scale)(**{**vars(scale), "runs": options.runs})
     workloads = [one for one in all_workloads() if not options.only or one.key in options.only]
     peers, versions, absent = present([one for one in all_peers() if not options.peers or one.key in options.peers])
+    if scale.name == "quick" and not options.peers:
+        absent |= {peer.key: "not in a quick run" for peer in peers if peer.slow}
+        peers = [peer for peer in peers if not peer.slow]
     for key, reason in absent.items():
         print(f"left out: {key}: {reason}")
     results: dict[str, Any] = {

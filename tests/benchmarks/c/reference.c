@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#define RING (64u << 20)
+#define RING (16u << 20)
 #define EVENTS (1u << 20)
 #define AT_ONCE 64 /* how many events are appended before a pass when there is no rate to keep */
 
@@ -80,12 +80,23 @@ static void append(long n, int64_t stamp, int size) {
     event_start[events_end % EVENTS] = bytes_end;
 }
 
+/* Where in the log a client is. */
+static uint64_t place(const struct client *c) {
+    return coalesce ? c->cursor : event_start[c->cursor % EVENTS] + c->part;
+}
+
+/* What the client has not got is no longer in the log. */
+static int lapped(const struct client *c) {
+    if (!coalesce && events_end - c->cursor >= EVENTS) return 1;
+    return bytes_end - place(c) > RING;
+}
+
 /* Send a client what it lacks. Return 0 if the client is gone. */
 static int advance(struct client *c) {
     for (;;) {
-        uint64_t from = coalesce ? c->cursor : event_start[c->cursor % EVENTS] + c->part, end = bytes_end;
+        uint64_t from = place(c), end = bytes_end;
         if (from == bytes_end) break;
-        if (bytes_end - from > RING || (!coalesce && events_end - c->cursor >= EVENTS)) return 0; /* lapped */
+        if (lapped(c)) return 0;
         if (!coalesce) end = event_start[(c->cursor + 1) % EVENTS];
         ssize_t sent = send(c->fd, ring + from % RING, end - from, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0) {
@@ -106,7 +117,7 @@ static int advance(struct client *c) {
 
 static void pass(void) {
     for (int i = stream_count - 1; i >= 0; i--)
-        if (!streams[i]->blocked && !advance(streams[i])) drop(streams[i]);
+        if (streams[i]->blocked ? lapped(streams[i]) : !advance(streams[i])) drop(streams[i]);
 }
 
 static void publish(long n, int64_t stamp, int size) {

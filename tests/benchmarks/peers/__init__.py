@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..server import Server
 
@@ -26,6 +26,7 @@ class Peer:
     :ivar most: the number of clients beyond which it is not tried, with the reason.
     :ivar note: what a reader has to know to read its figures.
     :ivar reference: it is no competitor but what the kernel allows.
+    :ivar slow: it is overloaded by most workloads, and left out of quick runs.
     """
 
     key: str
@@ -39,7 +40,7 @@ class Peer:
     most: tuple[int, str] = (100_000, "")
     note: str = ""
     reference: bool = False
-    rooms: str = field(default="", metadata={"doc": "the path of a stream in room {room}, if the peer has rooms"})
+    slow: bool = False
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Server]:

@@ -27,5 +27,5 @@ def _start(server: Server) -> None:
                  env={"BENCH_CONTROL": str(server.control), "REDIS_URL": f"redis://127.0.0.1:{redis}"})
 
 
-PEER = Peer("flask-sse", "flask-sse + Redis, gunicorn gevent", _check, _start, window=2000,
+PEER = Peer("flask-sse", "flask-sse + Redis, gunicorn gevent", _check, _start, window=2000, slow=True,
             most=(1000, "it is overloaded by less"), note="Redis runs on the server's processor too, and counts")

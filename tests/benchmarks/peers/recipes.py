@@ -16,4 +16,4 @@ def _check_threads() -> dict[str, str]:
 
 GEVENT = Peer("gevent-recipe", "gevent + Flask, a queue a client", _check_gevent, python_app("recipe_gevent"))
 THREADS = Peer("threads-recipe", "Werkzeug threads, a queue a client", _check_threads, python_app("recipe_threads"),
-               most=(1000, "each client holds a thread"))
+               slow=True, most=(1000, "each client holds a thread"))

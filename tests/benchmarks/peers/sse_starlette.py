@@ -11,4 +11,4 @@ def _check() -> dict[str, str]:
 
 
 PEER = Peer("sse-starlette", "sse-starlette, uvicorn", _check, python_app("sse_starlette_app"),
-            most=(4000, "it cannot be opened in the time of a row"))
+            slow=True, most=(4000, "it cannot be opened in the time of a row"))

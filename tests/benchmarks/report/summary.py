@@ -24,7 +24,8 @@ class Summary:
     """What the runs of one peer in one case gave.
 
     :ivar measured: how many runs gave figures; ``errors`` says why the others did not.
-    :ivar lost: events that were lost or repeated, and clients that were hung up on, over all runs.
+    :ivar lost: over all runs: events that were lost or repeated, clients that were hung up on; and in how many runs
+        the server did not get done.
     """
 
     workload: str
@@ -74,7 +75,7 @@ def _summary(workload: str, case: str, peer: str, rows: list[Row]) -> Summary:
     measured = [row.values for row in rows if not row.error]
     summary.measured = len(measured)
     for values in measured:
-        for key in ("lost", "repeated", "hung_up"):
+        for key in ("lost", "repeated", "hung_up", "overloaded"):
             if values.get(key):
                 summary.lost[key] = summary.lost.get(key, 0) + values[key]
     for key in dict.fromkeys(key for values in measured for key in values):

@@ -154,7 +154,7 @@ def _cell(metric: Metric, one: Summary, reference: Summary | None) -> str:
 
 
 def _lost(one: Summary) -> str:
-    told = {"lost": "LOST", "repeated": "REPEATED", "hung_up": "HUNG UP ON"}
+    told = {"lost": "LOST", "repeated": "REPEATED", "hung_up": "HUNG UP ON", "overloaded": "overloaded in"}
     text = ", ".join(f"{told[key]} {number}" for key, number in one.lost.items())
     failed = f"{len(one.errors)} failed" if one.errors and one.measured else ""
     return "".join(f" ({part})" for part in (text, failed) if part)

@@ -53,7 +53,7 @@ class Scale:
 
 
 FULL = Scale("full")
-QUICK = Scale("quick", seconds=1.0, runs=1)
+QUICK = Scale("quick", many=2000, idle=4000, seconds=0.75, runs=1)
 TINY = Scale("tiny", clients=20, many=40, idle=40, seconds=0.2, runs=1)
 
 

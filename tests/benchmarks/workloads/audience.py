@@ -31,7 +31,10 @@ def add_group(load: Load, name: str, peer: Peer, server: Server, path: str | Non
     load.order(f"group {name} " + " ".join(f"{key}={value}" for key, value in words.items()))
 
 
-def told_losses(stats: dict[str, Any], expected: int) -> dict[str, int]:
-    """Return what was lost: skipped or missing numbers, repeated ones, and clients that were hung up on."""
-    missing = stats["open"] * expected - (stats["events"] - stats["repeated"]) - stats["lost"]
+def told_losses(stats: dict[str, Any], expected: int, *, late: bool = False) -> dict[str, int]:
+    """Return what was lost: skipped numbers, repeated ones, and clients that were hung up on.
+
+    :param late: the server was given up before it had sent everything, so what is missing may yet have come.
+    """
+    missing = 0 if late else stats["open"] * expected - (stats["events"] - stats["repeated"]) - stats["lost"]
     return {"lost": stats["lost"] + max(0, missing), "repeated": stats["repeated"], "hung_up": stats["closed"]}

@@ -47,7 +47,7 @@ WORKLOAD = Workload(
     "W3", "Memory of idle clients", measure,
     lambda scale: [Case(f"{scale.clients} clients", {"clients": scale.clients}),
                    Case(f"{scale.idle} clients", {"clients": scale.idle},
-                        lambda peer: peer.key in ("c", "ours", "nchan", "gevent-recipe"))],
+                        lambda peer: peer.key in ("c", "ours", "nchan"))],
     [Metric("kb_per_client", "a client", "KB", digits=2, ratio=True, plot=True),
      Metric("mb_above_base", "above base", "MB"), Metric("base_mb", "base", "MB", higher=None),
      Metric("kernel_buffers_kb_per_client", "kernel: buffers", "KB", digits=2, higher=None),

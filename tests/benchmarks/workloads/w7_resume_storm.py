@@ -28,6 +28,7 @@ def measure(peer: Peer, scale: Scale, clients: int, behind: int) -> Values:
         server.order(f"rate 0 {behind} {SIZE}")
         load.order(f"wait live {behind}")
         load.order("reset")
+        server.order("lag")
         more = max(count, 2 * RATE)
         publishing = server.ask(f"rate {RATE} {more} {SIZE} shift={behind}")
         add_group(load, "storm", lab(), server, header=f"Last-Event-ID:{last_id}")
@@ -35,7 +36,9 @@ def measure(peer: Peer, scale: Scale, clients: int, behind: int) -> Values:
         opened = load.connect("storm", clients, window=clients, timeout=30)
         load.order(f"wait storm {behind}")
         seconds = time.monotonic() - began
-        publishing.result(60)
+        lag = server.ask("lag")
+        lag_us = lag.result(60)["lag_us"]
+        emit_us = publishing.result(60)["emit_us"]
         load.order(f"wait storm {behind + more}")
         load.order(f"wait live {behind + more}")
         storm, during = load.order("stats storm"), load.order("stats live")
@@ -45,6 +48,10 @@ def measure(peer: Peer, scale: Scale, clients: int, behind: int) -> Values:
             "live_p99_before_ms": before["latency_us"]["p99"] / 1000,
             "live_p99_during_ms": during["latency_us"]["p99"] / 1000,
             "live_p99_ratio": during["latency_us"]["p99"] / before["latency_us"]["p99"],
+            "emit_max_ms": emit_us["max"] / 1000, "emit_p90_ms": emit_us["p90"] / 1000,
+            "live_p50_during_ms": during["latency_us"]["p50"] / 1000,
+            "lag_p50_ms": lag_us["p50"] / 1000, "lag_p90_ms": lag_us["p90"] / 1000,
+            "lag_p99_ms": lag_us["p99"] / 1000, "lag_max_ms": lag_us["max"] / 1000,
             "lost": storm["lost"] + clients * (behind + more) - storm["events"] + live * more - during["events"],
             "repeated": storm["repeated"] + during["repeated"], "hung_up": storm["closed"] + during["closed"],
         }
@@ -61,7 +68,7 @@ WORKLOAD = Workload(
     [Metric("seconds", "until all have caught up", "s", digits=2),
      Metric("caught_up_per_s", "events/s", digits=0, higher=True),
      Metric("live_p99_before_ms", "others' p99 before", "ms"), Metric("live_p99_during_ms", "during", "ms"),
-     Metric("live_p99_ratio", "during/before", digits=2)],
+     Metric("live_p99_ratio", "during/before", digits=2), Metric("lag_max_ms", "longest loop lag", "ms")],
     timeout=120,
     explanation="All clients come back at the same moment with the `Last-Event-ID` that they had so many events ago, "
                 "while a fifth as many others listen at 50 events/s.",
