@@ -211,7 +211,7 @@ class Feed:
         self.cursor.pending_gap = None
         asked = self.wish.last_event_id
         # A resume that failed keeps the id that was asked for until the gap has been told.
-        event_id = asked or log.id_of(self.cursor.position)
+        event_id: str | None = asked or log.id_of(self.cursor.position)
         if gap is not None:
             event_id = None if gap.reason == "malformed" else asked
         parts = [encode_event(None, retry=self.settings.retry_ms), self._control("hybrid_open", {
