@@ -24,9 +24,10 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"},
-    {"signals"}, {"turns"}, {"deadlines"}, {"stacks"}, {"opened"}, {"rooms"}, {"client"}, {"acks"}, {"link"}, {"hub"},
-    {"feed"}, {"pack"}, {"observe"}, {"roster"}, {"handlers"}, {"commands"}, {"statistics"}, {"history"}, {"metrics"},
+    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"past"}, {"log"}, {"cursor"},
+    {"archive"}, {"journal"}, {"signals"}, {"turns"}, {"deadlines"}, {"stacks"}, {"opened"}, {"rooms"}, {"client"},
+    {"acks"}, {"link"}, {"hub"}, {"feed"}, {"pack"}, {"observe"}, {"roster"}, {"handlers"}, {"commands"},
+    {"statistics"}, {"history"}, {"metrics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure", "doctor"}, {"tools"}, {"cli"}, {"__main__"},
 ]
