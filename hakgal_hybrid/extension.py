@@ -22,6 +22,7 @@ from .handlers import Handlers
 from .hub import Hub
 from .link import Links
 from .log import EventLog
+from .observe import Observer, patched
 from .reception import Reception
 from .settings import Profile, Settings, load_settings
 from .statistics import Statistics
@@ -122,6 +123,7 @@ class HybridTransport(Reception):
                       max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s,
                       resume_s=settings.resume_s)
         self.hub = Hub(self.log, self._announcer, links, max_clients=settings.max_clients)
+        self.observer = Observer(self.hub)
         # Whatever runs foreign code on behalf of nobody's request: receivers about clients, and disconnect handlers, of
         # which one that hangs must not hold up the others.
         self._background = Worker("hakgal-hybrid-background", limit=100_000)
@@ -264,6 +266,7 @@ class HybridTransport(Reception):
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
         log = self.log
+        undelivered, undelivered_max, _ = self.observer.look()
         return Statistics(
             profile=self.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - self.started_at, 3),
@@ -273,4 +276,5 @@ class HybridTransport(Reception):
             traffic=self.hub.traffic(), commands_waiting=self.governor_desk.waiting,
             receiver_errors=self._announcer.errors, slow_receivers=self._announcer.slow,
             unsent=0 if self.twins is None else self.twins.unsent,
+            oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
             server=self.server_statistics())

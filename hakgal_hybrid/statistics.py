@@ -20,6 +20,9 @@ class Statistics:
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
     :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
     :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
+    :ivar oldest_undelivered_s: for how long the oldest event has been waiting that an open stream still has to be sent;
+        ``oldest_undelivered_max_s``: the most that was seen since the start.
+    :ivar patched: whether ``eventlet`` or ``gevent`` has patched the standard library.
     :ivar server: what the serving side counts, while it runs.
     """
 
@@ -40,4 +43,7 @@ class Statistics:
     receiver_errors: int
     slow_receivers: int
     unsent: int
+    oldest_undelivered_s: float
+    oldest_undelivered_max_s: float
+    patched: dict[str, bool]
     server: dict[str, Any]

@@ -24,10 +24,9 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"}, {"signals"}, {"turns"},
-    {"deadlines"},
-    {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"handlers"}, {"commands"}, {"statistics"},
-    {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
+    {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"}, {"signals"}, {"turns"},
+    {"deadlines"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"observe"}, {"handlers"}, {"commands"},
+    {"statistics"}, {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

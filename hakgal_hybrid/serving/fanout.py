@@ -115,6 +115,10 @@ class Fanout:
         connections = list(self._connections.values())
         return {"streams": len(connections), "blocked": sum(bool(item.pending) for item in connections)}
 
+    def clogged(self) -> list[Feed]:
+        """Return the feeds whose socket has not taken what it was given. May be called from any thread."""
+        return [item.feed for item in list(self._connections.values()) if item.pending]
+
     # -- clients ---------------------------------------------------------------------------------------------
 
     def adopt(self, sock: socket.socket, feed: Feed, head: bytes) -> None:

@@ -27,6 +27,7 @@ from .attached import Attached
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
+from .lag import LoopLag
 from .lanes import Lane
 from .upgrade import answer_upgrade
 
@@ -53,6 +54,7 @@ class Front:
         self.mailroom = Mailroom(gevent.get_hub().loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
+        self.lag = LoopLag()
         bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
@@ -86,7 +88,8 @@ class Front:
     def statistics(self) -> dict[str, Any]:
         """Return a snapshot of the serving side."""
         lanes = {lane.name: lane.statistics() for lane in (self.host, self.streams, self.control)}
-        return {"requests": self.active, "lanes": lanes, "fanout": self.fanout.statistics()}
+        return {"requests": self.active, "lanes": lanes, "fanout": self.fanout.statistics(),
+                "loop_lag": self.lag.statistics()}
 
 
 class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
@@ -153,6 +156,9 @@ class Server:
         self._transport.server_statistics = front.statistics
         self._transport.stopping = False
         front.fanout.start()
+        front.lag.start()
+        self._transport.observer.clogged = front.fanout.clogged
+        self._transport.observer.start()
         for listener in self._listeners:
             listener.start()
         watchers = self._handle_signals()
@@ -198,6 +204,8 @@ class Server:
             gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
             listener.pool.kill(timeout=1)
+        front.lag.stop()
+        self._transport.observer.stop()
         self._transport.server_statistics = dict
         self._transport.hub.wake()
         front.mailroom.close()
