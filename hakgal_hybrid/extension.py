@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
@@ -19,6 +20,7 @@ from .errors import ConfigurationError
 from .event import Event, glob_matcher
 from .feed import encode_entry
 from .handlers import Handlers
+from .history import History, sample
 from .hub import Hub
 from .link import Links
 from .log import EventLog
@@ -124,6 +126,8 @@ class HybridTransport(Reception):
                       resume_s=settings.resume_s)
         self.hub = Hub(self.log, self._announcer, links, max_clients=settings.max_clients)
         self.observer = Observer(self.hub)
+        self.observer.looked = self._remember
+        self.history = History()
         # Whatever runs foreign code on behalf of nobody's request: receivers about clients, and disconnect handlers, of
         # which one that hangs must not hold up the others.
         self._background = Worker("hakgal-hybrid-background", limit=100_000)
@@ -262,6 +266,11 @@ class HybridTransport(Reception):
         """End every stream with a farewell."""
         self.stopping = True
         self.hub.wake()
+
+    def _remember(self) -> None:
+        """Add to the history when it is time."""
+        if self.history.due(time.monotonic()):
+            self.history.add(sample(int(time.time() * 1000), dataclasses.asdict(self.statistics())))
 
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""

@@ -79,6 +79,9 @@ class Feed:
     _opening: bytes = field(init=False, default=b"")
     resumed: bool = field(init=False, default=False)
     left: bool = field(init=False, default=False)
+    #: How it is written, and how many events were: for the list of clients.
+    medium: str = field(init=False, default="sse")
+    delivered: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         log = self.hub.log
@@ -167,6 +170,7 @@ class Feed:
         :param shared: what other feeds took in the same pass; those at the same place get the very same bytes.
         """
         written = self._shared(shared) if shared is not None else self._read()
+        self.delivered += written.delivered
         if written.delivered:
             self.hub.count_delivery(written.delivered, len(written.data))
         if written.last_id:

@@ -14,6 +14,8 @@ BOUNDS_MS = tuple(round(0.05 * 2 ** (step / 3), 4) for step in range(61))
 
 #: What "lately" means, in seconds.
 WINDOW_S = 60.0
+#: And what "right now" means.
+LATEST_S = 2.0
 
 
 class Histogram:
@@ -43,14 +45,17 @@ class Histogram:
         """Return a snapshot.
 
         :return: ``p50_ms``, ``p99_ms``, ``max_ms`` and ``n`` of the last ``window_s`` seconds (null and 0 if there was
-            nothing); and since the start ``since_start_max_ms``, ``sum_ms`` and ``buckets``, a list of
+            nothing); ``latest_max_ms`` of the last two seconds; since the start ``since_start_max_ms``, ``sum_ms`` and
+            ``buckets``, a list of
             ``[upper bound in ms, how many took at most so long]``, the last with the bound null, which is all. Empty
             buckets at both ends are left out.
         """
-        begins = self._clock() - WINDOW_S
-        recent = sorted(lag for at, lag in self._recent.copy() if at >= begins)
+        now, times = self._clock(), self._recent.copy()
+        recent = sorted(took for at, took in times if at >= now - WINDOW_S)
+        latest = [took for at, took in times if at >= now - LATEST_S]
         return {"p50_ms": percentile(recent, 0.5), "p99_ms": percentile(recent, 0.99),
                 "max_ms": round(recent[-1], 3) if recent else None, "n": len(recent), "window_s": WINDOW_S,
+                "latest_max_ms": round(max(latest), 3) if latest else None,
                 "since_start_max_ms": round(self._max, 3), "sum_ms": round(self._sum, 3),
                 "buckets": _cumulative(self._counts.copy())}
 

@@ -40,11 +40,13 @@ class Observer:
     client resumes may be hours old), until the stream's socket has taken all of it. Where somebody else writes the
     socket (another server, TLS, a WebSocket), what was handed to the writer counts as taken.
 
-    :param clogged: returns the feeds whose socket has not taken what was given to it.
+    :ivar looked: called after each look of the thread.
+    :ivar clogged: returns the feeds whose socket has not taken what was given to it.
     """
 
     def __init__(self, hub: Hub) -> None:
         self.clogged: Callable[[], Iterable[Feed]] = tuple
+        self.looked: Callable[[], None] = lambda: None
         self._hub = hub
         self._open: dict[int, Open] = {}
         self._max = 0.0
@@ -68,6 +70,7 @@ class Observer:
     def _watch(self) -> None:
         while not self._ended.wait(INTERVAL_S):
             self.look()
+            self.looked()
 
     def look(self) -> tuple[float, float, dict[int, Open]]:
         """Look at every open stream now.

@@ -13,6 +13,7 @@ from test_feed import House
 from hakgal_hybrid import observe
 from hakgal_hybrid.feed import Feed
 from hakgal_hybrid.observe import Observer, patched
+from hakgal_hybrid.serving.lag import INTERVAL_S
 
 
 class Watched(House):
@@ -128,6 +129,8 @@ def test_our_server_tells_the_lag_of_its_loop_and_what_a_stalled_client_is_owed(
 
             wait_until(lambda: status()["server"]["loop_lag"]["n"] > 20)
             lag = status()["server"]["loop_lag"]
+            most = status()["uptime_s"] / INTERVAL_S  # a timer that rings at once, for ever, would burn a core
+            assert lag["n"] <= most
             assert 0 <= lag["p50_ms"] <= lag["p99_ms"] <= lag["max_ms"] <= lag["since_start_max_ms"]
             assert lag["buckets"][-1][1] >= lag["n"]
             server.emit("big", n=100, size=100_000)  # the client reads nothing
@@ -151,3 +154,35 @@ def test_who_has_patched_the_process_is_told(name: str) -> None:
                           capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == str({"eventlet": name == "eventlet", "gevent": name == "gevent"})
     assert not any(patched().values())
+
+
+@pytest.mark.once
+def test_our_server_times_deliveries_and_answers() -> None:
+    """Events are timed if somebody gets them, a few of each pass; answers are timed, streams are not."""
+    with Server("ours") as server:
+        server.emit("unheard", n=5)
+        assert server.status()["server"]["delivery_lag"]["n"] == 0
+        with server.opened() as stream:
+            answers = server.status()["server"]["request_time"]["buckets"][-1][1]
+            server.emit("heard", n=500)
+            stream.wait_for("heard", 500)
+            told = wait_until(lambda: (now := server.status()["server"])["delivery_lag"]["n"] and now)
+            assert 0 < told["delivery_lag"]["n"] <= 500
+            assert 0 < told["delivery_lag"]["p50_ms"] <= told["delivery_lag"]["max_ms"]
+            assert told["request_time"]["buckets"][-1][1] > answers
+
+
+def test_a_pass_is_timed_a_few_times_only() -> None:
+    """However much was emitted during a pause, the writer's loop looks at a bounded number of events."""
+    lag = pytest.importorskip("hakgal_hybrid.serving.lag")
+    house = House(max_events=10_000)
+    times = lag.DeliveryLag(house.log, lambda: 1)
+    for _ in range(1000):
+        house.emit("a")
+    house.now = 0.5
+    times.passed(1000)
+    told = times.statistics()
+    assert 0 < told["n"] <= lag.MAX_TIMED
+    assert told["p50_ms"] == 500
+    times.passed(1000)
+    assert times.statistics()["n"] == told["n"], "nothing new"

@@ -25,8 +25,9 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
     {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"}, {"signals"}, {"turns"},
-    {"deadlines"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"observe"}, {"handlers"}, {"commands"},
-    {"statistics"}, {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
+    {"deadlines"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"observe"}, {"roster"}, {"handlers"},
+    {"commands"}, {"statistics"}, {"history"}, {"metrics"},
+    {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -37,7 +38,7 @@ REACH_UP = {("extension", "socketio"), ("extension", "host"), ("socketio", "host
 OUTSIDE = {"inherit"}
 
 RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
-EXTRAS = {"redis", "measure", "socketio", "test", "docs"}
+EXTRAS = {"redis", "metrics", "measure", "socketio", "test", "docs"}
 TOP_LEVEL = {
     ".ci", ".gitignore", ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
     "examples", "hakgal_hybrid", "pyproject.toml", "setup.cfg", "tests",
@@ -161,7 +162,7 @@ def test_requirements_are_those_agreed_on(setup: configparser.ConfigParser) -> N
     assert {normalized(item) for item in requires} == RUNTIME
     assert all(re.search(r"[<>=]", item) for item in requires), "each says from which version"
     assert set(setup["options.extras_require"]) == EXTRAS
-    for extra, package in (("redis", "redis"), ("socketio", "flask-socketio")):
+    for extra, package in (("redis", "redis"), ("metrics", "prometheus-client"), ("socketio", "flask-socketio")):
         names = {normalized(item) for item in listed(setup["options.extras_require"][extra])}
         assert package in names
         assert not names & RUNTIME

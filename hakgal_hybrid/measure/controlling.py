@@ -62,13 +62,17 @@ def _done(call: Call, answer: Timing) -> bool:
     """Whether a command is done; one that was only accepted is asked after until it is."""
     document: Any = answer.document
     deadline = time.monotonic() + DONE_S
-    while isinstance(document, dict) and document.get("status") == "accepted" and time.monotonic() < deadline:
+    while _status(document) in ("accepted", "running") and time.monotonic() < deadline:
         time.sleep(0.05)
         try:
             document = call("GET", f"{PATH}/{document['id']}").document
         except OSError:
             return False
-    return isinstance(document, dict) and document.get("status") == "done"
+    return _status(document) == "done"
+
+
+def _status(document: Any) -> Any:
+    return document.get("status") if isinstance(document, dict) else None
 
 
 def _told(call: Call, action: str) -> str:

@@ -9,14 +9,14 @@ from typing import Any
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the nearest-rank percentile ``sorted[ceil(n × share) − 1]``: a value that was measured, never one between.
+    """Return the nearest-rank percentile ``sorted[ceil(n * share) - 1]``: a value that was measured, none between.
 
     :param share: above 0, at most 1.
     :raises ValueError: of no values, or for another share.
     """
     if not values or not 0 < share <= 1:
         raise ValueError(f"no percentile {share!r} of {len(values)} values")
-    # 0.95 × 20 is a little more than 19 in binary fractions; the rank is that of the exact product.
+    # 0.95 * 20 is a little more than 19 in binary fractions; the rank is that of the exact product.
     rank = math.ceil(round(len(values) * share, 9))
     return sorted(values)[max(rank, 1) - 1]
 

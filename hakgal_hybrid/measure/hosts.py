@@ -21,7 +21,7 @@ from ..remote.request import Base, request, resolve
 from .dashboards import child_options
 from .extras import need
 
-#: What each mode of a host that we start is given; ``before`` is the rollback of the migration, ``after`` the migration.
+#: What each mode of a host that we start is given: ``before`` is the rollback of the migration, ``after`` is it.
 VARIABLES = {
     "before": {"APP_PROFILE": "WEBSOCKET", "ENABLE_SSE": "false", "ENABLE_CONTROL_HTTP": "false",
                "ENABLE_WS_SPECIAL": "true"},
@@ -233,4 +233,6 @@ def lag_lines(path: Path) -> list[Any]:
 
 def quoted(argument: str) -> str:
     """Quote an argument for showing, where a shell would need it."""
-    return argument if argument and not set(argument) & set(" \"'$`\\;&|<>*?()") else '"' + argument.replace('"', '\\"') + '"'
+    if argument and not set(argument) & set(" \"'$`\\;&|<>*?()"):
+        return argument
+    return '"' + argument.replace('"', '\\"') + '"'

@@ -80,6 +80,8 @@ class Fanout:
         self._switch_interval: float | None = None
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
+        #: Called after each pass with the number of the newest event at its beginning.
+        self.passed: Callable[[int], None] = lambda newest: None
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -173,7 +175,9 @@ class Fanout:
         while True:
             self._news.wait()
             self._news.clear()
+            newest = self._hub.log.newest
             self._pass()
+            self.passed(newest)
 
     def _pass(self) -> None:
         """Send everything new to everybody who can take it, letting the loop poll now and then."""

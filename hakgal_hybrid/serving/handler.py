@@ -10,6 +10,7 @@ import io
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -215,6 +216,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self._send(head_and_body)
         except (OSError, gevent.Timeout):
             self._hang_up()
+        self.front.answers.add((time.time() - self.time_start) * 1000)  # pywsgi's own note of when the head was read
         return send
 
     def _send(self, data: bytes) -> None:

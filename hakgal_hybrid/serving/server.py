@@ -21,13 +21,14 @@ from gevent.pool import Pool
 
 from ..errors import ConfigurationError
 from ..feed import Feed
+from ..histogram import Histogram
 from ..settings import Settings
-from ..views.gate import CONNECT, CONTROL, DISCONNECT, STATUS, STREAM
+from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM
 from .attached import Attached
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
-from .lag import LoopLag
+from .lag import DeliveryLag, LoopLag
 from .lanes import Lane
 from .upgrade import answer_upgrade
 
@@ -55,6 +56,9 @@ class Front:
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
         self.lag = LoopLag()
+        self.delivery = DeliveryLag(transport.hub.log, self.fanout.__len__)
+        self.fanout.passed = self.delivery.passed
+        self.answers = Histogram()
         bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
@@ -65,7 +69,7 @@ class Front:
         """Return the lane that answers this URL: ours are never behind the host's."""
         if path in (STREAM, CONNECT, DISCONNECT):
             return self.streams
-        if path in (STATUS, CONTROL) or path.startswith(CONTROL + "/"):
+        if path == CONTROL or path.startswith((CONTROL + "/", DASHBOARD)):
             return self.control
         return self.host
 
@@ -89,7 +93,8 @@ class Front:
         """Return a snapshot of the serving side."""
         lanes = {lane.name: lane.statistics() for lane in (self.host, self.streams, self.control)}
         return {"requests": self.active, "lanes": lanes, "fanout": self.fanout.statistics(),
-                "loop_lag": self.lag.statistics()}
+                "loop_lag": self.lag.statistics(), "delivery_lag": self.delivery.statistics(),
+                "request_time": self.answers.statistics()}
 
 
 class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]

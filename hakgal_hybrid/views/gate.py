@@ -30,16 +30,22 @@ EMIT = "/api/events/emit"
 ACK = "/api/events/ack"
 CONTROL = "/api/governor/control"
 STATUS = "/api/hybrid/status"
+CLIENTS = "/api/hybrid/clients"
+HISTORY = "/api/hybrid/history"
+METRICS = "/api/hybrid/metrics"
+DASHBOARD = "/api/hybrid/"
 CLIENT = "/api/hybrid/client.js"
 CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
 
 _READ, _POST = "GET, HEAD, OPTIONS", "POST, OPTIONS"
 _METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, EMIT: _POST, ACK: _POST, CONTROL: _POST, STATUS: _READ,
-            CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS"}
+            CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS",
+            CLIENTS: _READ, HISTORY: _READ, METRICS: _READ, DASHBOARD: _READ}
 #: Posted to by those who only listen: to say who they are, and that they leave.
 _READERS_POST = (CONNECT, DISCONNECT)
 #: Code that is the same for everybody: pages of other machines load it before they can prove anything.
-_PUBLIC = (CLIENT, CLASSIC_CLIENT)
+_PUBLIC = (CLIENT, CLASSIC_CLIENT, DASHBOARD)
+_DASHBOARD_FILES = DASHBOARD + "dashboard/"
 _REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
 _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
 
@@ -100,8 +106,8 @@ def behind_the_gate(views: Blueprint, handlers: Handlers | None = None) -> Bluep
 
 def methods_of(path: str) -> str | None:
     """Return what our URL ``path`` can be asked with, or ``None`` if the URL is not ours."""
-    if path.startswith(CONTROL + "/"):
-        return "GET, HEAD, OPTIONS"
+    if path.startswith((CONTROL + "/", _DASHBOARD_FILES)):
+        return _READ
     return _METHODS.get(path)
 
 
@@ -156,12 +162,13 @@ class Gate:
             return start_response(status, kept + cors, exc_info)
 
         try:
-            if path not in _PUBLIC:
+            public = path in _PUBLIC or path.startswith(_DASHBOARD_FILES)
+            if not public:
                 guard.check_origin(environ, self._settings)
             if environ["REQUEST_METHOD"] == "OPTIONS":
                 start_response("204 No Content", [("Allow", methods), *self._preflight(methods, cors), *cors])
                 return []
-            if path not in _PUBLIC and not self._has_ticket(path, environ):
+            if not public and not self._has_ticket(path, environ):
                 guard.check(environ, self._settings, known_as=self._known_as(),
                             commands=path.startswith(CONTROL) or (methods == _POST and path not in _READERS_POST))
             _check_method(environ["REQUEST_METHOD"], methods)

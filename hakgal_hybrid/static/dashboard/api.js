@@ -1,0 +1,48 @@
+// Asking the server. A key is kept here, in memory, and sent as a header; no URL ever holds it.
+
+export const base = new URL(".", document.baseURI);
+
+let key = "";
+
+export class Problem extends Error {
+  constructor(status, code, detail) {
+    super(detail);
+    this.status = status;
+    this.code = code;
+  }
+
+  /** True if a key, or another one, would help. */
+  get wantsKey() {
+    return this.code === "key_required" || this.code === "wrong_key";
+  }
+}
+
+export const hasKey = () => key !== "";
+export const auth = () => key === "" ? undefined : { apiKey: key };
+
+export function setKey(value) {
+  key = value;
+}
+
+/** The answer's JSON. `Problem` for a refusal, and for no answer at all (status 0). */
+export async function ask(path, { body, headers = {}, timeout = 15000 } = {}) {
+  let response;
+  try {
+    response = await fetch(new URL(path, base), {
+      method: body === undefined ? "GET" : "POST", cache: "no-store", redirect: "error", signal: AbortSignal.timeout(timeout),
+      headers: { ...(key && { "X-API-Key": key }), ...(body !== undefined && { "Content-Type": "application/json" }), ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    throw new Problem(0, "unreachable", error.name === "TimeoutError" ? "no answer in time" : "the server cannot be reached");
+  }
+  let answer = null;
+  try {
+    answer = await response.json();
+  } catch {
+    // no JSON: a proxy's page, or the host's
+  }
+  if (!response.ok || answer === null)
+    throw new Problem(response.status, answer?.code ?? "", answer?.detail ?? `answered ${response.status}`);
+  return answer;
+}

@@ -1,0 +1,52 @@
+// The last ten minutes. The server remembers them (under its own front); this page goes on from there.
+
+export const SPAN_MS = 600_000;
+
+export class History {
+  #rows = [];
+  #epoch = null;
+
+  /** Take what the server remembers in place of what is here, which may have slept. */
+  load({ columns, samples }) {
+    if (samples.length < 2) return;
+    this.#rows = samples.map(sample => Object.fromEntries(columns.map((name, index) => [name, sample[index]])));
+  }
+
+  /** Add a status. One of another life of the server begins anew. */
+  add(status, now) {
+    if (this.#epoch !== null && this.#epoch !== status.epoch) this.#rows = [];
+    this.#epoch = status.epoch;
+    const lanes = Object.values(status.server.lanes ?? {});
+    const row = {
+      at_ms: now, streams: status.streams, loop_lag_ms: status.server.loop_lag?.latest_max_ms ?? null,
+      oldest_undelivered_s: status.oldest_undelivered_s, appended: status.log.appended, delivered: status.traffic.delivered,
+      gaps: status.log.gaps, refused: status.refused, stalled: status.traffic.ended.stalled ?? 0,
+      rejected: lanes.reduce((sum, lane) => sum + lane.rejected, 0),
+    };
+    // The server's clock may be ahead of this one's: what looks later than now is not kept.
+    this.#rows = this.#rows.filter(item => item.at_ms < now && item.at_ms >= now - SPAN_MS - 5000);
+    this.#rows.push(row);
+    return row;
+  }
+
+  /** Values as they were: [[ms, value], …]. */
+  values(name) {
+    return this.#rows.map(row => [row.at_ms, row[name]]);
+  }
+
+  /** By how much counters grew for each second. */
+  rates(...names) {
+    return this.#rows.slice(1).map((row, index) => {
+      const before = this.#rows[index], seconds = (row.at_ms - before.at_ms) / 1000;
+      return [row.at_ms, Math.max(0, sum(row, names) - sum(before, names)) / Math.max(0.5, seconds)];
+    });
+  }
+
+  /** By how much counters grew in all this time. */
+  growth(...names) {
+    return this.#rows.length ? sum(this.#rows.at(-1), names) - sum(this.#rows[0], names) : 0;
+  }
+}
+
+const sum = (row, names) => names.reduce((total, name) => total + (row[name] ?? 0), 0);
+
