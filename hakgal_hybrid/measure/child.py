@@ -1,9 +1,9 @@
 """The start of a host that ``measure`` starts: ``hakgal-hybrid run`` as it is, and beside it a sampler of lag.
 
 ``python -m hakgal_hybrid.measure.child FILE MODULE run …``. As soon as the host's module has been imported, a thread
-asks every 20 ms by how much a sleep of 20 ms came too late, and appends that to ``FILE``. In an ordinary process this is
-the lag of a thread (scheduler and interpreter lock); in one that eventlet has patched, the "thread" is a greenlet, and
-its lag is that of eventlet's loop. The host is not changed; nothing of it is called.
+asks every 20 ms by how much a sleep of 20 ms came too late, and appends that to ``FILE``. In an ordinary process this
+is the lag of a thread (scheduler and interpreter lock); in one that eventlet has patched, the "thread" is a greenlet,
+and its lag is that of eventlet's loop. The host is not changed; nothing of it is called.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _done(call: Call, answer: Timing) -> bool:
             document = call("GET", f"{PATH}/{document['id']}").document
         except OSError:
             return False
-    return _status(document) == "done"
+    return bool(_status(document) == "done")
 
 
 def _status(document: Any) -> Any:

@@ -3,18 +3,20 @@
 1. a snapshot; the live clients connect
 2. **events**: events at a steady rate for some seconds; CPU per delivered event, delivery latency
 3. **requests**: ``/health`` one after the other; CPU per request
-4. **stall**: further clients connect that do not read; ``/health`` is requested until that is felt (the host after the
-   migration is given as many requests as the one before)
-5. **latency**: every endpoint, side by side, one request after the other each
-6. **control**: the governor over HTTP
-7. a snapshot; what the host itself exports; its log
+4. **alone**: the live clients leave, and the requests of 2 are made once more: what delivering adds is the difference
+5. **stall**: the live clients are back, and further ones connect that do not read; ``/health`` is requested until that
+   is felt (the host after the migration is given as many requests as the one before)
+6. **latency**: every endpoint, side by side, two requests of each at a time
+7. **control**: the governor over HTTP
+8. a snapshot; what the host itself exports; its log
 
-CPU is taken in 2 and 3, with the live clients alone: a host that waits for a stalled one burns little.
+CPU is taken in 2 to 4, without stalled clients: a host that waits for one burns little.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 import uuid
@@ -34,8 +36,9 @@ from .snapshot import take
 from .timing import Endpoint, Samples, Timing, lane, timed
 from .watch import Watcher, cpu_of
 
-#: Requests of one endpoint begin at least this far apart: dashboards ask, they do not hammer.
-PACE_S = 0.05
+#: How many requests of one endpoint are under way at a time, and how far apart those of one lane begin at least:
+#: dashboards ask, they do not hammer.
+LANES, PACE_S = 2, 0.1
 #: A request that takes longer means that the stalled client is felt.
 FELT_MS = 1000.0
 MAX_STALL_REQUESTS = 300
@@ -93,17 +96,19 @@ class Measurement:
         self.host, self.options, self.run, self.told = host, options, run, told
         self._stall_requests = stall_requests
         self._tag = f"R{uuid.uuid4().hex[:8]}"
-        self._number = 0
+        self._numbers = itertools.count(1)
         self._began = time.monotonic()
         self._watcher: Watcher | None = None
         self._dashboards: Dashboards | None = None
         self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._gap = 1.0
         self.write = options.write if options.write is not None else host.private
         run.command, run.variables, run.local_clock = host.command, _harmless(host.variables), host.local
         run.began_at = time.time()
 
     def measure(self, *, quiet_only: bool = False) -> None:
-        """Do everything; with ``quiet_only`` phases 1 to 3. An interrupt leaves in the record what there is.
+        """Do everything; with ``quiet_only`` phases 1 to 4. An interrupt leaves in the record what there is.
 
         :raises HybridError: if the host is not there (any more).
         """
@@ -116,8 +121,12 @@ class Measurement:
                 self._events()
             with self._phase("requests", WORK_REQUESTS):
                 self._requests()
+            if self._dashboards is not None:
+                with self._phase("alone", self.options.seconds):
+                    self._alone()
             if not quiet_only:
                 with self._phase("stall", self._stall_requests or MAX_STALL_REQUESTS):
+                    self._connect()
                     self._stall()
                 self._latency()
                 if self.options.control or self.host.mode == "before":
@@ -150,17 +159,30 @@ class Measurement:
         per_request = self._calibrate()
         work = self.run.events
         work.wanted_rate = self.options.rate
-        gap = per_request / self.options.rate
+        self._gap = per_request / self.options.rate
         with self._counting(work, self.run.quiet_delivery):
-            began = time.monotonic()
-            while (late := time.monotonic() - began) < self.options.seconds:
-                self._cause(Samples())
-                work.requests += 1
-                self.told.step(time.monotonic() - began - late)
-                pause = began + work.requests * gap - time.monotonic()
-                if pause > 0:
-                    self.told.step(pause)
-                    time.sleep(pause)
+            self._cause_steadily(work, lambda seconds: seconds < self.options.seconds)
+
+    def _cause_steadily(self, work: Work, go_on: Callable[[float], bool]) -> None:
+        began = time.monotonic()
+        while go_on(late := time.monotonic() - began):
+            self._cause(Samples())
+            work.requests += 1
+            self.told.step(time.monotonic() - began - late)
+            pause = began + work.requests * self._gap - time.monotonic()
+            if pause > 0:
+                self.told.step(pause)
+                time.sleep(pause)
+
+    def _alone(self) -> None:
+        """Do the work of the events phase again, without any client of ours."""
+        assert self._dashboards is not None
+        self._dashboards.close()
+        self._dashboards = None
+        time.sleep(SETTLE_S / 10)  # the host notices that they have gone
+        work, wanted = self.run.alone, self.run.events.requests
+        with self._counting(work, Deliveries()):
+            self._cause_steadily(work, lambda _: work.requests < wanted)
 
     def _calibrate(self) -> float:
         """Return how many events one causing request brings each live client."""
@@ -205,13 +227,15 @@ class Measurement:
         endpoints = self._endpoints()
         with self._phase("latency", self.options.requests * len(endpoints)):
             if self._dashboards is not None:
-                self._dashboards.report()
+                self._settled(0)  # what the phase before has brought is not counted here
             lanes = []
             for endpoint in endpoints:
                 samples = self.run.endpoints.setdefault(endpoint.label, Samples())
                 keywords = {"pace_s": PACE_S, "stop": self._stop, "on_each": self._counted(endpoint)}
-                lanes.append(threading.Thread(target=lane, kwargs=keywords, daemon=True,
-                                              args=(self._maker(endpoint), samples, self.options.requests)))
+                for number in range(LANES):
+                    count = (self.options.requests + number) // LANES
+                    lanes.append(threading.Thread(target=lane, kwargs=keywords, daemon=True,
+                                                  args=(self._maker(endpoint), samples, count)))
             wrote = self.run.facts_written
             for thread in lanes:
                 thread.start()
@@ -224,7 +248,8 @@ class Measurement:
 
     def _counted(self, endpoint: Endpoint) -> Callable[[bool], None]:
         def on_each(good: bool) -> None:
-            self.run.facts_written += good and endpoint == FACT
+            with self._lock:
+                self.run.facts_written += good and endpoint == FACT
             self.told.step()
 
         return on_each
@@ -321,8 +346,7 @@ class Measurement:
         return lambda number: self._timed(endpoint)
 
     def _timed(self, endpoint: Endpoint) -> Timing:
-        self._number += 1
-        return self._call(endpoint.method, endpoint.path, endpoint.filled(self._tag, self._number))
+        return self._call(endpoint.method, endpoint.path, endpoint.filled(self._tag, next(self._numbers)))
 
     def _call(self, method: str, path: str, body: Any = None) -> Timing:
         return timed(self.host.base, method, path, body, self.options.headers)

@@ -114,6 +114,7 @@ class Run:
     stall_felt: bool = False
     events: Work = field(default_factory=Work)
     requests: Work = field(default_factory=Work)
+    alone: Work = field(default_factory=Work)
     quiet_delivery: Deliveries = field(default_factory=Deliveries)
     delivery: Deliveries = field(default_factory=Deliveries)
     opened: int = 0
@@ -145,7 +146,8 @@ class Run:
             "stall": {"requests": self.stall_requests, "felt": self.stall_felt},
             "control": {"there": self.control.there, "works": self.control.works, "evidence": self.control.evidence,
                         **self.control.samples.to_dict()},
-            "work": {"events": vars(self.events).copy(), "requests": vars(self.requests).copy()},
+            "work": {"events": vars(self.events).copy(), "requests": vars(self.requests).copy(),
+                     "alone": vars(self.alone).copy()},
             "deliveries": {"without_stalled": self.quiet_delivery.to_dict(), "with_stalled": self.delivery.to_dict()},
             "process": {"pid": self.pid, "missing": self.pid_missing or None, "series": self.series},
             "sampled_lag": {"sampler": self.sampler, "unit": "ms", **Summary.of(lags).to_dict(),

@@ -117,11 +117,12 @@ class Endpoint:
 
 @dataclass
 class Samples:
-    """Timings of one endpoint as they come in; one thread adds, others may read."""
+    """Timings of one endpoint as they come in, from any thread."""
 
     timings: list[Timing] = field(default_factory=list)
     statuses: dict[str, int] = field(default_factory=dict)
     errors: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def take(self, request: Callable[[], Timing]) -> bool:
         """Make a request and note how it went; return whether it was answered as it should be.
@@ -131,17 +132,16 @@ class Samples:
         try:
             timing = request()
         except OSError as error:
-            self.errors += 1
-            self._count(type(error).__name__)
-            return False
-        self._count(str(timing.status))
-        self.timings.append(timing)
-        good = timing.status < 400
-        self.errors += not good
-        return good
+            return self._note(type(error).__name__, False)
+        with self._lock:
+            self.timings.append(timing)
+        return self._note(str(timing.status), timing.status < 400)
 
-    def _count(self, outcome: str) -> None:
-        self.statuses[outcome] = self.statuses.get(outcome, 0) + 1
+    def _note(self, outcome: str, good: bool) -> bool:
+        with self._lock:
+            self.statuses[outcome] = self.statuses.get(outcome, 0) + 1
+            self.errors += not good
+        return good
 
     def of(self, part: str) -> list[float]:
         """Return the milliseconds of one part, in the order in which they were taken."""
