@@ -15,6 +15,7 @@ import click
 
 from . import __version__
 from .errors import ConfigurationError, HybridError
+from .measure.command import measure
 from .settings import Profile, current_profile, load_settings
 
 
@@ -174,3 +175,6 @@ def _log_to_stderr() -> None:
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+
+
+main.add_command(measure)

@@ -139,7 +139,7 @@ def _improvement(before: Figure, after: Figure, kind: str) -> str | None:
 
 
 def _snapshots(runs: Mapping[str, Run | None]) -> dict[str, Any]:
-    """The first snapshot of the host before, the last of the one after, what differs, and what this run itself wrote."""
+    """The first snapshot of the host before, the last of the one after, what differs, and how much this run wrote."""
     before, after = runs.get("before"), runs.get("after")
     first = before.snapshots[0] if before and before.snapshots else None
     last = after.snapshots[-1] if after and after.snapshots else None

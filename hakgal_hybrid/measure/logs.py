@@ -28,6 +28,7 @@ def read_log(host: Host) -> Log:
         return Log(missing=f"the log could not be read: {problem}")
     log = Log()
     for line in text.splitlines():
+        log.read += 1
         error, warning = bool(_ERROR.search(line)), bool(_WARNING.search(line))
         log.errors += error
         log.warnings += warning and not error

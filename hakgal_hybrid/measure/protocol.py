@@ -5,7 +5,7 @@
 3. **requests**: ``/health`` one after the other; CPU per request
 4. **alone**: the live clients leave, and the requests of 2 are made once more: what delivering adds is the difference
 5. **stall**: the live clients are back, and further ones connect that do not read; ``/health`` is requested until that
-   is felt (the host after the migration is given as many requests as the one before)
+   is felt, at most 300 times
 6. **latency**: every endpoint, side by side, two requests of each at a time
 7. **control**: the governor over HTTP
 8. a snapshot; what the host itself exports; its log
@@ -89,12 +89,10 @@ class Measurement:
     """One host's run.
 
     :param run: the record that is filled.
-    :param stall_requests: how many requests the stalled clients get to fill up; ``None``: until they are felt.
     """
 
-    def __init__(self, host: Host, options: Options, run: Run, told: Told, stall_requests: int | None = None) -> None:
+    def __init__(self, host: Host, options: Options, run: Run, told: Told) -> None:
         self.host, self.options, self.run, self.told = host, options, run, told
-        self._stall_requests = stall_requests
         self._tag = f"R{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count(1)
         self._began = time.monotonic()
@@ -125,7 +123,7 @@ class Measurement:
                 with self._phase("alone", self.options.seconds):
                     self._alone()
             if not quiet_only:
-                with self._phase("stall", self._stall_requests or MAX_STALL_REQUESTS):
+                with self._phase("stall", MAX_STALL_REQUESTS):
                     self._connect()
                     self._stall()
                 self._latency()
@@ -215,7 +213,7 @@ class Measurement:
             self.run.trouble["stall"] = error.detail
             return
         began = time.monotonic()
-        while not self.run.stall_felt and self.run.stall_requests < (self._stall_requests or MAX_STALL_REQUESTS):
+        while not self.run.stall_felt and self.run.stall_requests < MAX_STALL_REQUESTS:
             with contextlib.suppress(OSError):
                 self.run.stall_felt = self._timed(Endpoint("GET", "/health")).total > FELT_MS
             self.run.stall_requests += 1

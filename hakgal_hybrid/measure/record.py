@@ -73,8 +73,9 @@ class Control:
 
 @dataclass
 class Log:
-    """Warnings and errors in what the host printed."""
+    """Warnings and errors in what the host printed; ``read``: how many lines that was."""
 
+    read: int = 0
     warnings: int = 0
     errors: int = 0
     lines: list[str] = field(default_factory=list)
@@ -155,7 +156,7 @@ class Run:
                             "series": [[round(at, 2), max(some)] for at, some in self.sampled_lag if some]},
             "status": self.status, "status_missing": self.status_missing or None,
             "facts_written": self.facts_written,
-            "log": {"warnings": self.log.warnings, "errors": self.log.errors, "lines": self.log.lines,
+            "log": {"read": self.log.read, "warnings": self.log.warnings, "errors": self.log.errors, "lines": self.log.lines,
                     "missing": self.log.missing},
         }
 

@@ -69,7 +69,7 @@ def _cell(value: Any) -> str:
 
 def _endpoint(summary: Mapping[str, Any], statistic: str) -> str:
     value = summary[statistic]
-    return "–" if value is None else f"{value:,.1f}"
+    return "" if value is None else f"{value:,.1f}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -161,7 +161,7 @@ def _rest(run: Run) -> dict[str, Figure]:
              if memory else Figure.none("MiB", run.pid_missing or "the host was not watched")}
     for name, value in (("log_errors", run.log.errors), ("log_warnings", run.log.warnings)):
         found[name] = (Figure.none("", run.log.missing or "not begun") if run.log.missing or not run.began_at
-                       else Figure(value, "", 1, "lines of the host's log that say so, since the run began"))
+                       else Figure(value, "", run.log.read, "lines of the host's log that say so, since the run began"))
     failed = sum(samples.errors for samples in run.endpoints.values())
     made = sum(sum(samples.statuses.values()) for samples in run.endpoints.values())
     found["failed_requests"] = (Figure(failed, "", made, "answers of 400 and above, and requests without an answer")
