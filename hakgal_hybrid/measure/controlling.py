@@ -47,7 +47,7 @@ def control(call: Call, run: Run, step: Callable[[], None], *, try_it: bool) -> 
                 answers, call("POST", PATH, {"action": action})))
             good = good and taken and bool(answers) and _done(call, answers[0])
             if round_number == 0 and answers:
-                seen.append(f"{action}: {answers[0].status} {_told(call, action)}")
+                seen.append(f"{action}: {answers[0].status} {_told(call, action)}".rstrip())
             step()
     found.works = good
     found.evidence = ("it ran already and was left alone; " if running else "") + "; ".join(seen)

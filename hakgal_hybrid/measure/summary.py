@@ -9,6 +9,8 @@ from .record import CONTROL, HEALTH, Run, Work
 
 #: What is measured of one run, by name; statistics of an endpoint are also called ``p95[GET /api/status]``.
 _LAG = ("p50", "p99", "max")
+#: What is not measured of the reference.
+_NOT_OF_REFERENCE = (*STATISTICS, "errors", "control_", "delivery_", "failed_requests")
 
 
 def figures_of(run: Run | None) -> dict[str, Figure]:
@@ -16,7 +18,12 @@ def figures_of(run: Run | None) -> dict[str, Figure]:
     if run is None:
         return {name: Figure.none(figure.unit, "this host was not measured")
                 for name, figure in figures_of(Run("none", "", False, 0, 0)).items()}
-    return {**_latency(run), **_control(run), **_cpu(run), **_lag(run), **_deliveries(run), **_rest(run)}
+    found = {**_latency(run), **_control(run), **_cpu(run), **_lag(run), **_deliveries(run), **_rest(run)}
+    if run.mode == "reference":  # its run ends before these, as it was meant to
+        only_cpu = "of the reference nothing but CPU is measured, with live clients alone"
+        found.update({name: Figure.none(figure.unit, only_cpu) for name, figure in found.items()
+                      if figure.value is None and name.startswith(_NOT_OF_REFERENCE)})
+    return found
 
 
 def _latency(run: Run) -> dict[str, Figure]:
