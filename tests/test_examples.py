@@ -60,7 +60,7 @@ def answers(url: str) -> bool:
 
 @pytest.mark.once
 def test_the_demo_measures_and_leaves_its_report(tmp_path):
-    """Every dashboard gets every fact, the governor is controlled, it is over 10 times faster; status tells the targets.
+    """Every dashboard gets every fact, the governor is controlled, it is 10 times faster; status tells the targets.
 
     How many milliseconds it takes beside other tests is not judged here: that is for ``make demo`` alone.
     """

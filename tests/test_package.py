@@ -24,8 +24,8 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"}, {"signals"}, {"turns"},
-    {"deadlines"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"observe"}, {"roster"}, {"handlers"},
+    {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"}, {"signals"},
+    {"turns"}, {"deadlines"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"observe"}, {"roster"}, {"handlers"},
     {"commands"}, {"statistics"}, {"history"}, {"metrics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},

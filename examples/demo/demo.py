@@ -1,8 +1,8 @@
 """The main job, live: an unmodified backend before and after the migration, measured, then served.
 
 ``python demo.py [--once] [options of hakgal-hybrid measure]``. Before: the example backend as it is, whose broadcaster
-writes to its WebSockets inside every request; twenty live dashboards and one that stopped reading. After: the same files
-with the transport swapped, the same dashboards over Server-Sent Events. Reference: the same files once more, with
+writes to its WebSockets inside every request; twenty live dashboards and one that stopped reading. After: the same
+files with the transport swapped, the same dashboards over Server-Sent Events. Reference: the same files once more, with
 Flask-SocketIO, for the CPU that delivering an event takes. Leaves ``report.html``, ``report.md`` and ``report.json`` in
 the folder ``report``.
 """

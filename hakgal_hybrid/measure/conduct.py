@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import HybridError
-from .document import Plan
+from .document import MODES, Plan
 from .hosts import Host
 from .protocol import Measurement, Options, Told
 from .record import Run
@@ -24,7 +24,7 @@ def conduct(modes: Sequence[str], open_host: OpenHost, options: Options, told: T
 
     :param modes: ``before``, ``after``, ``reference``, in any order.
     """
-    runs: dict[str, Run | None] = dict.fromkeys(("before", "after", "reference"))
+    runs: dict[str, Run | None] = dict.fromkeys(MODES)
     with interrupts():
         try:
             for mode in modes:

@@ -19,6 +19,8 @@ from .targets import MET, Results, Row, Threshold, targets, validation
 #: The number before the point changes when a member is renamed, removed or means something else.
 SCHEMA_VERSION = "1.0"
 
+MODES = ("before", "after", "reference")
+
 #: What the table of results shows, in this order: name of the figure, text, and how an improvement is told.
 SHOWN = (
     ("p95", "latency p95, `/health`", "x"), ("mean", "latency mean, `/health`", "x"),
@@ -84,13 +86,13 @@ def document(plan: Plan, runs: Mapping[str, Run | None]) -> dict[str, Any]:
                     "reference": _plain(results.reference), "compared": _plain(results.both)},
         "snapshots": _snapshots(runs),
         "rollback": plan.rollback,
-        "runs": {mode: run.to_dict() if run else None for mode, run in runs.items()},
+        "runs": {mode: run.to_dict() if (run := runs.get(mode)) else None for mode in MODES},
     }
 
 
 def results_of(runs: Mapping[str, Run | None]) -> Results:
     """Return every figure of the runs."""
-    before, after, reference = (figures_of(runs.get(mode)) for mode in ("before", "after", "reference"))
+    before, after, reference = (figures_of(runs.get(mode)) for mode in MODES)
     return Results(before, after, reference, compared(before, after, reference))
 
 

@@ -149,15 +149,16 @@ class Run:
                         **self.control.samples.to_dict()},
             "work": {"events": vars(self.events).copy(), "requests": vars(self.requests).copy(),
                      "alone": vars(self.alone).copy()},
-            "deliveries": {"without_stalled": self.quiet_delivery.to_dict(), "with_stalled": self.delivery.to_dict()},
+            "deliveries": {"without_stalled": self.quiet_delivery.to_dict(),
+                           "with_stalled": self.delivery.to_dict()},
             "process": {"pid": self.pid, "missing": self.pid_missing or None, "series": self.series},
             "sampled_lag": {"sampler": self.sampler, "unit": "ms", **Summary.of(lags).to_dict(),
                             "histogram": histogram(lags),
                             "series": [[round(at, 2), max(some)] for at, some in self.sampled_lag if some]},
             "status": self.status, "status_missing": self.status_missing or None,
             "facts_written": self.facts_written,
-            "log": {"read": self.log.read, "warnings": self.log.warnings, "errors": self.log.errors, "lines": self.log.lines,
-                    "missing": self.log.missing},
+            "log": {"read": self.log.read, "warnings": self.log.warnings, "errors": self.log.errors,
+                    "lines": self.log.lines, "missing": self.log.missing},
         }
 
 
