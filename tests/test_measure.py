@@ -283,6 +283,25 @@ def test_hosts_that_run_already(urls: Measured) -> None:
     assert urls.status == (0 if urls.json["holds"] else 1)
 
 
+def test_a_host_without_a_push_channel(tmp_path: Path) -> None:
+    """It is measured as far as that goes, and what takes clients says why it is missing."""
+    (tmp_path / "host").mkdir()
+    with example_host(tmp_path / "host", prefix=EXEC_MODULE, LEGACY_VINTAGE="early") as host:
+        url = f"http://127.0.0.1:{host.port}"
+        found = measured(tmp_path, "--before-url", url, "--after-url", url, *SMALL, "--requests", "1", "--no-control")
+    before = found.json["runs"]["before"]
+    assert before["complete"]
+    assert before["transport"] == "none"
+    assert "no push channel" in before["trouble"]["connect"]
+    assert before["endpoints"]["GET /health"]["total"]["n"] == 1
+    assert "no push channel" in found.figure("before", "delivery_p50")["missing"]
+    assert found.figure("before", "cpu_events")["value"] is None
+    assert found.row("governor control over HTTP works")["verdict"] == "not measured"
+    assert found.row("SSE streaming works")["verdict"] == "met"
+    assert found.status == 1
+    jsonschema.Draft202012Validator(SCHEMA).validate(found.json)
+
+
 def test_a_host_that_is_not_there(tmp_path: Path) -> None:
     """It is named in the report and on the terminal, and the status is 1."""
     found = measured(tmp_path, "--before-url", "http://127.0.0.1:9", "--after-url", "http://127.0.0.1:9", *SMALL)
@@ -353,6 +372,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
     assert not before["complete"]
     assert [phase["name"] for phase in before["phases"]] == ["connect", "events", "requests", "alone", "stall"]
     assert 0 < before["endpoints"]["GET /health"]["total"]["n"] < 1000
+    assert before["endpoints"]["GET /health"]["total"]["errors"] == 0, "what was under way was answered"
     assert before["work"]["events"]["delivered"] > 0
     assert found.row("SSE streaming works")["verdict"] == "not measured"
     assert found.figure("after", "p95")["missing"] == "this host was not measured"

@@ -242,6 +242,9 @@ class Measurement:
                     while thread.is_alive():
                         thread.join(0.1)
             finally:
+                self._stop.set()
+                for thread in lanes:  # what is under way at an interrupt still has its host
+                    thread.join(FELT_MS * 5 / 1000)
                 self._note_deliveries(self.run.delivery, self.run.facts_written - wrote)
 
     def _counted(self, endpoint: Endpoint) -> Callable[[bool], None]:
