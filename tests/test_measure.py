@@ -52,7 +52,7 @@ class Measured:
 
 def start(folder: Path, *arguments: str, **env: str) -> subprocess.Popen[str]:
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-    variables = {name: value for name, value in environment(folder, **env).items() if name != "COVERAGE_PROCESS_CONFIG"}
+    variables = environment(folder, **env)
     variables.pop("HYBRID_RESUME_S", None)
     if "HAKGAL_DB" not in env:
         variables.pop("HAKGAL_DB", None)
@@ -72,11 +72,13 @@ def measured(folder: Path, *arguments: str, **env: str) -> Measured:
     return Measured(folder / "out", process.returncode, output + errors)
 
 
-@pytest.fixture(scope="module", params=["later", "early"])
+@pytest.fixture(scope="module", params=["later", pytest.param("early", marks=pytest.mark.once)])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """The example host with its blocking broadcaster, in both modes, for each vintage."""
-    return measured(tmp_path_factory.mktemp(request.param), *TARGET, *SMALL, "--env", "LEGACY_BROADCASTER=blocking",
-                    "--env", f"LEGACY_VINTAGE={request.param}", "--assert", "before.p95>1s", "--assert", "p95<0.001ms")
+    """The example host with its blocking broadcaster, in both modes, for each vintage; one needs a key."""
+    key = ["--env", "HAKGAL_API_KEY=open-sesame"] if request.param == "early" else []
+    return measured(tmp_path_factory.mktemp(request.param), *TARGET, *SMALL, *key, "--env",
+                    "LEGACY_BROADCASTER=blocking", "--env", f"LEGACY_VINTAGE={request.param}", "--assert",
+                    "before.p95>1s", "--assert", "p95<0.001ms")
 
 
 # -- a target in both modes --------------------------------------------------------------------------------------
@@ -171,6 +173,7 @@ def test_the_sections_of_the_report(both: Measured) -> None:
     for text in (both.md, both.html):
         assert "APP_PROFILE=HYBRID" in text
         assert "hakgal-hybrid measure" in text
+        assert "open-sesame" not in text
         assert "APP_PROFILE=WEBSOCKET ENABLE_SSE=false ENABLE_WS_SPECIAL=true" in text
     for name in ("latency", "cpu", "lag", "delivery"):
         assert f"(plots/{name}.svg)" in both.md
@@ -223,6 +226,7 @@ def test_the_page_is_rendered(both: Measured) -> None:
 # -- whose knowledge base ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_nothing_is_written_to_somebody_elses_knowledge_base(tmp_path: Path) -> None:
     """A target that does not use the database it is given keeps what it has: events are then caused by reading."""
     theirs = tmp_path / "theirs.db"
@@ -263,6 +267,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return found
 
 
+@pytest.mark.once
 def test_hosts_that_run_already(urls: Measured) -> None:
     """They are measured by real Socket.IO clients and by streams, their processes are found, their logs are read."""
     jsonschema.Draft202012Validator(SCHEMA).validate(urls.json)
@@ -276,13 +281,15 @@ def test_hosts_that_run_already(urls: Measured) -> None:
         for deliveries in run["deliveries"].values():
             assert deliveries["facts_missing"] == 0
             assert deliveries["names"]["fact_added"] == deliveries["facts_sent"] * 3 > 0
-    assert before["stall"] == {"requests": 300, "felt": False}, "Flask-SocketIO queues for a client that stalls"
+    assert before["stall"]["requests"] > 10
+    assert not before["stall"]["felt"], "Flask-SocketIO queues for a client that stalls"
     assert urls.figure("after", "cpu_requests")["value"] > 0
     assert "not started by measure" in urls.figure("after", "sampled_lag_p99")["missing"]
     assert urls.row("SSE streaming works")["verdict"] == "met"
     assert urls.status == (0 if urls.json["holds"] else 1)
 
 
+@pytest.mark.once
 def test_a_host_without_a_push_channel(tmp_path: Path) -> None:
     """It is measured as far as that goes, and what takes clients says why it is missing."""
     (tmp_path / "host").mkdir()
@@ -302,6 +309,7 @@ def test_a_host_without_a_push_channel(tmp_path: Path) -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(found.json)
 
 
+@pytest.mark.once
 def test_a_host_that_is_not_there(tmp_path: Path) -> None:
     """It is named in the report and on the terminal, and the status is 1."""
     found = measured(tmp_path, "--before-url", "http://127.0.0.1:9", "--after-url", "http://127.0.0.1:9", *SMALL)
@@ -338,6 +346,7 @@ def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
 # -- an interrupt ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
     """Ctrl-C in the middle of the latencies: what is complete is in the report, nothing that was started is left."""
     process = start(tmp_path, *TARGET, *SMALL, "--requests", "1000", "--env", "LEGACY_BROADCASTER=blocking",

@@ -253,3 +253,4 @@ def test_what_is_no_database_is_not_copied(tmp_path: Path) -> None:
 def test_arguments_are_quoted_for_showing() -> None:
     """What a shell would part or expand is put in quotes."""
     assert [quoted(text) for text in ("p95", "p95<150ms", "a b", "")] == ["p95", '"p95<150ms"', '"a b"', '""']
+    assert [quoted(text) for text in ("HAKGAL_API_KEY=geheim", "A=b")] == ["HAKGAL_API_KEY=...", "A=b"]

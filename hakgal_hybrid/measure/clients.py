@@ -229,7 +229,6 @@ def main() -> None:
         except Exception as error:  # whatever it is, whoever gave the order has to know
             told = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps({**told, "number": order.get("number")}), flush=True)
-    os._exit(0)  # the threads of Socket.IO's clients would have us wait for their servers
 
 
 if __name__ == "__main__":

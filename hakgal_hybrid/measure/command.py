@@ -106,7 +106,8 @@ def _load(options: dict[str, Any]) -> Any:
 
     same = {name: options[name] for name in ("clients", "stalled", "rate", "requests", "seconds", "write", "control",
                                              "ws_path")}
-    return Options(**same, endpoints=tuple(map(Endpoint.of, options["endpoints"])), headers=key_headers())
+    key = _pairs(options["variables"], "--env").get("HAKGAL_API_KEY")
+    return Options(**same, endpoints=tuple(map(Endpoint.of, options["endpoints"])), headers=key_headers(key))
 
 
 def _told(options: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -231,8 +231,16 @@ def lag_lines(path: Path) -> list[Any]:
     return lines
 
 
+def harmless(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables for showing: the value of a key or a password is left out."""
+    secret = ("KEY", "SECRET", "TOKEN", "PASSWORD")
+    return {name: "..." if any(word in name.upper() for word in secret) else value for name, value in variables.items()}
+
+
 def quoted(argument: str) -> str:
-    """Quote an argument for showing, where a shell would need it."""
+    """Quote an argument for showing, where a shell would need it; the value of a key or a password is left out."""
+    name, equals, value = argument.partition("=")
+    argument = f"{name}={harmless({name: value})[name]}" if equals and name.isidentifier() else argument
     if argument and not set(argument) & set(" \"'$`\\;&|<>*?()"):
         return argument
     return '"' + argument.replace('"', '\\"') + '"'

@@ -28,7 +28,7 @@ from ..errors import HybridError
 from ..remote.request import request
 from .controlling import control
 from .dashboards import ClientsFailed, Dashboards
-from .hosts import Host, lag_lines
+from .hosts import Host, harmless, lag_lines
 from .logs import read_log
 from .pushing import push_of
 from .record import Deliveries, Run, Work
@@ -46,7 +46,7 @@ MAX_STALL_S = 30.0
 #: How long events may take to arrive once the last one was sent.
 SETTLE_S = 5.0
 #: How many requests of ``/health`` CPU is counted over, and for how long at most.
-WORK_REQUESTS, MAX_WORK_S = 300, 20.0
+WORK_REQUESTS, MAX_WORK_S = 500, 20.0
 FACT = Endpoint("POST", "/api/facts", '{"statement": "MeasuredFact({tag}, Number{n})."}')
 ENDPOINTS = (Endpoint("GET", "/health"), Endpoint("GET", "/api/status"), Endpoint("GET", "/api/facts?limit=20"),
              Endpoint("GET", "/api/facts/count"), Endpoint("POST", "/api/search", '{"query": "Energy{n}"}'))
@@ -102,7 +102,7 @@ class Measurement:
         self._lock = threading.Lock()
         self._gap = 1.0
         self.write = options.write if options.write is not None else host.private
-        run.command, run.variables, run.local_clock = host.command, _harmless(host.variables), host.local
+        run.command, run.variables, run.local_clock = host.command, harmless(host.variables), host.local
         run.began_at = time.time()
 
     def measure(self, *, quiet_only: bool = False) -> None:
@@ -390,9 +390,3 @@ class Measurement:
         else:
             self.run.status_missing = (f"the host does not export it: GET /api/hybrid/status is answered with status "
                                        f"{answer.status}")
-
-
-def _harmless(variables: dict[str, str]) -> dict[str, str]:
-    """Return variables for showing: what is a key or a password is not shown."""
-    secret = ("KEY", "SECRET", "TOKEN", "PASSWORD")
-    return {name: "…" if any(word in name.upper() for word in secret) else value for name, value in variables.items()}
