@@ -1,4 +1,4 @@
-"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|clean [ARGS…]``.
+"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|bench|clean [ARGS…]``.
 
 Needs nothing but a Python from 3.10 on; makes the virtual environments it needs beside the sources.
 """
@@ -22,7 +22,7 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
-    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "clean": clean}
+    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "clean": clean}
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
@@ -66,6 +66,13 @@ def test(arguments: list[str]) -> int:
     results += compatibility(found)
     print("\n" + "\n".join(f"{'passed' if ok else 'FAILED'}  {name}" for name, ok in results))
     return 0 if all(ok for _, ok in results) else 1
+
+
+def bench(arguments: list[str]) -> int:
+    """Measure this library beside its peers; peers that are not installed and cannot be are left out."""
+    python = environment(".venv-bench", interpreters().get(MAIN, sys.executable), "bench")
+    install_benchmark_peers()
+    return run([python, "-m", "tests.benchmarks", *arguments])
 
 
 def clean(arguments: list[str]) -> int:
@@ -160,7 +167,7 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
 
 
 def install_browsers_things() -> None:
-    """Have the browser, and the Node and npm for the browser client, from Debian's packages, as root.
+    """Have the browser, Node and npm for the browser client, and valgrind, from Debian's packages, as root.
 
     Elsewhere the tests that need them skip.
     """
@@ -170,6 +177,18 @@ def install_browsers_things() -> None:
         apt_install("chromium")
     if not (shutil.which("node") and shutil.which("npm")):
         apt_install("nodejs", "npm")
+    if not shutil.which("valgrind"):
+        apt_install("valgrind")
+
+
+def install_benchmark_peers() -> None:
+    """Have the compiler and the servers of the benchmarks from Debian's packages, as root."""
+    wanted = {"gcc": shutil.which("gcc"), "libc6-dev": Path("/usr/include/stdio.h").exists(),
+              "redis-server": shutil.which("redis-server"), "nginx": shutil.which("nginx"),
+              "libnginx-mod-nchan": Path("/usr/lib/nginx/modules/ngx_nchan_module.so").exists()}
+    missing = [name for name, found in wanted.items() if not found]
+    if missing and can_install():
+        apt_install(*missing)
 
 
 def can_install() -> bool:

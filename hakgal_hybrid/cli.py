@@ -15,6 +15,7 @@ import click
 
 from . import __version__
 from .errors import ConfigurationError, HybridError
+from .logs import get_logger
 from .measure.command import measure
 from .settings import Profile, current_profile, load_settings
 
@@ -134,7 +135,7 @@ def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> Non
     from .extension import KEY, HybridTransport
 
     if KEY not in app.extensions and "socketio" in app.extensions and current_profile() is Profile.HYBRID:
-        logging.getLogger(__name__).warning(
+        get_logger(__name__).warning(
             "this app made a SocketIO of its own, whose events do not leave by SSE; run its class or factory, or make "
             "it with hakgal_hybrid.socketio.SocketIO")
     transport = app.extensions.get(KEY) or HybridTransport(app)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -24,6 +23,7 @@ from .history import History, sample
 from .hub import Hub
 from .link import Links
 from .log import EventLog
+from .logs import LIMIT, get_logger
 from .observe import Observer, patched
 from .reception import Reception
 from .settings import Profile, Settings, load_settings
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .socketio import SocketIO
     from .socketio.routing import Twins
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KEY = "hakgal_hybrid"
 _OURS = "hakgal_hybrid_"
@@ -63,6 +63,7 @@ class HybridTransport(Reception):
         self.stopping = False
         self.governor = governor
         self.mode = "sse"
+        self.on_gap = self.client_lagged  # one bound method for all streams
         self.server_statistics: Callable[[], dict[str, Any]] = dict
         self._overrides = settings
         self._app: Flask | None = None
@@ -117,6 +118,7 @@ class HybridTransport(Reception):
         settings, app = self.settings, self.app
         self.started_at = time.time()
         self._announcer = signals.Announcer(app)
+        LIMIT.forget()  # what an earlier app has said too often, this one has not
         self.log = EventLog(
             epoch=int(self.started_at * 1000), clock=time.monotonic, wall_ms=lambda: int(time.time() * 1000),
             encode=encode_entry, max_events=settings.log_events, max_bytes=settings.log_bytes,
@@ -275,7 +277,7 @@ class HybridTransport(Reception):
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
         log = self.log
-        undelivered, undelivered_max, _ = self.observer.look()
+        undelivered, undelivered_max, _ = self.observer.glance()
         return Statistics(
             profile=self.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - self.started_at, 3),
@@ -286,4 +288,5 @@ class HybridTransport(Reception):
             receiver_errors=self._announcer.errors, slow_receivers=self._announcer.slow,
             unsent=0 if self.twins is None else self.twins.unsent,
             oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
+            warnings_suppressed=LIMIT.suppressed,
             server=self.server_statistics())

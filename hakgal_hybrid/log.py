@@ -205,12 +205,14 @@ class EventLog:
 
     # -- reading ---------------------------------------------------------------------------------------------
 
-    def since(self, position: int) -> tuple[int, list[Entry]]:
+    def since(self, position: int, upto: int | None = None) -> tuple[int, list[Entry]]:
         """Return the first retained number after ``position`` and every entry from there on, without a lock.
+
+        :param upto: the last number that is of interest.
 
         Entries leave only at the old end, one by one and in order, so a lookup that fails means: start later.
         """
-        newest = self.newest
+        newest = self.newest if upto is None else min(upto, self.newest)
         while True:
             start = max(position + 1, self.oldest)
             try:

@@ -63,6 +63,7 @@ METRICS = (
            "How long the oldest event has been waiting that an open stream still has to be sent."),
     Metric("oldest_undelivered_max_s", "oldest_undelivered_max_seconds", "gauge", "The most of it since the start."),
     Metric("patched.*", "patched", "gauge", "1 if this library has patched Python's standard library.", "library"),
+    Metric("warnings_suppressed", "warnings_suppressed", "counter", "Log records left out because of their number."),
     Metric("server.requests", "requests_in_progress", "gauge", "Requests being answered."),
     Metric("server.lanes.*.threads", "lane_threads", "gauge", "Threads of a lane.", "lane"),
     Metric("server.lanes.*.busy", "lane_busy_threads", "gauge", "Threads of a lane that run something.", "lane"),
@@ -157,10 +158,10 @@ def _times(metric: Metric, times: dict[str, Any]) -> Iterable[Any]:
     yield HistogramMetricFamily(f"{PREFIX}{metric.name}_seconds", metric.help, buckets=[*buckets, ("+Inf", total)],
                                 sum_value=times["sum_ms"] / 1000)
     recent = GaugeMetricFamily(f"{PREFIX}{metric.name}_recent_seconds", f"{metric.help} The last minute.",
-                               labels=["quantile"])
-    for quantile, name in (("0.5", "p50_ms"), ("0.99", "p99_ms"), ("1", "max_ms")):
-        if times[name] is not None:
-            recent.add_metric([quantile], times[name] / 1000)
+                               labels=["figure"])
+    for figure in ("p50", "p99", "max"):
+        if times[f"{figure}_ms"] is not None:
+            recent.add_metric([figure], times[f"{figure}_ms"] / 1000)
     yield recent
 
 

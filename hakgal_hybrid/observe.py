@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,10 @@ from .log import Entry
 
 #: How often the backlog is looked at while a server of ours runs, in seconds.
 INTERVAL_S = 0.5
+#: How much of one processor that may take; with thousands of streams it is looked less often.
+MAX_SHARE = 0.01
+#: The same where somebody asks: with twenty streams each gets a look of their own, with ten thousand four a second do.
+MAX_SHARE_ASKED = 0.05
 #: How many events one look asks at most whether they are for somebody; beyond that, the next one counts as if it were.
 MAX_LOOK = 20_000
 
@@ -50,6 +55,8 @@ class Observer:
         self._hub = hub
         self._open: dict[int, Open] = {}
         self._max = 0.0
+        self._last: tuple[float, float, dict[int, Open]] | None = None
+        self._good_until = 0.0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -68,9 +75,12 @@ class Observer:
         self.clogged = tuple
 
     def _watch(self) -> None:
-        while not self._ended.wait(INTERVAL_S):
+        pause = INTERVAL_S
+        while not self._ended.wait(pause):
+            began = time.thread_time()
             self.look()
             self.looked()
+            pause = max(INTERVAL_S, (time.thread_time() - began) / MAX_SHARE)
 
     def look(self) -> tuple[float, float, dict[int, Open]]:
         """Look at every open stream now.
@@ -85,9 +95,9 @@ class Observer:
             for feed in open_feeds(self._hub):
                 known = self._open.get(id(feed))
                 if known is None or known.feed is not feed:
-                    known = Open(feed, now, feed.cursor.position)
+                    known = Open(feed, now, position_of(feed))
                 if id(feed) not in clogged:
-                    known.sent = min(feed.cursor.position, newest)
+                    known.sent = min(position_of(feed), newest)
                 found[id(feed)] = known
             self._open = found
             self._judge(now, newest)
@@ -95,25 +105,43 @@ class Observer:
             self._max = max(self._max, oldest)
             return round(oldest, 3), round(self._max, 3), found
 
+    def glance(self) -> tuple[float, float, dict[int, Open]]:
+        """Return what :meth:`look` did, if that was just now, or look: for whoever may ask as often as they like."""
+        if time.monotonic() < self._good_until and self._last is not None:
+            return self._last
+        began = time.thread_time()
+        self._last = self.look()
+        self._good_until = time.monotonic() + (time.thread_time() - began) / MAX_SHARE_ASKED
+        return self._last
+
     def _judge(self, now: float, newest: int) -> None:
         looks = MAX_LOOK
         for item in self._open.values():
-            item.age_s = 0.0
-            position = item.sent
+            position, age_s = item.sent, 0.0
             while position < newest:
                 position = max(position + 1, self._hub.log.oldest)
                 entry = self._hub.log.entry(position)
                 looks -= 1
                 if entry is not None and (looks < 0 or wants(item.feed, entry)):
                     replayed = entry.seq <= item.feed._replay_until
-                    item.age_s = max(0.0, now - (item.since if replayed else entry.at))
+                    age_s = max(0.0, now - (item.since if replayed else entry.at))
                     break
+            item.age_s = age_s
 
 
 def open_feeds(hub: Hub) -> list[Feed]:
     """Return the feed of every open stream, each once."""
     carriers = {id(client.link): client.link.carrier for client in hub.clients() if client.link is not None}
     return [carrier for carrier in carriers.values() if isinstance(carrier, Feed)]
+
+
+def position_of(feed: Feed) -> int:
+    """Return the number of the last event that was written; for any thread, while the writer parts feed and cursor."""
+    while True:
+        try:
+            return feed.position
+        except AttributeError:  # it has begun to keep up with others just now: its place is theirs
+            continue
 
 
 def wants(feed: Feed, entry: Entry) -> bool:

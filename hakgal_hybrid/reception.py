@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -21,8 +20,9 @@ from .handlers.calling import CONNECTION_KEYS
 from .hub import Hub
 from .link import Link
 from .log import Gap
+from .logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Reception:
@@ -54,6 +54,7 @@ class Reception:
         own = link is None
         link = self.hub.new_link(environ) if link is None else link
         environ = {key: value for key, value in environ.items() if key not in CONNECTION_KEYS}
+        environ["flask.app"] = self.app
         try:
             client = self.hub.admit(link, environ, namespace)
             try:
@@ -105,6 +106,7 @@ class Reception:
     def _lapsed(self, link: Link) -> None:
         for client in link.clients:
             self.end_client(client, "ping timeout" if not link.opened else "transport close")
+        self.hub.prune(link, link.clients)
 
     def acknowledge(self, client: Client, ack: object, args: list[Any]) -> None:
         """Take a client's acknowledgement: call the callback of the event.

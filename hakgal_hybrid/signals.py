@@ -6,7 +6,6 @@ stops nobody; one that is slow delays only its own emitter, and is named in a wa
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,9 @@ from typing import Any
 
 import blinker
 
-logger = logging.getLogger(__name__)
+from .logs import get_logger
+
+logger = get_logger(__name__)
 
 #: A receiver that takes longer than this (seconds) is warned about.
 SLOW_RECEIVER_S = 0.1

@@ -22,6 +22,7 @@ class Statistics:
     :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
     :ivar oldest_undelivered_s: for how long the oldest event has been waiting that an open stream still has to be sent;
         ``oldest_undelivered_max_s``: the most that was seen since the start.
+    :ivar warnings_suppressed: log records of this process that :mod:`.logs` has left out.
     :ivar patched: whether ``eventlet`` or ``gevent`` has patched the standard library.
     :ivar server: what the serving side counts, while it runs.
     """
@@ -46,4 +47,5 @@ class Statistics:
     oldest_undelivered_s: float
     oldest_undelivered_max_s: float
     patched: dict[str, bool]
+    warnings_suppressed: int
     server: dict[str, Any]

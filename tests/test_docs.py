@@ -359,7 +359,7 @@ def test_every_url_is_documented() -> None:
     """The reference lists every URL with the methods the gate has for it."""
     assert len(urls()) >= 4
     rows = table("http.md", "# HTTP and SSE reference")
-    assert set(rows) == {*urls(), f"{gate.CONTROL}/<id>"}
+    assert set(rows) == {*urls(), f"{gate.CONTROL}/<id>", f"{gate.DASHBOARD}dashboard/<file>"}
     for url, cells in rows.items():
         assert cells[1] == gate.methods_of(url)
 

@@ -24,9 +24,10 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"}, {"signals"},
-    {"turns"}, {"deadlines"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"observe"}, {"roster"}, {"handlers"},
-    {"commands"}, {"statistics"}, {"history"}, {"metrics"},
+    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"log"}, {"cursor"},
+    {"signals"}, {"turns"}, {"deadlines"}, {"opened"}, {"rooms"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"},
+    {"pack"},
+    {"observe"}, {"roster"}, {"handlers"}, {"commands"}, {"statistics"}, {"history"}, {"metrics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},
 ]
@@ -38,7 +39,7 @@ REACH_UP = {("extension", "socketio"), ("extension", "host"), ("socketio", "host
 OUTSIDE = {"inherit"}
 
 RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
-EXTRAS = {"redis", "metrics", "measure", "socketio", "test", "docs"}
+EXTRAS = {"redis", "metrics", "measure", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
     ".ci", ".gitignore", ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
     "examples", "hakgal_hybrid", "pyproject.toml", "setup.cfg", "tests",

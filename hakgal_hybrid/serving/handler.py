@@ -7,7 +7,6 @@ clients without a limit and answers ``HEAD`` with a body.
 from __future__ import annotations
 
 import io
-import logging
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ from gevent import pywsgi
 
 from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..feed import Feed
+from ..logs import get_logger
 from ..views.gate import HANDOFF, STREAM, STREAM_HEADERS, normal, problem_response, stream_headers
 from ..views.stream import busy_body, wants_stream
 from .exchange import End, Exchange, Head, head_bytes
@@ -29,7 +29,7 @@ from .upgrade import UpgradeSocket
 if TYPE_CHECKING:
     from .server import Front
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PIECE = 64 * 1024
 _NO_BODY = ("1", "204", "304")
@@ -58,7 +58,10 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:  # the peer is gone already
             pass
-        super().handle()
+        try:
+            super().handle()
+        except OSError as error:  # it did not wait for the answer to what it had said wrong
+            logger.debug("%s went away: %s", self.client_address, error)
 
     def read_requestline(self) -> str:
         """Return the request line, or nothing if none comes in time: the connection is then closed silently."""
@@ -284,9 +287,9 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         else:
             self.front.fanout.adopt(self._detach(), feed, head)
 
-    def _detach(self) -> socket.socket:
+    def _detach(self) -> socket.SocketType:
         """Take the plain socket out of gevent's hands; this connection is then over for the front."""
-        plain = socket.socket(fileno=self.socket.detach())
+        plain = socket.SocketType(fileno=self.socket.detach())  # smaller than a socket.socket
         self.socket = None
         self.close_connection = True
         return plain

@@ -22,6 +22,7 @@ from gevent.pool import Pool
 from ..errors import ConfigurationError
 from ..feed import Feed
 from ..histogram import Histogram
+from ..logs import get_logger
 from ..settings import Settings
 from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM
 from .attached import Attached
@@ -35,11 +36,15 @@ from .upgrade import answer_upgrade
 if TYPE_CHECKING:
     from ..extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 #: The address is taken, or, on Windows, taken exclusively.
 _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
 
 access_logger = logging.getLogger("hakgal_hybrid.access")
+
+
+#: How long opening a stream may take before the next one is opened beside it (seconds).
+PATIENCE_S = 0.02
 
 
 class Front:
@@ -62,7 +67,7 @@ class Front:
         bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
-        self.streams = Lane("stream", settings.reserved_threads, **bounds)
+        self.streams = Lane("stream", settings.reserved_threads, **bounds, patience_s=PATIENCE_S)
         self.control = Lane("control", settings.reserved_threads, **bounds)
 
     def lane_of(self, path: str) -> Lane:
@@ -101,6 +106,8 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
     """One listening socket of the server."""
 
     handler_class = Handler
+    #: How many connections are accepted before the loop looks at anything else: a storm of them must not hold it up.
+    max_accept = 8
 
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
@@ -10,13 +9,14 @@ from flask import Blueprint, Response, request
 from ..client import Client
 from ..errors import AccessDenied, HybridError, RequestError
 from ..event import restore_binary
+from ..logs import get_logger
 from .bodies import answer, arguments_of, namespace_of, read_object, speaker
 from .gate import ACK, CONNECT, DISCONNECT, behind_the_gate, problem
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: What the body of the connecting request was: handlers see a request that only opens something, as with a WebSocket.
 _OF_THE_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING")
@@ -39,7 +39,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
             raise RequestError("this client has no stream of its own", code="bad_sid")
         since = max(client.since, link.start)
         return answer({
-            "sid": client.sid, "token": client.token, "ticket": link.ticket, "resumed": resumed,
+            "sid": client.sid, "token": client.token, "ticket": transport.hub.links.ticket_of(link), "resumed": resumed,
             "namespace": namespace, "since": transport.log.id_of(since),
             "after": None if resumed else transport.hub.latest_for(client, since),
             "heartbeat_s": transport.settings.heartbeat_s})

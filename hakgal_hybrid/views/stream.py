@@ -113,7 +113,7 @@ def open_feed(transport: HybridTransport, wish: Wish) -> Feed:
         client = transport.open_client(request.environ, wish.namespace)
         link = client.link
         assert link is not None  # open_client gave it one
-    feed = Feed(link, transport.hub, transport.settings, wish, transport.client_lagged)
+    feed = Feed(link, transport.hub, transport.settings, wish, transport.on_gap)
     links.carry(link, feed)
     try:
         feed.prepare()

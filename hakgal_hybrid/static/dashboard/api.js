@@ -2,7 +2,7 @@
 
 export const base = new URL(".", document.baseURI);
 
-let key = "";
+let key = "", wanted = false;
 
 export class Problem extends Error {
   constructor(status, code, detail) {
@@ -13,10 +13,12 @@ export class Problem extends Error {
 
   /** True if a key, or another one, would help. */
   get wantsKey() {
-    return this.code === "key_required" || this.code === "wrong_key";
+    return ["key_required", "wrong_key", "foreign_host"].includes(this.code);
   }
 }
 
+/** True once the server has said that a key would help. */
+export const keyIsWanted = () => wanted;
 export const hasKey = () => key !== "";
 export const auth = () => key === "" ? undefined : { apiKey: key };
 
@@ -26,11 +28,12 @@ export function setKey(value) {
 
 /** The answer's JSON. `Problem` for a refusal, and for no answer at all (status 0). */
 export async function ask(path, { body, headers = {}, timeout = 15000 } = {}) {
+  const sent = key;
   let response;
   try {
     response = await fetch(new URL(path, base), {
       method: body === undefined ? "GET" : "POST", cache: "no-store", redirect: "error", signal: AbortSignal.timeout(timeout),
-      headers: { ...(key && { "X-API-Key": key }), ...(body !== undefined && { "Content-Type": "application/json" }), ...headers },
+      headers: { ...(sent && { "X-API-Key": sent }), ...(body !== undefined && { "Content-Type": "application/json" }), ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
@@ -43,6 +46,13 @@ export async function ask(path, { body, headers = {}, timeout = 15000 } = {}) {
     // no JSON: a proxy's page, or the host's
   }
   if (!response.ok || answer === null)
-    throw new Problem(response.status, answer?.code ?? "", answer?.detail ?? `answered ${response.status}`);
+    throw noted(new Problem(response.status, answer?.code ?? "", answer?.detail ?? `answered ${response.status}`), sent);
   return answer;
+}
+
+function noted(problem, sent) {
+  wanted ||= problem.wantsKey;
+  // A wrong key is worse than none: without one, this machine may at least look.
+  if (problem.code === "wrong_key" && sent === key) key = "";
+  return problem;
 }

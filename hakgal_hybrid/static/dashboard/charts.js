@@ -29,9 +29,9 @@ function runs(points) {
   return found.filter(run => run.length > 1);
 }
 
-/** How often which time was taken, on a logarithmic axis of ms, with a line at `target`. */
-export function latencyHistogram(times, target) {
-  const width = 480, height = 150, left = 30, bottom = 24, top = 14;
+/** How often which time was taken, on a logarithmic axis of ms, with a line at `target`; `width` in pixels. */
+export function latencyHistogram(times, target, width) {
+  const height = 140, left = 24, bottom = 22, top = 14;
   const low = Math.floor(Math.log10(Math.max(0.1, Math.min(...times)))), high = Math.ceil(Math.log10(Math.max(target * 1.5, ...times)));
   const bins = new Array((high - low) * 8).fill(0);
   const bin = time => Math.min(bins.length - 1, Math.max(0, Math.floor((Math.log10(Math.max(0.1, time)) - low) * 8)));
@@ -51,6 +51,6 @@ export function latencyHistogram(times, target) {
       power === high ? `${number(10 ** power)} ms` : number(10 ** power)));
   svg.append(draw("text", { x: left - 6, y: top + 9, "text-anchor": "end" }, most),
     draw("line", { class: "target", x1: x(target), x2: x(target), y1: top - 4, y2: height - bottom }),
-    draw("text", { x: x(target) - 5, y: top + 5, "text-anchor": "end" }, `target for p95: ${target} ms`));
+    draw("text", { x: x(target) + 5, y: top + 5 }, `p95 < ${target}`));
   return svg;
 }

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { $, duration, make, number, setText } from "./page.js";
 
-const LEVELS = { open: "good", away: "warn", connecting: "", caller: "" };
+const LEVELS = { open: "good", away: "", connecting: "", caller: "" };
 
 export async function showClients(ownId) {
   const { total, clients } = await ask(`clients?limit=${$("clients-limit").value}`);

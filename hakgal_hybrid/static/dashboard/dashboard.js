@@ -1,6 +1,6 @@
 // The page that watches: asks for the status every two seconds, and puts the parts together.
 
-import { ask, base, hasKey, setKey } from "./api.js";
+import { ask, base, hasKey, keyIsWanted, setKey } from "./api.js";
 import { showClients } from "./clients.js";
 import { LiveEvents } from "./events.js";
 import { checks, identity, showChecks, showTiles, verdict } from "./figures.js";
@@ -18,17 +18,17 @@ let host = null, hostAskedAt = 0, started = false, level = "", keyDeclined = fal
 
 // -- the key -------------------------------------------------------------------------------------------------
 
-let answerKey = null;
+let answerKey = null, asking = null;
 
-/** Ask the reader for the key; false if there will be none. */
+/** Ask the reader for the key, once for all who need it; false if there will be none. */
 function askForKey(reason) {
   const dialog = $("key-dialog");
-  if (dialog.open) return Promise.resolve(false);
+  if (dialog.open) return asking;
   setText($("key-reason"), reason);
   $("key").value = "";
   dialog.showModal();
   $("key").focus();
-  return new Promise(resolve => { answerKey = resolve; });
+  return asking = new Promise(resolve => { answerKey = resolve; });
 }
 
 function prepareKey() {
@@ -56,6 +56,7 @@ function prepareKey() {
 }
 
 function showKeyButton() {
+  $("key-button").hidden = !hasKey() && !keyIsWanted();
   setText($("key-button"), hasKey() ? "Forget key" : "Enter key");
 }
 
@@ -64,8 +65,9 @@ async function withKey(call) {
     try {
       return await call();
     } catch (error) {
+      const ours = !$("key-dialog").open;
       if (!error.wantsKey || !await askForKey(`${error.message}. Enter the server's HAKGAL_API_KEY.`)) throw error;
-      begin();
+      if (ours) begin();
     }
   }
 }
@@ -76,15 +78,15 @@ async function poll() {
   try {
     const status = await ask("status");
     if (!started) await start();
-    const now = Date.now();
-    history.add(status, now);
-    if (now - hostAskedAt > HEALTH_MS) askHost(now);
+    if (Date.now() - hostAskedAt > HEALTH_MS) askHost();
+    const now = history.add(status);
     const found = checks(status, history, host);
     showTiles(status, history, now);
     showChecks(found);
     setText($("identity"), identity(status));
     tell(...verdict(found));
     $("notice").hidden = true;
+    showKeyButton();
     await showClients(events.id);
   } catch (error) {
     await refused(error);
@@ -99,6 +101,7 @@ function tell(how, text) {
 }
 
 async function refused(error) {
+  showKeyButton();
   tell("bad", error.status === 0 ? "Not reachable" : "Refused");
   const notice = $("notice");
   setText(notice, error.status === 0 ? `The server does not answer (${error.message}). This page tries again.` : `${error.message}.`);
@@ -110,8 +113,8 @@ async function refused(error) {
 }
 
 /** What the host itself says, which must not hold up the rest: a blocked host answers late. */
-async function askHost(now) {
-  hostAskedAt = now;
+async function askHost() {
+  hostAskedAt = Date.now();
   const began = performance.now();
   try {
     const response = await fetch(new URL("/health", base), { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) });
@@ -127,7 +130,7 @@ async function askHost(now) {
 
 async function start() {
   started = true;
-  await loadHistory();
+  await loadHistory().catch(() => {});  // the figures begin with this page then
   governor.refresh();
   events.connect({
     onNeedsKey: reason => { setText($("events-state"), `Not connected: ${reason}`); },

@@ -12,10 +12,11 @@ export class Governor {
   /** `withKey(call)` makes a call, and again once a key was given, if it takes one. */
   constructor(withKey) {
     this.#withKey = withKey;
-    $("governor-form").addEventListener("submit", event => {
+    for (const button of $("governor-buttons").children)
+      button.addEventListener("click", () => this.#command(button.value, {}));
+    $("mode-form").addEventListener("submit", event => {
       event.preventDefault();
-      const action = event.submitter?.value ?? "set_mode";
-      this.#command(action, action === "set_mode" ? { mode: $("mode").value } : {}, true);
+      this.#command("set_mode", { mode: $("mode").value });
     });
   }
 
@@ -33,7 +34,7 @@ export class Governor {
     $("governor-body").hidden = false;
     $("governor-state").hidden = true;
     $("governor-facts").replaceChildren(...Object.entries(status).slice(0, 40).flatMap(([name, value]) => [
-      make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, worded(name, value))]));
+      make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, worded(value))]));
     const mode = $("mode");
     if (document.activeElement !== mode && typeof status.mode === "string") mode.value = status.mode;
   }
@@ -48,13 +49,14 @@ export class Governor {
     $("governor-body").hidden = !error.wantsKey;
   }
 
-  async #command(action, more, askForKey) {
+  async #command(action, more) {
     const result = $("governor-result");
     setLevel(result, "");
     setText(result, "…");
     try {
-      const call = () => send({ action, ...more }, crypto.randomUUID?.() ?? String(Math.random()).slice(2));
-      const answer = await (askForKey ? this.#withKey(call) : call());
+      // The same for a repetition with the key; another one for each click.
+      const idempotencyKey = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+      const answer = await this.#withKey(() => send({ action, ...more }, idempotencyKey));
       setLevel(result, "good");
       const given = answer.result;
       setText(result, given === false ? `${action}: the governor declined (false)` : DONE[action] ?? action);
@@ -83,8 +85,8 @@ async function send(command, idempotencyKey) {
   return answer;
 }
 
-function worded(name, value) {
+function worded(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "number") return number(value);
-  return typeof value === "string" ? value : JSON.stringify(value);
+  return typeof value === "string" ? value : make("code", {}, JSON.stringify(value));
 }

@@ -76,5 +76,5 @@ function show(times) {
   $("test-facts").hidden = false;
   $("test-facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, `${number(value)} ms`))),
     make("div", {}, make("dt", {}, "n"), make("dd", {}, times.length)));
-  $("test-chart").replaceChildren(latencyHistogram(times, TARGET_P95));
+  $("test-chart").replaceChildren(latencyHistogram(times, TARGET_P95, Math.max(240, $("test-chart").clientWidth)));
 }
