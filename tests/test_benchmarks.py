@@ -266,6 +266,13 @@ def test_a_row_that_fails_does_not_end_the_run():
         ("good", 2, None), ("slow", 2, "not done after 0 s"), ("broken", 2, "only 3 of 5 clients could open")]
 
 
+def test_points_of_a_curve_are_measured_once():
+    """A case may be measured less often than the others, never more often."""
+    workload = Workload("X", "", lambda peer, scale: {}, lambda scale: [Case("a"), Case("b", runs=1)], [])
+    done = rows([workload], [peer("one")], type(TINY)("tiny", runs=2), lambda text: None)
+    assert [(row.case, row.run) for row in done] == [("a", 1), ("a", 2), ("b", 1)]
+
+
 def test_a_peer_that_is_not_installed_is_left_out_by_name():
     """Whatever a peer lacks, a program or a package, is told; the others stay."""
     def no_program() -> dict[str, str]:

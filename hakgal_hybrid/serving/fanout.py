@@ -83,7 +83,10 @@ class Fanout:
         self._connections: dict[int, Connection] = {}
         self._pack = Pack(hub, settings.max_backlog_s)
         #: Those that go by their own cursor, but for those that wait for their socket.
-        self._alone: set[Connection] = set()
+        self._alone: dict[Connection, None] = {}
+        #: What several of them took, as long as the pack stays where it is.
+        self._shared: Shared = {}
+        self._shared_at = -1
         #: How many bytes a client has said that was not asked.
         self._chatter: dict[Connection, int] = {}
         self._ending = False
@@ -152,7 +155,7 @@ class Fanout:
         self._connections[sock.fileno()] = connection
         self._hangups.watch(sock.fileno())
         self._adjust_switching()
-        self._alone.add(connection)
+        self._alone[connection] = None
         self._send(connection, head + feed.opening())
         self._news.set()
 
@@ -178,7 +181,7 @@ class Fanout:
         if self._connections.get(fileno) is not connection:
             return
         del self._connections[fileno]
-        self._alone.discard(connection)
+        self._alone.pop(connection, None)
         self._chatter.pop(connection, None)
         self._pack.leave(connection, connection.feed.position)
         self._hangups.forget(fileno)
@@ -203,8 +206,11 @@ class Fanout:
             if self._stopping():
                 self._part_all()
             else:
-                self._pass()
-                self.passed(self._pack.position)
+                try:
+                    self._pass()
+                    self.passed(self._pack.position)
+                except Exception:
+                    logger.exception("a pass of the writer failed")  # the next one takes up what it left
 
     def _pass(self) -> None:
         """Send everything new to everybody who can take it, letting the loop poll now and then."""
@@ -214,16 +220,27 @@ class Fanout:
         except Exception:
             logger.exception("a step of the streams that keep up failed; each goes on alone")
             step = self._pack.scatter()
-        self._alone.update(step.apart)
+        self._alone.update(dict.fromkeys(step.apart))
         for share in step.shares:
             self._send_share(share, step.upto)
         self._pack.arrive(step)
-        shared: Shared = {}
-        for connection in list(self._alone):
-            self._guarded(self._catch_up, connection, shared)
-            self._sent(1)
+        self._bring_up()
         if self._pack.position < self._hub.log.newest:
             self._news.set()
+
+    def _bring_up(self) -> None:
+        """Bring those who go alone nearer to the pack, for as long as one turn: the pack is not to wait for many."""
+        if self._shared_at != self._pack.position:
+            self._shared, self._shared_at = {}, self._pack.position
+        until = clock() + SECONDS_PER_TURN
+        for connection in list(self._alone):
+            self._alone.pop(connection, None)
+            self._guarded(self._catch_up, connection, self._shared)
+            self._sent(1)
+            if clock() > until:
+                self._news.set()  # the others are first in the next pass
+                return
+        self._shared = {}
 
     def _begin_turn(self) -> None:
         self._sends_left, self._turn_ends = SENDS_PER_TURN, clock() + SECONDS_PER_TURN
@@ -268,18 +285,17 @@ class Fanout:
     def _catch_up(self, connection: Connection, shared: Shared) -> None:
         """Bring one that is not with the pack nearer to it, and into it if it is there."""
         feed = connection.feed
-        if connection.pending is not None:
-            self._alone.discard(connection)  # until its socket takes bytes again
-        elif feed.finished:
+        if connection.pending is not None or connection.sock.fileno() < 0:
+            return  # it is brought up once its socket takes bytes again
+        if feed.finished:
             self._part(connection, b"", feed.finished)
-        else:
-            self._send(connection, feed.take(shared, self._pack.position))
-            if connection.pending is not None or connection.sock.fileno() < 0:
-                return
-            if self._pack.join(connection):
-                self._alone.discard(connection)
-            elif feed.position < self._pack.position or feed.finished:
-                self._news.set()  # it took all it was given, and there is more to do
+            return
+        self._send(connection, feed.take(shared, self._pack.position))
+        if connection.pending is not None or connection.sock.fileno() < 0 or self._pack.join(connection):
+            return
+        self._alone[connection] = None
+        if feed.position < self._pack.position or feed.finished:
+            self._news.set()  # it took all it was given, and there is more to do
 
     def _guarded(self, act: Callable[..., None], connection: Connection, *more: Any) -> None:
         """Do something for one stream; if that fails, close this one: the writer of all the others goes on."""
@@ -302,7 +318,7 @@ class Fanout:
             self._send(connection, connection.feed.take())
         connection.leaving = reason
         self._send(connection, last)
-        self._alone.discard(connection)
+        self._alone.pop(connection, None)
         if connection.pending is None:
             self._close(connection, reason)
 
@@ -353,7 +369,7 @@ class Fanout:
         if connection.leaving:
             self._close(connection, connection.leaving)
         elif connection.feed.cohort is None:
-            self._alone.add(connection)
+            self._alone[connection] = None
             self._news.set()
 
     # -- time ------------------------------------------------------------------------------------------------

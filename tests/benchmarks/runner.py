@@ -57,9 +57,10 @@ def rows(workloads: list[Workload], peers: list[Peer], scale: Scale,
     """Measure everything: for each case of a workload run 1 of every peer, then run 2 of every peer, and so on."""
     for workload in workloads:
         for case in workload.cases(scale):
-            for run in range(1, scale.runs + 1):
+            runs = min(scale.runs, case.runs)
+            for run in range(1, runs + 1):
                 for peer in filter(case.applies, peers):
-                    show(f"{workload.key} {case.label}, run {run} of {scale.runs}: {peer.title}")
+                    show(f"{workload.key} {case.label}, run {run} of {runs}: {peer.title}")
                     yield measured(workload, case, peer, scale, run)
 
 

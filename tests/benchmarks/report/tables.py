@@ -49,7 +49,9 @@ class Tables:
         for workload in self._summaries.workloads:
             parts.append(f"### {workload.key}: {workload.title}\n\n{workload.explanation}")
             for cases in self._grouped(workload):
-                parts.append(f"{self._what(cases)}, median of {self._results['scale']['runs']} (least–most):\n\n"
+                runs = {one.measured + len(one.errors) for case in cases for one in self._summaries.of(workload, case)}
+                several = f"median of {max(runs)}" if len(runs) == 1 else f"medians of up to {max(runs)}"
+                parts.append(f"{self._what(cases)}, {several} (least–most):\n\n"
                              + _pipes(*self._table(workload, cases)))
         if self._results["targets"]:
             parts.append("### Targets\n\n" + _pipes(*self._targets()))

@@ -68,7 +68,7 @@ def cases(scale: Scale) -> list[Case]:
     labels = {"clients": "{} clients", "size": "{} bytes, " + f"{max(5, scale.clients // 10)} clients",
               "behind": "one client, {} events behind"}
     return [Case(labels[series].format(number), {"series": series, "x": number},
-                 ours_only if series == "behind" else lambda peer: peer.key in ("ours", "c"))
+                 ours_only if series == "behind" else lambda peer: peer.key in ("ours", "c"), runs=1)
             for series, numbers in steps.items() for number in numbers]
 
 

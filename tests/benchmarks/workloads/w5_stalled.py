@@ -72,7 +72,7 @@ def woken(load: Load) -> dict[str, Any]:
 
 WORKLOAD = Workload(
     "W5", "Five clients that do not read", measure,
-    lambda scale: [Case(f"{int(15_000 * scale.seconds)} events of 4 KB", {"events": int(15_000 * scale.seconds)},
+    lambda scale: [Case(f"{int(20_000 * scale.seconds)} events of 4 KB", {"events": int(20_000 * scale.seconds)},
                         lambda peer: peer.key in ("c-coalescing", "ours", "gevent-recipe", "flask-socketio"),
                         reference="c-coalescing")],
     [Metric("emit_p50_us", "emit p50", "µs"), Metric("emit_p99_us", "emit p99", "µs", plot=True),
