@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> int:
     absent |= {one.key: "not in a quick run" for one in wanted if hurry and one.slow}
     for key, reason in absent.items():
         print(f"left out: {key}: {reason}")
+    began = time.monotonic()
     results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "scale": vars(scale),
         "machine": {"open_files": system.raise_limits(), **system.description()}, "versions": versions,
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> int:
             measured.append(row)
             if row.error:
                 print(f"         {row.error.strip().splitlines()[-1]}", flush=True)
+    results["minutes"] = round((time.monotonic() - began) / 60, 1)
     _report(workloads, peers, scale, measured, results, options.out)
     return 0
 
