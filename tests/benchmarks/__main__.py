@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         for row in rows(workloads, peers, scale, lambda text: print(f"{_clock()} {text}", flush=True)):
             measured.append(row)
             if row.error:
-                print(f"         {row.error.strip().splitlines()[-1]}", flush=True)
+                print(f"         {row.error.strip().splitlines()[-1]}\n         {row.server}", flush=True)
     results["minutes"] = round((time.monotonic() - began) / 60, 1)
     _report(workloads, peers, scale, measured, results, options.out)
     return 0
