@@ -10,7 +10,7 @@ import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from .event import Target
+from .event import EVERYWHERE, Target
 from .opened import Opened
 from .rooms import NOWHERE, Rooms
 from .turns import Turns
@@ -132,7 +132,9 @@ class Client(Opened):
 
     def is_for(self, seq: int, target: Target) -> bool:
         """True if an event with this number and target is for this client."""
-        if target.namespace != self.namespace or not self.lives_at(seq) or self.sid in target.skip:
+        if target.namespace != self.namespace and target.namespace != EVERYWHERE:
+            return False
+        if not self.lives_at(seq) or self.sid in target.skip:
             return False
         return target.rooms is None or any(self.in_room(room, seq) for room in target.rooms)
 

@@ -14,6 +14,8 @@ from .errors import EventError
 #: Names that begin so are the protocol's own (``hybrid_open``, ``hybrid_gap``, …).
 RESERVED_PREFIX = "hybrid_"
 MAX_NAME = 256
+#: A namespace that no client has, and every client gets: for the protocol's own events.
+EVERYWHERE = "*"
 
 _BINARY_KEY = re.compile(r"\$+binary\Z")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")

@@ -20,6 +20,7 @@ from .event import RESERVED_PREFIX, Event, Target, glob_matcher
 from .hub import Hub
 from .link import NEVER, Link
 from .log import Entry, Gap
+from .past import TEAR
 from .settings import Settings
 from .wire import HEARTBEAT, encode_event
 
@@ -210,7 +211,9 @@ class Feed:
         self.cursor.pending_gap = None
         asked = self.wish.last_event_id
         # A resume that failed keeps the id that was asked for until the gap has been told.
-        event_id = log.id_of(self.cursor.position) if gap is None else None if gap.reason == "malformed" else asked
+        event_id: str | None = asked or log.id_of(self.cursor.position)
+        if gap is not None:
+            event_id = None if gap.reason == "malformed" else asked
         parts = [encode_event(None, retry=self.settings.retry_ms), self._control("hybrid_open", {
             **self._who(), "profile": self.settings.profile.value, "heartbeat_s": self.settings.heartbeat_s,
             "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest), "resumed": self.resumed,
@@ -295,6 +298,9 @@ class Feed:
         for entry in entries:
             while gone and (gone[0].ended_at or 0) < entry.seq:
                 parts.append(self._dismiss(gone.pop(0)))
+            if entry.event is TEAR:
+                parts.append(self._torn(entry))
+                continue
             parts.append(self._encode(entry, conflated=conflated.get(entry.seq, 0)) if self.wish.envelope
                          else entry.frame)
         parts += map(self._dismiss, gone)
@@ -322,6 +328,11 @@ class Feed:
         entries = self.hub.log.newest_of_names(upto, lambda seq, name, target: seq > after and self._wants(
             seq, name, target))
         return [self._encode(entry, with_id=False) for entry in entries]
+
+    def _torn(self, entry: Entry) -> bytes:
+        """Encode the place where an earlier life has lost something."""
+        self.hub.log.note(gaps=1)
+        return self._gap(Gap(entry.seq, None, "restarted"))
 
     def _gap(self, gap: Gap) -> bytes:
         """Encode a gap, and have it announced."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,10 @@ from .errors import Overloaded
 from .event import Event, Target
 from .link import MAX_RIDERS, NEVER, Link, Links, bad_ticket
 from .log import Entry, EventLog
+from .logs import get_logger
 from .rooms import Rooms
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Hub:
         self._clients: dict[str, Client] = {}
         self._rooms = Rooms()
         self._collected: dict[Hashable, list[Event]] = {}
+        self._late: deque[Event] = deque()
+        self._late_order = threading.Lock()
         self._wakers: tuple[Callable[[], None], ...] = ()
         self._delivered = self._bytes = 0
         self._ended: Counter[str] = Counter()
@@ -55,14 +60,31 @@ class Hub:
 
         (Append before signal: a receiver that emits cannot reorder ids.)
 
-        :return: the entry, or ``None`` if the event was only for a caller that has no stream.
+        :return: the entry, or ``None`` if the event was only for a caller that has no stream, or if a signal handler or
+            a finalizer emits it that has interrupted this very thread in here: it cannot wait for itself, so another
+            thread publishes it, right after what was interrupted.
         """
         if self._collected and self._collect(event):
+            return None
+        if self.log.entered or self.changed._is_owned():  # type: ignore[attr-defined]
+            self._publish_later(event)
             return None
         entry = self.log.append(event)
         self.wake()
         self.announcer.announce(signals.event_emitted, event=event, event_id=self.log.id_of(entry.seq))
         return entry
+
+    def _publish_later(self, event: Event) -> None:
+        self._late.append(event)
+        try:
+            threading.Thread(target=self._publish_late, name="hakgal-hybrid-late", daemon=True).start()
+        except RuntimeError:  # the system has none to give; the next one that is late takes this along
+            logger.exception("event %r is held up", event.name)
+
+    def _publish_late(self) -> None:
+        with self._late_order:
+            while self._late:
+                self.publish(self._late.popleft())
 
     def wake(self) -> None:
         """Tell every writer and waiting stream to look at the log again."""

@@ -33,7 +33,7 @@ class RateLimit(logging.Filter):
         super().__init__()
         self.suppressed = 0
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log while its thread is in here
         # Of each kind: when its time began, how many came in it, how many of them were left out.
         self._kinds: OrderedDict[tuple[Any, ...], list[float]] = OrderedDict()
 

@@ -24,7 +24,8 @@ _BOUNDS = BOUNDS_MS[::3]
 class Metric(NamedTuple):
     """What a member of the status becomes.
 
-    :ivar member: its dotted name; ``*`` stands for any name, which becomes the value of ``label``.
+    :ivar member: its dotted name; ``*`` stands for any name, which becomes the value of ``label``. Without ``*`` the
+        value of ``label`` is the member's own, which is a text.
     :ivar name: without the prefix, and without the ``_total`` that a counter gets.
     :ivar kind: ``times`` are an object that :class:`~hakgal_hybrid.histogram.Histogram` made: a histogram in seconds,
         and a gauge of its latest percentiles.
@@ -52,6 +53,13 @@ METRICS = (
     Metric("log.evicted", "log_evicted_events", "counter", "Events that the log has dropped."),
     Metric("log.conflated", "conflated_events", "counter", "Events conflated away, summed over clients."),
     Metric("log.gaps", "gaps", "counter", "Gaps that clients were told."),
+    Metric("journal.state", "journal", "gauge", "1 for what the journal is: off, on or degraded.", "state"),
+    Metric("journal.reason", "journal_trouble", "gauge", "1 while the journal cannot be written.", "reason"),
+    Metric("journal.restored", "journal_restored_events", "gauge", "Events of earlier processes in the log at start."),
+    Metric("journal.written", "journal_written_events", "counter", "Events written to the journal."),
+    Metric("journal.waiting", "journal_waiting_events", "gauge", "Events that the journal has not written yet."),
+    Metric("journal.lost", "journal_lost_events", "counter", "Events dropped before they could be written."),
+    Metric("journal.bytes", "journal_bytes", "gauge", "Size of the journal's file."),
     Metric("traffic.delivered", "delivered_events", "counter", "Events written to streams, summed over streams."),
     Metric("traffic.bytes", "delivered_bytes", "counter", "Bytes of events written to streams."),
     Metric("traffic.ended.*", "streams_ended", "counter", "Streams that have ended, by reason.", "reason"),
@@ -132,6 +140,10 @@ def families(told: dict[str, Any]) -> Iterator[Any]:
         family = (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
             PREFIX + metric.name, metric.help, labels=[metric.label] if metric.label else [])
         for label, value in found:
+            if metric.label and "*" not in metric.member:  # a text is told as a label
+                if value is not None:
+                    family.add_metric([value], 1)
+                continue
             family.add_metric([label] if metric.label else [], _number(value))
         yield family
 

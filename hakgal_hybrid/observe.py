@@ -17,6 +17,8 @@ from .log import Entry
 INTERVAL_S = 0.5
 #: How much of one processor that may take; with thousands of streams it is looked less often.
 MAX_SHARE = 0.01
+#: The same where somebody asks: with twenty streams each gets a look of their own, with ten thousand four a second do.
+MAX_SHARE_ASKED = 0.05
 #: How many events one look asks at most whether they are for somebody; beyond that, the next one counts as if it were.
 MAX_LOOK = 20_000
 
@@ -53,6 +55,8 @@ class Observer:
         self._hub = hub
         self._open: dict[int, Open] = {}
         self._max = 0.0
+        self._last: tuple[float, float, dict[int, Open]] | None = None
+        self._good_until = 0.0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -101,19 +105,28 @@ class Observer:
             self._max = max(self._max, oldest)
             return round(oldest, 3), round(self._max, 3), found
 
+    def glance(self) -> tuple[float, float, dict[int, Open]]:
+        """Return what :meth:`look` did, if that was just now, or look: for whoever may ask as often as they like."""
+        if time.monotonic() < self._good_until and self._last is not None:
+            return self._last
+        began = time.thread_time()
+        self._last = self.look()
+        self._good_until = time.monotonic() + (time.thread_time() - began) / MAX_SHARE_ASKED
+        return self._last
+
     def _judge(self, now: float, newest: int) -> None:
         looks = MAX_LOOK
         for item in self._open.values():
-            item.age_s = 0.0
-            position = item.sent
+            position, age_s = item.sent, 0.0
             while position < newest:
                 position = max(position + 1, self._hub.log.oldest)
                 entry = self._hub.log.entry(position)
                 looks -= 1
                 if entry is not None and (looks < 0 or wants(item.feed, entry)):
                     replayed = entry.seq <= item.feed._replay_until
-                    item.age_s = max(0.0, now - (item.since if replayed else entry.at))
+                    age_s = max(0.0, now - (item.since if replayed else entry.at))
                     break
+            item.age_s = age_s
 
 
 def open_feeds(hub: Hub) -> list[Feed]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .hub import Traffic
+from .journal import JournalStatistics
 from .log import LogStatistics
 
 
@@ -39,6 +40,7 @@ class Statistics:
     oldest: str
     newest: str
     log: LogStatistics
+    journal: JournalStatistics
     traffic: Traffic
     commands_waiting: int
     receiver_errors: int

@@ -304,7 +304,7 @@ def test_what_the_table_accepts_is_accepted(row: str) -> None:
     bounds = re.fullmatch(r"a(?: whole)? number from `([\d.]+)`[^`]* to `([\d.]+)`.*", accepted)
     if bounds is None:
         assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "a comma-separated list",
-                                    "printable ASCII"))
+                                    "printable ASCII", "a path of a file"))
         return
     low, high = map(float, bounds.groups())
     assert float(parse(bounds[1])) == low

@@ -54,7 +54,7 @@ class Twins:
         self._send, self._knows = send, knows
         # A worker of its own: whatever holds up the host's server must not hold up our disconnect handlers.
         self._worker = Worker("hakgal-hybrid-dual", LIMIT)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
         transport.twins = self
 
     def owns(self, sid: object) -> bool:
