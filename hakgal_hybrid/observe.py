@@ -53,7 +53,7 @@ class Observer:
         self._hub = hub
         self._open: dict[int, Open] = {}
         self._max = 0.0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask for the status while its thread is in here
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
