@@ -33,7 +33,8 @@ def main(task: str, arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    python = environment(".venv", sys.executable, "measure,socketio")
+    """With eventlet, which the backend's later vintage patches itself with where it finds it."""
+    python = environment(".venv", sys.executable, "measure,socketio", ["eventlet>=0.36"])
     return run([python, "examples/demo/demo.py", *arguments])
 
 
@@ -52,6 +53,7 @@ def test(arguments: list[str]) -> int:
     found = interpreters()
     python = environment(".venv-test", found.get(MAIN, sys.executable), "test,docs,measure")
     install_browsers_things()
+    install_network_things()
     if arguments:  # a part of the tests, while developing
         return run([python, "-m", "pytest", *arguments])
     steps = [
@@ -166,7 +168,7 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
 
 
 def install_browsers_things() -> None:
-    """Have the browser, Node and npm for the browser client, and valgrind, from Debian's packages, as root.
+    """Have the browser, Node and npm for the browser client, valgrind and gcc, from Debian's packages, as root.
 
     Elsewhere the tests that need them skip.
     """
@@ -178,6 +180,8 @@ def install_browsers_things() -> None:
         apt_install("nodejs", "npm")
     if not shutil.which("valgrind"):
         apt_install("valgrind")
+    if not (shutil.which("gcc") and Path("/usr/include/stdio.h").exists()):
+        apt_install("gcc", "libc6-dev")
 
 
 def install_benchmark_peers() -> None:
@@ -198,6 +202,13 @@ def apt_install(*packages: str) -> None:
     subprocess.run(["apt-get", "update", "-q"], check=False)
     subprocess.run(["apt-get", "install", "-qy", *packages], check=True, stdin=subprocess.DEVNULL,
                    env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+
+def install_network_things() -> None:
+    """Have the proxy and the networks that the tests of the doctor build, as root."""
+    for command, package in (("nginx", "nginx"), ("ip", "iproute2")):
+        if can_install() and not shutil.which(command, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
+            apt_install(package)
 
 
 def make_venv(path: Path, interpreter: str) -> None:

@@ -30,7 +30,7 @@ from .past import Past, Record
 from .reception import Reception
 from .settings import Profile, Settings, load_settings
 from .statistics import Statistics
-from .views import assets, clients, control, gate, monitor, stream
+from .views import assets, clients, control, diagnosis, gate, monitor, stream
 
 if TYPE_CHECKING:
     from .socketio import SocketIO
@@ -157,7 +157,7 @@ class HybridTransport(Reception):
             on_finished=self._command_finished)
 
     def _register(self, app: Flask) -> None:
-        views = [monitor.blueprint(self), assets.blueprint()]
+        views = [monitor.blueprint(self), assets.blueprint(), diagnosis.blueprint(self)]
         if self.settings.enable_sse:
             views += [stream.blueprint(self), clients.blueprint(self)]
         if self.settings.enable_control_http:
@@ -294,7 +294,7 @@ class HybridTransport(Reception):
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
         log = self.log
-        undelivered, undelivered_max, _ = self.observer.look()
+        undelivered, undelivered_max, _ = self.observer.glance()
         return Statistics(
             profile=self.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - self.started_at, 3),

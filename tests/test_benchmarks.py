@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import struct
@@ -19,7 +20,7 @@ import pytest
 
 if sys.platform != "linux":
     pytest.skip("the benchmarks need Linux: epoll, processor affinity, /proc", allow_module_level=True)
-if shutil.which("gcc") is None:
+if shutil.which("gcc") is None and os.environ.get("CI") != "true":  # there it is an error
     pytest.skip("the benchmarks need gcc", allow_module_level=True)
 
 from benchmarks.build import Missing
@@ -28,6 +29,7 @@ from benchmarks.peers import Peer
 from benchmarks.publisher import Publisher, percentiles
 from benchmarks.report.summary import Summaries
 from benchmarks.runner import Row, present, rows
+from benchmarks.server import Server
 from benchmarks.targets import figure, judged, ratio
 from benchmarks.workloads import TINY, Case, Metric, Workload, all_workloads
 from benchmarks.workloads.w1b_ladder import next_rate
@@ -262,8 +264,30 @@ def test_a_row_that_fails_does_not_end_the_run():
     twice = type(TINY)("tiny", runs=2)
     done = list(rows([workload], [peer("good"), peer("slow"), peer("broken")], twice, lambda text: None))
     assert [(row.peer, row.run, row.error) for row in done] == [
-        ("good", 1, None), ("slow", 1, "not done after 0 s"), ("broken", 1, "only 3 of 5 clients could open"),
-        ("good", 2, None), ("slow", 2, "not done after 0 s"), ("broken", 2, "only 3 of 5 clients could open")]
+        ("good", 1, None), ("slow", 1, "not done after 0.3 s"), ("broken", 1, "only 3 of 5 clients could open"),
+        ("good", 2, None), ("slow", 2, "not done after 0.3 s"), ("broken", 2, "only 3 of 5 clients could open")]
+
+
+def test_a_server_that_dies_has_its_last_words_in_the_row():
+    """A row whose server ends says so, with what the server printed."""
+    def measure(peer: Peer, scale: object) -> dict[str, Any]:
+        with Server() as server:
+            server.spawn([sys.executable, "-c", "print('no more memory')"])
+            server.wait_until_ready("/health")
+        return {}
+
+    workload = Workload("X", "", measure, lambda scale: [Case("a")], [])
+    row, = rows([workload], [peer("one")], TINY, lambda text: None)
+    assert row.error == "did not start: no more memory"
+    assert row.server.startswith("ended by itself: ")
+    assert row.server.endswith("no more memory")
+
+
+def test_points_of_a_curve_are_measured_once():
+    """A case may be measured less often than the others, never more often."""
+    workload = Workload("X", "", lambda peer, scale: {}, lambda scale: [Case("a"), Case("b", runs=1)], [])
+    done = rows([workload], [peer("one")], type(TINY)("tiny", runs=2), lambda text: None)
+    assert [(row.case, row.run) for row in done] == [("a", 1), ("a", 2), ("b", 1)]
 
 
 def test_a_peer_that_is_not_installed_is_left_out_by_name():
@@ -299,7 +323,9 @@ def test_medians_spreads_losses_and_targets():
     assert [(one["measured"], one["met"]) for one in answers] == [(8 / 11, False), (None, None), (8, True)]
 
 
-@pytest.mark.parametrize(("limit", "found"), [(50, 50), (1000, 800), (1200, 1131.37), (3200, 3200), (49, None)])
+@pytest.mark.parametrize(("limit", "found"), [
+    (50, 50), (1000, 800), (1200, 1131.37), (3200, 3200), (49, 35.36), (13, 12.5), (3, None)],
+)
 def test_the_ladder_finds_the_highest_rate(limit, found):
     """It ends at the highest rung that passes, in steps of the root of two, whatever the limit is."""
     passed: list[float] = []
@@ -307,7 +333,7 @@ def test_the_ladder_finds_the_highest_rate(limit, found):
     while (rate := next_rate(passed, failed)) is not None:
         (passed if rate <= limit else failed).append(rate)
     assert max(passed, default=None) == found
-    assert len(passed) + len(failed) < 8
+    assert len(passed) + len(failed) < 9
 
 
 def test_payloads_have_the_size_that_was_asked_for():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 if sys.platform != "linux":
     pytest.skip("the benchmarks need Linux: epoll, processor affinity, /proc", allow_module_level=True)
-if shutil.which("gcc") is None:
+if shutil.which("gcc") is None and os.environ.get("CI") != "true":  # there it is an error
     pytest.skip("the benchmarks need gcc", allow_module_level=True)
 
 from benchmarks.peers.ours import PEER
@@ -99,7 +100,7 @@ def test_idle_clients_get_their_heartbeats():
 def test_burners_burn_while_events_arrive():
     """With handlers that compute all the time, requests for them are answered, and every event arrives."""
     values = measured(w12_burners, 0, burners=2, streams=5)
-    assert values["burned_per_s"] > 0
+    assert values["burned_percent"] > 0
     assert values["health_failed"] == 0
 
 

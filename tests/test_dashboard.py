@@ -49,11 +49,12 @@ def locked() -> Iterator[Server]:
 class Page:
     """The dashboard in a tab of its own browser profile; collects what must not happen."""
 
-    def __init__(self, browser: Any, server: Server, **options: Any) -> None:
+    def __init__(self, browser: Any, server: Server, script: str = "", **options: Any) -> None:
         self.server = server
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(30_000)
         self.page = self.context.new_page()
+        self.page.add_init_script(script)
         self.faults: list[str] = []
         self.requests: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
@@ -96,8 +97,8 @@ class Page:
                                       "(document.activeElement)"))
 
 
-def opened(browser: Any, server: Server, **options: Any) -> Page:
-    return Page(browser, server, **options)
+def opened(browser: Any, server: Server, script: str = "", **options: Any) -> Page:
+    return Page(browser, server, script, **options)
 
 
 # -- what it shows -----------------------------------------------------------------------------------------------
@@ -120,10 +121,10 @@ def test_figures_and_health(browser, server) -> None:
 
 
 def test_what_was_before_the_page(browser, server) -> None:
-    """Who looks late still sees what has led to it: the server remembers ten minutes."""
+    """Who looks late still sees what has led to it: the server remembers ten minutes, by its own clock."""
     server.emit("note", n=50)
     wait_until(lambda: len(json.loads(server.ask("GET", "/api/hybrid/history").body)["samples"]) >= 3, 30)
-    with opened(browser, server) as page:
+    with opened(browser, server, "const real = Date.now; Date.now = () => real() - 3_600_000") as page:
         page.wait("document.querySelectorAll('.tile .spark polyline').length >= 6")
         points = page.page.eval_on_selector(".tile .spark polyline", "line => line.getAttribute('points')")
         assert len(points.split()) >= 3

@@ -186,3 +186,19 @@ def test_a_pass_is_timed_a_few_times_only() -> None:
     assert told["p50_ms"] == 500
     times.passed(1000)
     assert times.statistics()["n"] == told["n"], "nothing new"
+
+
+def test_whoever_asks_and_asks_costs_little(house, monkeypatch) -> None:
+    """Asked again at once, the last look is told; how long it is good for depends on what it took."""
+    house.open()
+    looks: list[None] = []
+    look = house.observer.look
+    monkeypatch.setattr(house.observer, "look", lambda: (looks.append(None), look())[1])
+    monkeypatch.setattr(observe, "MAX_SHARE_ASKED", 1e-9)
+    assert house.observer.glance() is house.observer.glance()
+    assert len(looks) == 1
+    house.observer._good_until = 0
+    house.emit("a")
+    house.now = 3
+    assert house.observer.glance()[0] == 3
+    assert len(looks) == 2

@@ -24,12 +24,12 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"past"}, {"log"}, {"cursor"},
-    {"archive"}, {"journal"}, {"signals"},
-    {"turns"}, {"deadlines"}, {"opened"}, {"rooms"}, {"client"}, {"acks"}, {"link"}, {"hub"}, {"feed"}, {"pack"},
-    {"observe"}, {"roster"}, {"handlers"}, {"commands"}, {"statistics"}, {"history"}, {"metrics"},
+    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"past"}, {"log"}, {"cursor"},
+    {"archive"}, {"journal"}, {"signals"}, {"turns"}, {"deadlines"}, {"stacks"}, {"opened"}, {"rooms"}, {"client"},
+    {"acks"}, {"link"}, {"hub"}, {"feed"}, {"pack"}, {"observe"}, {"roster"}, {"handlers"}, {"commands"},
+    {"statistics"}, {"history"}, {"metrics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
-    {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},
+    {"launch"}, {"testing", "measure", "doctor"}, {"tools"}, {"cli"}, {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 #: Who may reach up at call time: the extension is the one place where the parts meet, and ``run`` asks the host's
@@ -177,7 +177,8 @@ def test_entry_points_lead_somewhere(setup: configparser.ConfigParser) -> None:
     points = setup["options.entry_points"]
     assert listed(points["console_scripts"]) == ["hakgal-hybrid = hakgal_hybrid.cli:main"]
     assert listed(points["pytest11"]) == ["hakgal_hybrid = hakgal_hybrid.testing"]
-    for line in [*listed(points["console_scripts"]), *listed(points["pytest11"])]:
+    assert listed(points["flask.commands"]) == ["hybrid = hakgal_hybrid.tools.group:flask_group"]
+    for line in [line for kind in ("console_scripts", "pytest11", "flask.commands") for line in listed(points[kind])]:
         module, _, name = line.split("=")[1].strip().partition(":")
         loaded: Any = importlib.import_module(module)
         assert not name or callable(getattr(loaded, name))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import flask
@@ -114,7 +115,15 @@ def call(handler: Handler, message: str | None, args: tuple[Any, ...]) -> Any:
 def accepts(handler: Handler, args: tuple[Any, ...]) -> bool:
     """True if ``handler`` itself, whatever it wraps, can be called with these arguments (or hides its signature)."""
     try:
-        inspect.signature(handler, follow_wrapped=False).bind(*args)
+        return _takes(handler, len(args))
+    except TypeError:  # it cannot be remembered
+        return _takes.__wrapped__(handler, len(args))
+
+
+@lru_cache(maxsize=1024)
+def _takes(handler: Handler, count: int) -> bool:
+    try:
+        inspect.signature(handler, follow_wrapped=False).bind(*(None,) * count)
     except TypeError:
         return False
     except ValueError:

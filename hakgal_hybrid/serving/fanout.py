@@ -10,7 +10,6 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from ..logs import get_logger
 from ..pack import Pack, Share
 from ..settings import Settings
 from .attached import Attached
+from .connection import Connection, SwitchInterval
 from .hangups import HangUps
 
 logger = get_logger(__name__)
@@ -34,8 +34,6 @@ SENDS_PER_TURN = 64
 SECONDS_PER_TURN = 0.005
 #: After so many sends it looks at the clock.
 SENDS_PER_LOOK = 8
-#: What the kernel may hold for one slow client (bytes): left to itself it takes megabytes before it pushes back.
-SEND_BUFFER = 256 * 1024
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
 MAX_CHATTER = 64 * 1024
 
@@ -48,24 +46,6 @@ _GOLDEN = 0.6180339887  # its multiples spread evenly, whatever run of numbers t
 _TURN, _TURN_LIBUV = 1e-6, 1e-3
 
 clock = time.monotonic
-
-
-class Connection:
-    """One detached socket and the feed it carries.
-
-    :ivar pending: what the socket has not taken yet. :ivar progress_at: when it last took a byte.
-    :ivar leaving: why it ends, once its last bytes are on their way; the socket is closed when they are out.
-    """
-
-    __slots__ = ("feed", "leaving", "pending", "progress_at", "sock", "writer")
-
-    def __init__(self, sock: socket.SocketType, feed: Feed) -> None:
-        self.sock = sock
-        self.feed = feed
-        self.pending: memoryview | None = None
-        self.progress_at = clock()
-        self.leaving = ""
-        self.writer: Any = None
 
 
 class Fanout:
@@ -83,7 +63,10 @@ class Fanout:
         self._connections: dict[int, Connection] = {}
         self._pack = Pack(hub, settings.max_backlog_s)
         #: Those that go by their own cursor, but for those that wait for their socket.
-        self._alone: set[Connection] = set()
+        self._alone: dict[Connection, None] = {}
+        #: What several of them took, as long as the pack stays where it is.
+        self._shared: Shared = {}
+        self._shared_at = -1
         #: How many bytes a client has said that was not asked.
         self._chatter: dict[Connection, int] = {}
         self._ending = False
@@ -93,7 +76,7 @@ class Fanout:
         self._alarm = self._loop.async_()
         self._hangups = HangUps(self._loop, self._on_readable)
         self._turn = _TURN_LIBUV if "libuv" in type(self._loop).__module__ else _TURN
-        self._switch_interval: float | None = None
+        self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
         #: Called after each pass with the number of the last event that every stream that keeps up has been given.
@@ -145,14 +128,11 @@ class Fanout:
 
     def adopt(self, sock: socket.SocketType, feed: Feed, head: bytes) -> None:
         """Take over a detached socket: write ``head``, then the stream, until the client or the server is gone."""
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        _give_up_on_the_dead(sock, self._settings)
-        connection = Connection(sock, feed)
+        connection = Connection(sock, feed, self._settings)
         self._connections[sock.fileno()] = connection
         self._hangups.watch(sock.fileno())
-        self._adjust_switching()
-        self._alone.add(connection)
+        self._switching.adjust(len(self._connections))
+        self._alone[connection] = None
         self._send(connection, head + feed.opening())
         self._news.set()
 
@@ -178,7 +158,7 @@ class Fanout:
         if self._connections.get(fileno) is not connection:
             return
         del self._connections[fileno]
-        self._alone.discard(connection)
+        self._alone.pop(connection, None)
         self._chatter.pop(connection, None)
         self._pack.leave(connection, connection.feed.position)
         self._hangups.forget(fileno)
@@ -187,7 +167,7 @@ class Fanout:
             connection.writer.close()
         connection.sock.close()
         connection.pending = None
-        self._adjust_switching()
+        self._switching.adjust(len(self._connections))
         self._left(connection.feed, reason)
 
     # -- writing ---------------------------------------------------------------------------------------------
@@ -203,8 +183,11 @@ class Fanout:
             if self._stopping():
                 self._part_all()
             else:
-                self._pass()
-                self.passed(self._pack.position)
+                try:
+                    self._pass()
+                    self.passed(self._pack.position)
+                except Exception:
+                    logger.exception("a pass of the writer failed")  # the next one takes up what it left
 
     def _pass(self) -> None:
         """Send everything new to everybody who can take it, letting the loop poll now and then."""
@@ -214,16 +197,27 @@ class Fanout:
         except Exception:
             logger.exception("a step of the streams that keep up failed; each goes on alone")
             step = self._pack.scatter()
-        self._alone.update(step.apart)
+        self._alone.update(dict.fromkeys(step.apart))
         for share in step.shares:
             self._send_share(share, step.upto)
         self._pack.arrive(step)
-        shared: Shared = {}
-        for connection in list(self._alone):
-            self._guarded(self._catch_up, connection, shared)
-            self._sent(1)
+        self._bring_up()
         if self._pack.position < self._hub.log.newest:
             self._news.set()
+
+    def _bring_up(self) -> None:
+        """Bring those who go alone nearer to the pack, for as long as one turn: the pack is not to wait for many."""
+        if self._shared_at != self._pack.position:
+            self._shared, self._shared_at = {}, self._pack.position
+        until = clock() + SECONDS_PER_TURN
+        for connection in list(self._alone):
+            self._alone.pop(connection, None)
+            self._guarded(self._catch_up, connection, self._shared)
+            self._sent(1)
+            if clock() > until:
+                self._news.set()  # the others are first in the next pass
+                return
+        self._shared = {}
 
     def _begin_turn(self) -> None:
         self._sends_left, self._turn_ends = SENDS_PER_TURN, clock() + SECONDS_PER_TURN
@@ -268,18 +262,17 @@ class Fanout:
     def _catch_up(self, connection: Connection, shared: Shared) -> None:
         """Bring one that is not with the pack nearer to it, and into it if it is there."""
         feed = connection.feed
-        if connection.pending is not None:
-            self._alone.discard(connection)  # until its socket takes bytes again
-        elif feed.finished:
+        if connection.pending is not None or connection.sock.fileno() < 0:
+            return  # it is brought up once its socket takes bytes again
+        if feed.finished:
             self._part(connection, b"", feed.finished)
-        else:
-            self._send(connection, feed.take(shared, self._pack.position))
-            if connection.pending is not None or connection.sock.fileno() < 0:
-                return
-            if self._pack.join(connection):
-                self._alone.discard(connection)
-            elif feed.position < self._pack.position or feed.finished:
-                self._news.set()  # it took all it was given, and there is more to do
+            return
+        self._send(connection, feed.take(shared, self._pack.position))
+        if connection.pending is not None or connection.sock.fileno() < 0 or self._pack.join(connection):
+            return
+        self._alone[connection] = None
+        if feed.position < self._pack.position or feed.finished:
+            self._news.set()  # it took all it was given, and there is more to do
 
     def _guarded(self, act: Callable[..., None], connection: Connection, *more: Any) -> None:
         """Do something for one stream; if that fails, close this one: the writer of all the others goes on."""
@@ -302,7 +295,7 @@ class Fanout:
             self._send(connection, connection.feed.take())
         connection.leaving = reason
         self._send(connection, last)
-        self._alone.discard(connection)
+        self._alone.pop(connection, None)
         if connection.pending is None:
             self._close(connection, reason)
 
@@ -353,7 +346,7 @@ class Fanout:
         if connection.leaving:
             self._close(connection, connection.leaving)
         elif connection.feed.cohort is None:
-            self._alone.add(connection)
+            self._alone[connection] = None
             self._news.set()
 
     # -- time ------------------------------------------------------------------------------------------------
@@ -380,20 +373,3 @@ class Fanout:
         patience = self._settings.heartbeat_s * (1 - (fileno * _GOLDEN) % 0.5)
         if fileno >= 0 and not connection.leaving and now - sent_at >= patience - interval:
             self._send(connection, connection.feed.beat())
-
-    def _adjust_switching(self) -> None:
-        """While streams are open, have Python switch threads more often: a send must not wait for a busy handler."""
-        wanted = self._settings.switch_interval_ms / 1000
-        if self._connections and self._switch_interval is None and wanted < sys.getswitchinterval():
-            self._switch_interval = sys.getswitchinterval()
-            sys.setswitchinterval(wanted)
-        elif not self._connections and self._switch_interval is not None:
-            sys.setswitchinterval(self._switch_interval)
-            self._switch_interval = None
-
-
-def _give_up_on_the_dead(sock: socket.SocketType, settings: Settings) -> None:
-    """Have the kernel notice a peer that vanished without a word, where it can be told how long to try."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.stall_s * 1000))

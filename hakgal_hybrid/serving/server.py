@@ -43,6 +43,10 @@ _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno,
 access_logger = logging.getLogger("hakgal_hybrid.access")
 
 
+#: How long opening a stream may take before the next one is opened beside it (seconds).
+PATIENCE_S = 0.02
+
+
 class Front:
     """What every connection of one server shares: lanes, writer, mailroom."""
 
@@ -63,7 +67,7 @@ class Front:
         bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
-        self.streams = Lane("stream", settings.reserved_threads, **bounds)
+        self.streams = Lane("stream", settings.reserved_threads, **bounds, patience_s=PATIENCE_S)
         self.control = Lane("control", settings.reserved_threads, **bounds)
 
     def lane_of(self, path: str) -> Lane:
@@ -102,6 +106,8 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
     """One listening socket of the server."""
 
     handler_class = Handler
+    #: How many connections are accepted before the loop looks at anything else: a storm of them must not hold it up.
+    max_accept = 8
 
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front

@@ -34,13 +34,15 @@ CLIENTS = "/api/hybrid/clients"
 HISTORY = "/api/hybrid/history"
 METRICS = "/api/hybrid/metrics"
 DASHBOARD = "/api/hybrid/"
+SEEN = "/api/hybrid/seen"
+STACKS = "/api/hybrid/stacks"
 CLIENT = "/api/hybrid/client.js"
 CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
 
 _READ, _POST = "GET, HEAD, OPTIONS", "POST, OPTIONS"
 _METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, EMIT: _POST, ACK: _POST, CONTROL: _POST, STATUS: _READ,
             CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS",
-            CLIENTS: _READ, HISTORY: _READ, METRICS: _READ, DASHBOARD: _READ}
+            CLIENTS: _READ, HISTORY: _READ, METRICS: _READ, DASHBOARD: _READ, SEEN: _READ, STACKS: _POST}
 #: Posted to by those who only listen: to say who they are, and that they leave.
 _READERS_POST = (CONNECT, DISCONNECT)
 #: Code that is the same for everybody: pages of other machines load it before they can prove anything.

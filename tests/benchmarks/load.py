@@ -80,6 +80,14 @@ class Ping:
             self._process = subprocess.Popen([program("ping"), str(port), path, *words], stdout=subprocess.PIPE)
         self._ends = time.monotonic() + seconds + 20
 
+    def __enter__(self) -> Ping:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
     def result(self) -> dict[str, Any]:
         """Wait for its end; return ``{"answered", "errors", "refused", "seconds", "latency_us"}``."""
         try:

@@ -21,7 +21,7 @@ from .workloads import Case, Scale, Values, Workload
 
 @dataclass
 class Row:
-    """One measurement: what it gave, or why it gave nothing."""
+    """One measurement: what it gave, or why it gave nothing, and then the last words of the server."""
 
     workload: str
     case: str
@@ -30,6 +30,7 @@ class Row:
     seconds: float = 0.0
     values: Values = field(default_factory=dict)
     error: str | None = None
+    server: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,9 +58,10 @@ def rows(workloads: list[Workload], peers: list[Peer], scale: Scale,
     """Measure everything: for each case of a workload run 1 of every peer, then run 2 of every peer, and so on."""
     for workload in workloads:
         for case in workload.cases(scale):
-            for run in range(1, scale.runs + 1):
+            runs = min(scale.runs, case.runs)
+            for run in range(1, runs + 1):
                 for peer in filter(case.applies, peers):
-                    show(f"{workload.key} {case.label}, run {run} of {scale.runs}: {peer.title}")
+                    show(f"{workload.key} {case.label}, run {run} of {runs}: {peer.title}")
                     yield measured(workload, case, peer, scale, run)
 
 
@@ -69,12 +71,10 @@ def measured(workload: Workload, case: Case, peer: Peer, scale: Scale, run: int)
     try:
         with time_limit(workload.timeout):
             row.values = workload.measure(peer, scale, **case.parameters)
-    except RowTimeout:
-        row.error = f"not done after {workload.timeout:.0f} s"
-    except (LoadError, ServerError, TimeoutError) as error:
-        row.error = str(error)
-    except Exception:  # a row that cannot be measured is a result; the others go on
-        row.error = traceback.format_exc()
+    except Exception as error:  # a row that cannot be measured is a result; the others go on
+        expected = isinstance(error, (RowTimeout, LoadError, ServerError, TimeoutError))
+        row.error = str(error) if expected else traceback.format_exc()
+        row.server = getattr(error, "last_words", "")
     row.seconds = time.monotonic() - started
     return row
 
@@ -83,7 +83,7 @@ def measured(workload: Workload, case: Case, peer: Peer, scale: Scale, run: int)
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise :class:`RowTimeout` in the block after some seconds. Main thread only."""
     def ring(number: int, frame: FrameType | None) -> None:
-        raise RowTimeout
+        raise RowTimeout(f"not done after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -97,15 +97,12 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for process in reversed(self._processes):
+        if error is not None:
+            died = [process.args for process in self._processes if process.poll() is not None]
+            words = (f"ended by itself: {died}; " if died else "") + self.log()[-1000:].strip()
+            error.last_words = words  # type: ignore[attr-defined]  # for the row, which tells why it failed
+        for process in self._processes:  # none has anything to save, and a graceful stop takes seconds
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in self._processes:
-            try:
-                process.wait(3)
-            except subprocess.TimeoutExpired:
-                pass
-            with contextlib.suppress(ProcessLookupError):  # whoever of its group is left
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self._folder.cleanup()

@@ -78,9 +78,8 @@ async function poll() {
   try {
     const status = await ask("status");
     if (!started) await start();
-    const now = Date.now();
-    history.add(status, now);
-    if (now - hostAskedAt > HEALTH_MS) askHost(now);
+    if (Date.now() - hostAskedAt > HEALTH_MS) askHost();
+    const now = history.add(status);
     const found = checks(status, history, host);
     showTiles(status, history, now);
     showChecks(found);
@@ -114,8 +113,8 @@ async function refused(error) {
 }
 
 /** What the host itself says, which must not hold up the rest: a blocked host answers late. */
-async function askHost(now) {
-  hostAskedAt = now;
+async function askHost() {
+  hostAskedAt = Date.now();
   const began = performance.now();
   try {
     const response = await fetch(new URL("/health", base), { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) });
@@ -131,7 +130,7 @@ async function askHost(now) {
 
 async function start() {
   started = true;
-  await loadHistory();
+  await loadHistory().catch(() => {});  // the figures begin with this page then
   governor.refresh();
   events.connect({
     onNeedsKey: reason => { setText($("events-state"), `Not connected: ${reason}`); },

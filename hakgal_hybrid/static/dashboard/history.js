@@ -12,9 +12,10 @@ export class History {
     this.#rows = samples.map(sample => Object.fromEntries(columns.map((name, index) => [name, sample[index]])));
   }
 
-  /** Add a status. One of another life of the server begins anew. */
-  add(status, now) {
-    if (this.#epoch !== null && this.#epoch !== status.epoch) this.#rows = [];
+  /** Add a status, and return when it was taken: by the server's clock, because this one's may be wrong. */
+  add(status) {
+    const now = status.epoch + status.uptime_s * 1000;
+    if (this.#epoch !== null && this.#epoch !== status.epoch) this.#rows = [];  // another life of the server
     this.#epoch = status.epoch;
     const lanes = Object.values(status.server.lanes ?? {});
     const row = {
@@ -23,16 +24,18 @@ export class History {
       gaps: status.log.gaps, refused: status.refused, stalled: status.traffic.ended.stalled ?? 0,
       rejected: lanes.reduce((sum, lane) => sum + lane.rejected, 0),
     };
-    // The server's clock may be ahead of this one's: what looks later than now is not kept. Nor is what is too near to
-    // tell a rate from.
+    // What is too near to tell a rate from gives way.
     this.#rows = this.#rows.filter(item => item.at_ms < now - 1000 && item.at_ms >= now - SPAN_MS - 5000);
+    // As long as the server is young, all that was counted was counted in this time.
+    if (status.uptime_s * 1000 < SPAN_MS && this.#rows[0]?.at_ms !== status.epoch)
+      this.#rows.unshift({ at_ms: status.epoch, loop_lag_ms: null });
     this.#rows.push(row);
-    return row;
+    return now;
   }
 
   /** Values as they were: [[ms, value], …]. */
   values(name) {
-    return this.#rows.map(row => [row.at_ms, row[name]]);
+    return this.#rows.map(row => [row.at_ms, row[name] ?? null]);
   }
 
   /** By how much counters grew for each second. */

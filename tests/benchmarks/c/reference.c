@@ -18,6 +18,7 @@
 
 #define RING (16u << 20)
 #define EVENTS (1u << 20)
+#define FOREVER 3600000000000
 #define AT_ONCE 64 /* how many events are appended before a pass when there is no rate to keep */
 
 struct client {
@@ -197,27 +198,27 @@ static void obey(int control) {
     } else if (count >= 1 && strcmp(words[0], "hello") == 0) sendto(control, "{}", 2, 0, (void *)&from, length);
 }
 
-/* Publish what is due; return how long, in ms, the loop may wait. */
-static int work(int control) {
-    if (job.next == 0 || job.next > job.count) return -1;
-    int64_t now = now_ns();
-    for (int done = 0; job.next <= job.count; done++) {
-        int64_t due = job.rate > 0 ? job.started + (int64_t)((double)(job.next - 1) * 1e9 / job.rate) : now;
-        if (due > now) {
-            now = now_ns();
-            if (due > now) break;
-        }
+/* Publish what is due; return how long, in ns, the loop may wait. Between two events that each go out by themselves the
+ * loop looks at its sockets. */
+static int64_t work(int control) {
+    if (job.next == 0 || job.next > job.count) return FOREVER;
+    int64_t now = now_ns(), due = now;
+    long most = !coalesce ? 1 : job.rate > 0 ? job.count : AT_ONCE;
+    for (long done = 0; job.next <= job.count && done < most; done++) {
         /* With no rate to keep, nobody is to be lapped: the next events wait until every client has got the last. */
-        if (job.rate <= 0 && (done == AT_ONCE || blocked_count > 0)) break;
+        if (job.rate <= 0 && blocked_count > 0) return FOREVER;
+        if (job.rate > 0) due = job.started + (int64_t)((double)(job.next - 1) * 1e9 / job.rate);
+        if (due > now) break;
         int64_t before = now_ns();
         publish(job.next++, due, job.size);
         record(&job.cost, now_ns() - before);
     }
+    now = now_ns();
     if (job.next > job.count) {
-        answer(control, &job.from, now_ns());
-        return -1;
+        answer(control, &job.from, now);
+        return FOREVER;
     }
-    return job.rate > 0 ? 1 : blocked_count > 0 ? -1 : 0;
+    return due > now ? due - now : 0;
 }
 
 int main(int count, char **arguments) {
@@ -230,11 +231,12 @@ int main(int count, char **arguments) {
     epoll_ctl(epoll, EPOLL_CTL_ADD, front, &e);
     e.data.ptr = &control;
     epoll_ctl(epoll, EPOLL_CTL_ADD, control, &e);
-    for (;;) {
+    for (uint64_t passed = 0;;) {
         struct epoll_event ready[256];
-        int wait = work(control);
-        if (coalesce) pass();
-        int many = epoll_wait(epoll, ready, 256, wait);
+        int64_t wait = work(control);
+        if (coalesce && passed != bytes_end) pass(), passed = bytes_end;
+        struct timespec until = {wait / 1000000000, wait % 1000000000};
+        int many = epoll_pwait2(epoll, ready, 256, &until, NULL);
         for (int i = 0; i < many; i++) {
             if (ready[i].data.ptr == &control) obey(control);
             else if (ready[i].data.ptr == &front) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from .summary import Summaries
 
 COLOURS = {"ours": "#c0392b", "c": "#555555", "c-coalescing": "#999999"}
 OTHERS = "#4a7fb5"
+#: From which ratio of the largest to the smallest figure on an axis is logarithmic.
+FAR_APART = 10
 
 
 def draw(folder: Path, summaries: Summaries, peers: list[Peer], rows: list[dict[str, Any]],
@@ -62,15 +65,20 @@ def _bars(folder: Path, summaries: Summaries, workload: Workload, titles: dict[s
 
 
 def _one_axis(axis: Any, metric: Metric, shown: list[Any]) -> None:
-    for place, one in enumerate(shown):
-        spread = one.figures.get(metric.key)
-        if spread is None:
-            continue
-        middle, least, most = (value / metric.scale for value in (spread.median, spread.least, spread.most))
-        axis.barh(place, middle, xerr=[[middle - least], [most - middle]], color=COLOURS.get(one.peer, OTHERS),
-                  ecolor="black", capsize=2, height=0.7)
-    if all(one.figures[metric.key].least > 0 for one in shown if metric.key in one.figures):
+    """Bars from zero; points on a logarithmic axis, which has no zero, if they are far apart."""
+    figures = {place: one.figures[metric.key] for place, one in enumerate(shown) if metric.key in one.figures}
+    positive = [spread.least for spread in figures.values() if spread.least > 0]
+    logarithmic = bool(positive) and max(spread.most for spread in figures.values()) > FAR_APART * min(positive)
+    if logarithmic:
         axis.set_xscale("log")
+        axis.grid(axis="x", linewidth=0.3)
+    for place, spread in figures.items():
+        middle, least, most = (value / metric.scale for value in (spread.median, spread.least, spread.most))
+        style = {"color": COLOURS.get(shown[place].peer, OTHERS), "ecolor": "black", "capsize": 2}
+        if not logarithmic:
+            axis.barh(place, middle, xerr=[[middle - least], [most - middle]], height=0.7, **style)
+        elif least > 0:
+            axis.errorbar(middle, place, xerr=[[middle - least], [most - middle]], marker="o", **style)
     arrow = {True: " →", False: " ←", None: ""}[metric.higher]
     axis.set_xlabel(f"{metric.title}{f', {metric.unit}' if metric.unit else ''}{arrow}")
 
@@ -81,11 +89,16 @@ def _rungs(folder: Path, titles: dict[str, str], rows: list[dict[str, Any]]) -> 
 
     case = rows[0]["case"]
     figure, axis = plt.subplots(figsize=(8, 4.5))
+    axis.set_prop_cycle(color=["#4a7fb5", "#2e8b57", "#8e6bbf", "#c98a1b", "#2aa5a5", "#7a5c43"])
     for key in dict.fromkeys(row["peer"] for row in rows):
-        tried = sorted((one["rate"], one["p99_ms"]) for row in rows if (row["peer"], row["case"]) == (key, case)
-                       for one in row["values"].get("tried", []) if one["p99_ms"] > 0)
-        if tried:
-            axis.plot(*zip(*tried, strict=True), marker=".", linewidth=1, label=titles[key], color=COLOURS.get(key))
+        tried: dict[float, list[float]] = {}
+        for row in rows:
+            for one in row["values"].get("tried", []) if (row["peer"], row["case"]) == (key, case) else ():
+                tried.setdefault(one["rate"], []).append(one["p99_ms"])
+        points = [(rate, statistics.median(found)) for rate, found in sorted(tried.items()) if min(found) > 0]
+        if points:
+            axis.plot(*zip(*points, strict=True), marker=".", linewidth=2 if key == "ours" else 1, label=titles[key],
+                      color=COLOURS.get(key))
     axis.axhline(100, color="black", linewidth=0.5, linestyle=":")
     axis.set(xscale="log", yscale="log", xlabel=f"events a second offered, {case}", ylabel="p99, ms")
     axis.legend(fontsize=7, frameon=False)

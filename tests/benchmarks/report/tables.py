@@ -49,7 +49,9 @@ class Tables:
         for workload in self._summaries.workloads:
             parts.append(f"### {workload.key}: {workload.title}\n\n{workload.explanation}")
             for cases in self._grouped(workload):
-                parts.append(f"{self._what(cases)}, median of {self._results['scale']['runs']} (least–most):\n\n"
+                runs = {one.measured + len(one.errors) for case in cases for one in self._summaries.of(workload, case)}
+                several = f"median of {max(runs)}" if len(runs) == 1 else f"medians of up to {max(runs)}"
+                parts.append(f"{self._what(cases)}, {several} (least–most):\n\n"
                              + _pipes(*self._table(workload, cases)))
         if self._results["targets"]:
             parts.append("### Targets\n\n" + _pipes(*self._targets()))
@@ -118,9 +120,10 @@ class Tables:
 
     def _machine(self) -> str:
         machine, ceiling = self._results["machine"], self._results["ceiling"]
-        text = (f"{self._results['date']}, {machine['cpu']}, {machine['processors']} processors, "
-                f"{machine['memory_mb']} MB, {machine['system']}, Linux {machine['kernel']}, "
-                f"Python {machine['python']}, commit {machine['commit']}, scale “{self._results['scale']['name']}”. "
+        text = (f"{self._results['date']}, {self._results['minutes']} minutes, {machine['cpu']}, "
+                f"{machine['processors']} processors, {machine['memory_mb']} MB, {machine['system']}, "
+                f"Linux {machine['kernel']}, Python {machine['python']}, commit {machine['commit']}, "
+                f"scale “{self._results['scale']['name']}”. "
                 f"Server on processor {machine['server_on_cpu']}, load on {machine['load_on_cpu']}.\n")
         if "error" in ceiling:
             return f"{text}The load generator's own ceiling was not measured: {ceiling['error']}"

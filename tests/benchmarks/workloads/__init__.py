@@ -48,7 +48,7 @@ class Scale:
     clients: int = 1000
     many: int = 4000
     idle: int = 10_000
-    seconds: float = 2.0
+    seconds: float = 1.5
     runs: int = 3
 
 
@@ -63,12 +63,14 @@ class Case:
 
     :ivar applies: which peers it is measured with; the others have no such row.
     :ivar reference: the key of the peer that ratios refer to.
+    :ivar runs: how often it is measured at most: points of a curve, of which there are enough, do with one.
     """
 
     label: str
     parameters: dict[str, Any] = field(default_factory=dict)
     applies: Callable[[Peer], bool] = lambda peer: True
     reference: str = "c"
+    runs: int = 1_000
 
 
 @dataclass(frozen=True)

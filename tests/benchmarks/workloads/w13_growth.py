@@ -19,7 +19,7 @@ def by_clients_or_size(peer: Peer, scale: Scale, clients: int, size: int) -> Val
     """Measure event by event."""
     with audience(peer, clients) as (server, load):
         warm = load.order(f"each 20 {size}")
-        events = max(20, min(20_000, int(scale.seconds / (warm["seconds"] / 20))))
+        events = max(20, min(20_000, int(scale.seconds / 2 / (warm["seconds"] / 20))))
         load.order("reset")
         before = server.cpu_seconds()
         took = load.order(f"each {events} {size}", timeout=30 + 4 * scale.seconds)
@@ -36,7 +36,7 @@ def by_backlog(peer: Peer, scale: Scale, behind: int) -> Values:
         last_id = server.order("newest")["id"]
         server.order(f"rate 0 {behind} {SIZE}")
         before = server.cpu_seconds()
-        for number in range(max(3, round(10 * scale.seconds))):
+        for number in range(max(3, round(5 * scale.seconds))):
             load.order("reset")
             add_group(load, f"back{number}", lab(), server, header=f"Last-Event-ID:{last_id}")
             began = time.monotonic()
@@ -63,12 +63,12 @@ def measure(peer: Peer, scale: Scale, series: str, x: int) -> Values:
 def cases(scale: Scale) -> list[Case]:
     steps = {"clients": [number for number in (10, 30, 100, 300, 1000) if number < scale.many] + [scale.many],
              "size": [220, 1_000, 4_000, 16_000, 64_000], "behind": [10, 100, 1_000, 9_000]}
-    if scale.seconds < 1:
+    if scale.clients < 100:
         steps = {series: numbers[:2] for series, numbers in steps.items()}
     labels = {"clients": "{} clients", "size": "{} bytes, " + f"{max(5, scale.clients // 10)} clients",
               "behind": "one client, {} events behind"}
     return [Case(labels[series].format(number), {"series": series, "x": number},
-                 ours_only if series == "behind" else lambda peer: peer.key in ("ours", "c"))
+                 ours_only if series == "behind" else lambda peer: peer.key in ("ours", "c"), runs=1)
             for series, numbers in steps.items() for number in numbers]
 
 

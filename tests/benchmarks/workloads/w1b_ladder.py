@@ -1,7 +1,8 @@
 """W1b: how many events a second may be offered before clients get them late.
 
-Rates are 50·2ⁿ events a second, and at last one between the highest that passes and the lowest that fails. A rate
-passes if every client got every event once and in order, 99 % of them within 100 ms of the moment they were due.
+Rates are 50·2ⁿ events a second (n may be negative), and at last one between the highest that passes and the lowest that
+fails. A rate passes if every client got every event once and in order, 99 % of them within 100 ms of the moment they
+were due.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..targets import figure, ratio
 from . import Case, Metric, Scale, Values, Workload
 from .audience import SIZE, audience, told_losses
 
-LOWEST, HIGHEST = 50.0, 50.0 * 2**12
+LOWEST, FIRST, HIGHEST = 50 / 2**4, 50.0, 50.0 * 2**12
 LATE_MS = 100.0
 #: How long after the last event is due a rung waits for those that are still on their way.
 GRACE_S = 1.0
@@ -31,7 +32,7 @@ def measure(peer: Peer, scale: Scale, clients: int) -> Values:
             while rate is not None:
                 one = rung(server, load, rate, 0.75 * scale.seconds)
                 if not one["passed"]:
-                    if one["overloaded"] or rate in doubtful:
+                    if one["overloaded"] or rate in doubtful or rate < FIRST:
                         failed[rate] = one
                     doubtful.add(rate)  # it was late but not much: once more, with a fresh server
                     break
@@ -50,10 +51,13 @@ def measure(peer: Peer, scale: Scale, clients: int) -> Values:
 
 
 def next_rate(passed: Iterable[float], failed: Iterable[float]) -> float | None:
-    """Climb by fours until a rate fails, then halve the gap twice, in ratios of √2; None at the end."""
+    """Climb by fours until a rate fails (or down by halves until one passes), then halve the gap, to a ratio of √2.
+
+    :return: the rate to try next, None at the end.
+    """
     best, worst = max(passed, default=None), min(failed, default=None)
     if best is None:
-        return LOWEST if worst is None else None
+        return FIRST if worst is None else worst / 2 if worst > LOWEST else None
     if worst is None:
         return best * 4 if best < HIGHEST else None
     for step in (2.0, 2.0**0.5):

