@@ -57,7 +57,7 @@ class Observer:
         self._max = 0.0
         self._last: tuple[float, float, dict[int, Open]] | None = None
         self._good_until = 0.0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask for the status while its thread is in here
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
