@@ -107,10 +107,10 @@ def workloads(app: Flask, transport: HybridTransport, room: Room) -> list[Worklo
         Workload("transport.emit", 300, lambda: transport.emit("status_update", PAYLOAD)),
         Workload("socketio.emit", 300, lambda: socketio.emit("status_update", PAYLOAD)),
         Workload(f"open {CLIENTS} streams", 0, connect),
-        Workload("an event to 180 of 200 clients", 4, broadcast(1)),
+        Workload("an event to 180 of 200 clients", 20, broadcast(1)),
         Workload(f"{BATCH} events to 180 of 200 clients", 4, broadcast(BATCH)),
-        Workload("an event to the 21 clients in a room, of 200", 6, to_the_room),
-        Workload("an event to one client of 200", 6, to_one),
+        Workload("an event to the 21 clients in a room, of 200", 30, to_the_room),
+        Workload("an event to one client of 200", 60, to_one),
     ]
 
 
