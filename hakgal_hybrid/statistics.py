@@ -20,6 +20,7 @@ class Statistics:
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
     :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
     :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
+    :ivar refusals: how often something was refused or dropped, by the code that says why.
     :ivar server: what the serving side counts, while it runs.
     """
 
@@ -40,4 +41,5 @@ class Statistics:
     receiver_errors: int
     slow_receivers: int
     unsent: int
+    refusals: dict[str, int]
     server: dict[str, Any]
