@@ -24,8 +24,9 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"errors"}, {"settings"}, {"redact"}, {"limits"}, {"event"}, {"wire"}, {"log"}, {"cursor"}, {"signals"}, {"turns"}, {"deadlines"},
-    {"client"}, {"access"}, {"acks"}, {"link"}, {"tickets"}, {"hub"}, {"feed"}, {"handlers"}, {"commands"}, {"statistics"},
+    {"errors"}, {"settings"}, {"redact"}, {"limits"}, {"event"}, {"wire"}, {"log"}, {"cursor"}, {"signals"}, {"turns"},
+    {"deadlines"}, {"client"}, {"access"}, {"acks"}, {"link"}, {"tickets"}, {"hub"}, {"feed"}, {"handlers"},
+    {"commands"}, {"statistics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},
 ]

@@ -49,6 +49,7 @@ _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
 _STATUS_LINES = {
     200: "200 OK", 400: "400 Bad Request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found",
     405: "405 Method Not Allowed", 408: "408 Request Timeout", 409: "409 Conflict", 413: "413 Content Too Large",
+    414: "414 URI Too Long", 431: "431 Request Header Fields Too Large",
     415: "415 Unsupported Media Type", 422: "422 Unprocessable Content", 426: "426 Upgrade Required",
     429: "429 Too Many Requests",
     500: "500 Internal Server Error", 501: "501 Not Implemented", 503: "503 Service Unavailable",
