@@ -20,11 +20,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import AccessDenied, RequestError
-from .settings import Settings
+from .settings import Settings, is_origin
 
 #: One ``name=value`` of a ``Forwarded`` header, up to the separator behind it.
 _FORWARDED_PAIR = re.compile(
     r"""\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))\s*(?=[;,]|\Z)""")
+
+#: A ``Host`` header: a name or an address, and perhaps a port.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]*)?")
 
 #: Names that hosts files have for this machine; nobody else can own one.
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
@@ -51,8 +54,10 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
             raise AccessDenied("from another machine this needs the header X-API-Key", status=401, code="key_required")
         raise AccessDenied("only requests from this machine are accepted, because HAKGAL_API_KEY is not set",
                            code="loopback_only")
-    host = _host_of(environ.get("HTTP_HOST", "localhost"))  # no browser leaves Host out; HTTP/1.0 clients may
-    if not is_loopback(host) and (not known_as or host.lower() != _host_of(known_as).lower()):
+    addressed = environ.get("HTTP_HOST", "localhost")  # no browser leaves Host out; HTTP/1.0 clients may
+    host = _host_of(addressed)
+    named = is_loopback(host) or (known_as and host.lower() == _host_of(known_as).lower())
+    if not named or not _HOST.fullmatch(addressed):
         raise AccessDenied(f"Host {host!r} is not a loopback name; address this server as localhost, or set "
                            "HAKGAL_API_KEY and send it", code="foreign_host")
 
@@ -80,14 +85,10 @@ def origin_allowed(origin: str, environ: Mapping[str, Any], settings: Settings) 
     origin = origin.lower()
     if origin in settings.origins:
         return True
-    try:
-        parts = urlsplit(origin)
-        host = parts.hostname
-    except ValueError:
+    if not is_origin(origin):
         return False
-    if parts.scheme not in ("http", "https") or not host:
-        return False
-    return is_loopback(host) or parts.netloc == environ.get("HTTP_HOST", "").lower()
+    parts = urlsplit(origin)
+    return is_loopback(parts.hostname or "") or parts.netloc == environ.get("HTTP_HOST", "").lower()
 
 
 def _is_embedded_elsewhere(environ: Mapping[str, Any]) -> bool:

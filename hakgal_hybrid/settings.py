@@ -84,12 +84,12 @@ def _names(value: object) -> tuple[str, ...]:
 
 def _origins(value: object) -> tuple[str, ...]:
     origins = _names(value)
-    if not all(map(_is_origin, origins)):
+    if not all(map(is_origin, origins)):
         raise _Refused("a comma-separated list of origins such as https://dash.example:8443")
     return tuple(origin.lower() for origin in origins)
 
 
-def _is_origin(text: str) -> bool:
+def is_origin(text: str) -> bool:
     """True if a browser could send ``text`` as an ``Origin``."""
     try:
         parts = urlsplit(text)

@@ -15,6 +15,8 @@ _FIRST = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+ (?:/|https?://)[\x21-\x7e
                     rb"HTTP/1\.[01]\r\n")
 _NAME = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+#: How many headers a request may have: one less than http.client gives up at.
+_HEADERS = 99
 #: Longest line of a chunk's size (bytes), and what may come after the last chunk, together.
 _CHUNK_LINE, _TRAILERS = 1024, 8192
 
@@ -49,7 +51,7 @@ class HeadLines:
         """
         line: bytes = self._file.readline(self._left + 1)
         self._left -= len(line)
-        if self._left < 0:
+        if self._left < 0 or len(self._names) >= _HEADERS:
             raise TooLarge("the request's head is too large")
         if not line.endswith(b"\r\n") or b"\r" in line[:-2] or b"\0" in line:
             raise ValueError("a header line is malformed, or the head is not complete")

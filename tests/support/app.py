@@ -181,6 +181,7 @@ def _add_trying_routes(app: Flask, notes: Notes) -> None:
     @app.get("/work")
     def work() -> Any:
         """Hold a thread for ``seconds``, burning CPU if asked to."""
+        logging.getLogger("support").info("working")
         ends = time.monotonic() + float(request.args["seconds"])
         while request.args.get("burn") and time.monotonic() < ends:
             sum(range(1000))
