@@ -43,6 +43,6 @@ _redacting = _Redacting()
 
 
 def redact_server_logs() -> None:
-    """Have the request logs of Werkzeug and gunicorn show no secrets. May be called repeatedly."""
-    for name in ("werkzeug", "gunicorn.access"):
+    """Have what Werkzeug, gunicorn and waitress log show no secrets. May be called repeatedly."""
+    for name in ("werkzeug", "gunicorn.access", "gunicorn.error", "waitress"):
         logging.getLogger(name).addFilter(_redacting)

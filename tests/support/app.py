@@ -379,7 +379,7 @@ def main() -> None:
     parser.add_argument("--keyfile")
     parser.add_argument("--log-output", action="store_true")
     wish = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=os.environ.get("SUPPORT_LOG", "INFO"), format="%(levelname)s %(name)s %(message)s")
     app = create_app()
     if wish.server == "ours":
         _shorten_idle_time()
