@@ -40,7 +40,8 @@ OUTSIDE = {"inherit"}
 RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
 EXTRAS = {"redis", "measure", "socketio", "test", "docs"}
 TOP_LEVEL = {
-    ".ci", ".gitignore", ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
+    ".ci", ".github", ".gitignore",
+    ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
     "examples", "hakgal_hybrid", "pyproject.toml", "setup.cfg", "tests",
 }
 
