@@ -29,7 +29,7 @@ from .redact import redact_server_logs
 from .settings import Profile, Settings, load_settings
 from .statistics import Statistics
 from .tickets import Tickets, is_signed
-from .views import assets, clients, control, gate, monitor, stream
+from .views import assets, clients, control, gate, monitor, openapi, stream
 
 if TYPE_CHECKING:
     from .socketio import SocketIO
@@ -140,7 +140,7 @@ class HybridTransport(Reception):
             on_finished=self._command_finished)
 
     def _register(self, app: Flask) -> None:
-        views = [monitor.blueprint(self), assets.blueprint()]
+        views = [monitor.blueprint(self), assets.blueprint(), openapi.blueprint(self._is_ours)]
         if self.settings.enable_sse:
             views += [stream.blueprint(self), clients.blueprint(self)]
         if self.settings.enable_control_http:

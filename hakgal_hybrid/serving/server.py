@@ -22,7 +22,7 @@ from gevent.pool import Pool
 from ..errors import ConfigurationError
 from ..feed import Feed
 from ..settings import Settings
-from ..views.gate import CONNECT, CONTROL, DISCONNECT, STATUS, STREAM, TICKET
+from ..views.gate import CONNECT, CONTROL, DISCONNECT, OPENAPI, STATUS, STREAM, TICKET
 from .attached import Attached
 from .connections import Budget, Connections
 from .exchange import Mailroom
@@ -68,7 +68,7 @@ class Front:
         """Return the lane that answers this URL: ours are never behind the host's."""
         if path in (STREAM, CONNECT, DISCONNECT):
             return self.streams
-        if path in (STATUS, CONTROL, TICKET) or path.startswith(CONTROL + "/"):
+        if path in (STATUS, CONTROL, TICKET, OPENAPI) or path.startswith(CONTROL + "/"):
             return self.control
         return self.host
 

@@ -33,12 +33,14 @@ EMIT = "/api/events/emit"
 ACK = "/api/events/ack"
 CONTROL = "/api/governor/control"
 STATUS = "/api/hybrid/status"
+OPENAPI = "/api/hybrid/openapi.json"
 CLIENT = "/api/hybrid/client.js"
 CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
 
 _READ, _POST = "GET, HEAD, OPTIONS", "POST, OPTIONS"
 _METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, TICKET: _POST, EMIT: _POST, ACK: _POST,
-            CONTROL: _POST, STATUS: _READ, CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS"}
+            CONTROL: _POST, STATUS: _READ, OPENAPI: _READ, CLIENT: _READ,
+            CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS"}
 #: Posted to by those who only listen: to say who they are, and that they leave.
 _READERS_POST = (CONNECT, DISCONNECT)
 #: Code that is the same for everybody: pages of other machines load it before they can prove anything.
