@@ -41,7 +41,8 @@ _MEANINGS = {
     "403": "refused: by address, host, origin, ticket, token or the application", "404": "unknown",
     "405": "not with this method", "408": "head or body came too slowly", "409": "not now",
     "413": "the body is too large",
-    "415": "no JSON by its type", "422": "a member or parameter makes no sense", "426": "only for WebSockets",
+    "415": "no JSON by its type", "422": "a member or parameter makes no sense",
+    "426": "only for WebSockets",
     "429": "too many; see `Retry-After`", "500": "the application failed", "501": "not under this server",
     "503": "overloaded; see `Retry-After`",
 }

@@ -1,6 +1,7 @@
 """Fuzzing by hypothesis: whatever comes in, nothing breaks, hangs, or is left behind.
 
-A short run with the other tests; ``make fuzz`` runs it for long: ``FUZZ_EXAMPLES`` says how many examples each test tries.
+A short run with the other tests; ``make fuzz`` runs it for long: ``FUZZ_EXAMPLES`` says how many examples each test
+tries.
 """
 
 from __future__ import annotations
@@ -107,10 +108,13 @@ def test_settings_are_taken_or_refused(chosen: dict[str, str], odd: bool) -> Non
     environ = {**chosen, **({"HYBRID_NO_SUCH": "1"} if odd else {})}
     try:
         loaded = load_settings({}, environ)
-    except ConfigurationError as error:
+    except ConfigurationError as refused:
+        error = refused
+    else:
+        error = None
+    if error is not None:
         assert error.extra["variable"] in environ
-        if error.extra["variable"] == "HAKGAL_API_KEY":
-            assert chosen["HAKGAL_API_KEY"] == "" or chosen["HAKGAL_API_KEY"] not in error.detail.split("=", 1)[1][:10]
+        assert error.extra["variable"] != "HAKGAL_API_KEY" or error.detail.startswith("HAKGAL_API_KEY='***'")
         return
     assert not odd
     assert isinstance(loaded, Settings)
@@ -120,8 +124,8 @@ def test_settings_are_taken_or_refused(chosen: dict[str, str], odd: bool) -> Non
 
 
 @tries(150)
-@given(value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.text()),
-                       st.dictionaries(st.text(), st.text())), env=st.sampled_from(sorted(FIELDS)))
+@given(value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(),
+                       st.lists(st.text()), st.dictionaries(st.text(), st.text())), env=st.sampled_from(sorted(FIELDS)))
 def test_values_of_any_type_are_taken_or_refused(value: Any, env: str) -> None:
     """In ``app.config`` and as keywords a value can be anything."""
     for config, keywords in (({FIELDS[env].metadata["config"]: value}, {}), ({}, {FIELDS[env].name: value})):
@@ -168,12 +172,12 @@ def test_the_server_is_whole_after_that(server: Server) -> None:
         assert http.answer().status == 200
 
 
-# -- Last-Event-ID ------------------------------------------------------------------------------------------------------
+# -- Last-Event-ID ----------------------------------------------------------------------------------------------------
 
 ids = st.one_of(
     st.text(max_size=60), st.from_regex(r"[0-9]{1,30}-[0-9]{1,30}", fullmatch=True), st.integers().map(str),
-    st.sampled_from(["", "-", "0-0", "-1-5", "1-", "-1", "\u0661-\u0662", "1-2-3", "9" * 5000, f"{'9' * 400}-1", "1e3-5",
-                     "0x1-0x2", " 1-1 ", "NaN-1", "1-1\0"]))
+    st.sampled_from(["", "-", "0-0", "-1-5", "1-", "-1", "\u0661-\u0662", "1-2-3", "9" * 5000, f"{'9' * 400}-1",
+                     "1e3-5", "0x1-0x2", " 1-1 ", "NaN-1", "1-1\0"]))
 
 
 @pytest.fixture(scope="module")
@@ -208,10 +212,11 @@ def test_any_last_event_id_opens_a_stream(local: InProcess, last: str, own: int,
             assert gaps[0]["reason"] in ("evicted", "restarted", "malformed", "future", "slow")
 
 
-# -- queries and bodies ---------------------------------------------------------------------------------------------------
+# -- queries and bodies -----------------------------------------------------------------------------------------------
 
 names = st.sampled_from(["events", "namespace", "snapshot", "envelope", "heartbeat", "ticket", "last_event_id", "x"])
-words = st.one_of(st.text(max_size=20), st.sampled_from(["1", "0", "gap", "event", "/", "/x", "*", "a*,b", "kb_*", "a.b.c"]))
+words = st.one_of(st.text(max_size=20),
+                  st.sampled_from(["1", "0", "gap", "event", "/", "/x", "*", "a*,b", "kb_*", "a.b.c"]))
 
 
 @tries(100)
