@@ -6,6 +6,7 @@ Needs nothing but a Python from 3.10 on; makes the virtual environments it needs
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -102,14 +103,23 @@ def audit(arguments: list[str]) -> int:
     """Ask the registry for known vulnerabilities of what is locked; say so where it does not answer such questions."""
     python = tools(".venv-audit", "pip-audit>=2.7")
     command = [python, "-m", "pip_audit", "--requirement", str(LOCK), "--require-hashes", "--disable-pip",
-               "--progress-spinner", "off", *arguments]
+               "--progress-spinner", "off", "--format", "json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    print(done.stdout + done.stderr)
-    if done.returncode and any(word in done.stderr for word in ("ConnectionError", "Max retries", "ServiceError",
-                                                                "Could not connect", "Tried to connect")):
+    try:
+        asked = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError):
+        print(done.stderr, file=sys.stderr)
         print("skipped: the registry cannot be asked for vulnerabilities from here")
         return 0
-    return done.returncode
+    answered = [item for item in asked if "vulns" in item]
+    for item in answered:
+        for found in item["vulns"]:
+            print(f"{item['name']} {item['version']}: {found['id']}, mended in {found['fix_versions'] or 'nothing'}")
+    if not answered:
+        print("skipped: the registry here does not say which vulnerabilities are known")
+    else:
+        print(f"{len(answered)} of {len(asked)} packages were looked up")
+    return int(any(item["vulns"] for item in answered))
 
 
 def clean(arguments: list[str]) -> int:

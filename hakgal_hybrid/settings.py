@@ -159,7 +159,7 @@ class Settings:
     max_answer_bytes: int = _setting("HYBRID_MAX_ANSWER_BYTES", _count(64, 1 << 30), 4 << 20,
                                      "Largest sum of events in the answer to an event without `sid`.")
 
-    command_rate: float = _setting("HYBRID_COMMAND_RATE", _number(0.01, 1_000_000), 1000,
+    command_rate: float = _setting("HYBRID_COMMAND_RATE", _number(0.01, 1_000_000), 2000,
                                    "Commands a second from one address; as many may come at once.")
     command_queue: int = _setting("HYBRID_COMMAND_QUEUE", _count(1, 100_000), 100, "Governor commands waiting.")
     command_results: int = _setting("HYBRID_COMMAND_RESULTS", _count(1, 100_000), 1000, "Command outcomes remembered.")

@@ -55,7 +55,7 @@ VARIABLES = [
              "3", 3, "4", 4),
     Variable("max_rooms", "HYBRID_MAX_ROOMS", "HYBRID_MAX_ROOMS", 1000, "1", 1, "9", 9),
     Variable("max_answer_bytes", "HYBRID_MAX_ANSWER_BYTES", "HYBRID_MAX_ANSWER_BYTES", 4 << 20, "64", 64, "99", 99),
-    Variable("command_rate", "HYBRID_COMMAND_RATE", "HYBRID_COMMAND_RATE", 1000, "0.5", 0.5, "7", 7),
+    Variable("command_rate", "HYBRID_COMMAND_RATE", "HYBRID_COMMAND_RATE", 2000, "0.5", 0.5, "7", 7),
     Variable("max_head_bytes", "HYBRID_MAX_HEAD_BYTES", "HYBRID_MAX_HEAD_BYTES", 64 << 10, "1024", 1024,
              "2048", 2048),
     Variable("max_connections", "HYBRID_MAX_CONNECTIONS", "HYBRID_MAX_CONNECTIONS", 4096, "1", 1, "9", 9),
