@@ -1,4 +1,4 @@
-"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|fuzz|lock|audit|clean [ARGS…]``.
+"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|bench|fuzz|lock|audit|clean [ARGS…]``.
 
 Needs nothing but a Python from 3.10 on; makes the virtual environments it needs beside the sources.
 """
@@ -28,8 +28,8 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
-    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "fuzz": fuzz, "lock": lock, "audit": audit,
-             "clean": clean}
+    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "fuzz": fuzz, "lock": lock,
+             "audit": audit, "clean": clean}
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
@@ -40,7 +40,8 @@ def main(task: str, arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    python = environment(".venv", sys.executable, "measure,socketio")
+    """With eventlet, which the backend's later vintage patches itself with where it finds it."""
+    python = environment(".venv", sys.executable, "measure,socketio", ["eventlet>=0.36"])
     return run([python, "examples/demo/demo.py", *arguments])
 
 
@@ -59,6 +60,7 @@ def test(arguments: list[str]) -> int:
     found = interpreters()
     python = environment(".venv-test", found.get(MAIN, sys.executable), LOCKED)
     install_browsers_things()
+    install_network_things()
     if arguments:  # a part of the tests, while developing
         return run([python, "-m", "pytest", *arguments])
     steps = [
@@ -120,6 +122,13 @@ def audit(arguments: list[str]) -> int:
     else:
         print(f"{len(answered)} of {len(asked)} packages were looked up")
     return int(any(item["vulns"] for item in answered))
+
+
+def bench(arguments: list[str]) -> int:
+    """Measure this library beside its peers; peers that are not installed and cannot be are left out."""
+    python = environment(".venv-bench", interpreters().get(MAIN, sys.executable), "bench")
+    install_benchmark_peers()
+    return run([python, "-m", "tests.benchmarks", *arguments])
 
 
 def clean(arguments: list[str]) -> int:
@@ -254,7 +263,7 @@ def tools(folder: str, *requirements: str) -> str:
 
 
 def install_browsers_things() -> None:
-    """Have the browser, and the Node and npm for the browser client, from Debian's packages, as root.
+    """Have the browser, Node and npm for the browser client, and valgrind, from Debian's packages, as root.
 
     Elsewhere the tests that need them skip.
     """
@@ -264,6 +273,18 @@ def install_browsers_things() -> None:
         apt_install("chromium")
     if not (shutil.which("node") and shutil.which("npm")):
         apt_install("nodejs", "npm")
+    if not shutil.which("valgrind"):
+        apt_install("valgrind")
+
+
+def install_benchmark_peers() -> None:
+    """Have the compiler and the servers of the benchmarks from Debian's packages, as root."""
+    wanted = {"gcc": shutil.which("gcc"), "libc6-dev": Path("/usr/include/stdio.h").exists(),
+              "redis-server": shutil.which("redis-server"), "nginx": shutil.which("nginx"),
+              "libnginx-mod-nchan": Path("/usr/lib/nginx/modules/ngx_nchan_module.so").exists()}
+    missing = [name for name, found in wanted.items() if not found]
+    if missing and can_install():
+        apt_install(*missing)
 
 
 def can_install() -> bool:
@@ -274,6 +295,13 @@ def apt_install(*packages: str) -> None:
     subprocess.run(["apt-get", "update", "-q"], check=False)
     subprocess.run(["apt-get", "install", "-qy", *packages], check=True, stdin=subprocess.DEVNULL,
                    env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+
+def install_network_things() -> None:
+    """Have the proxy and the networks that the tests of the doctor build, as root."""
+    for command, package in (("nginx", "nginx"), ("ip", "iproute2")):
+        if can_install() and not shutil.which(command, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
+            apt_install(package)
 
 
 def make_venv(path: Path, interpreter: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,8 +10,9 @@ from flask import Request, has_request_context, request
 
 from .client import Client
 from .errors import AccessDenied, ConfigurationError
+from .logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Action = Literal["stream", "connect", "join", "emit", "command"]
 

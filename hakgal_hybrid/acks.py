@@ -38,7 +38,7 @@ class Acks:
         self.dropped = 0
         self._limit = limit
         self._expected: OrderedDict[str, _Expected] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
 
     def __len__(self) -> int:
         return len(self._expected)

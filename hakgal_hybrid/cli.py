@@ -14,21 +14,14 @@ from typing import Any
 import click
 
 from . import __version__
-from .errors import ConfigurationError, HybridError
+from .errors import ConfigurationError
+from .logs import get_logger
+from .measure.command import measure
 from .settings import Profile, current_profile, load_settings
+from .tools.group import ToolGroup
 
 
-class _Group(click.Group):
-    """Turns our errors into one line and exit status 2."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except HybridError as error:
-            raise click.UsageError(error.detail) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ToolGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Serve a Flask-SocketIO backend by Server-Sent Events and HTTP commands, without a change to its code.
@@ -133,7 +126,7 @@ def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> Non
     from .extension import KEY, HybridTransport
 
     if KEY not in app.extensions and "socketio" in app.extensions and current_profile() is Profile.HYBRID:
-        logging.getLogger(__name__).warning(
+        get_logger(__name__).warning(
             "this app made a SocketIO of its own, whose events do not leave by SSE; run its class or factory, or make "
             "it with hakgal_hybrid.socketio.SocketIO")
     transport = app.extensions.get(KEY) or HybridTransport(app)
@@ -174,3 +167,6 @@ def _log_to_stderr() -> None:
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+
+
+main.add_command(measure)

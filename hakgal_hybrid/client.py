@@ -2,51 +2,114 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from .event import Target
+from .event import EVERYWHERE, Target
+from .opened import Opened
+from .rooms import NOWHERE, Rooms
 from .turns import Turns
 
 if TYPE_CHECKING:
     from .link import Link
 
-#: From which number a client is in a room, and up to which (``None``: still).
-Interval = tuple[int, "int | None"]
+#: Where tests of hosts look for a client's session in its environment.
+SAVED_SESSION = "saved_session"
+#: What tokens are made with; a restart forgets clients anyway.
+_SECRET = secrets.token_bytes(32)
+_lock = threading.Lock()
 
 
-class Client:
+class Client(Opened):
     """One client: its identity, the rooms it is in, and the request that opened it.
 
-    :ivar sid: public name, also the room it is alone in. :ivar token: proves that a request is this client's.
-    :ivar environ: WSGI environment of the opening request; handlers see its arguments, headers and cookies.
+    There may be tens of thousands, most of which only listen: what few of them need is made when it is needed.
+
+    :ivar sid: public name, also the room it is alone in.
     :ivar link: the stream it is carried by, open or not; ``None`` for a caller without a stream.
     :ivar since: number of the last event that was before its time.
     :ivar ended_at: number of the last event that was in its time, once it is over; ``end_reason``: why it is.
-    :ivar turns: puts its numbered events in order.
+    :ivar joined: the rooms it has joined, or left not long ago; its own only once it has left that.
     :ivar session: the session its handlers share, forked from the one of the opening request at first use.
-    :ivar store: what the host keeps for it by ``save_session``.
     """
 
-    def __init__(self, environ: dict[str, Any], namespace: str, joined_at: int, *, since: int = 0,
-                 link: Link | None = None) -> None:
+    __slots__ = ("_environ", "_rooms", "_store", "_turns", "end_reason", "ended_at", "joined", "link", "namespace",
+                 "opened_at", "session", "sid", "since")
+
+    def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, link: Link | None = None,
+                 rooms: Rooms = NOWHERE) -> None:
+        super().__init__(environ)
         self.sid = secrets.token_urlsafe(15)
-        self.token = secrets.token_urlsafe(32)
         self.namespace = namespace
-        self.environ = environ
         self.link = link
         self.since = since
         self.ended_at: int | None = None
         self.end_reason = ""
-        self.address = str(environ.get("REMOTE_ADDR", ""))
         self.opened_at = time.time()
         self.session: Any = None
-        self.store: dict[str, Any] = {}
-        self.turns = Turns()
-        self._rooms: dict[Hashable, tuple[Interval, ...]] = {self.sid: ((joined_at, None),)}
+        self._environ: dict[str, Any] | None = None
+        self._store: dict[str, Any] | None = None
+        self._turns: Turns | None = None
+        self._rooms = rooms
+        self.joined: tuple[Hashable, ...] = ()
+
+    @property
+    def token(self) -> str:
+        """Proves that a request is this client's; a secret."""
+        digest = hmac.digest(_SECRET, self.sid.encode("ascii"), "sha256")
+        return base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
+
+    @property
+    def environ(self) -> dict[str, Any]:
+        """The WSGI environment of the request that opened it, which the host may change."""
+        with _lock:
+            if self._environ is None:
+                self._environ = self.opening_environ()
+                if self.session is not None:
+                    self._environ[SAVED_SESSION] = self.session
+            return self._environ
+
+    def use_session(self, session: Any) -> None:
+        """Have the client's handlers share this session from now on."""
+        with _lock:
+            self.session = session
+            if self._environ is not None:
+                self._environ[SAVED_SESSION] = session
+
+    def shed_session(self) -> None:
+        """Forget a session that holds nothing: it is forked again when a handler needs it."""
+        with _lock:
+            if not self.session and self._environ is None:
+                self.session = None
+
+    def request_environ(self) -> dict[str, Any]:
+        """Return the WSGI environment for a request in its name, as a dict of the caller's own."""
+        return self.opening_environ() if self._environ is None else dict(self._environ)
+
+    @property
+    def turns(self) -> Turns:
+        """Puts its numbered events in order."""
+        with _lock:
+            if self._turns is None:
+                self._turns = Turns()
+            return self._turns
+
+    @property
+    def store(self) -> dict[str, Any]:
+        """What the host keeps for it by ``save_session``."""
+        with _lock:
+            if self._store is None:
+                self._store = {}
+            return self._store
+
+    @store.setter
+    def store(self, kept: dict[str, Any]) -> None:
+        self._store = kept
 
     @property
     def ended(self) -> bool:
@@ -60,39 +123,21 @@ class Client:
 
     def rooms(self) -> list[Hashable]:
         """Return the rooms this client is in now, its own among them."""
-        return [room for room, spells in list(self._rooms.items()) if spells[-1][1] is None]
+        own = () if self.sid in self.joined else (self.sid,)
+        return [*own, *(room for room in self.joined if self._rooms.spells(self, room)[-1][1] is None)]
 
     def in_room(self, room: Hashable, seq: int) -> bool:
         """True if the client was in ``room`` when event number ``seq`` was emitted."""
-        spells = self._rooms.get(room, ())
-        return any(joined < seq and (left is None or seq <= left) for joined, left in spells)
+        return any(joined < seq and (left is None or seq <= left) for joined, left in self._rooms.spells(self, room))
 
     def is_for(self, seq: int, target: Target) -> bool:
         """True if an event with this number and target is for this client."""
-        if target.namespace != self.namespace or not self.lives_at(seq) or self.sid in target.skip:
+        if target.namespace != self.namespace and target.namespace != EVERYWHERE:
+            return False
+        if not self.lives_at(seq) or self.sid in target.skip:
             return False
         return target.rooms is None or any(self.in_room(room, seq) for room in target.rooms)
 
     def lives_at(self, seq: int) -> bool:
         """True if event number ``seq`` was emitted in this client's time."""
         return self.since < seq and (self.ended_at is None or seq <= self.ended_at)
-
-    def join(self, room: Hashable, now: int) -> None:
-        """Be in ``room`` from the event after number ``now`` on."""
-        spells = self._rooms.get(room, ())
-        if not spells or spells[-1][1] is not None:
-            self._rooms[room] = (*spells, (now, None))
-
-    def leave(self, room: Hashable, now: int, known_from: int) -> None:
-        """Be in ``room`` no more after event number ``now``.
-
-        :param known_from: the oldest number that anybody could still ask about.
-        """
-        spells = self._rooms.get(room, ())
-        if spells and spells[-1][1] is None:
-            self._rooms[room] = (*spells[:-1], (spells[-1][0], now))
-        # Forget spells in which nothing was emitted, or nothing that the log could still ask about.
-        kept = {name: tuple((joined, left) for joined, left in spells
-                            if left is None or (left >= known_from and left > joined))
-                for name, spells in self._rooms.items()}
-        self._rooms = {name: spells for name, spells in kept.items() if spells}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import secrets
 import threading
@@ -13,8 +12,9 @@ from typing import Any
 
 from .errors import Overloaded, RequestError
 from .event import json_safe
+from .logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How long an answer waits for its command (seconds): leaves half of the promised 50 ms for everything else.
 GRACE_S = 0.025

@@ -40,26 +40,28 @@ class Cursor:
         """True if nothing but the position and ``wants`` decides what the next read gives."""
         return self.pending_gap is None and not self._standing_for
 
-    def read(self, *, max_bytes: int, min_at: float = float("-inf"), max_entries: int | None = None) -> Batch:
+    def read(self, *, max_bytes: int, min_at: float = float("-inf"), max_entries: int | None = None,
+             upto: int | None = None) -> Batch:
         """Take what is new, at most about ``max_bytes`` of it, and move on.
 
         :param max_entries: how many entries are looked at, at most.
+        :param upto: number of the last event that is looked at.
         :param min_at: entries older than this clock reading are not given any more; they become a gap.
         """
         gap, self.pending_gap = self.pending_gap, None
-        start, entries = self.log.since(self.position)
-        upto, reason = self._lost(start, entries, min_at)
-        if upto > self.position:
+        start, entries = self.log.since(self.position, upto)
+        lost, reason = self._lost(start, entries, min_at)
+        if lost > self.position:
             # A reader hears of one gap at a time: what was lost since a resume that failed adds to it.
-            missed = self.log.missed(self.position, upto, self.wants)
+            missed = self.log.missed(self.position, lost, self.wants)
             if missed is not None:
                 # What was left out for an event that is lost now is lost with it.
                 missed += sum(self._standing_for.values())
             self._standing_for.clear()
             if missed != 0 or gap:
-                gap = Gap(upto, None if gap else missed, gap.reason if gap else reason)
-            entries = entries[upto + 1 - start:]
-            self.position = upto
+                gap = Gap(lost, None if gap else missed, gap.reason if gap else reason)
+            entries = entries[lost + 1 - start:]
+            self.position = lost
         chosen, conflated = self._choose(entries[:max_entries], max_bytes)
         if gap or conflated:
             self.log.note(gaps=gap is not None, conflated=sum(conflated.values()))

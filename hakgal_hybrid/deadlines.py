@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-import logging
 import threading
 import time
 from collections.abc import Callable
 from itertools import count
 
-logger = logging.getLogger(__name__)
+from .logs import get_logger
+
+logger = get_logger(__name__)
 
 #: The thread ends when it has had nothing to wait for this long (seconds).
 IDLE_S = 10.0

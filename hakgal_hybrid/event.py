@@ -14,6 +14,8 @@ from .errors import EventError
 #: Names that begin so are the protocol's own (``hybrid_open``, ``hybrid_gap``, …).
 RESERVED_PREFIX = "hybrid_"
 MAX_NAME = 256
+#: A namespace that no client has, and every client gets: for the protocol's own events.
+EVERYWHERE = "*"
 
 _BINARY_KEY = re.compile(r"\$+binary\Z")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
@@ -76,10 +78,12 @@ class Event:
         :param dumps: the ``dumps`` of another JSON module than the standard library's.
         :raises EventError: if the name cannot stand in a stream or the payload cannot be sent as JSON.
         """
-        target = Target(_checked_namespace(namespace), _rooms(to), _rooms(skip) or frozenset())
+        target, place, rooms = EVERYBODY, _checked_namespace(namespace), _rooms(to)
+        if skip or rooms is not None or place != "/":
+            target = Target(place, rooms, _rooms(skip) or frozenset())
         name = checked_name(name)
         text = payload_text(name, args) if dumps is None else foreign_text(name, args, dumps)
-        return cls(name, text, len(args), EVERYBODY if target == EVERYBODY else target, ack)
+        return cls(name, text, len(args), target, ack)
 
     @property
     def args_text(self) -> str:

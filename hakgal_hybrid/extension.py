@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import time
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -20,22 +20,27 @@ from .errors import ConfigurationError, EventError
 from .event import Event, glob_matcher
 from .feed import encode_entry
 from .handlers import Handlers
+from .history import History, sample
 from .hub import Hub
+from .journal import Journal, JournalStatistics
 from .limits import Rate, Refusals
 from .link import Links
 from .log import EventLog
+from .logs import LIMIT, get_logger
+from .observe import Observer, patched
+from .past import Past, Record
 from .reception import Reception
 from .redact import redact_server_logs
 from .settings import Profile, Settings, load_settings
 from .statistics import Statistics
 from .tickets import Tickets, is_signed
-from .views import assets, clients, control, gate, monitor, openapi, stream
+from .views import assets, clients, control, diagnosis, gate, monitor, openapi, stream
 
 if TYPE_CHECKING:
     from .socketio import SocketIO
     from .socketio.routing import Twins
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KEY = "hakgal_hybrid"
 _OURS = "hakgal_hybrid_"
@@ -66,6 +71,7 @@ class HybridTransport(Reception):
         self.stopping = False
         self.governor = governor
         self.mode = "sse"
+        self.on_gap = self.client_lagged  # one bound method for all streams
         self.server_statistics: Callable[[], dict[str, Any]] = dict
         self._overrides = settings
         self._app: Flask | None = None
@@ -73,6 +79,8 @@ class HybridTransport(Reception):
         self._socketio: SocketIO | None = None
         #: In profile DUAL, what binds this transport to the host's own server.
         self.twins: Twins | None = None
+        #: What keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
+        self.journal: Journal | None = None
         if app_or_api is None:
             return
         if isinstance(app_or_api, Flask):
@@ -120,8 +128,22 @@ class HybridTransport(Reception):
         settings, app = self.settings, self.app
         self.started_at = time.time()
         self._announcer = signals.Announcer(app)
+        LIMIT.forget()  # what an earlier app has said too often, this one has not
+        # Whatever runs foreign code on behalf of nobody's request: receivers about clients, and disconnect handlers, of
+        # which one that hangs must not hold up the others.
+        self._background = Worker("hakgal-hybrid-background", limit=100_000)
+        self._goodbyes = Worker("hakgal-hybrid-goodbyes", limit=100_000, threads=8)
+        epoch, past = int(self.started_at * 1000), Past()
+        records: list[Record] = []
+        if settings.journal is not None and settings.profile is not Profile.WEBSOCKET:
+            self.journal = Journal(
+                settings.journal, flush_s=settings.journal_flush_ms / 1000, max_bytes=settings.journal_max_bytes,
+                max_age_s=settings.journal_max_age_s, degraded=partial(self.degraded, "journal_degraded"),
+                wall_ms=lambda: int(time.time() * 1000))
+            epoch, past, records = self.journal.begin(epoch, max_events=settings.log_events,
+                                                      max_bytes=settings.log_bytes)
         self.log = EventLog(
-            epoch=int(self.started_at * 1000), clock=time.monotonic, wall_ms=lambda: int(time.time() * 1000),
+            epoch=epoch, clock=time.monotonic, wall_ms=lambda: int(time.time() * 1000),
             encode=encode_entry, max_events=settings.log_events, max_bytes=settings.log_bytes,
             max_event_bytes=settings.max_event_bytes, conflates=glob_matcher(settings.conflate))
         links = Links(self._lapsed, max_streams=settings.max_streams,
@@ -130,17 +152,21 @@ class HybridTransport(Reception):
         self.tickets = Tickets(lambda: _secret_keys(app))
         self.rate = Rate(settings.command_rate)
         self.hub = Hub(self.log, self._announcer, links, max_clients=settings.max_clients)
-        # Whatever runs foreign code on behalf of nobody's request: receivers about clients, and disconnect handlers, of
-        # which one that hangs must not hold up the others.
-        self._background = Worker("hakgal-hybrid-background", limit=100_000)
-        self._goodbyes = Worker("hakgal-hybrid-goodbyes", limit=100_000, threads=8)
+        self.log.inherit(past, records)
+        if self.journal is not None:
+            self.journal.follow(self.log)
+            self.hub.add_waker(self.journal.ring)
+        self.observer = Observer(self.hub)
+        self.observer.looked = self._remember
+        self.history = History()
         self.governor_desk = GovernorDesk(
             self._find_governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self._announcer.announce(signals.command_received, command=command),
             on_finished=self._command_finished)
 
     def _register(self, app: Flask) -> None:
-        views = [monitor.blueprint(self), assets.blueprint(), openapi.blueprint(self._is_ours)]
+        views = [monitor.blueprint(self), assets.blueprint(), diagnosis.blueprint(self),
+                 openapi.blueprint(self._is_ours)]
         if self.settings.enable_sse:
             views += [stream.blueprint(self), clients.blueprint(self)]
         if self.settings.enable_control_http:
@@ -275,19 +301,28 @@ class HybridTransport(Reception):
         self.stopping = True
         self.hub.wake()
 
+    def _remember(self) -> None:
+        """Add to the history when it is time."""
+        if self.history.due(time.monotonic()):
+            self.history.add(sample(int(time.time() * 1000), dataclasses.asdict(self.statistics())))
+
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
         log = self.log
+        undelivered, undelivered_max, _ = self.observer.glance()
         return Statistics(
             profile=self.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - self.started_at, 3),
             streams=self.hub.links.open, clients=len(self.hub.clients()), refused=self.hub.links.refused,
             acks_waiting=len(self.acks), acks_dropped=self.acks.dropped,
             oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
+            journal=JournalStatistics() if self.journal is None else self.journal.statistics(),
             traffic=self.hub.traffic(), commands_waiting=self.governor_desk.waiting,
             receiver_errors=self._announcer.errors, slow_receivers=self._announcer.slow,
             unsent=0 if self.twins is None else self.twins.unsent,
-            refusals=self.refusals.snapshot(), server=self.server_statistics())
+            oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
+            warnings_suppressed=LIMIT.suppressed, refusals=self.refusals.snapshot(),
+            server=self.server_statistics())
 
 
 def _secret_keys(app: Flask) -> list[bytes]:

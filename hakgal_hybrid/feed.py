@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .client import Client
 from .cursor import Cursor
@@ -19,8 +20,12 @@ from .event import RESERVED_PREFIX, Event, Target, glob_matcher
 from .hub import Hub
 from .link import NEVER, Link
 from .log import Entry, Gap
+from .past import TEAR
 from .settings import Settings
 from .wire import HEARTBEAT, encode_event
+
+if TYPE_CHECKING:
+    from .pack import Cohort
 
 #: How much one take gives at most, in bytes (and a last event more): bounds what is copied for a slow client.
 MAX_TAKE = 256 * 1024
@@ -45,6 +50,12 @@ class Wish:
     visible_heartbeat: bool = False
 
 
+@lru_cache(maxsize=1024)
+def _shared_wish(wish: Wish) -> Wish:
+    """Return the same object for the same wish."""
+    return wish
+
+
 class Written(NamedTuple):
     """Bytes that any reader at the same place may share: up to which number, and how many events are in them."""
 
@@ -59,11 +70,15 @@ class Written(NamedTuple):
 Shared = dict[tuple[Any, ...], Written]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Feed:
     """One stream of a link.
 
+    :ivar cursor: its own place in the log; not there while it keeps up with others.
+    :ivar cohort: with whom it keeps up; ``None`` while it goes by its own cursor.
     :ivar on_gap: called with every gap, for each client that is told of it.
+    :ivar known_id: number of the last event whose id the client was told, by its own or a later one's frame.
+    :ivar writer: whatever writes it, while it keeps up.
     :ivar resumed: true if its link has had a stream before. :ivar left: true once it was reported that it has ended.
     """
 
@@ -73,12 +88,17 @@ class Feed:
     wish: Wish
     on_gap: Callable[[Client, Gap], None] = lambda client, gap: None
     cursor: Cursor = field(init=False)
+    writer: Any = field(init=False, default=None)
+    cohort: Cohort | None = field(init=False, default=None)
     _accepts: Callable[[str], bool] | None = field(init=False)
-    _known_id: int = field(init=False, default=0)
+    known_id: int = field(init=False, default=0)
     _replay_until: int = field(init=False, default=0)
     _opening: bytes = field(init=False, default=b"")
     resumed: bool = field(init=False, default=False)
     left: bool = field(init=False, default=False)
+    #: How it is written, and how many events were: for the list of clients.
+    medium: str = field(init=False, default="sse")
+    own_delivered: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         log = self.hub.log
@@ -88,8 +108,11 @@ class Feed:
         if self.wish.last_event_id is not None:
             position, gap = log.resume(self.wish.last_event_id)
         self._replay_until = log.newest
-        self.cursor = Cursor(log, position, self._wants, gap, self._covers)
-        self._known_id = position
+        self.cursor = self._new_cursor(position, gap)
+        self.known_id = position
+
+    def _new_cursor(self, position: int, gap: Gap | None = None) -> Cursor:
+        return Cursor(self.hub.log, position, self._wants, gap, self._covers)
 
     def _covers(self, older: Entry, later: Entry) -> bool:
         """True if every client that an event is for gets a later one of its kind too."""
@@ -97,23 +120,68 @@ class Feed:
                    if client.is_for(older.seq, older.event.target))
 
     def _wants(self, seq: int, name: str | None, target: Target) -> bool:
-        if name is None and self.link.riders.settled > self.cursor.position:
+        if name is None and self.link.riders.settled > self.position:
             raise LookupError("clients came or went meanwhile: how many of the events were for them is not known")
         if not any(client.is_for(seq, target) for client in self.link.clients):
             return False
-        if self._accepts is None:
-            return True
-        if name is None:
+        if name is None and self._accepts is not None:
             raise LookupError("the name of a dropped event is forgotten")
-        return name.startswith(RESERVED_PREFIX) or self._accepts(name)
+        return name is None or self.accepts(name)
+
+    def accepts(self, name: str) -> bool:
+        """True if the client asked for events of this name."""
+        return self._accepts is None or name.startswith(RESERVED_PREFIX) or self._accepts(name)
+
+    # -- where it is -----------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Number of the last event that was written, or was not for it."""
+        cohort = self.cohort
+        return self.cursor.position if cohort is None else cohort.pack.position
+
+    @property
+    def delivered(self) -> int:
+        """How many events were written, those included that its cohort got."""
+        cohort = self.cohort
+        return self.own_delivered + (0 if cohort is None else cohort.delivered)
+
+    def level_with(self, position: int) -> bool:
+        """True if it has got everything up to ``position``, and what comes next is like what others get."""
+        cursor = self.cursor
+        return (cursor.position == position >= self._replay_until and cursor.plain and not self.finished
+                and self.link.riders.settled <= position)
+
+    def keep_up(self, cohort: Cohort) -> bool:
+        """Join a cohort; false if it is not to be: its clients have changed just now, maybe too early to stir it."""
+        self.cohort = cohort
+        if self.level_with(cohort.pack.position):
+            self.own_delivered -= cohort.delivered
+            del self.cursor  # most streams keep up most of the time, and there are many
+            return True
+        self.cohort = None
+        return False
+
+    def go_alone(self, position: int, known_id: int) -> None:
+        """Leave the cohort, having been given everything up to ``position``; ``known_id`` is the last id it gave."""
+        self.own_delivered = self.delivered
+        self.cursor = self._new_cursor(position)
+        self.cohort = None
+        self.known_id = max(self.known_id, known_id)
+
+    def stir(self) -> None:
+        """Have the writer look at it before the next step. May be called from any thread."""
+        cohort = self.cohort
+        if cohort is not None:
+            cohort.pack.stir(self)
 
     # -- what is written -------------------------------------------------------------------------------------
 
     @property
     def behind(self) -> bool:
         """True if the log holds something this feed has not looked at."""
-        return not self.replaced and (self.cursor.position < self.hub.log.newest
-                                      or self.cursor.pending_gap is not None or self.link.riders.settled == NEVER)
+        return not self.replaced and (self.position < self.hub.log.newest or self.link.riders.settled == NEVER
+                                      or (self.cohort is None and self.cursor.pending_gap is not None))
 
     @property
     def replaced(self) -> bool:
@@ -135,13 +203,17 @@ class Feed:
         """Make the opening ahead of time: a snapshot of a long log takes a while, which must not be the writer's."""
         if not self._opening:
             self._opening = self._make_opening()
+            # What is left of the wish is what many wish alike: kept once.
+            self.wish = _shared_wish(replace(self.wish, last_event_id=None, ticket=None))
 
     def _make_opening(self) -> bytes:
         log, gap = self.hub.log, self.cursor.pending_gap
         self.cursor.pending_gap = None
         asked = self.wish.last_event_id
         # A resume that failed keeps the id that was asked for until the gap has been told.
-        event_id = log.id_of(self.cursor.position) if gap is None else None if gap.reason == "malformed" else asked
+        event_id: str | None = asked or log.id_of(self.cursor.position)
+        if gap is not None:
+            event_id = None if gap.reason == "malformed" else asked
         parts = [encode_event(None, retry=self.settings.retry_ms), self._control("hybrid_open", {
             **self._who(), "profile": self.settings.profile.value, "heartbeat_s": self.settings.heartbeat_s,
             "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest), "resumed": self.resumed,
@@ -161,23 +233,26 @@ class Feed:
             return {"sid": first and first.sid, "token": first and first.token}
         return {"sid": first and first.sid, "token": None, "sids": [client.sid for client in living]}
 
-    def take(self, shared: Shared | None = None) -> bytes:
+    def take(self, shared: Shared | None = None, upto: int | None = None) -> bytes:
         """Return everything new, in order, with a gap first if something was lost; ``b""`` if there is nothing.
 
         :param shared: what other feeds took in the same pass; those at the same place get the very same bytes.
+        :param upto: number of the last event that it may look at; the same for all that share.
         """
-        written = self._shared(shared) if shared is not None else self._read()
+        written = self._shared(shared, upto) if shared is not None else self._read(upto)
+        self.own_delivered += written.delivered
         if written.delivered:
             self.hub.count_delivery(written.delivered, len(written.data))
         if written.last_id:
-            self._known_id = written.last_id
+            self.known_id = written.last_id
         return written.data
 
     def beat(self) -> bytes:
         """Return a heartbeat; with an id first if events that were not for this client made its id grow stale."""
-        position = self.cursor.position
-        news = None if position <= self._known_id else self.hub.log.id_of(position)
-        self._known_id = max(self._known_id, position)
+        position = self.position
+        known = self.known_id if self.cohort is None else max(self.known_id, self.cohort.last_id)
+        news = None if position <= known else self.hub.log.id_of(position)
+        self.known_id = max(known, position)
         if self.wish.visible_heartbeat:
             return self._control("hybrid_heartbeat", {}, news)
         return HEARTBEAT if news is None else encode_event(None, event_id=news) + HEARTBEAT
@@ -189,17 +264,17 @@ class Feed:
 
     # -- how -------------------------------------------------------------------------------------------------
 
-    def _shared(self, shared: Shared) -> Written:
+    def _shared(self, shared: Shared, upto: int | None) -> Written:
         """Read by way of ``shared``, if all that is new is for everybody, so that only the filter can matter."""
         cursor, log = self.cursor, self.hub.log
         _, namespaces, settled = self.link.riders
         if max(log.last_partial, settled) > cursor.position or not cursor.plain:
-            return self._read()
+            return self._read(upto)
         key = (cursor.position, "/" in namespaces, self.wish.events, self.wish.envelope,
                cursor.position < self._replay_until)
         written = shared.get(key)
         if written is None:
-            shared[key] = written = self._read()
+            shared[key] = written = self._read(upto)
             if written.gap or not cursor.plain or log.last_partial > key[0] or self.link.riders.settled > key[0]:
                 del shared[key]  # it turned out to be this reader's own
         else:
@@ -208,14 +283,14 @@ class Feed:
                 log.note(conflated=written.conflated)
         return written
 
-    def _read(self) -> Written:
+    def _read(self, upto: int | None) -> Written:
         log, cursor = self.hub.log, self.cursor
         # The age limit is for open streams: a resume gets whatever the log still has.
         replaying = cursor.position < self._replay_until
         min_at = float("-inf") if replaying else log.clock() - self.settings.max_backlog_s
         before = cursor.position
         look_at = max(64, MAX_LOOK // max(1, len(self.link.clients)))
-        gap, entries, conflated = cursor.read(max_bytes=MAX_TAKE, min_at=min_at, max_entries=look_at)
+        gap, entries, conflated = cursor.read(max_bytes=MAX_TAKE, min_at=min_at, max_entries=look_at, upto=upto)
         parts = [] if gap is None else [self._gap(gap)]
         if gap is not None and self.wish.snapshot:
             parts += self._snapshot(before, gap.upto)
@@ -223,6 +298,9 @@ class Feed:
         for entry in entries:
             while gone and (gone[0].ended_at or 0) < entry.seq:
                 parts.append(self._dismiss(gone.pop(0)))
+            if entry.event is TEAR:
+                parts.append(self._torn(entry))
+                continue
             parts.append(self._encode(entry, conflated=conflated.get(entry.seq, 0)) if self.wish.envelope
                          else entry.frame)
         parts += map(self._dismiss, gone)
@@ -250,6 +328,11 @@ class Feed:
         entries = self.hub.log.newest_of_names(upto, lambda seq, name, target: seq > after and self._wants(
             seq, name, target))
         return [self._encode(entry, with_id=False) for entry in entries]
+
+    def _torn(self, entry: Entry) -> bytes:
+        """Encode the place where an earlier life has lost something."""
+        self.hub.log.note(gaps=1)
+        return self._gap(Gap(entry.seq, None, "restarted"))
 
     def _gap(self, gap: Gap) -> bytes:
         """Encode a gap, and have it announced."""

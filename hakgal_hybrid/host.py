@@ -9,19 +9,19 @@ import functools
 import importlib
 import importlib.util
 import inspect
-import logging
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ConfigurationError
+from .logs import get_logger
 from .settings import Profile, current_profile
 
 if TYPE_CHECKING:
     from .extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 C = TypeVar("C", bound=type)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Hashable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import signals
 from .client import Client
 from .errors import Overloaded
-from .event import Event
-from .link import MAX_RIDERS, Link, Links, bad_ticket
+from .event import Event, Target
+from .link import MAX_RIDERS, NEVER, Link, Links, bad_ticket
 from .log import Entry, EventLog
+from .logs import get_logger
+from .rooms import Rooms
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,10 @@ class Hub:
         self.changed = threading.Condition()
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
+        self._rooms = Rooms()
         self._collected: dict[Hashable, list[Event]] = {}
+        self._late: deque[Event] = deque()
+        self._late_order = threading.Lock()
         self._wakers: tuple[Callable[[], None], ...] = ()
         self._delivered = self._bytes = 0
         self._ended: Counter[str] = Counter()
@@ -53,14 +60,31 @@ class Hub:
 
         (Append before signal: a receiver that emits cannot reorder ids.)
 
-        :return: the entry, or ``None`` if the event was only for a caller that has no stream.
+        :return: the entry, or ``None`` if the event was only for a caller that has no stream, or if a signal handler or
+            a finalizer emits it that has interrupted this very thread in here: it cannot wait for itself, so another
+            thread publishes it, right after what was interrupted.
         """
         if self._collected and self._collect(event):
+            return None
+        if self.log.entered or self.changed._is_owned():  # type: ignore[attr-defined]
+            self._publish_later(event)
             return None
         entry = self.log.append(event)
         self.wake()
         self.announcer.announce(signals.event_emitted, event=event, event_id=self.log.id_of(entry.seq))
         return entry
+
+    def _publish_later(self, event: Event) -> None:
+        self._late.append(event)
+        try:
+            threading.Thread(target=self._publish_late, name="hakgal-hybrid-late", daemon=True).start()
+        except RuntimeError:  # the system has none to give; the next one that is late takes this along
+            logger.exception("event %r is held up", event.name)
+
+    def _publish_late(self) -> None:
+        with self._late_order:
+            while self._late:
+                self.publish(self._late.popleft())
 
     def wake(self) -> None:
         """Tell every writer and waiting stream to look at the log again."""
@@ -125,12 +149,15 @@ class Hub:
                                  status=429, retry_after=5)
             if len(self._clients) >= self._max_clients:
                 return None
-            now = self.log.newest
-            # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on.
+            # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on. "Now"
+            # is read when the stream's writer can see the newcomer: what it took up before was before that one's time.
             first = not link.clients and not link.opened
-            client = Client(environ, namespace, now, since=0 if first else now, link=link)
+            client = Client(environ, namespace, since=0 if first else NEVER, link=link, rooms=self._rooms)
             self._clients[client.sid] = client
             link.refresh((*link.clients, client))
+            if not first:
+                client.since = self.log.newest
+                link.refresh(link.clients)
             return client
 
     def forget(self, client: Client) -> bool:
@@ -150,16 +177,26 @@ class Hub:
         with self._lock:
             if self._clients.pop(client.sid, None) is None:
                 return False
-            client.end_reason, client.ended_at = reason, self.log.newest
+            client.end_reason, client.ended_at = reason, NEVER
             if link is not None:
-                stays = told and link.carrier is not None
-                link.refresh(tuple(other for other in link.clients if stays or other is not client))
+                link.stir()
+            client.ended_at = self.log.newest  # read when the stream's writer knows, as in _admitted
+            if link is not None and told and link.carrier is not None:
+                link.refresh(link.clients)
+            else:
+                self._let_go(link, [client])
         self.wake()
         return True
 
-    def prune(self, link: Link, gone: list[Client]) -> None:
-        """Take clients out of a link that are over and have been told so."""
+    def prune(self, link: Link, gone: Sequence[Client]) -> None:
+        """Take clients out of a link that are over and have been told so, or never will be."""
         with self._lock:
+            self._let_go(link, gone)
+
+    def _let_go(self, link: Link | None, gone: Sequence[Client]) -> None:
+        for client in gone:
+            self._rooms.leave_all(client)
+        if link is not None:
             link.refresh(tuple(client for client in link.clients if client not in gone))
 
     def client(self, sid: object) -> Client | None:
@@ -184,7 +221,7 @@ class Hub:
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                client.join(room, self.log.newest)
+                self._rooms.join(client, room, lambda: self.log.newest)
 
     def leave_room(self, sid: str, room: Hashable) -> None:
         """Take a client out of a room; it still gets what was emitted to the room before."""
@@ -192,12 +229,17 @@ class Hub:
         with self._lock:
             client = self._clients.get(sid)
             if client is not None:
-                client.leave(room, self.log.newest, known_from)
+                self._rooms.leave(client, room, self.log.newest, known_from)
 
     def close_room(self, room: Hashable, namespace: str = "/") -> None:
         """Take every client of a namespace out of a room."""
         for client in self.clients(namespace):
             self.leave_room(client.sid, room)
+
+    def in_rooms(self, target: Target) -> list[Client]:
+        """Return whom an event for rooms may be for: :meth:`~hakgal_hybrid.client.Client.is_for` decides."""
+        alone = (self.client(room) for room in target.rooms or ())
+        return list({*self._rooms.known(target), *(client for client in alone if client is not None)})
 
     # -- statistics ------------------------------------------------------------------------------------------
 

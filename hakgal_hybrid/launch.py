@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import logging
 import os
 import re
 import runpy
@@ -18,9 +17,10 @@ from types import ModuleType
 
 from .errors import ConfigurationError
 from .host import HOST_CLASS, HOST_MODULES, hook, hooked, prepare
+from .logs import get_logger
 from .settings import Profile, current_profile, load_settings
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Set for child processes that shall be hooked too: ``module[,module…]:Class``.
 INHERIT = "HAKGAL_HYBRID_INHERIT"

@@ -7,10 +7,11 @@ carries several clients: the namespaces of a page, the tabs of a browser.
 from __future__ import annotations
 
 import secrets
+import sys
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .client import Client
 from .deadlines import Deadline, Deadlines
@@ -21,6 +22,8 @@ MAX_RIDERS = 256
 
 #: Where the gate leaves the address that a request is judged by: of a proxy on this machine, the one that it wrote.
 ADDRESS = "hakgal_hybrid.address"
+
+_USUAL = frozenset(["/"])  # once for all, not once for each
 
 #: A number that no event reaches.
 NEVER = 1 << 62
@@ -38,10 +41,17 @@ class Riders(NamedTuple):
     settled: int
 
 
+class Carrier(Protocol):
+    """What a link knows of the stream that carries it."""
+
+    def stir(self) -> None:
+        """Have the stream's writer look at it soon. May be called from any thread."""
+
+
 class Link:
     """The clients of one stream.
 
-    :ivar ticket: opens the stream; a secret.
+    :ivar ticket: opens the stream; a secret. Empty until somebody asks for it: see :meth:`Links.ticket_of`.
     :ivar start: number of the last event before it was made; a first stream begins there.
     :ivar riders: its clients.
     :ivar carrier: whatever writes the stream now; ``None`` while there is none.
@@ -49,13 +59,15 @@ class Link:
     :ivar dead: true once nobody can come back to it.
     """
 
+    __slots__ = ("address", "carrier", "dead", "deadline", "lasting", "opened", "riders", "start", "ticket")
+
     def __init__(self, address: str, start: int, *, lasting: bool) -> None:
-        self.ticket = secrets.token_urlsafe(24)
+        self.ticket = ""
         self.address = address
         self.start = start
         self.lasting = lasting
         self.riders = Riders((), frozenset(), 0)
-        self.carrier: object = None
+        self.carrier: Carrier | None = None
         self.opened = False
         self.dead = False
         self.deadline: Deadline | None = None
@@ -72,8 +84,15 @@ class Link:
 
     def refresh(self, clients: tuple[Client, ...]) -> None:
         """Set who is carried."""
-        self.riders = Riders(clients, frozenset(client.namespace for client in clients),
+        namespaces = frozenset([client.namespace for client in clients])
+        self.riders = Riders(clients, _USUAL if namespaces == _USUAL else namespaces,
                              max((NEVER if client.ended else client.since for client in clients), default=0))
+        self.stir()
+
+    def stir(self) -> None:
+        """Have whatever writes the stream look at it: its clients have changed, or it has been replaced."""
+        if self.carrier is not None:
+            self.carrier.stir()
 
     def await_stream(self, deadline: Deadline | None) -> None:
         """Take the deadline by which a stream must come, in place of the one before."""
@@ -106,8 +125,8 @@ class Links:
         self._lapsed = lapsed
         self._max_streams, self._max_per_address = max_streams, max_per_address
         self._connect_s, self._resume_s = connect_s, resume_s
-        self._links: dict[str, Link] = {}
-        self._away: OrderedDict[str, Link] = OrderedDict()
+        self._links: dict[str, Link] = {}  # by ticket
+        self._away: OrderedDict[Link, None] = OrderedDict()
         self._places = 0
         self._per_address: Counter[str] = Counter()
         self._deadlines = Deadlines()
@@ -119,12 +138,20 @@ class Links:
         :param lasting: true if it needs none and never lapses.
         :raises Overloaded: if a limit on streams is reached; counted in ``refused``.
         """
-        link = Link(str(environ.get(ADDRESS) or environ.get("REMOTE_ADDR", "")), start, lasting=lasting)
+        link = Link(sys.intern(str(environ.get(ADDRESS) or environ.get("REMOTE_ADDR", ""))), start, lasting=lasting)
         with self.lock:
             if not lasting:
                 self._take_place(link.address)
-            self._links[link.ticket] = link
         return link
+
+    def ticket_of(self, link: Link) -> str:
+        """Return what opens a link's stream; a secret."""
+        with self.lock:
+            if not link.ticket:
+                link.ticket = secrets.token_urlsafe(24)
+                if not link.dead:
+                    self._links[link.ticket] = link
+            return link.ticket
 
     def find(self, ticket: object) -> Link | None:
         """Return the link that a ticket belongs to, if clients can come back to it."""
@@ -143,7 +170,7 @@ class Links:
 
     # -- streams ---------------------------------------------------------------------------------------------
 
-    def carry(self, link: Link, carrier: object) -> None:
+    def carry(self, link: Link, carrier: Carrier) -> None:
         """A stream begins; one that the link had before is replaced.
 
         :raises Overloaded: if the link was away and there is no place for it now.
@@ -152,12 +179,14 @@ class Links:
         with self.lock:
             if link.dead:
                 raise bad_ticket()
-            if link.ticket in self._away:
+            if link in self._away:
                 self._take_place(link.address)
-                del self._away[link.ticket]
+                del self._away[link]
             link.await_stream(None)
             self.open += link.carrier is None
-            link.carrier, link.opened = carrier, True
+            replaced, link.carrier, link.opened = link.carrier, carrier, True
+            if replaced is not None:
+                replaced.stir()
 
     def let_go(self, link: Link, carrier: object) -> bool:
         """A stream has ended: wait for the next one. False if it was not the link's stream (any more)."""
@@ -167,7 +196,7 @@ class Links:
             link.carrier = None
             self.open -= 1
             self._free_place(link.address)
-            self._away[link.ticket] = link
+            self._away[link] = None
             if self._resume_s:
                 link.await_stream(self._deadlines.after(self._resume_s, lambda: self.lapse(link)))
         if not self._resume_s:
@@ -182,7 +211,7 @@ class Links:
     def lapse_oldest(self) -> bool:
         """Give up the link that has been away longest; false if none is away."""
         with self.lock:
-            link = next(iter(self._away.values()), None)
+            link = next(iter(self._away), None)
         if link is None:
             return False
         self.lapse(link)
@@ -195,8 +224,10 @@ class Links:
                 return False
             link.dead = True
             link.await_stream(None)
-            del self._links[link.ticket]
-            if self._away.pop(link.ticket, None) is None and not link.lasting:
+            self._links.pop(link.ticket, None)
+            if link in self._away:
+                del self._away[link]
+            elif not link.lasting:
                 self._free_place(link.address)
             return True
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from .errors import EventError
 from .event import Event, Target
+from .past import BIRTH, TEAR, Past, Record
 
 Reason = Literal["evicted", "restarted", "malformed", "future", "slow"]
 
@@ -116,8 +117,55 @@ class EventLog:
         # Number and target of dropped events that were not for everybody, to count gaps exactly.
         self._dropped: deque[tuple[int, Target]] = deque()
         self._forgotten = 0
+        # Of what earlier lives have left: where it ends and this life begins, and where something was lost.
+        self.past = Past()
+        self.born = 0
+        self._inherited = -1
+        self._tears: list[int] = []
         self._count = _Counters()
-        self._lock = threading.Lock()
+        # Re-entrant, so that a thread can be asked whether it is in here (:attr:`entered`).
+        self._lock = threading.RLock()
+
+    @property
+    def entered(self) -> bool:
+        """True if the calling thread is using this log just now: it was interrupted, by a signal or a finalizer."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # as threading.Condition does
+
+    # -- earlier lives ---------------------------------------------------------------------------------------
+
+    def inherit(self, past: Past, records: Iterable[Record]) -> None:
+        """Begin with what earlier lives have left, under the ids it had. To be called first, if at all.
+
+        What is too large for the limits of this life becomes a tear; of what is too much, the newest is kept.
+        """
+        if not past.lives:
+            return
+        self.past, self._inherited = past, len(past.places)
+        for record in records:
+            try:
+                entry = self._place(record.event or TEAR)
+            except EventError:
+                entry = self._place(TEAR)
+            entry.ts = record.ts
+        self._place(TEAR if past.torn else BIRTH)
+        self.born = self.newest
+
+    def _place(self, event: Event) -> Entry:
+        entry = self.append(event)
+        if event is TEAR:
+            self._tears.append(entry.seq)
+        if event is TEAR or event is BIRTH:  # neither is an event that a snapshot could show
+            self._newest_of_name.pop((event.target.namespace, event.name), None)
+        return entry
+
+    def _resume_in_the_past(self, epoch: int, number: int) -> tuple[int, Gap | None]:
+        place = self.past.find(epoch, number)
+        if place is None:  # of an unknown life: all that it cannot have seen for sure is what is of this one
+            start = max(self.oldest - 1, self.born)
+            return start, Gap(start, None, "restarted")
+        if place < 0:
+            return self.oldest - 1, Gap(self.oldest - 1, None, "evicted")
+        return place, None
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -184,7 +232,7 @@ class EventLog:
 
     def id_of(self, seq: int) -> str:
         """Return the id that stands in the stream for number ``seq``."""
-        return f"{self.epoch}-{seq}"
+        return f"{self.epoch}-{seq}" if seq > self._inherited else self.past.id_of(seq)
 
     def resume(self, last_event_id: str) -> tuple[int, Gap | None]:
         """Say where a reader goes on that has seen ``last_event_id``.
@@ -197,20 +245,21 @@ class EventLog:
             return self.newest, Gap(self.newest, None, "malformed")
         epoch, seq = int(match[1]), int(match[2])
         if epoch != self.epoch:
-            start = self.oldest - 1
-            return start, Gap(start, None, "restarted")
+            return self._resume_in_the_past(epoch, seq)
         if seq > self.newest:
             return self.newest, Gap(self.newest, None, "future")
-        return seq, None
+        return max(seq, self.born), None
 
     # -- reading ---------------------------------------------------------------------------------------------
 
-    def since(self, position: int) -> tuple[int, list[Entry]]:
+    def since(self, position: int, upto: int | None = None) -> tuple[int, list[Entry]]:
         """Return the first retained number after ``position`` and every entry from there on, without a lock.
+
+        :param upto: the last number that is of interest.
 
         Entries leave only at the old end, one by one and in order, so a lookup that fails means: start later.
         """
-        newest = self.newest
+        newest = self.newest if upto is None else min(upto, self.newest)
         while True:
             start = max(position + 1, self.oldest)
             try:
@@ -239,7 +288,7 @@ class EventLog:
             dropped = [record for record in self._dropped if position < record[0] <= upto]
             forgotten = self._forgotten > position
             held = [self._entries[seq] for seq in range(max(position + 1, first_held), upto + 1)]
-        if forgotten:
+        if forgotten or any(position < tear <= upto for tear in self._tears):
             return None
         try:
             count = sum(wants(entry.seq, entry.event.name, entry.event.target) for entry in held)
@@ -272,6 +321,6 @@ class EventLog:
         """Return a snapshot of the counters."""
         with self._lock:
             return LogStatistics(
-                len(self._entries), self._count.bytes, self.newest,
+                len(self._entries), self._count.bytes, self.newest - self.born,
                 self._count.evicted, self._count.conflated, self._count.gaps,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Literal
@@ -23,9 +22,10 @@ from .hub import Hub
 from .limits import Refusals
 from .link import Link
 from .log import Gap
+from .logs import get_logger
 from .settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Reception:
@@ -61,6 +61,7 @@ class Reception:
         own = link is None
         link = self.hub.new_link(environ) if link is None else link
         environ = {key: value for key, value in environ.items() if key not in CONNECTION_KEYS}
+        environ["flask.app"] = self.app
         try:
             client = self.hub.admit(link, environ, namespace)
             try:
@@ -143,6 +144,7 @@ class Reception:
     def _lapsed(self, link: Link) -> None:
         for client in link.clients:
             self.end_client(client, "ping timeout" if not link.opened else "transport close")
+        self.hub.prune(link, link.clients)
 
     def may_join(self, client: Client, room: Hashable) -> None:
         """Let a client be put into a room, or refuse it.

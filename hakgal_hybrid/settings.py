@@ -108,6 +108,14 @@ def _key(value: object) -> str | None:
     return value
 
 
+def _path(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, (str, os.PathLike)) or "\0" in str(value) or str(value).startswith(":"):
+        raise _Refused("a path of a file, or an empty string for none")
+    return str(value)
+
+
 def _setting(env: str, parse: Callable[[object], Any], default: Any, doc: str, *, secret: bool = False) -> Any:
     """Declare one setting: its environment variable, parser, default and the sentence the docs print."""
     config = env if env.startswith("HYBRID_") else "HYBRID_" + env.removeprefix("HAKGAL_").removeprefix("APP_")
@@ -136,6 +144,14 @@ class Settings:
     conflate: tuple[str, ...] = _setting(
         "HYBRID_CONFLATE", _names, ("kb_update", "kb_metrics", "system_load_update", "gpu_update"),
         "Event names (with `*` globs) of which a client that is behind gets only the newest.")
+
+    journal: str | None = _setting("HYBRID_JOURNAL", _path, None, "SQLite file that keeps events over restarts.")
+    journal_flush_ms: float = _setting("HYBRID_JOURNAL_FLUSH_MS", _number(1, 60_000), 50,
+                                       "How old an event may become before it is in the journal, in ms.")
+    journal_max_bytes: int = _setting("HYBRID_JOURNAL_MAX_BYTES", _count(1 << 16, 1 << 40), 64 << 20,
+                                      "Size of the journal.")
+    journal_max_age_s: float = _setting("HYBRID_JOURNAL_MAX_AGE_S", _number(1, 31_536_000), 86_400,
+                                        "Age of the oldest event in the journal.")
 
     retry_ms: int = _setting("HYBRID_RETRY_MS", _count(1, 3_600_000), 3000, "Reconnect delay told to clients, in ms.")
     heartbeat_s: float = _setting("HYBRID_HEARTBEAT_S", _number(0.05, 3600), 15, "Idle time before a heartbeat.")

@@ -6,7 +6,6 @@ stops nobody; one that is slow delays only its own emitter, and is named in a wa
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,9 @@ from typing import Any
 
 import blinker
 
-logger = logging.getLogger(__name__)
+from .logs import get_logger
+
+logger = get_logger(__name__)
 
 #: A receiver that takes longer than this (seconds) is warned about.
 SLOW_RECEIVER_S = 0.1
@@ -33,8 +34,8 @@ command_finished = _named("command-finished", """A command ended. Keyword: ``com
 client_connected = _named("client-connected", """A client has connected. Keyword: ``client``.""")
 client_gone = _named("client-gone", """A client is gone for good. Keywords: ``client``, ``reason``.""")
 client_lagged = _named("client-lagged", """A client was told of a gap. Keywords: ``client``, ``gap``.""")
-transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away.
-Keyword: ``reason``, the code of the problem.""")
+transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away, or events cannot
+be kept. Keyword: ``reason``, the code of the problem.""")
 
 
 class Announcer:
@@ -48,7 +49,7 @@ class Announcer:
         self.errors = 0
         self.slow = 0
         self._sender = sender
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
 
     def announce(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Call every receiver of ``signal``; log and count those that raise or dawdle."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .hub import Traffic
+from .journal import JournalStatistics
 from .log import LogStatistics
 
 
@@ -20,6 +21,10 @@ class Statistics:
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
     :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
     :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
+    :ivar oldest_undelivered_s: for how long the oldest event has been waiting that an open stream still has to be sent;
+        ``oldest_undelivered_max_s``: the most that was seen since the start.
+    :ivar warnings_suppressed: log records of this process that :mod:`.logs` has left out.
+    :ivar patched: whether ``eventlet`` or ``gevent`` has patched the standard library.
     :ivar refusals: how often something was refused or dropped, by the code that says why.
     :ivar server: what the serving side counts, while it runs.
     """
@@ -36,10 +41,15 @@ class Statistics:
     oldest: str
     newest: str
     log: LogStatistics
+    journal: JournalStatistics
     traffic: Traffic
     commands_waiting: int
     receiver_errors: int
     slow_receivers: int
     unsent: int
+    oldest_undelivered_s: float
+    oldest_undelivered_max_s: float
+    patched: dict[str, bool]
+    warnings_suppressed: int
     refusals: dict[str, int]
     server: dict[str, Any]

@@ -9,7 +9,6 @@ by the same URL as who it was.
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
 import threading
 import time
@@ -21,8 +20,9 @@ from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 from .client import Client
 from .errors import Overloaded
 from .link import bad_ticket
+from .logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How long a ticket may open a stream (seconds).
 VALID_S = 60

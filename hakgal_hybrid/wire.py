@@ -17,7 +17,6 @@ HEARTBEAT = b":\n"
 _FOREVER = 10**18
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_FORBIDDEN = re.compile(r"[\r\n\x00]")
 
 
 def encode_event(data: str | None, *, event: str | None = None, event_id: str | None = None,
@@ -39,11 +38,14 @@ def encode_event(data: str | None, *, event: str | None = None, event_id: str | 
         lines.append(f"retry: {retry:d}\n")
     for field, value in (("id", event_id), ("event", event)):
         if value is not None:
-            if _FORBIDDEN.search(value):
+            if "\n" in value or "\r" in value or "\0" in value:
                 raise ValueError(f"{field} {value!r} holds CR, LF or NUL")
             lines.append(f"{field}: {value}\n")
     if data is not None:
-        lines.extend(f"data: {line}\n" for line in _LINE_END.split(data))
+        if "\n" in data or "\r" in data:
+            lines.extend(f"data: {line}\n" for line in _LINE_END.split(data))
+        else:  # as JSON always is
+            lines.append(f"data: {data}\n")
     lines.append("\n")
     return "".join(lines).encode("utf-8")
 

@@ -8,7 +8,7 @@ from hakgal_hybrid.acks import Acks
 from hakgal_hybrid.client import Client
 from hakgal_hybrid.errors import RequestError
 
-A, B = (Client({}, "/", 0) for _ in range(2))
+A, B = (Client({}, "/") for _ in range(2))
 
 
 def test_an_answer_calls_the_callback_with_its_arguments():

@@ -304,7 +304,7 @@ def test_what_the_table_accepts_is_accepted(row: str) -> None:
     bounds = re.fullmatch(r"a(?: whole)? number from `([\d.]+)`[^`]* to `([\d.]+)`.*", accepted)
     if bounds is None:
         assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "a comma-separated list",
-                                    "printable ASCII"))
+                                    "printable ASCII", "a path of a file"))
         return
     low, high = map(float, bounds.groups())
     assert float(parse(bounds[1])) == low
@@ -359,7 +359,7 @@ def test_every_url_is_documented() -> None:
     """The reference lists every URL with the methods the gate has for it."""
     assert len(urls()) >= 4
     rows = table("http.md", "# HTTP and SSE reference")
-    assert set(rows) == {*urls(), f"{gate.CONTROL}/<id>"}
+    assert set(rows) == {*urls(), f"{gate.CONTROL}/<id>", f"{gate.DASHBOARD}dashboard/<file>"}
     for url, cells in rows.items():
         assert cells[1] == gate.methods_of(url)
 

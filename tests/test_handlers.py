@@ -513,7 +513,7 @@ def test_a_turn_is_handed_on_as_the_handler_begins(site: Flask, socketio: Socket
     socketio.on("ask")(lambda: order.append("function"))
     socketio.on_namespace(Chat("/chat"))
     for namespace in ("/", "/chat"):
-        client = Client(site.test_request_context().request.environ, namespace, 0)
+        client = Client(site.test_request_context().request.environ, namespace)
         socketio.handlers.handle(site, client, "ask", (), lambda: order.append("begin"))
         assert socketio.handlers.handle(site, client, "other", (), lambda: order.append("never")) in (
             NOT_HANDLED, None)
@@ -635,7 +635,7 @@ def test_a_refusal_keeps_its_cause(site: Flask) -> None:
     def refuse() -> None:
         raise ConnectionRefusedError("a", "b")
 
-    handlers, client = Handlers(), Client(site.test_request_context().request.environ, "/", 0)
+    handlers, client = Handlers(), Client(site.test_request_context().request.environ, "/")
     handlers.register("connect", refuse)
     with pytest.raises(AccessDenied) as caught:
         handlers.connect(site, client)

@@ -36,8 +36,8 @@ def lane_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lane]]:
     monkeypatch.setattr(lanes, "IDLE_S", 0.05)
     made: list[Lane] = []
 
-    def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000) -> Lane:
-        made.append(Lane("test", threads, max_waiting=max_waiting, max_bytes=max_bytes))
+    def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000, patience_s: float = 0.0) -> Lane:
+        made.append(Lane("test", threads, max_waiting=max_waiting, max_bytes=max_bytes, patience_s=patience_s))
         return made[-1]
 
     yield make
@@ -61,6 +61,36 @@ def test_jobs_run_in_threads_of_the_lane(lane_of: Callable[..., Lane]) -> None:
     assert gate.thread is not threading.current_thread()
     assert gate.thread.daemon
     assert gate.thread.name == "hakgal-hybrid-test"
+
+
+def test_short_jobs_run_one_after_the_other(lane_of: Callable[..., Lane]) -> None:
+    """In a lane with patience, jobs that end soon never run side by side, however many threads there are."""
+    lane = lane_of(4, max_waiting=100, patience_s=SOON)
+    running, most, done = [0], [0], threading.Semaphore(0)
+
+    def job() -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        threading.Event().wait(0.001)
+        running[0] -= 1
+        done.release()
+
+    for _ in range(50):
+        lane.submit(Job(job))
+    for _ in range(50):
+        assert done.acquire(timeout=SOON)
+    assert most == [1]
+
+
+def test_a_job_that_lasts_holds_up_nobody(lane_of: Callable[..., Lane]) -> None:
+    """Once a job has had the lane to itself for long enough, the next one begins beside it."""
+    lane = lane_of(2, patience_s=0.05)
+    first = submitted(lane)
+    second = submitted(lane)
+    assert lane.busy == 2
+    for gate in (first, second):
+        gate.may_end.set()
+    wait_until(lambda: lane.busy == 0)
 
 
 def test_no_more_threads_than_allowed(lane_of: Callable[..., Lane]) -> None:

@@ -30,9 +30,18 @@ class Watched(Links):
         self.lapsed.set()
 
 
+class Carrier:
+    """A stream, as far as a link knows it."""
+
+    stirred = 0
+
+    def stir(self) -> None:
+        self.stirred += 1
+
+
 def open_one(links: Links, address: str = "here") -> Link:
     link = links.make({"REMOTE_ADDR": address}, 0)
-    links.carry(link, link)
+    links.carry(link, Carrier())
     return link
 
 
@@ -40,7 +49,7 @@ def test_a_link_is_found_by_its_ticket_while_it_lives():
     """A ticket is good from the making of a link until nobody can come back to it."""
     links = Watched()
     link = links.make({}, 7)
-    assert links.find(link.ticket) is link
+    assert links.find(links.ticket_of(link)) is link
     assert link.start == 7
     for nonsense in ("", None, 7, link.ticket[:-1]):
         assert links.find(nonsense) is None
@@ -59,7 +68,7 @@ def test_a_link_nobody_opens_lapses():
     assert link.dead
     assert not link.opened
     with pytest.raises(AccessDenied) as refused:
-        links.carry(link, object())
+        links.carry(link, Carrier())
     assert refused.value.code == "bad_ticket"
 
 
@@ -67,7 +76,7 @@ def test_a_link_whose_stream_is_gone_lapses():
     """Who does not come back in time is over."""
     links = Watched(resume_s=0.01)
     link = open_one(links)
-    assert links.let_go(link, link)
+    assert links.let_go(link, link.carrier)
     assert links.lapsed.wait(10)
     assert links.over == [link]
 
@@ -76,23 +85,23 @@ def test_coming_back_in_time():
     """A stream that begins in time cancels the deadline of the one before."""
     links = Watched()
     link = open_one(links)
-    assert links.let_go(link, link)
+    assert links.let_go(link, link.carrier)
     deadline = link.deadline
     assert deadline is not None
     assert links.open == 0
-    again = object()
+    again = Carrier()
     links.carry(link, again)
     assert deadline.call is None
     assert link.deadline is None
     assert links.open == 1
-    assert links.find(link.ticket) is link
+    assert links.find(links.ticket_of(link)) is link
 
 
 def test_without_a_time_to_come_back_it_is_over_at_once():
     """``HYBRID_RESUME_S=0`` means that a client ends with its stream."""
     links = Watched(resume_s=0)
     link = open_one(links)
-    assert links.let_go(link, link)
+    assert links.let_go(link, link.carrier)
     assert links.over == [link]
 
 
@@ -100,10 +109,11 @@ def test_a_replaced_stream_ends_nothing():
     """The end of a stream that another one has replaced is not the end of the link's stream."""
     links = Watched()
     link = open_one(links)
-    second = object()
+    first, second = link.carrier, Carrier()
     links.carry(link, second)
+    assert first.stirred == 1  # its writer must close it
     assert links.open == 1
-    assert not links.let_go(link, link)
+    assert not links.let_go(link, first)
     assert link.carrier is second
     assert links.let_go(link, second)
     assert links.open == 0
@@ -117,12 +127,12 @@ def test_places_are_taken_by_those_who_are_there_or_about_to_be():
     with pytest.raises(Overloaded) as refused:
         links.make({}, 0)
     assert (refused.value.status, links.refused) == (503, 1)
-    links.let_go(first, first)
+    links.let_go(first, first.carrier)
     third = open_one(links)
     with pytest.raises(Overloaded):  # its place is another's by now
-        links.carry(first, first)
-    links.let_go(third, third)
-    links.carry(first, first)
+        links.carry(first, Carrier())
+    links.let_go(third, third.carrier)
+    links.carry(first, Carrier())
     assert links.open == 1
 
 
@@ -134,7 +144,7 @@ def test_places_of_one_address():
         links.make({"REMOTE_ADDR": "there"}, 0)
     assert refused.value.status == 429
     open_one(links, "elsewhere")
-    links.let_go(link, link)
+    links.let_go(link, link.carrier)
     links.drop(link)
     assert dict(links._per_address) == {"elsewhere": 1}
     open_one(links, "there")
@@ -171,8 +181,8 @@ def test_who_is_away_gives_way_to_who_is_there():
     hub = hub_of(max_clients=2)
     links = [hub.new_link({}) for _ in range(2)]
     clients = [hub.admit(link, {}, "/") for link in links]
-    hub.links.carry(links[0], links[0])
-    hub.links.let_go(links[0], links[0])
+    hub.links.carry(links[0], Carrier())
+    hub.links.let_go(links[0], links[0].carrier)
     hub.admit(hub.new_link({}), {}, "/")
     assert clients[0].ended
     assert not clients[1].ended

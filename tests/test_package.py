@@ -24,11 +24,12 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"errors"}, {"settings"}, {"redact"}, {"limits"}, {"event"}, {"wire"}, {"log"}, {"cursor"}, {"signals"}, {"turns"},
-    {"deadlines"}, {"client"}, {"access"}, {"acks"}, {"link"}, {"tickets"}, {"hub"}, {"feed"}, {"handlers"},
-    {"commands"}, {"statistics"},
+    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"redact"}, {"limits"}, {"event"}, {"wire"}, {"remote"},
+    {"past"}, {"log"}, {"cursor"}, {"archive"}, {"journal"}, {"signals"}, {"turns"}, {"deadlines"}, {"stacks"},
+    {"opened"}, {"rooms"}, {"client"}, {"access"}, {"acks"}, {"link"}, {"tickets"}, {"hub"}, {"feed"}, {"pack"},
+    {"observe"}, {"roster"}, {"handlers"}, {"commands"}, {"statistics"}, {"history"}, {"metrics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
-    {"launch"}, {"testing", "measure"}, {"cli"}, {"__main__"},
+    {"launch"}, {"testing", "measure", "doctor"}, {"tools"}, {"cli"}, {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 #: Who may reach up at call time: the extension is the one place where the parts meet, and ``run`` asks the host's
@@ -38,7 +39,7 @@ REACH_UP = {("extension", "socketio"), ("extension", "host"), ("socketio", "host
 OUTSIDE = {"inherit"}
 
 RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
-EXTRAS = {"redis", "measure", "socketio", "test", "docs"}
+EXTRAS = {"redis", "metrics", "measure", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
     ".ci", ".github", ".gitignore",
     ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
@@ -163,7 +164,7 @@ def test_requirements_are_those_agreed_on(setup: configparser.ConfigParser) -> N
     assert {normalized(item) for item in requires} == RUNTIME
     assert all(re.search(r"[<>=]", item) for item in requires), "each says from which version"
     assert set(setup["options.extras_require"]) == EXTRAS
-    for extra, package in (("redis", "redis"), ("socketio", "flask-socketio")):
+    for extra, package in (("redis", "redis"), ("metrics", "prometheus-client"), ("socketio", "flask-socketio")):
         names = {normalized(item) for item in listed(setup["options.extras_require"][extra])}
         assert package in names
         assert not names & RUNTIME
@@ -177,7 +178,8 @@ def test_entry_points_lead_somewhere(setup: configparser.ConfigParser) -> None:
     points = setup["options.entry_points"]
     assert listed(points["console_scripts"]) == ["hakgal-hybrid = hakgal_hybrid.cli:main"]
     assert listed(points["pytest11"]) == ["hakgal_hybrid = hakgal_hybrid.testing"]
-    for line in [*listed(points["console_scripts"]), *listed(points["pytest11"])]:
+    assert listed(points["flask.commands"]) == ["hybrid = hakgal_hybrid.tools.group:flask_group"]
+    for line in [line for kind in ("console_scripts", "pytest11", "flask.commands") for line in listed(points[kind])]:
         module, _, name = line.split("=")[1].strip().partition(":")
         loaded: Any = importlib.import_module(module)
         assert not name or callable(getattr(loaded, name))

@@ -34,7 +34,7 @@ class Ride:
 
     def opened(self, **wish: Any) -> Feed:
         feed = carried(Feed(self.link, self.hub, load_settings({}, {}),
-                            Wish(envelope=True, ticket=self.link.ticket, **wish)))
+                            Wish(envelope=True, ticket=self.hub.links.ticket_of(self.link), **wish)))
         feed.opening()
         return feed
 

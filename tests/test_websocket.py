@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import websocket
 from flask import Flask
+from support import accounting
 from support.app import create_app
 from support.servers import CONTROL, SERVERS, SOON, Answer, InProcess, Server, shown_on_failure, wait_until
 from werkzeug.serving import make_server
@@ -56,6 +57,12 @@ class Socket:
         self.frames: list[dict[str, Any]] = []
         self.code: int | None = None
         self.reason = ""
+        self.port, self.query, self.status = port, query, 200
+        accounting.streams.append(self)
+
+    def got(self) -> list[accounting.Got]:
+        """Return the events that came."""
+        return [accounting.unwrapped(frame, frame["id"]) for frame in self.frames if "event" in frame]
 
     def __enter__(self) -> Socket:
         return self

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import flask
@@ -84,7 +85,9 @@ def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any,
     :param message: what the function that is about to be called was registered for; ``None`` for a callback.
     :param own_session: true for the session that the client's handlers share, false for the app's own.
     """
-    environ = {key: value for key, value in client.environ.items() if key not in CONNECTION_KEYS}
+    environ = client.request_environ()
+    for key in CONNECTION_KEYS:
+        environ.pop(key, None)
     environ["wsgi.input"] = io.BytesIO()
     with app.request_context(environ):
         if own_session:
@@ -112,7 +115,15 @@ def call(handler: Handler, message: str | None, args: tuple[Any, ...]) -> Any:
 def accepts(handler: Handler, args: tuple[Any, ...]) -> bool:
     """True if ``handler`` itself, whatever it wraps, can be called with these arguments (or hides its signature)."""
     try:
-        inspect.signature(handler, follow_wrapped=False).bind(*args)
+        return _takes(handler, len(args))
+    except TypeError:  # it cannot be remembered
+        return _takes.__wrapped__(handler, len(args))
+
+
+@lru_cache(maxsize=1024)
+def _takes(handler: Handler, count: int) -> bool:
+    try:
+        inspect.signature(handler, follow_wrapped=False).bind(*(None,) * count)
     except TypeError:
         return False
     except ValueError:
@@ -162,8 +173,7 @@ def _use_session(client: Client) -> None:
     """Make ``flask.session`` the client's own in the current context, forking it at first use."""
     with _session_lock:
         if client.session is None:
-            client.session = ForkedSession(flask.session)
-            client.environ["saved_session"] = client.session  # where tests of hosts look for it
+            client.use_session(ForkedSession(flask.session))
     _set_session(client.session)
 
 

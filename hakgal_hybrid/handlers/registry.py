@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,9 +14,10 @@ from flask import Flask
 from ..client import Client
 from ..errors import AccessDenied, EventError, HybridError, RequestError
 from ..event import json_safe
+from ..logs import get_logger
 from .calling import RESERVED, BadArguments, Handler, accepts, call, is_refusal, request_of, save_session, serve
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: What :meth:`Handlers.handle` returns for an event that nobody handles.
 NOT_HANDLED: Final = object()
@@ -130,9 +130,11 @@ class Handlers:
 
         :raises AccessDenied: if it returned ``False``, raised :class:`ConnectionRefusedError` or failed.
         """
-        client.environ["flask.app"] = app
+        # A class of handlers may want to keep something in the environment; a function gets a copy.
+        environ = client.environ if self._function("connect", client.namespace) is None and self.serves(
+            client.namespace) else client.request_environ()
         try:
-            verdict = self._trigger(app, client, "connect", (client.environ, auth or None))
+            verdict = self._trigger(app, client, "connect", (environ, auth or None))
         except Exception as error:
             if is_refusal(error):
                 why = error.args
@@ -146,6 +148,7 @@ class Handlers:
             raise _refused(*why) from error
         if verdict is False:
             raise _refused()
+        client.shed_session()
 
     def disconnect(self, app: Flask, client: Client, reason: str) -> None:
         """Run the ``disconnect`` handler of a client that is gone. Its errors are logged: nobody waits for them."""

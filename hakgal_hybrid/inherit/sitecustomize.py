@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 
@@ -27,5 +28,6 @@ def _run_the_real_one() -> None:
 try:
     _arm()
 except Exception as error:  # a child must start as it would without us
-    print(f"hakgal_hybrid: this child process is not armed: {error}", file=sys.stderr)
+    # Without logging set up, which is too early here, it goes to standard error.
+    logging.getLogger("hakgal_hybrid.inherit").warning("hakgal_hybrid: this child process is not armed: %s", error)
 _run_the_real_one()

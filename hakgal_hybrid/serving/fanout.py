@@ -1,13 +1,14 @@
 """Fanout: one loop that writes to every open stream without waiting for any.
 
 A stream costs a socket, a :class:`~hakgal_hybrid.feed.Feed` and a watcher; no thread and no greenlet. Each pass
-sends everything new to everybody who can take it. A client whose socket is full keeps its place in the log until the
-socket takes bytes again; one that takes none for ``HYBRID_STALL_S`` is closed.
+sends everything new to everybody who can take it: first to those who keep up, by what the
+:class:`~hakgal_hybrid.pack.Pack` has for them, then to those who are catching up, each by its own cursor. A client
+whose socket is full keeps its place in the log until the socket takes bytes again; one that takes none for
+``HYBRID_STALL_S`` is closed.
 """
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 import time
@@ -19,21 +20,30 @@ from gevent.event import Event
 
 from ..feed import Feed, Shared
 from ..hub import Hub
+from ..logs import get_logger
+from ..pack import Pack, Share
 from ..settings import Settings
 from .attached import Attached
+from .hangups import HangUps
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A pass lets the loop poll for I/O after so many sends, or so many seconds: beside a thread that burns CPU a single
 #: send can cost milliseconds, because it gives up the GIL.
 SENDS_PER_TURN = 64
 SECONDS_PER_TURN = 0.005
+#: After so many sends it looks at the clock.
+SENDS_PER_LOOK = 8
 #: What the kernel may hold for one slow client (bytes): left to itself it takes megabytes before it pushes back.
 SEND_BUFFER = 256 * 1024
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
 MAX_CHATTER = 64 * 1024
 
-_READ, _WRITE = 1, 2
+#: In how many parts an interval is cut in which all streams are looked after.
+PARTS = 16
+
+_WRITE = 2
+_GOLDEN = 0.6180339887  # its multiples spread evenly, whatever run of numbers they come from
 #: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does. Windows' loop counts in milliseconds.
 _TURN, _TURN_LIBUV = 1e-6, 1e-3
 
@@ -47,16 +57,14 @@ class Connection:
     :ivar leaving: why it ends, once its last bytes are on their way; the socket is closed when they are out.
     """
 
-    __slots__ = ("chatter", "feed", "leaving", "pending", "progress_at", "reader", "sock", "writer")
+    __slots__ = ("feed", "leaving", "pending", "progress_at", "sock", "writer")
 
-    def __init__(self, sock: socket.socket, feed: Feed) -> None:
+    def __init__(self, sock: socket.SocketType, feed: Feed) -> None:
         self.sock = sock
         self.feed = feed
-        self.pending = memoryview(b"")
+        self.pending: memoryview | None = None
         self.progress_at = clock()
-        self.chatter = 0
         self.leaving = ""
-        self.reader: Any = None
         self.writer: Any = None
 
 
@@ -73,13 +81,26 @@ class Fanout:
         self._hub, self._settings, self._left, self._stopping = hub, settings, left, stopping
         self._attached = attached
         self._connections: dict[int, Connection] = {}
+        self._pack = Pack(hub, settings.max_backlog_s)
+        #: Those that go by their own cursor, but for those that wait for their socket.
+        self._alone: dict[Connection, None] = {}
+        #: What several of them took, as long as the pack stays where it is.
+        self._shared: Shared = {}
+        self._shared_at = -1
+        #: How many bytes a client has said that was not asked.
+        self._chatter: dict[Connection, int] = {}
+        self._ending = False
+        self._sends_left, self._turn_ends = SENDS_PER_TURN, 0.0
         self._news = Event()
         self._loop = gevent.get_hub().loop
         self._alarm = self._loop.async_()
+        self._hangups = HangUps(self._loop, self._on_readable)
         self._turn = _TURN_LIBUV if "libuv" in type(self._loop).__module__ else _TURN
         self._switch_interval: float | None = None
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
+        #: Called after each pass with the number of the last event that every stream that keeps up has been given.
+        self.passed: Callable[[int], None] = lambda newest: None
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -96,15 +117,19 @@ class Fanout:
     def farewell(self, seconds: float) -> None:
         """Flush what every stream still has to get, say good-bye, close; what takes longer than ``seconds`` is cut."""
         self._remove_waker()
-        gevent.killall(self._greenlets)
         deadline = clock() + seconds
-        for connection in list(self._connections.values()):
-            self._guarded(self._part, connection, connection.feed.bye(), "stopped")
+        self._ending = True
+        self._news.set()
+        gevent.joinall(self._greenlets[:1], timeout=max(seconds, 1.0))  # a pass is not broken off in its middle
+        if self._greenlets[0].dead:
+            self._part_all()
+        gevent.killall(self._greenlets)
         self._on_alarm()
         while clock() < deadline and (self._connections or len(self._attached)):
             gevent.sleep(0.005)
         for connection in list(self._connections.values()):
             self._close(connection, "stopped")
+        self._hangups.close()
         self._alarm.stop()
 
     def __len__(self) -> int:
@@ -113,36 +138,42 @@ class Fanout:
     def statistics(self) -> dict[str, int]:
         """Return a snapshot: open detached streams, and how many of them are waiting for their socket."""
         connections = list(self._connections.values())
-        return {"streams": len(connections), "blocked": sum(bool(item.pending) for item in connections)}
+        return {"streams": len(connections), "blocked": sum(item.pending is not None for item in connections)}
+
+    def clogged(self) -> list[Feed]:
+        """Return the feeds whose socket has not taken what it was given. May be called from any thread."""
+        return [item.feed for item in list(self._connections.values()) if item.pending is not None]
 
     # -- clients ---------------------------------------------------------------------------------------------
 
-    def adopt(self, sock: socket.socket, feed: Feed, head: bytes) -> None:
+    def adopt(self, sock: socket.SocketType, feed: Feed, head: bytes) -> None:
         """Take over a detached socket: write ``head``, then the stream, until the client or the server is gone."""
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         _give_up_on_the_dead(sock, self._settings)
         connection = Connection(sock, feed)
         self._connections[sock.fileno()] = connection
-        connection.reader = self._loop.io(sock.fileno(), _READ)
-        connection.reader.start(self._on_readable, connection)
+        self._hangups.watch(sock.fileno())
         self._adjust_switching()
+        self._alone[connection] = None
         self._send(connection, head + feed.opening())
-        if feed.behind or self._stopping():
-            self._news.set()
+        self._news.set()
 
-    def _on_readable(self, connection: Connection) -> None:
-        """The client said something, or, far more likely, is gone."""
+    def _on_readable(self, fileno: int) -> None:
+        """A client said something, or, far more likely, is gone."""
+        connection = self._connections.get(fileno)
+        if connection is None:
+            return  # closed by what was heard before
         try:
             data = connection.sock.recv(4096)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
-        connection.chatter += len(data)
+        chatter = self._chatter[connection] = self._chatter.get(connection, 0) + len(data)
         if not data:
             self._close(connection, "gone")
-        elif connection.chatter > MAX_CHATTER:
+        elif chatter > MAX_CHATTER:
             self._close(connection, "chatter")
 
     def _close(self, connection: Connection, reason: str) -> None:
@@ -150,12 +181,15 @@ class Fanout:
         if self._connections.get(fileno) is not connection:
             return
         del self._connections[fileno]
-        for watcher in (connection.reader, connection.writer):
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
+        self._alone.pop(connection, None)
+        self._chatter.pop(connection, None)
+        self._pack.leave(connection, connection.feed.position)
+        self._hangups.forget(fileno)
+        if connection.writer is not None:
+            connection.writer.stop()
+            connection.writer.close()
         connection.sock.close()
-        connection.pending = memoryview(b"")
+        connection.pending = None
         self._adjust_switching()
         self._left(connection.feed, reason)
 
@@ -166,36 +200,102 @@ class Fanout:
         self._attached.wake()
 
     def _write_for_ever(self) -> None:
-        while True:
+        while not self._ending:
             self._news.wait()
             self._news.clear()
-            self._pass()
+            if self._stopping():
+                self._part_all()
+            else:
+                try:
+                    self._pass()
+                    self.passed(self._pack.position)
+                except Exception:
+                    logger.exception("a pass of the writer failed")  # the next one takes up what it left
 
     def _pass(self) -> None:
         """Send everything new to everybody who can take it, letting the loop poll now and then."""
-        shared: Shared = {}
-        sends, turn_ends = 0, clock() + SECONDS_PER_TURN
-        for connection in list(self._connections.values()):
-            if connection.pending or not self._has_work(connection):
-                continue
-            self._guarded(self._serve_one, connection, shared)
-            sends += 1
-            if sends >= SENDS_PER_TURN or clock() > turn_ends:
-                gevent.sleep(self._turn)
-                sends, turn_ends = 0, clock() + SECONDS_PER_TURN
+        self._begin_turn()
+        try:
+            step = self._pack.step()
+        except Exception:
+            logger.exception("a step of the streams that keep up failed; each goes on alone")
+            step = self._pack.scatter()
+        self._alone.update(dict.fromkeys(step.apart))
+        for share in step.shares:
+            self._send_share(share, step.upto)
+        self._pack.arrive(step)
+        self._bring_up()
+        if self._pack.position < self._hub.log.newest:
+            self._news.set()
 
-    def _has_work(self, connection: Connection) -> bool:
-        return bool(connection.feed.behind or connection.feed.finished or self._stopping())
+    def _bring_up(self) -> None:
+        """Bring those who go alone nearer to the pack, for as long as one turn: the pack is not to wait for many."""
+        if self._shared_at != self._pack.position:
+            self._shared, self._shared_at = {}, self._pack.position
+        until = clock() + SECONDS_PER_TURN
+        for connection in list(self._alone):
+            self._alone.pop(connection, None)
+            self._guarded(self._catch_up, connection, self._shared)
+            self._sent(1)
+            if clock() > until:
+                self._news.set()  # the others are first in the next pass
+                return
+        self._shared = {}
 
-    def _serve_one(self, connection: Connection, shared: Shared) -> None:
-        if connection.feed.finished:
-            self._part(connection, b"", connection.feed.finished)
-        elif self._stopping():
-            self._part(connection, connection.feed.bye(), "stopped")
-        else:
-            self._send(connection, connection.feed.take(shared))
-            if not connection.pending and (connection.feed.behind or connection.feed.finished):
-                self._news.set()  # it took all it was given, and there is more to do
+    def _begin_turn(self) -> None:
+        self._sends_left, self._turn_ends = SENDS_PER_TURN, clock() + SECONDS_PER_TURN
+
+    def _sent(self, sends: int) -> None:
+        """Let the loop poll if it is time, after so many more sends."""
+        self._sends_left -= sends
+        if self._sends_left <= 0 or clock() > self._turn_ends:
+            gevent.sleep(self._turn)
+            self._begin_turn()
+
+    def _send_share(self, share: Share, upto: int) -> None:
+        """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""
+        data, size, members, now, failed = share.data, len(share.data), share.members, clock(), 0
+        if share.whole is not None:
+            share.whole.sent_at = now
+            share.whole.delivered += share.delivered
+        for start in range(0, len(members), SENDS_PER_LOOK):
+            some: list[Connection] = members[start:start + SENDS_PER_LOOK]
+            for connection in some:
+                try:
+                    taken = 0 if connection.pending is not None else connection.sock.send(data)
+                except (BlockingIOError, InterruptedError):
+                    taken = 0
+                except OSError:
+                    failed += 1
+                    self._close(connection, "gone")  # or it is closed already: the loop was let poll meanwhile
+                    continue
+                if taken != size:
+                    self._pack.leave(connection, upto, share.last_id)
+                    self._keep(connection, data, taken)
+            if share.whole is None:
+                for connection in some:
+                    connection.progress_at = now
+                    connection.feed.own_delivered += share.delivered - share.instead
+            self._sent(len(some))
+        sent = len(members) - failed
+        self._hub.count_delivery(sent * share.delivered, sent * size)
+        if share.conflated:
+            self._hub.log.note(conflated=sent * share.conflated)
+
+    def _catch_up(self, connection: Connection, shared: Shared) -> None:
+        """Bring one that is not with the pack nearer to it, and into it if it is there."""
+        feed = connection.feed
+        if connection.pending is not None or connection.sock.fileno() < 0:
+            return  # it is brought up once its socket takes bytes again
+        if feed.finished:
+            self._part(connection, b"", feed.finished)
+            return
+        self._send(connection, feed.take(shared, self._pack.position))
+        if connection.pending is not None or connection.sock.fileno() < 0 or self._pack.join(connection):
+            return
+        self._alone[connection] = None
+        if feed.position < self._pack.position or feed.finished:
+            self._news.set()  # it took all it was given, and there is more to do
 
     def _guarded(self, act: Callable[..., None], connection: Connection, *more: Any) -> None:
         """Do something for one stream; if that fails, close this one: the writer of all the others goes on."""
@@ -205,29 +305,29 @@ class Fanout:
             logger.exception("a stream failed and is closed")
             self._close(connection, "failed")
 
+    def _part_all(self) -> None:
+        for connection in list(self._connections.values()):
+            self._guarded(self._part, connection, connection.feed.bye(), "stopped")
+
     def _part(self, connection: Connection, last: bytes, reason: str) -> None:
         """Flush what the client can take at once, then ``last``, and close when that is out."""
         if connection.leaving:
             return
-        while connection.feed.behind and not connection.pending and connection.sock.fileno() >= 0:
+        self._pack.leave(connection, connection.feed.position)
+        while connection.feed.behind and connection.pending is None and connection.sock.fileno() >= 0:
             self._send(connection, connection.feed.take())
         connection.leaving = reason
         self._send(connection, last)
-        if not connection.pending:
+        self._alone.pop(connection, None)
+        if connection.pending is None:
             self._close(connection, reason)
 
     def _send(self, connection: Connection, data: bytes) -> None:
         """Hand ``data`` to the socket; what it does not take becomes the connection's ``pending``."""
         if not data or connection.sock.fileno() < 0:
             return
-        if connection.pending:
-            connection.pending = memoryview(bytes(connection.pending) + data)
-            return
-        self._push(connection, memoryview(data))
-
-    def _push(self, connection: Connection, data: memoryview) -> None:
         try:
-            taken = connection.sock.send(data)
+            taken = 0 if connection.pending is not None else connection.sock.send(data)
         except (BlockingIOError, InterruptedError):
             taken = 0
         except OSError:
@@ -235,41 +335,67 @@ class Fanout:
             return
         if taken:
             connection.progress_at = clock()
-        connection.pending = data[taken:]
-        if connection.pending:
-            self._watch_writability(connection)
+        if taken != len(data):
+            self._keep(connection, data, taken)
 
-    def _watch_writability(self, connection: Connection) -> None:
+    def _keep(self, connection: Connection, data: bytes, taken: int) -> None:
+        """Keep what the socket did not take, and wait until it takes more."""
+        if connection.pending is not None:
+            connection.pending = memoryview(bytes(connection.pending) + data)
+            return
+        connection.pending = memoryview(data)[taken:]
+        connection.progress_at = clock()  # from now on it is waited for
         if connection.writer is None:
             connection.writer = self._loop.io(connection.sock.fileno(), _WRITE)
-        if not connection.writer.active:
-            connection.writer.start(self._on_writable, connection)
+        connection.writer.start(self._on_writable, connection)
 
     def _on_writable(self, connection: Connection) -> None:
-        self._push(connection, connection.pending)
-        if connection.pending or connection.sock.fileno() < 0:
+        pending = connection.pending
+        if pending is None:
             return
+        try:
+            taken = connection.sock.send(pending)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._close(connection, "gone")
+            return
+        connection.progress_at = clock()
+        if taken < len(pending):
+            connection.pending = pending[taken:]
+            return
+        connection.pending = None
+        connection.writer.stop()
         if connection.leaving:
             self._close(connection, connection.leaving)
-            return
-        connection.writer.stop()
-        if self._has_work(connection):
+        elif connection.feed.cohort is None:
+            self._alone[connection] = None
             self._news.set()
 
     # -- time ------------------------------------------------------------------------------------------------
 
     def _tick_for_ever(self) -> None:
-        heartbeat, stall = self._settings.heartbeat_s, self._settings.stall_s
-        interval = min(heartbeat / 4, stall / 4, 1.0)
+        """Look after every stream once an interval; little by little, so that not all heartbeats go out at once."""
+        interval = min(self._settings.heartbeat_s / 8, self._settings.stall_s / 4, 1.0)
         while True:
-            gevent.sleep(interval)
-            now = clock()
-            for connection in list(self._connections.values()):
-                silent = now - connection.progress_at
-                if connection.pending and silent > stall:
-                    self._close(connection, "stalled")
-                elif not connection.pending and silent >= heartbeat - interval / 2:
-                    self._guarded(lambda item: self._send(item, item.feed.beat()), connection)
+            connections = list(self._connections.values())
+            for part in range(PARTS):
+                gevent.sleep(interval / PARTS)
+                now = clock()
+                for connection in connections[part::PARTS]:
+                    self._guarded(self._look_after, connection, now, interval)
+
+    def _look_after(self, connection: Connection, now: float, interval: float) -> None:
+        if connection.pending is not None:
+            if now - connection.progress_at > self._settings.stall_s:
+                self._close(connection, "stalled")
+            return
+        cohort, fileno = connection.feed.cohort, connection.sock.fileno()
+        sent_at = connection.progress_at if cohort is None else max(connection.progress_at, cohort.sent_at)
+        # Each has a patience of its own: or all who got the last event together would get their heartbeats together.
+        patience = self._settings.heartbeat_s * (1 - (fileno * _GOLDEN) % 0.5)
+        if fileno >= 0 and not connection.leaving and now - sent_at >= patience - interval:
+            self._send(connection, connection.feed.beat())
 
     def _adjust_switching(self) -> None:
         """While streams are open, have Python switch threads more often: a send must not wait for a busy handler."""
@@ -282,7 +408,7 @@ class Fanout:
             self._switch_interval = None
 
 
-def _give_up_on_the_dead(sock: socket.socket, settings: Settings) -> None:
+def _give_up_on_the_dead(sock: socket.SocketType, settings: Settings) -> None:
     """Have the kernel notice a peer that vanished without a word, where it can be told how long to try."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux

@@ -7,9 +7,9 @@ clients without a limit and answers ``HEAD`` with a body.
 from __future__ import annotations
 
 import io
-import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -18,6 +18,7 @@ from gevent import pywsgi
 
 from ..errors import HybridError, Overloaded, UnsuitableServer
 from ..feed import Feed
+from ..logs import get_logger
 from ..redact import redacted
 from ..views.gate import HANDOFF, STREAM, STREAM_HEADERS, normal, problem_response, stream_headers
 from ..views.stream import busy_body, wants_stream
@@ -26,7 +27,7 @@ from .lanes import Job
 from .reader import Reader
 from .upgrade import UpgradeSocket
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PIECE = 64 * 1024
 _NO_BODY = ("1", "204", "304")
@@ -160,6 +161,7 @@ class Handler(Reader):
             self._send(head_and_body)
         except (OSError, gevent.Timeout):
             self._hang_up()
+        self.front.answers.add((time.time() - self.time_start) * 1000)  # pywsgi's own note of when the head was read
         return send
 
     def _send(self, data: bytes) -> None:
@@ -229,9 +231,9 @@ class Handler(Reader):
         else:
             self.front.fanout.adopt(self._detach(), feed, head)
 
-    def _detach(self) -> socket.socket:
+    def _detach(self) -> socket.SocketType:
         """Take the plain socket out of gevent's hands; this connection is then over for the front."""
-        plain = socket.socket(fileno=self.socket.detach())
+        plain = socket.SocketType(fileno=self.socket.detach())  # smaller than a socket.socket
         self.socket = None
         self.close_connection = True
         self.front.connections.leave(self.place)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import Overloaded
+from ..logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A thread that had nothing to do for so long (seconds) ends.
 IDLE_S = 10.0
@@ -30,16 +31,21 @@ class Lane:
     Threads start when they are needed and end after :data:`IDLE_S` without work. They are daemons: a handler that
     hangs must not keep the process from ending.
 
+    :param patience_s: how long a job runs by itself before the next one may begin beside it. Threads that compute all
+        at once take the loop's turns away and finish no sooner; those that wait for something may do so side by side.
     :ivar rejected: jobs refused because the queue was full.
     """
 
-    def __init__(self, name: str, threads: int, *, max_waiting: int, max_bytes: int) -> None:
+    def __init__(self, name: str, threads: int, *, max_waiting: int, max_bytes: int, patience_s: float = 0.0) -> None:
         self.name = name
         self.rejected = 0
         self._limit, self._max_waiting, self._max_bytes = threads, max_waiting, max_bytes
         self._jobs: deque[Job] = deque()
         self._bytes = self._threads = self._idle = 0
         self._changed = threading.Condition()
+        self._patience_s = patience_s
+        self._latest: Job | None = None  # while it runs
+        self._latest_at = 0.0
 
     def submit(self, job: Job) -> None:
         """Run ``job`` in a thread as soon as one is free.
@@ -98,16 +104,24 @@ class Lane:
                 job.run()
             except Exception:  # jobs report their own errors; this is the net below
                 logger.exception("a job of lane %s raised", self.name)
+            if self._latest is job:
+                self._latest = None
             del job  # an idle thread must not keep the last request alive
 
     def _next(self) -> Job | None:
         with self._changed:
             self._idle += 1
-            found = self._changed.wait_for(lambda: self._jobs, IDLE_S)
+            while self._changed.wait_for(lambda: self._jobs, IDLE_S) and (early := self._early_by()) > 0:
+                self._changed.wait(early)  # another thread may take the job meanwhile
             self._idle -= 1
-            if not found:
+            if not self._jobs:
                 self._threads -= 1
                 return None
             job = self._jobs.popleft()
             self._bytes -= job.size
+            self._latest, self._latest_at = job, time.monotonic()
             return job
+
+    def _early_by(self) -> float:
+        """Return for how many seconds the job that was begun last may still have the lane to itself."""
+        return 0.0 if self._latest is None else self._latest_at + self._patience_s - time.monotonic()

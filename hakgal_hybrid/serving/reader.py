@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import socket
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,6 +11,7 @@ import gevent
 from gevent import pywsgi
 
 from ..errors import HybridError, Overloaded, RequestError
+from ..logs import get_logger
 from ..redact import redacted
 from ..views.gate import problem_response
 from .connections import Place
@@ -22,7 +22,7 @@ from .lines import Chunks, HeadLines, TooLarge, check_first_line
 if TYPE_CHECKING:
     from .server import Front
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class _TooSlow(ValueError):
@@ -57,6 +57,8 @@ class Reader(pywsgi.WSGIHandler):  # type: ignore[misc]
         self.place = place
         try:
             super().handle()
+        except OSError as error:  # it did not wait for the answer to what it had said wrong
+            logger.debug("%s went away: %s", self.client_address, error)
         finally:
             connections.leave(place)
 

@@ -21,13 +21,16 @@ from gevent.pool import Pool
 
 from ..errors import ConfigurationError
 from ..feed import Feed
+from ..histogram import Histogram
+from ..logs import get_logger
 from ..settings import Settings
-from ..views.gate import CONNECT, CONTROL, DISCONNECT, OPENAPI, STATUS, STREAM, TICKET
+from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM, TICKET
 from .attached import Attached
 from .connections import Budget, Connections
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
+from .lag import DeliveryLag, LoopLag
 from .lanes import Lane
 from .reader import hang_up
 from .upgrade import answer_upgrade
@@ -35,11 +38,15 @@ from .upgrade import answer_upgrade
 if TYPE_CHECKING:
     from ..extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 #: The address is taken, or, on Windows, taken exclusively.
 _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
 
 access_logger = logging.getLogger("hakgal_hybrid.access")
+
+
+#: How long opening a stream may take before the next one is opened beside it (seconds).
+PATIENCE_S = 0.02
 
 
 class Front:
@@ -58,17 +65,21 @@ class Front:
         self.mailroom = Mailroom(gevent.get_hub().loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
+        self.lag = LoopLag()
+        self.delivery = DeliveryLag(transport.hub.log, self.fanout.__len__)
+        self.fanout.passed = self.delivery.passed
+        self.answers = Histogram()
         bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
-        self.streams = Lane("stream", settings.reserved_threads, **bounds)
+        self.streams = Lane("stream", settings.reserved_threads, **bounds, patience_s=PATIENCE_S)
         self.control = Lane("control", settings.reserved_threads, **bounds)
 
     def lane_of(self, path: str) -> Lane:
         """Return the lane that answers this URL: ours are never behind the host's."""
         if path in (STREAM, CONNECT, DISCONNECT):
             return self.streams
-        if path in (STATUS, CONTROL, TICKET, OPENAPI) or path.startswith(CONTROL + "/"):
+        if path in (CONTROL, TICKET) or path.startswith((CONTROL + "/", DASHBOARD)):
             return self.control
         return self.host
 
@@ -92,13 +103,16 @@ class Front:
         """Return a snapshot of the serving side."""
         lanes = {lane.name: lane.statistics() for lane in (self.host, self.streams, self.control)}
         return {"requests": self.active, "connections": self.connections.open, "lanes": lanes,
-                "fanout": self.fanout.statistics()}
+                "fanout": self.fanout.statistics(), "loop_lag": self.lag.statistics(),
+                "delivery_lag": self.delivery.statistics(), "request_time": self.answers.statistics()}
 
 
 class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
     """One listening socket of the server."""
 
     handler_class = Handler
+    #: How many connections are accepted before the loop looks at anything else: a storm of them must not hold it up.
+    max_accept = 8
 
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front
@@ -166,6 +180,9 @@ class Server:
         self._transport.server_statistics = front.statistics
         self._transport.stopping = False
         front.fanout.start()
+        front.lag.start()
+        self._transport.observer.clogged = front.fanout.clogged
+        self._transport.observer.start()
         for listener in self._listeners:
             listener.start()
         watchers = self._handle_signals()
@@ -211,6 +228,8 @@ class Server:
             gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
             listener.pool.kill(timeout=1)
+        front.lag.stop()
+        self._transport.observer.stop()
         self._transport.server_statistics = dict
         self._transport.hub.wake()
         front.mailroom.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from typing import Any
 
+from ..logs import get_logger
 from .exchange import Headers, head_bytes
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How long an answer that is no WebSocket may take to write (seconds).
 _ANSWER_S = 10
@@ -21,8 +21,15 @@ class UpgradeSocket(socket.socket):
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send, and remember it."""
-        self.answered = True
-        return super().send(data, flags)
+        first, self.answered = not self.answered, True
+        try:
+            return super().send(data, flags)
+        except OSError:
+            if not first:
+                raise
+            # The answer to the handshake, and nobody is there any more. The kernel could as well have taken it: then
+            # the library would find out as it reads, where it expects that, instead of failing as a view.
+            return len(data)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send everything, and remember it."""

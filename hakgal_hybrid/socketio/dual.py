@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..extension import KEY, HybridTransport
+from ..logs import get_logger
 from ..settings import Profile
 from .facade import SocketIO
 from .options import HONOURED, apply_options
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     _SocketIO = object
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def double(original: type) -> type:

@@ -11,6 +11,7 @@ from ..handlers import serving
 if TYPE_CHECKING:
     from ..client import Client
     from ..extension import HybridTransport
+    from ..link import Links
     from .server import Server
 
 
@@ -35,7 +36,7 @@ class Manager:
         for client in self._transport.hub.clients():
             spaces = found.setdefault(client.namespace, {})
             for room in (None, *client.rooms()):
-                spaces.setdefault(room, {})[client.sid] = eio_sid_of(client)
+                spaces.setdefault(room, {})[client.sid] = eio_sid_of(client, self._transport.hub.links)
         return found
 
     def get_namespaces(self) -> list[str]:
@@ -47,7 +48,7 @@ class Manager:
         rooms = set(room) if isinstance(room, (list, tuple, set, frozenset)) else {room}
         for client in self._transport.hub.clients(namespace):
             if not rooms.isdisjoint((None, *client.rooms())):
-                yield client.sid, eio_sid_of(client)
+                yield client.sid, eio_sid_of(client, self._transport.hub.links)
 
     def get_rooms(self, sid: str, namespace: str) -> list[Hashable]:
         """Return the rooms a client is in, its own among them; none for a client that is not connected."""
@@ -64,21 +65,21 @@ class Manager:
 
     def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
         """Return the ``sid`` that a stream has in a namespace: the first, if it carries several."""
-        clients = self._transport.hub.clients(namespace)
-        return next((client.sid for client in clients if eio_sid_of(client) == eio_sid), None)
+        hub = self._transport.hub
+        return next((client.sid for client in hub.clients(namespace) if eio_sid_of(client, hub.links) == eio_sid), None)
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
         """Return the id of the stream that a client is carried by."""
         client = self._server.find(sid, namespace)
-        return None if client is None else eio_sid_of(client)
+        return None if client is None else eio_sid_of(client, self._transport.hub.links)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise absent("socketio.server.manager", name)
 
 
-def eio_sid_of(client: Client) -> str:
+def eio_sid_of(client: Client, links: Links) -> str:
     """Return a public name for the stream that carries a client (its ticket is a secret)."""
-    secret = client.token if client.link is None else client.link.ticket
+    secret = client.token if client.link is None else links.ticket_of(client.link)
     return hashlib.blake2s(secret.encode(), digest_size=10).hexdigest()
 
 

@@ -11,8 +11,9 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..extension import HybridTransport
+from ..logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Keywords of Flask-SocketIO, python-socketio and python-engineio that are about what there is not here: WebSockets,
 #: Engine.IO, asynchronous modes, queues.

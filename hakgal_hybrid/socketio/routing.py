@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +15,7 @@ from ..errors import EventError
 from ..event import Event, restore_binary
 from ..extension import HybridTransport
 from ..handlers import serving
+from ..logs import get_logger
 from .facade import SocketIO
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     _Server = object
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How many events of the transport may wait to be sent to the host's own clients.
 LIMIT = 100_000
@@ -54,7 +54,7 @@ class Twins:
         self._send, self._knows = send, knows
         # A worker of its own: whatever holds up the host's server must not hold up our disconnect handlers.
         self._worker = Worker("hakgal-hybrid-dual", LIMIT)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
         transport.twins = self
 
     def owns(self, sid: object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +10,10 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..extension import HybridTransport
+from ..logs import get_logger
 from .server import Server
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Keywords of ``run`` that other servers need and ours has no use for.
 _MEANINGLESS = ("allow_unsafe_werkzeug", "socket_timeout", "max_size", "debug_exceptions", "keepalive", "server_side",

@@ -167,7 +167,8 @@ class Server:
     @property
     def environ(self) -> dict[str, dict[str, Any]]:
         """The WSGI environments of all clients, by the id of their stream."""
-        return {eio_sid_of(client): client.environ for client in self._transport.hub.clients()}
+        hub = self._transport.hub
+        return {eio_sid_of(client, hub.links): client.environ for client in hub.clients()}
 
     def transport(self, sid: str, namespace: str | None = None) -> str:
         """Return how a client gets its events: always ``sse``.

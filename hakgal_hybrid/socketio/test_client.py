@@ -51,7 +51,7 @@ class SocketIOTestClient:
     def eio_sid(self) -> str | None:
         """The id that ``socketio.server.manager`` has for this client's connection; ``None`` if it has none now."""
         client = next(iter(self._clients.values()), None)
-        return None if client is None else eio_sid_of(client)
+        return None if client is None else eio_sid_of(client, self.socketio.transport.hub.links)
 
     # -- coming and going ------------------------------------------------------------------------------------
 

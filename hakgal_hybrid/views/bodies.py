@@ -26,6 +26,8 @@ def read_object(transport: HybridTransport) -> dict[str, Any]:
         text = request.get_data()
     except RequestEntityTooLarge as error:  # the host's own MAX_CONTENT_LENGTH
         raise RequestError("the body is larger than this host accepts", status=413, code="body_too_large") from error
+    except OSError as error:  # nobody is there to read the answer; but it is no failure of ours, with a traceback
+        raise RequestError("the client went away in the middle of the body", status=400, code="bad_http") from error
     try:
         # JSON that others can read is UTF-8 (RFC 8259); json.loads would guess at UTF-16 and UTF-32.
         body = loads(transport, text if transport.json is not None else text.decode("utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -12,6 +11,7 @@ from werkzeug.datastructures import MultiDict
 from ..client import Client
 from ..errors import AccessDenied, HybridError, RequestError
 from ..event import restore_binary
+from ..logs import get_logger
 from ..tickets import VALID_S
 from .bodies import answer, arguments_of, namespace_of, read_object, speaker
 from .gate import ACK, CONNECT, DISCONNECT, TICKET, behind_the_gate, problem
@@ -20,7 +20,7 @@ from .stream import parse_wish
 if TYPE_CHECKING:
     from ..extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: What the body of the connecting request was: handlers see a request that only opens something, as with a WebSocket.
 _OF_THE_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING")
@@ -43,7 +43,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
             raise RequestError("this client has no stream of its own", code="bad_sid")
         since = max(client.since, link.start)
         return answer({
-            "sid": client.sid, "token": client.token, "ticket": link.ticket, "resumed": resumed,
+            "sid": client.sid, "token": client.token, "ticket": transport.hub.links.ticket_of(link), "resumed": resumed,
             "namespace": namespace, "since": transport.log.id_of(since),
             "after": None if resumed else transport.hub.latest_for(client, since),
             "heartbeat_s": transport.settings.heartbeat_s})

@@ -108,7 +108,7 @@ def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[
 def _emit_without_stream(transport: HybridTransport, message: dict[str, Any]) -> Response:
     """Run a handler for a caller that has no stream; what it emits to the caller comes back in the response."""
     name, args = _event_of(message)
-    client = Client(dict(request.environ), namespace_of(message), transport.hub.log.newest)
+    client = Client(dict(request.environ), namespace_of(message))
     gathered: Bounded[Event] = Bounded(lambda event: len(event.data) + len(event.args_text),
                                        transport.settings.max_answer_bytes)
     transport.hub.collect(client.sid, gathered)

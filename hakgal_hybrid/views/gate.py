@@ -34,17 +34,24 @@ ACK = "/api/events/ack"
 CONTROL = "/api/governor/control"
 STATUS = "/api/hybrid/status"
 OPENAPI = "/api/hybrid/openapi.json"
+CLIENTS = "/api/hybrid/clients"
+HISTORY = "/api/hybrid/history"
+METRICS = "/api/hybrid/metrics"
+DASHBOARD = "/api/hybrid/"
+SEEN = "/api/hybrid/seen"
+STACKS = "/api/hybrid/stacks"
 CLIENT = "/api/hybrid/client.js"
 CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
 
 _READ, _POST = "GET, HEAD, OPTIONS", "POST, OPTIONS"
-_METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, TICKET: _POST, EMIT: _POST, ACK: _POST,
-            CONTROL: _POST, STATUS: _READ, OPENAPI: _READ, CLIENT: _READ,
-            CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS"}
+_METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, TICKET: _POST, EMIT: _POST, ACK: _POST, CONTROL: _POST,
+            STATUS: _READ, OPENAPI: _READ, CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS",
+            CLIENTS: _READ, HISTORY: _READ, METRICS: _READ, DASHBOARD: _READ, SEEN: _READ, STACKS: _POST}
 #: Posted to by those who only listen: to say who they are, and that they leave.
 _READERS_POST = (CONNECT, DISCONNECT)
 #: Code that is the same for everybody: pages of other machines load it before they can prove anything.
-_PUBLIC = (CLIENT, CLASSIC_CLIENT)
+_PUBLIC = (CLIENT, CLASSIC_CLIENT, DASHBOARD)
+_DASHBOARD_FILES = DASHBOARD + "dashboard/"
 _REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
 _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
 
@@ -108,8 +115,8 @@ def behind_the_gate(views: Blueprint, handlers: Handlers | None = None) -> Bluep
 
 def methods_of(path: str) -> str | None:
     """Return what our URL ``path`` can be asked with, or ``None`` if the URL is not ours."""
-    if path.startswith(CONTROL + "/"):
-        return "GET, HEAD, OPTIONS"
+    if path.startswith((CONTROL + "/", _DASHBOARD_FILES)):
+        return _READ
     return _METHODS.get(path)
 
 
@@ -167,14 +174,15 @@ class Gate:
             return start_response(status, kept + cors, exc_info)
 
         try:
-            if path not in _PUBLIC:
+            public = path in _PUBLIC or path.startswith(_DASHBOARD_FILES)
+            if not public:
                 guard.check_origin(environ, self._settings)
             if environ["REQUEST_METHOD"] == "OPTIONS":
                 start_response("204 No Content", [("Allow", methods), *self._preflight(methods, cors), *cors])
                 return []
             environ[ADDRESS] = guard.address_of(environ)
             commands = path.startswith(CONTROL) or (methods == _POST and path not in _READERS_POST)
-            if path not in _PUBLIC and not self._has_ticket(path, environ):
+            if not public and not self._has_ticket(path, environ):
                 guard.check(environ, self._settings, known_as=self._known_as(), commands=commands)
             if commands and environ["REQUEST_METHOD"] == "POST":
                 self._rate.take(environ[ADDRESS])

@@ -14,11 +14,17 @@ from .gate import (
     ACK,
     CLASSIC_CLIENT,
     CLIENT,
+    CLIENTS,
     CONNECT,
     CONTROL,
+    DASHBOARD,
     DISCONNECT,
     EMIT,
+    HISTORY,
+    METRICS,
     OPENAPI,
+    SEEN,
+    STACKS,
     STATUS,
     STREAM,
     TICKET,
@@ -155,12 +161,28 @@ def _commands() -> Json:
 
 def _monitoring() -> Json:
     script = {"200": _answer("the script", _TEXT, "text/javascript")}
+    told = {"200": _answer("a JSON object", {"type": "object"})}
+    file = _parameter("file", "its name", _TEXT, "path", required=True)
     return {
+        CLIENTS: {"get": _operation("Who is connected, and how far behind", told, "404", "422", parameters=[
+            _parameter("limit", "how many at most", _TEXT)])},
+        HISTORY: {"get": _operation("The last ten minutes", told)},
+        METRICS: {"get": _operation("What is counted, for Prometheus", {
+            "200": _answer("metrics", _TEXT, "text/plain")}, "501")},
+        SEEN: {"get": _operation("How this request looks to the host", told)},
+        STACKS: {"post": _operation("What the host's requests wait for", told, body=_object({}), key=True)},
+        DASHBOARD: {"get": _operation("The dashboard, a page", {"200": _answer("the page", _TEXT, "text/html")})},
+        DASHBOARD + "dashboard/{file}": {"get": _operation(
+            "A script or style of the dashboard", {"200": {"description": "the file"}}, "404", parameters=[file])},
         STATUS: {"get": _operation("Everything that is counted", {"200": _answer("a snapshot", {"type": "object"})})},
         OPENAPI: {"get": _operation("This document", {"200": _answer("OpenAPI 3.1", {"type": "object"})})},
         CLIENT: {"get": _operation("The browser client, a module", script)},
         CLASSIC_CLIENT: {"get": _operation("The browser client, a classic script", script)},
     }
+
+
+def _example(url: str) -> str:
+    return url.replace("{id}", "id").replace("{file}", "dashboard.js")
 
 
 def document(served: Callable[[str], bool] = lambda url: True) -> Json:
@@ -174,7 +196,7 @@ def document(served: Callable[[str], bool] = lambda url: True) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "hakgal_hybrid", "version": "1",
                  "description": "Events out by Server-Sent Events, commands in by HTTP."},
-        "paths": {url: item for url, item in paths.items() if served(url.replace("{id}", "id"))},
+        "paths": {url: item for url, item in paths.items() if served(_example(url))},
         "components": {
             "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
             "responses": {code: _answer(meaning, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..client import Client
 from ..errors import AccessDenied, HybridError, RequestError
 from ..link import Link
+from ..logs import get_logger
 from .bodies import loads, text_of
 from .clients import acknowledge_as
 from .control import emit_as, govern
@@ -17,7 +17,7 @@ from .control import emit_as, govern
 if TYPE_CHECKING:
     from ..extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Orders:

@@ -8,7 +8,6 @@ no extension is negotiated; and :class:`~.socket_channel.Channel` sends each fra
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,14 @@ from simple_websocket import ConnectionClosed  # type: ignore[import-untyped]
 from wsproto.utilities import LocalProtocolError
 
 from ..feed import Feed
+from ..logs import get_logger
 from ..wire import Decoder
 from .socket_channel import PARTING_S, Channel, Inbox, clock
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How many answers may wait to be sent before the next command is carried out.
 MAX_ANSWERS = 8
@@ -168,7 +168,7 @@ class Writer:
             self._rest()
 
     def _send_answers(self) -> None:
-        while self._answers and (self._feed.replaced or self._answers[0][0] <= self._feed.cursor.position):
+        while self._answers and (self._feed.replaced or self._answers[0][0] <= self._feed.position):
             self._ws.send(self._answers.popleft()[1])
             self._places.release()
             self._rest()

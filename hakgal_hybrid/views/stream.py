@@ -111,7 +111,7 @@ def open_feed(transport: HybridTransport, wish: Wish) -> Feed:
     """
     links = transport.hub.links
     link, wish = _link_of(transport, wish)
-    feed = Feed(link, transport.hub, transport.settings, wish, transport.client_lagged)
+    feed = Feed(link, transport.hub, transport.settings, wish, transport.on_gap)
     links.carry(link, feed)
     try:
         feed.prepare()

@@ -72,6 +72,7 @@ def _converse(transport: HybridTransport, accept: Callable[[_Conversation], Resp
     sock = environ[key]
     channel = Channel(sock, transport.settings, lambda: transport.stopping)
     feed, reason = open_feed(transport, wish), "failed"
+    feed.medium = "websocket"
     # With compression a few bytes could become megabytes, and two threads would share its state.
     environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
     environ[key] = channel

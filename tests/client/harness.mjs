@@ -216,9 +216,9 @@ class Locks {
         refuse();
       });
       if (options.steal) {
+        this.pending.unshift(lock);
         for (const item of this.held.filter(item => item.name === name)) this.#release(item, () => item.tab.run(
           () => item.reject(new DOMException("stolen", "AbortError"))));
-        this.pending.unshift(lock);
       } else {
         this.pending.push(lock);
       }
@@ -249,6 +249,7 @@ class Locks {
       if (this.held.some(item => item.name === lock.name)) continue;
       this.pending = this.pending.filter(item => item !== lock);
       this.held.push(lock);
+      lock.tab.note("is given the lock", lock.name.split(" ").at(-1));
       lock.tab.run(async () => {
         try {
           const value = await lock.callback(lock);
@@ -261,12 +262,26 @@ class Locks {
   }
 }
 
-/** What tabs of one browser share. */
+/** How much is remembered of what happened in a browser. */
+const MEMORY = 1500;
+
+/**
+ * What tabs of one browser share. `latency` gives how many ms what comes from outside takes to reach a tab; `history`
+ * tells what happened, for whoever has to understand a failure.
+ */
 export class Browser {
   locks = new Locks();
   channels = new Set();
   tabs = new Set();
+  latency = () => 0;
+  history = [];
   #opened = 0;
+  #begun = Date.now();
+
+  note(who, ...what) {
+    this.history.push([Date.now() - this.#begun, who, ...what].join(" "));
+    if (this.history.length > MEMORY) this.history.shift();
+  }
 
   open() {
     const tab = new Tab(this, `tab ${++this.#opened}`);
@@ -295,9 +310,9 @@ class Tab {
     this.context = vm.createContext({
       console, URL, URLSearchParams, Headers, AbortController, AbortSignal, TextDecoder, ArrayBuffer, Uint8Array, btoa,
       atob, Blob, document: {}, navigator: { locks: this.#locks() }, BroadcastChannel: this.#channel(),
-      EventSource: this.#eventSource(), fetch: (...args) => this.#brought(fetch(...args)),
+      EventSource: this.#eventSource(), fetch: (...args) => this.#fetch(...args),
       setTimeout: (call, ms) => this.#timer(setTimeout, call, ms), setInterval: (call, ms) => this.#timer(setInterval, call, ms),
-      clearTimeout, clearInterval,
+      clearTimeout: timer => this.#clear(timer), clearInterval: timer => this.#clear(timer),
       addEventListener: (type, listener) => this.#listeners.push([type, listener]) });
     CLASSIC.runInContext(this.context);
   }
@@ -327,22 +342,30 @@ class Tab {
     vm.runInContext(`{ const { now } = Date; Date.now = () => now() + ${ms}; }`, this.context);
   }
 
+  note(...what) {
+    this.browser.note(this.name, ...what);
+  }
+
   hang() {
+    this.note("hangs");
     this.#waiting ??= [];
   }
 
   wake() {
+    this.note("wakes");
     const waiting = this.#waiting;
     this.#waiting = undefined;
     for (const call of waiting ?? []) this.run(call);
   }
 
   dispatch(type, details = {}) {
+    this.note(type);
     for (const [name, listener] of this.#listeners) if (name === type) this.run(() => listener({ type, ...details }));
   }
 
   /** The process ends, without any farewell. */
   crash() {
+    this.note("ends");
     this.#dead = true;
     for (const timer of this.#timers) clearTimeout(timer);
     for (const source of this.#sources) source.close();
@@ -358,14 +381,29 @@ class Tab {
   }
 
   #brought(promise) {
-    return new Promise((resolve, reject) => promise.then(
-      value => this.run(() => resolve(value)), error => this.run(() => reject(error))));
+    const bring = call => setTimeout(() => this.run(call), this.browser.latency());
+    return new Promise((resolve, reject) => promise.then(value => bring(() => resolve(value)),
+      error => bring(() => reject(error))));
+  }
+
+  #fetch(url, options) {
+    const answer = fetch(url, options), { sid } = JSON.parse(options.body);
+    const path = url.split(/[/?]/).find((part, i, parts) => parts[i - 1] === "events");
+    const note = what => this.note("posts", path, sid ?? "", what);
+    answer.then(({ status }) => note(status), note);
+    return this.#brought(answer);
   }
 
   #timer(set, call, ms) {
-    const timer = set(() => this.run(call), ms > 3000 ? ms / HASTE : ms);
+    // One that is cleared when it is due, but has not been run, is not run any more.
+    const timer = set(() => this.run(() => this.#timers.has(timer) && call()), ms > 3000 ? ms / HASTE : ms);
     this.#timers.add(timer);
     return timer;
+  }
+
+  #clear(timer) {
+    clearTimeout(timer);
+    this.#timers.delete(timer);
   }
 
   #locks() {
@@ -376,16 +414,23 @@ class Tab {
   #channel() {
     const tab = this, { channels } = this.browser;
     return class {
+      heard = new Map();  // by whom, up to where
+
       constructor(name) {
         Object.assign(this, { name, tab });
         channels.add(this);
       }
 
+      /** What one tab says another hears in order. */
       postMessage(message) {
         const text = JSON.stringify(message);
+        tab.note("says", text.length > 300 ? `${text.slice(0, 300)}…` : text);
         for (const channel of channels) {
           if (channel === this || channel.name !== this.name) continue;
-          setImmediate(() => channel.tab.run(() => channels.has(channel) && channel.onmessage({ data: JSON.parse(text) })));
+          const hear = () => channels.has(channel) && channel.onmessage({ data: JSON.parse(text) });
+          const heard = this.heard.get(channel) ?? Promise.resolve();
+          const wait = new Promise(done => setTimeout(done, tab.browser.latency()));
+          this.heard.set(channel, heard.then(() => wait).then(() => channel.tab.run(hear)));
         }
       }
 
@@ -400,9 +445,11 @@ class Tab {
     return class {
       constructor(url) {
         this.source = new EventSource(url);
+        tab.note("opens a stream from", new URL(url).searchParams.get("last_event_id"));
         tab.#sources.add(this.source);
         this.source.onmessage = message => tab.run(() => this.closed || this.onmessage(message));
         this.source.onerror = error => {
+          tab.note("has lost its stream", error.code ?? "");
           this.source.close();  // a page that hangs does not reconnect
           tab.run(() => this.closed || this.onerror(error));
         };

@@ -8,7 +8,7 @@ import { Browser, Proxy, Server, event, numbers, range, told, until } from "./ha
 let server, proxy, browser;
 
 before(async () => {
-  server = await Server.start({ HYBRID_HEARTBEAT_S: "0.5", HYBRID_RESUME_S: "3" });
+  server = await Server.start({ HYBRID_HEARTBEAT_S: "0.5", HYBRID_RESUME_S: "3", HYBRID_CONNECT_S: "5" });
 });
 
 after(() => server.stop());
@@ -128,6 +128,80 @@ test("a new leader that knows less than others and one that knows more", async (
   for (const { socket } of [behind, ahead]) assert.deepEqual(numbers(socket, "news"), range(0, 10));
 });
 
+test("what has no id is not taken for what another stream has brought already", async () => {
+  const [leader, behind, ahead] = await openTabs(3);
+  behind.hang();
+  await server.do("news", { n: 10 });
+  await arrived([leader, ahead], "news", 9);
+  const run = behind.run, waiting = [];
+  behind.run = call => waiting.push(call);
+  behind.wake();
+  behind.run = run;
+  leader.crash();  // so that the next one begins where it was before the ten
+  await until(() => behind.leads, "the one that is behind leads");
+  for (const call of waiting) behind.run(call);
+  const repeats = line => line.includes(`${behind.name} says`) && /"kind":"event".*"id":"/.test(line);
+  await until(() => browser.history.filter(repeats).length >= 10, "all ten have come again");
+  await server.ask("/kick", { sid: ahead.socket.id });
+  assert.equal((await told(ahead.socket, "disconnect"))[0], "io server disconnect");
+  assert.deepEqual(numbers(ahead.socket, "news"), range(0, 10));
+});
+
+test("a tab that asks twice who it is", async () => {
+  const [tab] = await openTabs(1), { socket } = tab, { id } = socket, before = proxy.posts("connect").length;
+  let release;
+  const released = new Promise(done => { release = done; });
+  proxy.rule = ({ path }) => path === "connect" ? () => released : undefined;
+  proxy.cut();
+  await until(() => proxy.posts("connect").length === before + 1, "it asks");
+  tab.dispatch("freeze");  // it gives up the lock, gets it again and begins anew
+  await until(() => proxy.posts("connect").length === before + 2, "it asks again");
+  release();
+  await until(() => socket.connected, "it is back");
+  assert.equal(await socket.emitWithAck("echo", 1), 1);
+  assert.equal(socket.id, id);
+  assert.deepEqual(proxy.posts("disconnect"), [], "the answer that it did not wait for any more ended nobody");
+});
+
+test("who knew a tab that hung has gone before it", async () => {
+  const [first, second] = await openTabs(2), ids = [first, second].map(({ socket }) => socket.id);
+  first.hang();
+  const third = browser.open();
+  third.connect(proxy.url);
+  await told(third.socket, "connect");
+  second.crash();
+  first.crash();
+  for (const id of ids) await until(() => isDisconnected(id), `the third tab ends ${id}`);
+  assert.equal(third.socket.told.length, 1);
+});
+
+test("a server that stops says when to come back", async () => {
+  const first = await Server.start({ HYBRID_RETRY_MS: "3600000" }), between = await Proxy.start(first.port);
+  let second;
+  try {
+    const tabs = [browser.open(), browser.open()];
+    for (const tab of tabs) tab.connect(between.url);
+    for (const { socket } of tabs) await told(socket, "connect");
+    await first.stop();
+    for (const { socket } of tabs) {
+      const [reason, { wait }] = await told(socket, "disconnect");
+      assert.equal(reason, "transport close");
+      assert(wait >= 1800_000 && wait <= 5400_000, wait);
+    }
+    second = await Server.start();
+    between.target = second.port;
+    const before = between.requests.length;
+    (await until(() => tabs.find(tab => tab.socket.io.link.leading), "a tab leads")).dispatch("online");
+    for (const { socket } of tabs) assert.equal((await told(socket, "gap"))[0].reason, "restarted");
+    assert.equal(between.requests[before].path, "connect");
+  } finally {
+    for (const tab of browser.tabs) tab.crash();
+    await between.down();
+    await first.stop();
+    await second?.stop();
+  }
+});
+
 test("tabs that go", async () => {
   const tabs = await openTabs(4), ids = tabs.map(({ socket }) => socket.id);
   const leader = await leaderOf(tabs), [crashing, closing, last] = tabs.filter(tab => tab !== leader);
@@ -182,14 +256,21 @@ function chances(seed) {
   };
 }
 
+const pause = ms => new Promise(done => setTimeout(done, ms));
+
 /** Tabs come, go, hang and crash and streams break while events flow. */
 class Turmoil {
   emitted = 0;
   sent = new Map();   // private events by sid
   ids = new Map();    // all that a tab has ever had
+  rounds = 0;
 
   constructor(seed) {
     this.chance = chances(seed);
+    // What the network does is by another generator: how often it is asked depends on time.
+    const luck = chances(seed + 1_000_000);
+    browser.latency = () => luck() ** 4 * 30;
+    proxy.rule = ({ path }) => path !== "stream" && luck() < 0.3 ? () => pause(luck() * 50) : undefined;
   }
 
   get tabs() {
@@ -204,13 +285,23 @@ class Turmoil {
     if (this.tabs.length >= 6) return;
     const tab = browser.open();
     tab.connect(proxy.url);
-    tab.lives = [];  // what it got under each of its ids
-    tab.socket.on("connect", () => {
-      const { id, recovered } = tab.socket;
-      if (!recovered) tab.lives.push({ id, from: this.emitted, news: [], private: [] });
+    tab.lives = [];  // what it got under each of its ids, which may begin before it is told that it is connected
+    const life = () => {
+      const { id } = tab.socket;
+      if (tab.lives.at(-1)?.id !== id) tab.lives.push({ id, from: this.emitted, news: [], private: [] });
       this.ids.set(id, tab);
-    });
-    for (const name of ["news", "private"]) tab.socket.on(name, number => tab.lives.at(-1)[name].push(number));
+      return tab.lives.at(-1);
+    };
+    for (const name of ["connect", "disconnect", "connect_error", "gap"]) {
+      tab.socket.on(name, (...args) => tab.note(name, tab.socket.id, JSON.stringify(args)));
+    }
+    tab.socket.on("connect", life);
+    for (const name of ["news", "private"]) {
+      tab.socket.on(name, number => {
+        tab.note(name, number);
+        life()[name].push(number);
+      });
+    }
   }
 
   async emit() {
@@ -234,37 +325,57 @@ class Turmoil {
       [4, () => proxy.cutStreams()], [3, () => tab?.dispatch("online")]];
     let choice = this.chance() * deeds.reduce((sum, [weight]) => sum + weight, 0);
     await deeds.find(([weight]) => (choice -= weight) < 0)[1]();
-    await new Promise(done => setTimeout(done, this.chance() * 40));
+    await pause(this.chance() * 40);
   }
 
   /** Everybody is awake and has everything, once and in order; whoever had to become somebody else knows it. */
   async settle() {
     for (const tab of this.tabs) tab.wake();
     this.open();
-    await until(() => this.tabs.every(({ socket }) => socket.connected), "everybody is connected");
-    await server.do("last", { args: [this.emitted] });
-    await arrived(this.tabs, "last", this.emitted);
+    while (!await this.#reach());
     for (const { name, lives, socket } of this.tabs) {
       for (const { id, from, news, private: whispers } of lives) {
         const isLast = id === lives.at(-1).id, first = news[0] ?? this.emitted, end = isLast ? this.emitted : first + news.length;
         assert.deepEqual(news, range(first, end), `${name} as ${id}`);
-        assert(first <= from || !news.length, `${name} as ${id}: ${first} is not all since ${from}`);
+        assert(first <= from || (!news.length && !isLast), `${name} as ${id}: ${first} is not all since ${from}`);
         const sent = this.sent.get(id) ?? [];
         assert.deepEqual(whispers, isLast ? sent : sent.slice(0, whispers.length), `${name} as ${id}`);
       }
-      assert.equal(lives.length - 1, socket.told.filter(([told]) => told === "gap").length, name);
+      assert.equal(lives.length - 1, gaps(socket), name);
     }
     await until(async () => (await server.status()).streams === 1, "one stream");
     const gone = [...this.ids].filter(([, tab]) => !browser.tabs.has(tab)).map(([id]) => id);
     await until(async () => (await Promise.all(gone.map(isDisconnected))).every(Boolean), "who has gone is gone");
   }
+
+  /** Is everybody reached? Not if somebody, who did not know it yet, was nobody any more and has been told so. */
+  async #reach() {
+    await until(() => this.tabs.every(({ socket }) => socket.connected), "everybody is connected");
+    const round = this.rounds++, before = this.tabs.map(({ socket }) => gaps(socket));
+    await server.do("last", { args: [round] });
+    const told = this.tabs.map(({ socket }, i) => () => gaps(socket) > before[i]);
+    await until(() => this.tabs.every(({ socket }, i) => told[i]() || numbers(socket, "last").includes(round)), `round ${round}`);
+    return !told.some(isTold => isTold());
+  }
 }
 
-// Only when asked for (SEEDS=1,2,3): on a loaded machine about one run in three fails, and why is not known yet.
-for (const seed of (process.env.SEEDS ?? "").split(",").filter(Boolean).map(Number)) {
-  test(`turmoil ${seed}`, async () => {
+const gaps = socket => socket.told.filter(([name]) => name === "gap").length;
+
+// SEEDS=7,8,9 tries these. A seed decides what is done; when it meets what is under way, the machine.
+let failed = false;
+
+for (const seed of (process.env.SEEDS || "1,2,3,4,5,6").split(",").map(Number)) {
+  test(`turmoil ${seed}`, { timeout: 150_000 }, async context => {
+    if (failed && !process.env.SEEDS) return context.skip("one has failed");
     const turmoil = new Turmoil(seed);
-    for (let step = 0; step < 60; step++) await turmoil.step();
-    await turmoil.settle();
+    try {
+      for (let step = 0; step < 60; step++) await turmoil.step();
+      await turmoil.settle();
+    } catch (error) {
+      failed = true;
+      context.diagnostic(`again: SEEDS=${seed} node --test --test-name-pattern=turmoil tabs.test.mjs`);
+      for (const line of browser.history) context.diagnostic(line);
+      throw error;
+    }
   });
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,8 +23,10 @@ import flask
 from flask import Flask, request
 from flask_sock import Sock
 
-from hakgal_hybrid import HybridTransport
+from hakgal_hybrid import HybridTransport, signals
 from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
+
+from . import accounting
 
 #: Ends when its standard input does, so that no child outlives the server that started it.
 CHILD = "import sys; sys.stdin.read()"
@@ -92,6 +95,9 @@ def create_app(**settings: Any) -> Flask:
     notes = Notes()
     governor = Governor(notes.release)
     transport = HybridTransport(app, governor=governor, **settings)
+    if "SUPPORT_MANIFEST" in os.environ:
+        note = accounting.Writer(os.environ["SUPPORT_MANIFEST"], transport.log.epoch, transport.settings.conflate)
+        signals.event_emitted.connect(note, sender=app, weak=False)
     app.extensions["notes"], app.extensions["governor"] = notes, governor
     _add_emitting_routes(app, transport, governor, notes)
     _add_trying_routes(app, notes)
@@ -112,6 +118,29 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
             args = wish["args"] if "args" in wish else [wish.get("data", {"i": number, **padding})]
             transport.emit(name, *args, to=to, namespace=wish.get("namespace"))
         return {"newest": transport.statistics().newest}
+
+    @app.post("/storm")
+    def storm() -> Any:
+        """Have ``threads`` native threads emit ``n`` events each, taking turns as often as can be."""
+        wish = request.get_json()
+        interval = sys.getswitchinterval()
+        start = threading.Barrier(wish["threads"])
+
+        def blow(number: int) -> None:
+            start.wait()
+            for i in range(wish["n"]):
+                transport.emit("storm", {"thread": number, "i": i})
+
+        threads = [threading.Thread(target=blow, args=(number,)) for number in range(wish["threads"])]
+        sys.setswitchinterval(1e-5)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        return {"newest": transport.statistics().newest, "at": time.monotonic()}
 
     @app.post("/ask")
     def ask() -> Any:
@@ -381,6 +410,10 @@ def main() -> None:
     wish = parser.parse_args()
     logging.basicConfig(level=os.environ.get("SUPPORT_LOG", "INFO"), format="%(levelname)s %(name)s %(message)s")
     app = create_app()
+    if "SUPPORT_FILE_LIMIT" in os.environ:
+        _limit_files(int(os.environ["SUPPORT_FILE_LIMIT"]))
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, lambda number, frame: HybridTransport.of(app).emit("signalled"))
     if wish.server == "ours":
         _shorten_idle_time()
         HybridTransport.of(app).run(wish.host, wish.port, certfile=wish.certfile, keyfile=wish.keyfile,
@@ -391,6 +424,14 @@ def main() -> None:
         import waitress
 
         waitress.serve(app, host=wish.host, port=wish.port, threads=8)
+
+
+def _limit_files(size: int) -> None:
+    """Have no file grow larger, so that a write fails as on a full disk."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def _shorten_idle_time() -> None:

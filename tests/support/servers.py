@@ -27,6 +27,8 @@ from flask import Flask
 
 from hakgal_hybrid.wire import Decoder, Message
 
+from . import accounting
+
 T = TypeVar("T")
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -151,7 +153,10 @@ class Server(Api):
         environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(TESTS), environ.get("PYTHONPATH"))))
         environ["PYTHONUNBUFFERED"] = "1"
+        self.manifest = self._log.with_suffix(".manifest")
+        environ["SUPPORT_MANIFEST"] = str(self.manifest)
         environ.update({name: str(value) for name, value in settings.items()})
+        manifest = Path(environ["SUPPORT_MANIFEST"])  # several lives of one server may share one
         with open(handle, "wb") as log:
             self.process = subprocess.Popen(
                 self._command(kind, options), cwd=TESTS, env=environ, stdin=subprocess.DEVNULL, stdout=log,
@@ -159,6 +164,7 @@ class Server(Api):
         try:
             self.port = int(wait_until(self._announced, 30, "the server names its port")[1])
             wait_until(self._answers, 30, "the server answers")
+            accounting.manifests[self.port] = manifest
         except BaseException:
             print(self.log())
             self.stop()
@@ -205,7 +211,12 @@ class Server(Api):
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(10)
-        self._log.unlink(missing_ok=True)
+        try:
+            accounting.settle()  # while it can be told what the server has emitted
+        finally:
+            accounting.manifests.pop(getattr(self, "port", 0), None)
+            self._log.unlink(missing_ok=True)
+            self.manifest.unlink(missing_ok=True)
 
     def __enter__(self) -> Server:
         return self
@@ -486,6 +497,7 @@ class Stream(Http, Events):
                  **options: Any) -> None:
         Http.__init__(self, port, **options)
         Events.__init__(self)
+        self.port, self.query = port, query
         try:
             path = f"{STREAM}?{query}" if query else STREAM
             self.request("GET", path, headers={"Accept": "text/event-stream", **(headers or {})}, version=version)
@@ -497,6 +509,11 @@ class Stream(Http, Events):
         self._left = int(self.headers["content-length"]) if "content-length" in self.headers else None
         data, self._buffer = self._buffer, b""
         self.take(self._body(data))
+        accounting.streams.append(self)  # the test that opened it will be asked whether all of it is accounted for
+
+    def got(self) -> list[accounting.Got]:
+        """Return what came, block by block."""
+        return accounting.blocks(bytes(self.raw), envelope="envelope=" in self.query and "envelope=0" not in self.query)
 
     def _read(self, seconds: float) -> bytes:
         pending = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()

@@ -1,8 +1,5 @@
 (() => {
-/**
- * The API of socket.io-client 4 over Server-Sent Events and POST. A Manager has Sockets, each with a Session on the
- * server, and a Link to the stream that they ride on, which Tabs share; README.md tells how.
- */
+/** The API of socket.io-client 4 over Server-Sent Events and POST; README.md tells how. */
 
 const RESERVED = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 const DEFAULTS = { reconnection: true, reconnectionAttempts: Infinity, reconnectionDelay: 1000,
@@ -375,12 +372,12 @@ class Socket extends Emitter {
       if (wanted) this.#refusal = failure(error[0], { data: error[1] });
       return false;
     }
-    const session = body.resumed && this._session || new Session(this, body, key);
-    if (wanted && session !== this._session) this.#renounce();
-    if (wanted && this.io.link.admits(session)) return this._session = session;
+    const session = body.resumed && this._session || new Session(this, body, key), isNew = session !== this._session;
+    if (!wanted) return isNew && session.leave();
+    if (isNew) this.#renounce();
+    if (this.io.link.admits(session)) return this._session = session;
     session.leave();
-    if (wanted) throw new Error("the stream has changed");
-    return false;
+    throw new Error("the stream has changed");
   }
 
   #renounce() {
@@ -673,7 +670,7 @@ class Link {
   sids;            // whom the stream carries, as far as we know
   #position;       // id of the last event seen
   #early = [];     // what came before that was known
-  #skipping = false;
+  #origin;         // name of the source that brought it
   #attempt;
   #source;
   #timer;
@@ -736,7 +733,7 @@ class Link {
   lead() {
     this.leading = true;
     clearTimeout(this.#timer);
-    this.tabs.post({ kind: "pong" });
+    this.#announce();
     if (this.manager._readyState === "open") this.#openStream();
     else if (this.manager._readyState === "opening") this.#begin();
   }
@@ -797,8 +794,9 @@ class Link {
     const { event, id, data } = envelope, source = this.#source;
     source.heard = Date.now();
     if (event === "hybrid_open") return this.#opened(data);
-    if (event === "hybrid_bye") return this.#fall("transport close");
-    if (event === "hybrid_busy") return this.#fall("transport close", failure(data.detail, { wait: data.retry_ms }));
+    if (event === "hybrid_bye" || event === "hybrid_busy") {
+      return this.#fall("transport close", failure(data.detail ?? "the server stops", { wait: data.retry_ms }));
+    }
     const relay = { kind: "event", ticket: this.ticket, name: source.name, after: source.at, id, text };
     source.at = id ?? source.at;
     this.tabs.post(relay);
@@ -823,42 +821,36 @@ class Link {
     this.drop();
     if (!await tabs.leads() || tabs !== this.tabs || this.#source || this.#attempt) return;
     this.up = false;
-    tabs.post({ kind: "down", reason, message: error.message });
+    tabs.post({ kind: "down", reason, message: error.message, wait: error.wait });
     this.manager._down(reason, error);
   }
 
-  heard({ kind, from, ...news }) {
-    if (kind === "hello") {
-      this.tell();
-      if (this.leading) this.#announce();
-    } else if (kind === "mine") {
-      this.tabs.know(from, news);
-    } else if (kind === "rewind") {
-      if (news.name === this.#source?.name) this.#openStream(news.after);
-    } else if (kind === "probe") {
+  heard(news) {
+    const { kind, ticket, sids, reason, message, wait } = news, isOurs = ticket === this.ticket;
+    if (kind === "mine") return this.tabs.know(news);
+    if (kind === "rewind") return news.name === this.#source?.name && this.#openStream(news.after);
+    if (kind === "hello") this.tell();
+    if (kind === "hello" || kind === "probe") {
       this.#check();
-      if (this.leading) this.#announce();
-    } else {
-      // Even if we lead: the frozen do not know that they are deposed.
-      if (kind === "event" && news.ticket === this.ticket) this.#take(news);
-      if (!this.leading) this.#follow(kind, news);
+      return this.leading && this.#announce();
+    }
+    if (!this.leading) {
       this.listen();
+      if (kind === "down") {
+        this.up = false;
+        this.sids = undefined;
+        this.manager._down(reason, failure(message, { wait }));
+      } else if (kind === "up") {
+        if (!isOurs) this.#change(ticket);
+        this.up = true;
+        this.sids = sids ?? this.sids;
+        this.manager._up();
+      } else if (kind === "event" && !(this.up && isOurs)) {
+        this.tabs.post({ kind: "probe" });
+      }
     }
-  }
-
-  #follow(kind, { ticket, sids, reason, message }) {
-    if (kind === "down") {
-      this.up = false;
-      this.sids = undefined;
-      this.manager._down(reason, new Error(message));
-    } else if (kind === "up") {
-      if (ticket !== this.ticket) this.#change(ticket);
-      this.up = true;
-      this.sids = sids ?? this.sids;
-      this.manager._up();
-    } else if (kind === "event" && !this.up) {
-      this.tabs.post({ kind: "probe" });
-    }
+    // Even if we lead: the frozen do not know that they are deposed.
+    if (kind === "event" && isOurs) this.#take(news);
   }
 
   #change(ticket) {
@@ -870,7 +862,6 @@ class Link {
   /** A leader that stays silent even when it is asked is deposed. */
   listen() {
     clearTimeout(this.#timer);
-    if (this.leading) return;
     const patience = 4000 + 1000 * Math.random();
     this.#timer = setTimeout(() => {
       this.tabs.post({ kind: "probe" });
@@ -881,19 +872,25 @@ class Link {
   tell() {
     const sessions = this.manager._active.map(socket => socket._session).filter(Boolean);
     const ids = sessions.map(({ sid, token, key }) => [sid, token, key]);
-    this.tabs.post({ kind: "mine", ticket: this.ticket, ids });
+    this.tabs.post({ kind: "mine", ticket: this.ticket, ids, others: [...this.tabs.others] });
   }
 
   /** Take every event once. If we have not seen what came before it, the stream must begin again where we are. */
   #take(relay, envelope = decode(relay.text)) {
     if (this.manager._readyState !== "open") return;
-    const { id, after, name } = relay, position = this.#position;
+    const { id, after, name } = relay, { event } = envelope, position = this.#position;
     if (position === undefined) return this.#early.push(relay);
-    if (after && isAfter(after, position)) return this.tabs.post({ kind: "rewind", name, after: position });
-    if (id) this.#skipping = !isAfter(id, position);
-    if (id && !this.#skipping) this.#position = id;
-    if (envelope.event === "hybrid_heartbeat") this.manager.emitReserved("ping");
-    else if (this.#skipping) return;  // a snapshot, too, with the gap before it
+    if (after && isAfter(after, position)) {
+      const wish = { kind: "rewind", name, after: position };
+      this.tabs.post(wish);
+      return this.heard(wish);
+    }
+    const isNew = id && isAfter(id, position);
+    if (isNew) [this.#position, this.#origin] = [id, name];
+    // A snapshot has no ids: it is new if the gap before it was.
+    const isKnown = id ? !isNew : name !== this.#origin;
+    if (event === "hybrid_heartbeat") this.manager.emitReserved("ping");
+    else if (isKnown && event !== "hybrid_disconnect") return;
     for (const socket of this.manager._active) {
       socket._receive(envelope);
       socket._settle();
@@ -907,7 +904,7 @@ class Link {
 class Tabs {
   id = Math.random();
   ticket;                 // of a stream that somebody rides on
-  #others = new Map();    // their clients, to be ended if they crash
+  others = new Map();     // their clients, to be ended if they crash
   #gone = new AbortController();
   #claim;
   #channel;
@@ -963,22 +960,22 @@ class Tabs {
     return holder(this.name) === holder(this.#lockOf(this.id));
   }
 
-  know(tab, { ids, ticket }) {
+  know({ from: tab, ids, ticket, others = [] }) {
     this.ticket = ticket ?? this.ticket;
-    const isKnown = this.#others.has(tab);
-    if (isKnown || ids.length) this.#others.set(tab, ids);
+    // Of one that hangs only others can tell.
+    for (const [other, ids] of others) if (other !== this.id && !this.others.has(other)) this.know({ from: other, ids });
+    const isKnown = this.others.has(tab);
+    if (isKnown || ids.length) this.others.set(tab, ids);
     if (isKnown || !ids.length) return;
     navigator.locks.request(this.#lockOf(tab), { signal: this.#gone.signal }, () => this.#mourn(tab)).catch(ignore);
   }
 
-  /** A tab has gone, and perhaps has not ended its clients. */
-  #mourn(tab) {
-    const ids = this.#others.get(tab);
-    this.#others.delete(tab);
+  /** A tab has gone, and perhaps has not ended its clients. If we fail, the next one gets the lock. */
+  async #mourn(tab) {
+    const ids = this.others.get(tab), { manager } = this.link;
+    this.others.delete(tab);
+    for (const [sid, token, key] of ids) await manager._post("disconnect", { sid }, { token, key });
     if (ids.length) this.post({ kind: "mine", from: tab, ids: [] });
-    for (const [sid, token, key] of ids) {
-      this.link.manager._post("disconnect", { sid }, { token, key }).catch(ignore);
-    }
   }
 
   leave() {

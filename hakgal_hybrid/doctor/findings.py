@@ -1,0 +1,96 @@
+"""What a check has found: a level, the evidence for it, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+#: Version of the written form; it changes when a member is renamed or means something else.
+SCHEMA = 1
+
+
+class Level(str, Enum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+    NOT_CHECKED = "not checked"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check.
+
+    :ivar check: its name, which does not change.
+    :ivar says: one sentence; of a check that was not made the reason.
+    :ivar evidence: what was measured or seen.
+    :ivar remedy: what to do, for warnings and problems.
+    :ivar cause: name of what is wrong, which does not change; nothing if nothing is.
+    :ivar data: the figures behind it; durations in milliseconds.
+    """
+
+    check: str
+    level: Level
+    says: str
+    evidence: tuple[str, ...] = ()
+    remedy: str = ""
+    cause: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def ok(check: str, says: str, *evidence: str, **data: Any) -> Finding:
+    """Return a finding that is as it should be."""
+    return Finding(check, Level.OK, says, evidence, data=data)
+
+
+def not_checked(check: str, because: str, *evidence: str, **data: Any) -> Finding:
+    """Return a finding that there is none, and why."""
+    return Finding(check, Level.NOT_CHECKED, f"not checked because {because}", evidence, data=data)
+
+
+def warning(check: str, cause: str, says: str, *evidence: str, remedy: str, **data: Any) -> Finding:
+    """Return a finding of something that may hurt."""
+    return Finding(check, Level.WARNING, says, evidence, remedy, cause, data)
+
+
+def problem(check: str, cause: str, says: str, *evidence: str, remedy: str, **data: Any) -> Finding:
+    """Return a finding of something that hurts."""
+    return Finding(check, Level.PROBLEM, says, evidence, remedy, cause, data)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings about one host, in the order in which they were made."""
+
+    url: str
+    taken_at: str
+    seconds: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def causes(self) -> list[str]:
+        """The causes of all problems."""
+        return [finding.cause for finding in self.findings if finding.level is Level.PROBLEM]
+
+    @property
+    def verdict(self) -> str:
+        """``healthy``, or the causes of all problems."""
+        return ", ".join(dict.fromkeys(self.causes)) or "healthy"
+
+    def of(self, check: str) -> Finding:
+        """Return the finding of one check.
+
+        :raises KeyError: if there is none.
+        """
+        for finding in self.findings:
+            if finding.check == check:
+                return finding
+        raise KeyError(check)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON values."""
+        return {"schema": SCHEMA, "url": self.url, "taken_at": self.taken_at, "seconds": self.seconds,
+                "verdict": self.verdict, "causes": self.causes,
+                "findings": [{**asdict(finding), "level": finding.level.value} for finding in self.findings]}

@@ -1,0 +1,150 @@
+"""The plots of a report, drawn by matplotlib from the document alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from .extras import need
+
+#: Told apart by colour and by line: for eyes and printers that see no colour.
+STYLES = {"before": ("#c2410c", "-"), "after": ("#0f766e", "--"), "reference": ("#64748b", ":")}
+SIZE = (7.6, 3.4)
+
+
+def draw(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plots by name, as figures of matplotlib; those of which nothing was measured are left out.
+
+    :raises ConfigurationError: if matplotlib is not installed.
+    """
+    drawn = {name: make(document) for name, make in (("latency", latency), ("cpu", cpu), ("lag", lag),
+                                                     ("delivery", delivery))}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def image(figure: Any, kind: str) -> bytes:
+    """Return a figure as ``svg`` or ``png``."""
+    matplotlib = need("matplotlib", "draw the plots of the report")
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hakgal"}):
+        figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {})
+    return stream.getvalue()
+
+
+def _axes(title: str, across: str, up: str) -> tuple[Any, Any]:
+    need("matplotlib", "draw the plots of the report")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel(across, fontsize=9)
+    axes.set_ylabel(up, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(True, which="major", color="#e2e8f0", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _runs(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any], str, str]]:
+    return [(mode, run, *STYLES[mode]) for mode, run in document["runs"].items() if run and mode in STYLES]
+
+
+def _finished(figure: Any, axes: Any, drawn: int) -> Any:
+    if not drawn:
+        return None
+    axes.legend(fontsize=8, frameon=False, loc="best")
+    return figure
+
+
+def _limit(axes: Any, value: float, text: str, *, across: bool) -> None:
+    """Draw a target as a thin line with its name."""
+    (axes.axvline if across else axes.axhline)(value, color="#94a3b8", linewidth=1, linestyle="-.", label=text)
+
+
+def latency(document: Mapping[str, Any]) -> Any:
+    """The share of requests that were answered within a time, by endpoint."""
+    figure, axes = _axes("Latency of requests, a client stalled", "milliseconds, logarithmic", "share of requests, %")
+    drawn = 0
+    for mode, run, colour, line in _runs(document):
+        for label, endpoint in run["endpoints"].items():
+            values = sorted(max(value, 0.01) for value in endpoint["samples"])
+            if not values:
+                continue
+            shares = [(index + 1) / len(values) * 100 for index in range(len(values))]
+            main = label == "GET /health"
+            axes.step(values, shares, where="post", color=colour, linestyle=line, linewidth=2 if main else 0.8,
+                      alpha=1 if main else 0.45, label=f"{mode}: /health, n = {len(values)}" if main else None)
+            drawn += 1
+    if drawn:
+        axes.set_xscale("log")
+        axes.set_ylim(0, 101)
+        _limit(axes, 150, "target: p95 below 150 ms", across=True)
+    return _finished(figure, axes, drawn)
+
+
+def cpu(document: Mapping[str, Any]) -> Any:
+    """CPU of each host's process over its run."""
+    figure, axes = _axes("CPU of the host's process with its threads", "seconds since its run began",
+                         "per cent of one core")
+    drawn = 0
+    for mode, run, colour, line in _runs(document):
+        series = run["process"]["series"] or {"t": [], "cpu_s": []}
+        times, values = _rates(series["t"], series["cpu_s"])
+        if times:
+            axes.plot(times, values, color=colour, linestyle=line, linewidth=1.3, label=f"{mode}, n = {len(times)}")
+            drawn += 1
+    axes.set_ylim(bottom=0)
+    return _finished(figure, axes, drawn)
+
+
+def _rates(times: list[float], used: list[float]) -> tuple[list[float], list[float]]:
+    """Return the per cent used over each second: clocks of CPU time are too coarse for less."""
+    found: tuple[list[float], list[float]] = ([], [])
+    last = 0
+    for index in range(1, len(times)):
+        if times[index] - times[last] >= 1:
+            found[0].append(times[index])
+            found[1].append((used[index] - used[last]) / (times[index] - times[last]) * 100)
+            last = index
+    return found
+
+
+def lag(document: Mapping[str, Any]) -> Any:
+    """The worst lag of each half second, sampled inside the hosts' processes."""
+    figure, axes = _axes("Event-loop and thread lag, sampled inside the process", "seconds since its run began",
+                         "worst of half a second, ms, log")
+    drawn = 0
+    for mode, run, colour, line in _runs(document):
+        series = run["sampled_lag"]["series"]
+        if series:
+            axes.plot([at for at, _ in series], [max(worst, 0.01) for _, worst in series], color=colour, linestyle=line,
+                      linewidth=1.1, label=f"{mode} ({run['sampled_lag']['sampler']}), n = {run['sampled_lag']['n']:,}")
+            drawn += 1
+    if drawn:
+        axes.set_yscale("log")
+        _limit(axes, 30, "target: 30 ms", across=False)
+    return _finished(figure, axes, drawn)
+
+
+def delivery(document: Mapping[str, Any]) -> Any:
+    """The share of deliveries to live clients that took no longer than a time."""
+    figure, axes = _axes("Delivery of events to live clients", "milliseconds from timestamp to arrival, logarithmic",
+                         "share of deliveries, %")
+    drawn = 0
+    for mode, run, colour, line in _runs(document):
+        for name, width, text in (("with_stalled", 2.0, "a client stalled"), ("without_stalled", 0.9, "none stalled")):
+            delay = run["deliveries"][name]["delay"]
+            buckets = [(bound, count) for bound, count in delay["histogram"] if bound is not None]
+            if not delay["n"] or not buckets:
+                continue
+            axes.plot([bound for bound, _ in buckets], [count / delay["n"] * 100 for _, count in buckets], color=colour,
+                      linestyle=line, linewidth=width, label=f"{mode}, {text}, n = {delay['n']:,}")
+            drawn += 1
+    if drawn:
+        axes.set_xscale("log")
+        axes.set_ylim(0, 101)
+    return _finished(figure, axes, drawn)

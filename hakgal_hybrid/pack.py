@@ -1,0 +1,267 @@
+"""Pack: the streams that keep up. All are at one place in the log, so a pass reads what is new once for all of them.
+
+What an event costs depends on who wants it, not on who is connected: streams that asked for the same things form a
+:class:`Cohort` and get the same ``bytes``; an event for rooms or single clients is brought to them through the hub's
+index of rooms, and nobody else is looked at. A stream that falls back, or whose clients change, steps out of the pack
+and goes on by its own cursor (:meth:`~hakgal_hybrid.feed.Feed.take`) until it has caught up again. Pure: knows no
+socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
+
+from .client import Client
+from .event import Target
+from .feed import MAX_TAKE, Feed, envelope
+from .hub import Hub
+from .log import Entry
+
+#: For how many names it is remembered which cohorts want them.
+_NAMES_REMEMBERED = 4096
+
+
+class Member(Protocol):
+    """Whatever writes a feed."""
+
+    feed: Feed
+
+
+class Cohort:
+    """Members that get the same bytes, but for events that are for some of them alone.
+
+    :ivar sent_at: when something was last sent to all of them (monotonic seconds).
+    :ivar last_id: number of the last event that was. :ivar delivered: how many were.
+    """
+
+    __slots__ = ("accepts", "delivered", "envelope", "key", "last_id", "members", "namespaces", "pack", "sent_at")
+
+    def __init__(self, pack: Pack, key: tuple[Any, ...], feed: Feed) -> None:
+        self.pack, self.key = pack, key
+        self.namespaces, _, self.envelope = key
+        self.accepts = feed.accepts
+        self.members: set[Member] = set()
+        self.sent_at = 0.0
+        self.last_id = 0
+        self.delivered = 0
+
+
+class Share(NamedTuple):
+    """The same bytes for several members, and how many events are in them.
+
+    ``whole`` names the cohort if they are for every member of it that has nothing of its own in this step.
+    ``instead`` is how many events the cohort got in their place.
+    """
+
+    data: bytes
+    delivered: int
+    conflated: int
+    last_id: int
+    members: list[Any]
+    whole: Cohort | None
+    instead: int = 0
+
+
+class Step(NamedTuple):
+    """What one pass has to send, up to which number, and who has to go on alone."""
+
+    upto: int
+    shares: list[Share]
+    apart: list[Any]
+
+
+class Pack:
+    """The members that keep up. Everything but :meth:`stir` belongs to the one thread that writes.
+
+    :ivar position: number of the last event that every member has been given.
+    """
+
+    def __init__(self, hub: Hub, max_backlog_s: float) -> None:
+        self.position = hub.log.newest
+        self._hub, self._max_backlog_s = hub, max_backlog_s
+        self._cohorts: dict[tuple[Any, ...], Cohort] = {}
+        self._audiences: dict[tuple[str, str], tuple[Cohort, ...]] = {}
+        self._stirred: set[Feed] = set()
+
+    def __len__(self) -> int:
+        return sum(len(cohort.members) for cohort in self._cohorts.values())
+
+    # -- coming and going ------------------------------------------------------------------------------------
+
+    def join(self, member: Member) -> bool:
+        """Take a member in that has caught up; false if it has to go on alone for now."""
+        feed = member.feed
+        if not feed.level_with(self.position):
+            return False
+        key = (feed.link.riders.namespaces, feed.wish.events, feed.wish.envelope)
+        cohort = self._cohorts.get(key)
+        if cohort is None:
+            cohort = self._cohorts[key] = Cohort(self, key, feed)
+            self._audiences.clear()
+        feed.writer = member
+        if feed.keep_up(cohort):
+            cohort.members.add(member)
+            return True
+        self._disband(cohort)
+        return False
+
+    def leave(self, member: Member, position: int, last_id: int = 0) -> None:
+        """Let a member go that has been given everything up to ``position``; ``last_id``: and this id of its own."""
+        feed, cohort = member.feed, member.feed.cohort
+        if cohort is None:
+            return
+        feed.go_alone(position, max(cohort.last_id, last_id))
+        feed.writer = None
+        cohort.members.discard(member)
+        self._disband(cohort)
+
+    def _disband(self, cohort: Cohort) -> None:
+        """Forget a cohort that nobody is in."""
+        if not cohort.members:
+            del self._cohorts[cohort.key]
+            self._audiences.clear()
+
+    def stir(self, feed: Feed) -> None:
+        """Have a stream looked at before the next step: its clients have changed. May be called from any thread."""
+        self._stirred.add(feed)
+
+    # -- stepping --------------------------------------------------------------------------------------------
+
+    def step(self) -> Step:
+        """Say what is to be sent. The pack is there only when :meth:`arrive` says so."""
+        log = self._hub.log
+        start, entries = log.since(self.position)
+        # After the log was read: whoever changes a stream's clients stirs it first and looks at the log then, so what
+        # was read just now is the same for the old clients and the new ones.
+        apart = self._part_stirred()
+        if entries and (start > self.position + 1 or entries[0].at < log.clock() - self._max_backlog_s):
+            return self.scatter(apart)  # each has to be told what it missed
+        return self._plan(entries, apart)
+
+    def scatter(self, apart: Iterable[Any] = ()) -> Step:
+        """Have every member go on alone, like those in ``apart``, who do already."""
+        members = [member for cohort in self._cohorts.values() for member in cohort.members]
+        for member in members:
+            self.leave(member, self.position)
+        return Step(self._hub.log.newest, [], [*apart, *members])
+
+    def arrive(self, step: Step) -> None:
+        """Everybody has been given what the step had for them."""
+        self.position = step.upto
+        for share in step.shares:
+            if share.whole is not None:
+                share.whole.last_id = share.last_id
+            else:
+                for member in share.members:
+                    member.feed.known_id = share.last_id
+
+    def _part_stirred(self) -> list[Any]:
+        apart = []
+        while self._stirred:
+            member = self._stirred.pop().writer
+            if member is not None:
+                self.leave(member, self.position)
+                apart.append(member)
+        return apart
+
+    def _plan(self, entries: list[Entry], apart: list[Any]) -> Step:
+        upto, size = self.position, 0
+        todo: dict[Cohort, list[Entry]] = {}
+        own: dict[Member, tuple[list[Entry], list[Entry]]] = {}
+        for entry in entries:
+            if size >= MAX_TAKE:
+                break
+            upto, size = entry.seq, size + len(entry.frame)
+            target = entry.event.target
+            if target.rooms is None:
+                for cohort in self._audience(target.namespace, entry.event.name):
+                    todo.setdefault(cohort, []).append(entry)
+            for client in self._concerned(entry, target):
+                carrier = client.link.carrier if client.link is not None else None
+                member = carrier.writer if isinstance(carrier, Feed) else None
+                if member is None:
+                    continue  # it goes on alone, or its stream is somebody else's to write
+                if len(member.feed.link.clients) > 1:  # it must be told for which of them
+                    self.leave(member, self.position)
+                    own.pop(member, None)
+                    apart.append(member)
+                elif member.feed.accepts(entry.event.name):
+                    more, less = own.setdefault(member, ([], []))
+                    (less if target.rooms is None else more).append(entry)
+        return Step(upto, self._shares(todo, own), apart)
+
+    def _audience(self, namespace: str, name: str) -> tuple[Cohort, ...]:
+        """Return the cohorts that want what has this name and is for everybody."""
+        audience = self._audiences.get((namespace, name))
+        if audience is None:
+            if len(self._audiences) >= _NAMES_REMEMBERED:
+                self._audiences.clear()
+            audience = self._audiences[namespace, name] = tuple(
+                cohort for cohort in self._cohorts.values()
+                if namespace in cohort.namespaces and cohort.accepts(name))
+        return audience
+
+    def _concerned(self, entry: Entry, target: Target) -> Iterable[Client]:
+        """Return the clients that an event is for, or, if it is for a whole namespace, that it is not for."""
+        if target.rooms is not None:
+            return [client for client in self._hub.in_rooms(target) if client.is_for(entry.seq, target)]
+        found = (self._hub.client(sid) for sid in target.skip)
+        return [client for client in found if client is not None and client.namespace == target.namespace]
+
+    def _shares(self, todo: dict[Cohort, list[Entry]],
+                own: dict[Member, tuple[list[Entry], list[Entry]]]) -> list[Share]:
+        shares: list[Share] = []
+        wrapped: dict[Entry, bytes] = {}
+        given: dict[Cohort, int] = {}
+        for cohort, entries in todo.items():
+            members = [member for member in cohort.members if member not in own] if own else list(cohort.members)
+            if members:
+                shares.append(self._share(cohort, entries, members, wrapped)._replace(whole=cohort))
+                given[cohort] = shares[-1].delivered
+        alike: dict[tuple[Cohort, tuple[Entry, ...], tuple[Entry, ...]], list[Member]] = {}
+        for member, (more, less) in own.items():
+            if member.feed.cohort is not None:
+                alike.setdefault((member.feed.cohort, tuple(more), tuple(less)), []).append(member)
+        for (cohort, plus, minus), members in alike.items():
+            entries = [entry for entry in todo.get(cohort, ()) if entry not in minus]
+            if plus:
+                entries = sorted([*entries, *plus], key=lambda entry: entry.seq)
+            if entries:
+                share = self._share(cohort, entries, members, wrapped)
+                shares.append(share._replace(instead=given.get(cohort, 0)))
+        return shares
+
+    def _share(self, cohort: Cohort, entries: list[Entry], members: list[Any], wrapped: dict[Entry, bytes]) -> Share:
+        """Encode ``entries`` for members of one cohort; of those of one kind that conflate, only the last.
+
+        :param wrapped: the envelopes that were made in this step.
+        """
+        stands_for: dict[int, int] = {}
+        if any(entry.superseded_by for entry in entries):
+            entries, stands_for = _conflate(entries)
+        if cohort.envelope:
+            frames = [self._wrap(entry, stands_for.get(entry.seq, 0), wrapped) for entry in entries]
+        else:
+            frames = [entry.frame for entry in entries]
+        return Share(b"".join(frames), len(entries), sum(stands_for.values()), entries[-1].seq, members, None)
+
+    def _wrap(self, entry: Entry, conflated: int, wrapped: dict[Entry, bytes]) -> bytes:
+        if conflated:
+            return envelope(entry.event, self._hub.log.id_of(entry.seq), entry.ts, conflated)
+        if entry not in wrapped:
+            wrapped[entry] = envelope(entry.event, self._hub.log.id_of(entry.seq), entry.ts)
+        return wrapped[entry]
+
+
+def _conflate(entries: list[Entry]) -> tuple[list[Entry], dict[int, int]]:
+    """Leave out every entry that a later one here supersedes; count, by number, for how many each remaining stands."""
+    here = {entry.seq for entry in entries}
+    kept: list[Entry] = []
+    stands_for: dict[int, int] = {}
+    for entry in entries:
+        if entry.superseded_by in here:
+            stands_for[entry.superseded_by] = stands_for.pop(entry.seq, 0) + 1
+        else:
+            kept.append(entry)
+    return kept, stands_for

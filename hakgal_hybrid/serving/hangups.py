@@ -1,0 +1,61 @@
+"""HangUps: notices which clients have said something or gone, although nothing is expected of them.
+
+Where there is epoll, one such queue watches all sockets and the loop watches that queue: a watcher of the loop's own
+for each would be the largest thing that an idle stream keeps in memory.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Any
+
+_READ = 1
+#: How many are dealt with before the loop goes on.
+_AT_A_TIME = 256
+
+
+class HangUps:
+    """Watches sockets for whatever comes in. For the loop's thread.
+
+    :param heard: called with a socket's number when it has something to read, or its peer is gone.
+    """
+
+    def __init__(self, loop: Any, heard: Callable[[int], None]) -> None:
+        self._loop, self._heard = loop, heard
+        self._watchers: dict[int, Any] = {}
+        self._queue: Any = None
+        if hasattr(select, "epoll"):
+            self._queue = select.epoll()
+            self._watcher = loop.io(self._queue.fileno(), _READ)
+            self._watcher.start(self._look)
+
+    def watch(self, fileno: int) -> None:
+        """Begin to watch a socket."""
+        if self._queue is not None:
+            self._queue.register(fileno, select.EPOLLIN | select.EPOLLRDHUP)
+            return
+        watcher = self._watchers[fileno] = self._loop.io(fileno, _READ)
+        watcher.start(self._heard, fileno)
+
+    def forget(self, fileno: int) -> None:
+        """Stop watching a socket, before it is closed."""
+        if self._queue is not None:
+            self._queue.unregister(fileno)
+            return
+        watcher = self._watchers.pop(fileno)
+        watcher.stop()
+        watcher.close()
+
+    def close(self) -> None:
+        """Stop watching."""
+        for fileno in list(self._watchers):
+            self.forget(fileno)
+        if self._queue is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._queue.close()
+
+    def _look(self) -> None:
+        for fileno, _ in self._queue.poll(0, _AT_A_TIME):
+            self._heard(fileno)

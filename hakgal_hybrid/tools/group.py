@@ -1,0 +1,51 @@
+"""The commands, found by name, and loaded when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from ..errors import HybridError
+
+#: Name and module of each command; its attribute ``COMMANDS`` has what makes it, by name: for the shell, and for Flask.
+MODULES = {"bench": "bench", "control": "control", "doctor": "doctor", "emit": "control", "snapshot": "snapshot",
+           "status": "control", "tail": "tail"}
+
+
+class ToolGroup(click.Group):
+    """A group with the tools in it; turns our errors into one line and exit status 2.
+
+    :ivar which: 0 for the commands of ``hakgal-hybrid``, 1 for those of ``flask hybrid``.
+    """
+
+    which = 0
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, sorted."""
+        return sorted({*super().list_commands(ctx), *MODULES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, loaded if it is one of the tools."""
+        if cmd_name not in MODULES:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f".{MODULES[cmd_name]}", __package__)
+        command: click.Command = module.COMMANDS[cmd_name][self.which]()
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except HybridError as error:
+            raise click.UsageError(error.detail) from error
+
+
+class FlaskToolGroup(ToolGroup):
+    """The same, under Flask's own command line."""
+
+    which = 1
+
+
+flask_group = FlaskToolGroup("hybrid", help="Watch, ask and examine the running host of this app (hakgal_hybrid).")

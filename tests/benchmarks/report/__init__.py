@@ -1,0 +1,1 @@
+"""What is told of a run: medians, tables, targets, plots."""

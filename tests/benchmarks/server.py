@@ -1,0 +1,131 @@
+"""One peer's server, fresh for each row: its processes, ports, and how to speak to its publisher."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import system
+
+START_S = 30.0
+
+
+class ServerError(Exception):
+    """A server did not start, or its publisher does not answer."""
+
+
+class Server:
+    """What a peer's ``start`` fills with processes. Use it in a ``with`` block, which ends them.
+
+    :ivar port: where the peer is to listen for HTTP.
+    :ivar control: the UDP port where its publisher is to take orders.
+    :ivar folder: an empty folder, removed afterwards.
+    """
+
+    def __init__(self) -> None:
+        self.port = system.free_port()
+        self.control = system.free_port(socket.SOCK_DGRAM)
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-row-")
+        self.folder = Path(self._folder.name)
+        self.pids: list[int] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def spawn(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, counts: bool = True) -> None:
+        """Start a process.
+
+        :param counts: it is a part of the server: it runs on the server's processor, and its time and memory count.
+            Otherwise (a publisher that is none) it runs on the load's.
+        """
+        with system.on_cpu(system.SERVER_CPU if counts else system.LOAD_CPU), open(self.folder / "log", "ab") as log:
+            process = subprocess.Popen(command, cwd=system.ROOT, env={**os.environ, **(env or {})}, stdout=log,
+                                       stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._processes.append(process)
+        if counts:
+            self.pids.append(process.pid)
+
+    def wait_until_ready(self, health: str) -> None:
+        """Wait until the server answers requests and its publisher takes orders.
+
+        :raises ServerError: with the end of what it printed.
+        """
+        deadline = time.monotonic() + START_S
+        ready = False
+        while not ready:
+            if time.monotonic() > deadline or any(process.poll() is not None for process in self._processes):
+                raise ServerError(f"did not start: {self.log()[-2000:].strip() or 'it printed nothing'}")
+            with contextlib.suppress(OSError, TimeoutError):
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}{health}", timeout=2).close()
+                ready = self.order("hello", timeout=0.5) == {}
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        """Return what the processes have printed."""
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def order(self, text: str, timeout: float = 60) -> dict[str, Any]:
+        """Give the publisher an order and wait for its answer; :mod:`.publisher` describes them.
+
+        :raises TimeoutError: if it does not answer in time.
+        """
+        return self.ask(text).result(timeout)
+
+    def ask(self, text: str) -> Asked:
+        """Give the publisher an order; it is answered later."""
+        return Asked(self.control, text)
+
+    def cpu_seconds(self) -> float:
+        return system.cpu_seconds(self.pids)
+
+    def memory_kb(self) -> float:
+        return system.memory_kb(self.pids)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for process in self._processes:  # none has anything to save, and a graceful stop takes seconds
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._folder.cleanup()
+
+
+class Asked:
+    """An order that was given to a publisher."""
+
+    def __init__(self, port: int, text: str) -> None:
+        self._text = text
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect(("127.0.0.1", port))
+        self._socket.send(text.encode())
+
+    def forget(self) -> None:
+        """Do not wait for the answer."""
+        self._socket.close()
+
+    def result(self, timeout: float) -> dict[str, Any]:
+        """Wait for the answer.
+
+        :raises TimeoutError: if there is none in time.
+        """
+        self._socket.settimeout(timeout)
+        try:
+            with self._socket:
+                answer: dict[str, Any] = json.loads(self._socket.recv(65536))
+        except TimeoutError:
+            raise TimeoutError(f"the publisher did not answer {self._text!r} within {timeout:.0f} s") from None
+        return answer

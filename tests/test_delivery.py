@@ -1,0 +1,378 @@
+"""Delivery, all parts together: log, hub, links, cursors, the pack and the journal, in any order of what can happen.
+
+Clients come, read, stall, lose their connection in the middle of a block, come back as who they were or as somebody
+else, join and leave rooms, are ended; the log drops; the process is stopped or killed and begins again. A simple model
+knows for whom each event was. At the end every client's bytes must agree with it (:mod:`support.accounting`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import tempfile
+import time
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from support.accounting import Account, Got, Manifest, Sent, account, blocks
+from support.hubs import make_hub
+
+from hakgal_hybrid import feed as feed_module
+from hakgal_hybrid import pack as pack_module
+from hakgal_hybrid.client import Client
+from hakgal_hybrid.deadlines import Deadline
+from hakgal_hybrid.event import Event, glob_matcher
+from hakgal_hybrid.feed import Feed, Wish, encode_entry
+from hakgal_hybrid.journal import Journal
+from hakgal_hybrid.link import Link
+from hakgal_hybrid.log import EventLog
+from hakgal_hybrid.pack import Pack
+from hakgal_hybrid.settings import load_settings
+
+EPOCH = 1755412806000
+NAMES = ("a", "b", "c", "cc")
+CONFLATE = ("c*",)
+
+
+class NoDeadlines:
+    """Nobody lapses by the clock here, but when the model says so."""
+
+    def after(self, seconds: float, call: Any) -> Deadline:
+        return Deadline(float("inf"), call)
+
+
+class Person:
+    """A client as it is out there: what it has received, and what the model says is for it.
+
+    :ivar got: what came over earlier connections; ``raw``: the bytes of this one.
+    """
+
+    def __init__(self, namespace: str, events: str, envelope: bool) -> None:
+        self.namespace, self.events, self.envelope = namespace, events, envelope
+        self.got: list[Got] = []
+        self.raw = b""
+        self.mine: set[str] = set()
+        self.rooms: set[Hashable] = set()
+        self.link: Link | None = None
+        self.client: Client | None = None
+        self.feed: Any = None
+        self.stalled = False
+        self.over_at: str | None = None
+
+    def accepts(self, name: str) -> bool:
+        return not self.events or name in self.events.split(",")
+
+    def wants(self, event: Event) -> bool:
+        """True if an event that is emitted now is for it."""
+        target = event.target
+        return (self.client is not None and self.over_at is None and target.namespace == self.namespace
+                and self.client.sid not in target.skip and self.accepts(event.name)
+                and (target.rooms is None or bool(target.rooms & {*self.rooms, self.client.sid})))
+
+    @property
+    def all(self) -> list[Got]:
+        return self.got + blocks(self.raw, envelope=self.envelope)
+
+    @property
+    def last(self) -> str | None:
+        """The id that it would send."""
+        return next((got.id for got in reversed(self.all) if got.id is not None), None)
+
+    def hang_up(self, lost: int) -> None:
+        """The connection is gone, and the last bytes with it; what is left of a block is worth nothing."""
+        self.got += blocks(self.raw[:max(0, len(self.raw) - lost)], envelope=self.envelope)
+        self.raw, self.feed = b"", None
+
+
+class DeliveryMachine(RuleBasedStateMachine):
+    """A transport's insides, without threads: each rule is something that can happen between two others."""
+
+    MAX_EVENTS, MAX_BYTES = 8, 900
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.now = 1000.0
+        self.settings = load_settings({}, {}, max_backlog_s=60)
+        self.manifest = Manifest(CONFLATE)
+        self.events: dict[str, Event] = {}
+        self.written: set[str] = set()
+        self.persons: list[Person] = []
+        self.takes = feed_module.MAX_TAKE, pack_module.MAX_TAKE
+        self.live(EPOCH)
+        for _ in range(2):
+            self.arrive("/", "", False)
+        self.enter(0, "r")
+
+    def live(self, epoch: int) -> None:
+        """Begin a life of the process."""
+        self.journal = Journal(str(Path(self.folder.name) / "journal"), flush_s=1, max_bytes=1 << 20, max_age_s=3600,
+                               degraded=lambda: None, wall_ms=lambda: int(time.time() * 1000))
+        epoch, past, records = self.journal.begin(epoch, max_events=self.MAX_EVENTS, max_bytes=self.MAX_BYTES)
+        self.log = EventLog(epoch=epoch, clock=lambda: self.now, wall_ms=lambda: 1, encode=encode_entry,
+                            max_events=self.MAX_EVENTS, max_bytes=self.MAX_BYTES, max_event_bytes=300,
+                            conflates=glob_matcher(CONFLATE))
+        self.log.inherit(past, records)
+        self.journal.follow(self.log)
+        self.hub = make_hub(self.log)
+        self.hub.links._deadlines = NoDeadlines()  # type: ignore[assignment]
+        self.pack = Pack(self.hub, 60)
+        self.alone: list[Person] = []
+        self.flushed = self.log.newest
+        self.manifest.begin(epoch)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "folder"):
+            return
+        try:
+            self.settle()
+        finally:
+            feed_module.MAX_TAKE, pack_module.MAX_TAKE = self.takes
+            self.abandon()
+            self.folder.cleanup()
+
+    def abandon(self) -> None:
+        """The process is gone, as by a kill."""
+        atexit.unregister(self.journal.close)
+        if self.journal._archive is not None:
+            self.journal._archive.close()
+
+    # -- what is emitted
+
+    names = st.sampled_from(NAMES)
+    namespaces = st.sampled_from(["/", "/", "/", "/n"])
+    which = st.integers(0, 3)
+    lost = st.sampled_from([0, 0, 1, 30, 200, 10_000])
+
+    @rule(name=names, pad=st.integers(0, 80), namespace=namespaces, which=which,
+          aim=st.sampled_from(["all", "all", "all", "room", "rooms", "sid", "skip"]))
+    def publish(self, name: str, pad: int, namespace: str, which: int, aim: str) -> None:
+        person = self.persons[which % len(self.persons)] if self.persons else None
+        sid = person.client.sid if person is not None and person.client is not None else "nobody"
+        target: dict[str, Any] = {"all": {}, "room": {"to": "r"}, "rooms": {"to": ["r", "s"]}, "sid": {"to": sid},
+                                  "skip": {"skip": sid}}[aim]
+        event = Event.create(name, ("x" * pad,), namespace=namespace, **target)
+        wanted = [one for one in self.persons if one.wants(event)]
+        entry = self.hub.publish(event)
+        assert entry is not None
+        event_id = self.log.id_of(entry.seq)
+        self.manifest.add(event_id, event)
+        self.events[event_id] = event
+        for one in wanted:
+            one.mine.add(event_id)
+
+    @rule(several=st.lists(names, min_size=1, max_size=9))
+    def publish_several(self, several: list[str]) -> None:
+        for name in several:
+            self.publish(name, 0, "/", 0, "all")
+
+    # -- clients come, go, and come back
+
+    @precondition(lambda self: len(self.persons) < 4)
+    @rule(namespace=namespaces, events=st.sampled_from(["", "", "", "a,c"]), envelope=st.booleans())
+    def arrive(self, namespace: str, events: str, envelope: bool) -> None:
+        person = Person(namespace, events, envelope)
+        self.persons.append(person)
+        self.connect(person, None)
+
+    def connect(self, person: Person, last: str | None) -> None:
+        """Be somebody new."""
+        person.link = self.hub.new_link({})
+        person.client = self.hub.admit(person.link, {}, person.namespace)
+        person.rooms = set()
+        self.open(person, last)
+
+    def open(self, person: Person, last: str | None) -> None:
+        assert person.link is not None
+        events = tuple(person.events.split(",")) if person.events else ()
+        person.feed = Feed(person.link, self.hub, self.settings, Wish(person.namespace, events,
+                                                                      envelope=person.envelope, last_event_id=last))
+        self.hub.links.carry(person.link, person.feed)
+        person.raw += person.feed.opening()
+        self.alone.append(person)
+
+    @precondition(lambda self: self.persons)
+    @rule(which=which, lost=lost)
+    def lose_connection(self, which: int, lost: int) -> None:
+        person = self.persons[which % len(self.persons)]
+        feed = person.feed
+        if feed is None:
+            return
+        self.pack.leave(person, feed.position)
+        if person in self.alone:
+            self.alone.remove(person)
+        person.hang_up(lost)
+        assert person.link is not None
+        self.hub.links.let_go(person.link, feed)
+
+    @precondition(lambda self: any(person.feed is None for person in self.persons))
+    @rule(which=which, same=st.booleans())
+    def come_back(self, which: int, same: bool) -> None:
+        """By its ticket, if there still is somebody to be; or by its last id alone."""
+        away = [person for person in self.persons if person.feed is None]
+        person = away[which % len(away)]
+        if person.over_at is not None:
+            return
+        last = person.last
+        if same and person.link is not None:
+            self.open(person, last)
+            return
+        if person.link is not None:
+            self.hub.links.lapse(person.link)
+        place = None if last is None else self.manifest.place(last)
+        person.mine = {event_id for event_id in person.mine if place and self.place(event_id) <= place}
+        person.mine |= {event_id for event_id, event in self.events.items()
+                        if place and self.place(event_id) > place and event.target.rooms is None
+                        and event.target.namespace == person.namespace and person.accepts(event.name)}
+        self.connect(person, last)
+
+    def place(self, event_id: str) -> tuple[int, int]:
+        place = self.manifest.place(event_id)
+        assert place is not None
+        return place
+
+    @precondition(lambda self: self.persons)
+    @rule(which=which, room=st.sampled_from(["r", "s"]))
+    def enter(self, which: int, room: str) -> None:
+        person = self.persons[which % len(self.persons)]
+        if person.client is not None and person.over_at is None:
+            self.hub.enter_room(person.client.sid, room)
+            person.rooms.add(room)
+
+    @precondition(lambda self: self.persons)
+    @rule(which=which, room=st.sampled_from(["r", "s"]))
+    def leave(self, which: int, room: str) -> None:
+        person = self.persons[which % len(self.persons)]
+        if person.client is not None and person.over_at is None:
+            self.hub.leave_room(person.client.sid, room)
+            person.rooms.discard(room)
+
+    @precondition(lambda self: len(self.persons) > 2)
+    @rule(which=which)
+    def end(self, which: int) -> None:
+        """The host disconnects a client: what was emitted before still reaches it."""
+        person = self.persons[which % len(self.persons)]
+        if person.feed is not None and person.over_at is None:
+            assert person.client is not None
+            person.over_at = self.log.id_of(self.log.newest)
+            self.hub.end(person.client, "server disconnect")
+
+    # -- streams are written
+
+    @rule(most=st.sampled_from([1, 150, 1 << 30]))
+    def write(self, most: int) -> None:
+        """One pass of the writer."""
+        feed_module.MAX_TAKE = pack_module.MAX_TAKE = most  # type: ignore[attr-defined]
+        step = self.pack.step()
+        self.alone += step.apart
+        for share in step.shares:
+            if share.whole is not None:
+                share.whole.last_id = share.last_id
+            for person in share.members:
+                person.raw += share.data  # what its socket does not take is pending, and comes later
+                if share.whole is None:
+                    person.feed.known_id = share.last_id
+                if person.stalled:
+                    self.pack.leave(person, step.upto, share.last_id)
+                    self.alone.append(person)
+        self.pack.arrive(step)
+        shared: dict[Any, Any] = {}
+        for person in [person for person in self.alone if not person.stalled]:
+            self.catch_up(person, shared)
+
+    def catch_up(self, person: Person, shared: dict[Any, Any]) -> None:
+        feed = person.feed
+        if not feed.finished:
+            person.raw += feed.take(shared, self.pack.position)
+            if self.pack.join(person):
+                self.alone.remove(person)
+        if feed.finished:
+            self.alone.remove(person)
+            assert person.over_at is not None
+            self.judge(person, person.over_at)
+            self.persons.remove(person)
+
+    @precondition(lambda self: self.persons)
+    @rule(which=which)
+    def stall(self, which: int) -> None:
+        self.persons[which % len(self.persons)].stalled ^= True
+
+    @precondition(lambda self: self.persons)
+    @rule(which=which)
+    def beat(self, which: int) -> None:
+        person = self.persons[which % len(self.persons)]
+        if person.feed is not None and not person.stalled and not person.feed.finished:
+            person.raw += person.feed.beat()
+
+    @rule(seconds=st.sampled_from([20, 50]))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    # -- the process
+
+    @rule()
+    def flush(self) -> None:
+        """The journal's turn has come."""
+        lost = max(self.flushed, self.log.oldest - 1)
+        assert self.journal._flush()
+        self.written |= {self.log.id_of(seq) for seq in range(lost + 1, self.log.newest + 1)}
+        self.flushed = self.log.newest
+
+    @rule(killed=st.booleans(), lost=lost, back=st.integers(-5, 5))
+    def restart(self, killed: bool, lost: int, back: int) -> None:
+        if killed:
+            self.abandon()
+        else:
+            self.flush()
+            self.journal.close()
+        for person in self.persons:
+            if person.feed is not None:
+                person.hang_up(lost)
+            person.link = person.client = None
+            person.rooms = set()
+        self.persons = [person for person in self.persons if person.over_at is None]
+        self.live(EPOCH + back)
+
+    # -- what must hold
+
+    @rule()
+    def settle(self) -> None:
+        """Let everybody get everything there is; then all must be accounted for."""
+        for person in list(self.persons):
+            person.stalled = False
+            if person.feed is None:
+                self.come_back(self.away().index(person), True)
+        for _ in range(1000):
+            self.write(1 << 30)
+            if not self.alone:
+                break
+        assert not self.alone, "some never catch up"
+        for person in self.persons:
+            self.judge(person, self.log.id_of(self.log.newest))
+
+    def away(self) -> list[Person]:
+        return [person for person in self.persons if person.feed is None]
+
+    def judge(self, person: Person, upto: str) -> Account:
+        def mine(sent: Sent) -> bool:
+            return sent.id in person.mine
+
+        told = account(person.all, self.manifest, namespace=person.namespace, events=person.events, mine=mine,
+                       exact=person.over_at is None)
+        place = self.place(upto)
+        assert told.place is not None
+        for event_id in person.mine:
+            # What comes after its last id was left out, or is for nobody: nothing of it may be its own.
+            assert not told.place < self.place(event_id) <= place, f"{event_id} did not come, and no gap says so"
+        for sent, reason in told.covered:
+            assert reason != "restarted" or sent.id not in self.written, f"{sent} was written, and is lost"
+        return told
+
+
+TestDelivery = pytest.mark.timeout(400)(DeliveryMachine.TestCase)  # only finding the smallest failure takes long
+TestDelivery.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, database=None,
+                                 derandomize=True, report_multiple_bugs=False)

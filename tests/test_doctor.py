@@ -1,0 +1,415 @@
+"""The doctor: each diagnosis, in a situation that is built for it, and nothing wrong where nothing is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from flask import Flask
+from support.hosts import EXEC, REPOSITORY, Running, Stream, environment, example_host, free_port, serving, until
+from support.patients import PATIENT, nginx, patient
+
+from hakgal_hybrid import ConfigurationError, HybridTransport
+from hakgal_hybrid.cli import main
+from hakgal_hybrid.doctor import Level, Options, Probe, Report, examine
+from hakgal_hybrid.doctor.patient import percentile
+
+#: Fast, but a loaded machine is not taken for a slow host: what is slow here waits for 1.2 s and more.
+QUICK: dict[str, Any] = {"requests": 3, "sample_s": 2.5, "wait_s": 4.0, "slow_ms": 600.0}
+FORWARDED = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Host $http_host;"
+
+
+def look(port: int, *, host: str = "127.0.0.1", key: str | None = None, **options: Any) -> Report:
+    """Examine a host on this machine."""
+    return examine(f"http://{host}:{port}", Options(**{**QUICK, **options}), key=key)
+
+
+def levels(report: Report) -> dict[str, str]:
+    """The level of each check."""
+    return {finding.check: finding.level.value for finding in report.findings}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A host with a locked database, and a heartbeat that can be waited for."""
+    with patient(tmp_path_factory.mktemp("host"), HYBRID_HEARTBEAT_S="2", PATIENT_LOCK="1") as server:
+        yield server
+
+
+# -- nothing is wrong --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vintage", ["later", "early"])
+def test_the_migrated_host_is_healthy(tmp_path: Path, vintage: str) -> None:
+    """The example host under this package: every check is made, and every one is ok, stalled clients included."""
+    with example_host(tmp_path, LEGACY_VINTAGE=vintage, HYBRID_HEARTBEAT_S="1") as server:
+        report = look(server.port, probe_stall=True)
+    assert report.verdict == "healthy", json.dumps(report.to_dict(), indent=1)
+    assert set(levels(report).values()) == {"ok"}, json.dumps(report.to_dict(), indent=1)
+    assert len(report.findings) == 11
+    assert "event stream" in " ".join(report.of("stalled").evidence)
+
+
+def test_a_stall_that_nothing_was_emitted_to_proves_nothing(host: Running) -> None:
+    """Where the probes make the host emit nothing, the check says so; with one that does it is made."""
+    assert "emit" in look(host.port, probe_stall=True).of("stalled").says
+    report = look(host.port, probe_stall=True, probes=(Probe("GET", "/emits"),))
+    assert report.of("stalled").level is Level.OK
+
+
+# -- the host itself ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "cause", "function"), [
+    ("/sleeps", "sleep", "sleeps"), ("/measures", "cpu_percent", "measures"), ("/writes", "sqlite", "writes"),
+    ("/waits", "lock", "waits")])
+def test_what_a_handler_waits_for(host: Running, path: str, cause: str, function: str) -> None:
+    """The host is slow with no client connected: not the broadcaster. The stacks show what it is, and where."""
+    report = look(host.port, probes=(Probe("GET", path),))
+    assert report.causes == ["slow_without_clients", cause], json.dumps(report.to_dict(), indent=1)
+    stacks = report.of("stacks")
+    assert "patient.py:" in stacks.says
+    assert f" {function}" in stacks.says
+    assert stacks.remedy
+    assert stacks.data["groups"][0]["longest_ms"] >= 600
+
+
+def test_the_broadcaster_is_seen_from_outside(tmp_path: Path) -> None:
+    """Without this package in the host: fast, until one client does not read; fast again when it has gone."""
+    with example_host(tmp_path, prefix=[], push=True, LEGACY_BROADCASTER="blocking", LEGACY_VINTAGE="early",
+                      APP_PROFILE="WEBSOCKET") as server:
+        report = look(server.port, stall_paths=("/ws",), probe_stall=True)
+    assert report.causes == ["broadcaster"], json.dumps(report.to_dict(), indent=1)
+    finding = report.of("stalled")
+    assert finding.data["before_ms"] < 600 < finding.data["during_ms"]
+    assert finding.data["after_ms"] < finding.data["during_ms"]
+    assert "not loaded in the host" in report.of("stacks").says
+    for check in ("stream", "resuming", "cors", "heartbeat", "forwarding", "patching"):
+        assert report.of(check).level is Level.NOT_CHECKED
+
+
+def test_socketio_that_does_not_block_is_acquitted(tmp_path: Path) -> None:
+    """A stalled client of Flask-SocketIO, on a host without this package: found, and nobody waits for it."""
+    with example_host(tmp_path, prefix=[], push=True, LEGACY_BROADCASTER="socketio", LEGACY_VINTAGE="early",
+                      APP_PROFILE="WEBSOCKET") as server:
+        report = look(server.port, probe_stall=True)
+    assert report.verdict == "healthy"
+    assert report.of("stalled").level is Level.OK
+    assert "stalled: Socket.IO" in report.of("stalled").evidence
+
+
+def test_the_broadcaster_is_seen_in_the_stacks(tmp_path: Path) -> None:
+    """With this package in a host that kept its own WebSocket, and somebody's stalled dashboard: the stacks show it."""
+    with example_host(tmp_path, prefix=EXEC, push=True, LEGACY_BROADCASTER="blocking", LEGACY_VINTAGE="early",
+                      HYBRID_HEARTBEAT_S="1") as server:
+        with stalled_dashboard(server.port):
+            until(lambda: server.get("/health").seconds > 1, "the stalled dashboard is felt", 60)
+            report = look(server.port)
+    assert report.causes == ["slow_with_clients", "broadcaster"], json.dumps(report.to_dict(), indent=1)
+    assert any("connected, by the host's own count" in line for line in report.of("health").evidence)
+
+
+@contextlib.contextmanager
+def stalled_dashboard(port: int) -> Iterator[None]:
+    """A client of the example's own WebSocket that never reads."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(15)
+        sock.connect(("127.0.0.1", port))
+        sock.sendall(f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
+        assert sock.recv(12) == b"HTTP/1.1 101"
+        yield
+
+
+def test_mixed_patching(tmp_path: Path) -> None:
+    """Eventlet and gevent in one process are found, and so is each alone, which is no problem."""
+    pytest.importorskip("eventlet")
+    with patient(tmp_path, PATIENT_PATCH="gevent", HYBRID_HEARTBEAT_S="1") as server:
+        assert "gevent alone" in look(server.port).of("patching").says
+    (tmp_path / "kb.db").unlink()
+    with patient(tmp_path, PATIENT_PATCH="gevent eventlet", HYBRID_HEARTBEAT_S="1") as server:
+        report = look(server.port)
+    assert report.causes == ["mixed_patching"]
+    assert len(report.of("patching").evidence) == 2
+
+
+def test_a_host_with_a_key(tmp_path: Path) -> None:
+    """Without the key what needs it is not checked and says so; with it everything is."""
+    with patient(tmp_path, HAKGAL_API_KEY="secret", HYBRID_HEARTBEAT_S="1") as server:
+        without, given = look(server.port), look(server.port, key="secret")
+    assert "HAKGAL_API_KEY" in without.of("stacks").says
+    assert without.of("stacks").level is Level.NOT_CHECKED
+    assert given.of("stacks").level is Level.OK
+    assert "secret" not in json.dumps(given.to_dict())
+
+
+# -- what lies between -------------------------------------------------------------------------------------------
+
+
+def through(tmp_path: Path, host: Running, location: str, http: str = "", **options: Any) -> Report:
+    """Examine the host through an nginx."""
+    with nginx(tmp_path, host.port, location, http) as port:
+        return look(port, **options)
+
+
+@pytest.mark.once
+def test_a_proxy_as_the_documentation_has_it_is_healthy(tmp_path: Path, host: Running) -> None:
+    """The documented configuration of nginx: no problem, and the proxy is seen."""
+    report = through(tmp_path, host, FORWARDED + "proxy_buffering off; gzip off; proxy_read_timeout 60s;")
+    assert report.verdict == "healthy", json.dumps(report.to_dict(), indent=1)
+    assert "writes down for whom it asks" in report.of("forwarding").says
+
+
+@pytest.mark.once
+def test_a_proxy_that_buffers(tmp_path: Path, host: Running) -> None:
+    """Nginx with buffering, told to ignore what the host says about it: the first event does not come."""
+    report = through(tmp_path, host, FORWARDED + "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;",
+                     direct=f"http://127.0.0.1:{host.port}", wait_s=2.0)
+    assert set(report.causes) == {"buffering"}, json.dumps(report.to_dict(), indent=1)
+    evidence = " ".join(report.of("stream").evidence)
+    assert "the host has opened the stream meanwhile" in evidence
+    assert f"directly at http://127.0.0.1:{host.port} the first event comes" in evidence
+    assert "X-Accel-Buffering is missing" in evidence
+
+
+@pytest.mark.once
+def test_a_proxy_that_compresses(tmp_path: Path, host: Running) -> None:
+    """Nginx with gzip for event streams."""
+    report = through(tmp_path, host, FORWARDED + "proxy_buffering off;",
+                     "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;")
+    assert set(report.causes) & {"compressing", "buffering"}, json.dumps(report.to_dict(), indent=1)
+    assert "Content-Encoding: gzip" in " ".join(report.of("stream").evidence)
+
+
+@pytest.mark.once
+def test_a_proxy_that_does_not_wait_for_the_heartbeat(tmp_path: Path, host: Running) -> None:
+    """Nginx with a read time-out below the heartbeat cuts silent streams."""
+    report = through(tmp_path, host, FORWARDED + "proxy_buffering off; proxy_read_timeout 1s;")
+    assert report.causes == ["read_timeout"], json.dumps(report.to_dict(), indent=1)
+    assert report.of("heartbeat").data["cut_after_s"] < 2
+
+
+@pytest.mark.once
+def test_a_proxy_that_writes_no_forwarding_header(tmp_path: Path, host: Running) -> None:
+    """Everybody looks local."""
+    report = through(tmp_path, host, "proxy_buffering off;")
+    assert "no_forwarding_header" in report.causes, json.dumps(report.to_dict(), indent=1)
+
+
+@pytest.mark.once
+def test_a_proxy_that_takes_last_event_id_away(tmp_path: Path, host: Running) -> None:
+    """Who comes back through it loses events."""
+    report = through(tmp_path, host, FORWARDED + 'proxy_buffering off; proxy_set_header Last-Event-ID "";')
+    assert report.causes == ["last_event_id"], json.dumps(report.to_dict(), indent=1)
+
+
+@pytest.mark.once
+def test_a_proxy_that_opens_cors(tmp_path: Path, host: Running) -> None:
+    """A header of its own lets every page read."""
+    report = through(tmp_path, host, FORWARDED + "proxy_buffering off; proxy_hide_header Access-Control-Allow-Origin; "
+                     "add_header Access-Control-Allow-Origin * always;")
+    assert report.causes == ["cors_open"], json.dumps(report.to_dict(), indent=1)
+
+
+def test_a_page_that_may_not_read(host: Running) -> None:
+    """An origin that is not in HYBRID_ORIGINS, but should be able to read."""
+    report = look(host.port, origin="https://dash.example")
+    assert report.causes == ["cors_closed"]
+    assert "HYBRID_ORIGINS" in report.of("cors").remedy
+
+
+# -- getting there -----------------------------------------------------------------------------------------------
+
+#: Run in a network and mount namespace of its own: hosts file, routes, host, doctor. Prints the doctor's report.
+NAMESPACE = r"""
+set -e
+mount --bind "$HOSTS" /etc/hosts
+ip link set lo up
+ip link add doctor0 type veth peer name doctor1
+ip link set doctor1 up
+ip addr add fd00:d0c::1/64 dev doctor0 nodad
+ip link set doctor0 up
+# To this neighbour SYNs leave, and nobody is there to answer.
+ip -6 neigh add fd00:d0c::2 lladdr 02:00:00:00:00:02 dev doctor0 nud permanent
+if [ -n "$DROP_LOOPBACK" ]; then
+    ip -6 route del local ::1 dev lo table local
+    ip -6 route add ::1/128 dev doctor0
+    ip -6 neigh add ::1 lladdr 02:00:00:00:00:02 dev doctor0 nud permanent
+fi
+"$PYTHON" patient.py 5001 "$LISTEN" > patient.log 2>&1 &
+HOST=$!
+trap 'kill $HOST; wait $HOST || true' EXIT
+for attempt in $(seq 300); do
+    if "$PYTHON" -c 'import socket; socket.create_connection(("127.0.0.1", 5001), 5)' 2> /dev/null; then break; fi
+    kill -0 $HOST
+    sleep 0.1
+done
+"$PYTHON" -m hakgal_hybrid doctor http://localhost:5001 \
+    --json --connect 1 --sample 0.5 --requests 2 --slow-ms 600 > report.json || true
+"""
+
+
+def in_namespace(folder: Path, hosts: str, *, listen: str = "127.0.0.1", drop_loopback: bool = False) -> dict[str, Any]:
+    """Examine a host in a network of its own; return the report."""
+    able = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("unshare") and shutil.which("ip")
+    probe = ["unshare", "--net", "--mount", "ip", "link", "add", "doctor0", "type", "veth", "peer", "name", "doctor1"]
+    if not able or subprocess.run(probe, check=False, capture_output=True, timeout=30).returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no root, unshare, ip or veth, and CI must not skip this")
+        pytest.skip("needs Linux, root, unshare, ip and network namespaces with veth")
+    (folder / "patient.py").write_text(PATIENT)
+    (folder / "hosts").write_text(hosts)
+    env = environment(folder, HOSTS=str(folder / "hosts"), PYTHON=sys.executable, LISTEN=listen, HYBRID_HEARTBEAT_S="1",
+                      DROP_LOOPBACK="1" if drop_loopback else "", PYTHONPATH=str(REPOSITORY))
+    done = subprocess.run(["unshare", "--net", "--mount", "bash", "-c", NAMESPACE], cwd=folder, env=env, check=False,
+                          capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr + (folder / "patient.log").read_text()
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+def finding(report: dict[str, Any], check: str) -> dict[str, Any]:
+    """One finding of a written report."""
+    return next(item for item in report["findings"] if item["check"] == check)
+
+
+@pytest.mark.once
+def test_an_address_that_drops_syns(tmp_path: Path) -> None:
+    """``localhost`` leads to an IPv6 address first that drops SYNs: that is the cause, and not the host."""
+    report = in_namespace(tmp_path, "fd00:d0c::2 localhost\n127.0.0.1 localhost\n")
+    assert report["causes"] == ["address_family"], json.dumps(report, indent=1)
+    found = finding(report, "addresses")
+    assert found["data"]["lost_ms"] >= 1000
+    assert [(item["address"], item["outcome"]) for item in found["data"]["addresses"][:2]] == [
+        ("[fd00:d0c::2]:5001", "does not answer"), ("127.0.0.1:5001", "accepts")]
+    assert "127.0.0.1" in found["says"]
+    assert finding(report, "health")["level"] == "ok"
+
+
+@pytest.mark.once
+def test_a_loopback_address_that_drops_syns(tmp_path: Path) -> None:
+    """``::1`` itself drops SYNs: who tries it first is slow, which is told although this machine tries it last."""
+    report = in_namespace(tmp_path, "127.0.0.1 localhost\n::1 localhost\n", drop_loopback=True)
+    tried = {item["address"]: item for item in finding(report, "addresses")["data"]["addresses"]}
+    assert tried["[::1]:5001"]["outcome"] == "does not answer"
+    assert tried["[::1]:5001"]["took_ms"] >= 1000
+    assert tried["127.0.0.1:5001"]["outcome"] == "accepts"
+    assert finding(report, "addresses")["level"] in ("warning", "problem")
+    assert finding(report, "addresses")["cause"] == "address_family"
+
+
+@pytest.mark.once
+def test_a_loopback_address_that_refuses(tmp_path: Path) -> None:
+    """``localhost`` is ``::1`` first, where nobody listens: a warning, because Windows loses 2 s there."""
+    report = in_namespace(tmp_path, "::1 localhost\n127.0.0.1 localhost\n")
+    found = finding(report, "addresses")
+    assert (found["level"], found["cause"]) == ("warning", "address_family")
+    assert report["verdict"] == "healthy"
+
+
+@pytest.mark.once
+def test_a_host_on_every_loopback_address(tmp_path: Path) -> None:
+    """The remedy: run(host="localhost") listens on each address of the name."""
+    report = in_namespace(tmp_path, "::1 localhost\n127.0.0.1 localhost\n", listen="localhost")
+    assert finding(report, "addresses")["level"] == "ok", json.dumps(report, indent=1)
+    assert report["verdict"] == "healthy"
+
+
+def test_nobody_listens() -> None:
+    """Nothing else is checked, and each says why."""
+    report = look(free_port())
+    assert report.causes == ["nobody_listens"]
+    assert {item.level for item in report.findings[2:]} == {Level.NOT_CHECKED}
+
+
+def test_a_name_that_does_not_resolve() -> None:
+    """The name is the cause."""
+    report = examine("http://no.such.host.invalid", Options(**QUICK))
+    assert report.causes == ["name"]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """A self-signed certificate for localhost, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl program to make a certificate with")
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out",
+                                                                                              cert, "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+                   capture_output=True, check=True, timeout=60)
+    return cert, key
+
+
+def test_a_host_with_tls(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that nobody knows is the cause; with its authority everything is checked, read and measured."""
+    cert, key = certificate
+    app = Flask(__name__)
+    transport = HybridTransport(app, heartbeat_s=1)
+    app.add_url_rule("/health", "health", lambda: transport.emit("seen") or {"status": "operational"})
+    with serving(transport.socketio, app, certfile=cert, keyfile=key) as port:
+        url = f"https://127.0.0.1:{port}"
+        report = examine(url, Options(**QUICK))
+        assert report.causes == ["tls"], json.dumps(report.to_dict(), indent=1)
+        plain = look(port, wait_s=2.0)
+        assert plain.verdict != "healthy"
+        monkeypatch.setenv("SSL_CERT_FILE", cert)
+        report = examine(url, Options(**QUICK))
+        assert report.verdict == "healthy", json.dumps(report.to_dict(), indent=1)
+        benched = CliRunner().invoke(main, ["bench", url, "--clients", "5", "--stalled", "1", "--for", "0.5", "--json"])
+        assert json.loads(benched.stdout)["opened"] == 5, benched.output
+        tailed = CliRunner().invoke(main, ["tail", url, "--for", "0.5", "--json"])
+        assert json.loads(tailed.stdout.splitlines()[0])["type"] == "open"
+
+
+# -- the command -------------------------------------------------------------------------------------------------
+
+
+def test_the_command(host: Running) -> None:
+    """Text for people, JSON for machines, and an exit status that says whether there is a problem."""
+    runner, url = CliRunner(), f"http://127.0.0.1:{host.port}"
+    fine = runner.invoke(main, ["doctor", url, "--sample", "0.2", "--slow-ms", "1000"])
+    assert fine.exit_code == 0, fine.output
+    assert fine.output.rstrip().splitlines()[-1].startswith(f"{url}: healthy")
+    sick = runner.invoke(main, ["doctor", url, "--json", "--sample", "1", "--probe", "GET /sleeps", "--requests", "1"])
+    assert sick.exit_code == 1
+    report = json.loads(sick.output)
+    assert report["schema"] == 1
+    assert "sleep" in report["causes"]
+
+
+@pytest.mark.parametrize("text", ["", "GET", "GET health", "GET /x {", "G;T /x", "/health"])
+def test_probes_that_make_no_sense(text: str) -> None:
+    """They are refused before anything is asked."""
+    with pytest.raises(ConfigurationError, match="probe"):
+        Probe.of(text)
+
+
+def test_probes_as_they_are_typed() -> None:
+    """Method, path, and a body that may hold spaces."""
+    assert Probe.of('post /api/search {"query": "a b"}') == Probe("POST", "/api/search", {"query": "a b"})
+
+
+def test_percentiles_are_nearest_rank() -> None:
+    """The definition of the measurements."""
+    assert percentile([float(n) for n in range(1, 101)], 0.95) == 95
+    assert percentile([7.0], 0.5) == 7
+
+
+def test_the_stream_is_closed_afterwards(host: Running) -> None:
+    """An examination leaves no stream behind."""
+    look(host.port)
+    with Stream(host.port):
+        until(lambda: host.get("/api/hybrid/status").body["streams"] == 1, "only ours is left")

@@ -1,0 +1,338 @@
+"""Logs: one tree, no prints, nothing about clients that go away, and no flood of the same."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_server
+from flask import Flask
+from support.hosts import REPOSITORY
+from support.servers import Http, Server, Stream, shown_on_failure, wait_until
+
+from hakgal_hybrid import HybridTransport
+from hakgal_hybrid import logs as logs_module
+from hakgal_hybrid.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, get_logger
+
+certificate = test_server.certificate
+
+PACKAGE = REPOSITORY / "hakgal_hybrid"
+#: Commands say what they have found on standard output: that is what they are for, and ``click.echo`` does it.
+LEVELS = ("warning", "error", "exception", "critical")
+
+
+def trees() -> list[tuple[Path, ast.AST]]:
+    return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+# -- the house ---------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_printed() -> None:
+    """No ``print``, no traceback to standard error, no writing to it: the host decides what is shown."""
+    found = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called in ("print", "pprint", "traceback.print_exc", "traceback.print_exception", "warnings.warn",
+                              "sys.stderr.write", "sys.stdout.write"):
+                    found.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {called}")
+    assert found == []
+
+
+def test_every_logger_is_of_the_tree() -> None:
+    """Loggers are named by their module, or beneath ``hakgal_hybrid``; the root logger is nobody's to speak for."""
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("logging.getLogger", "get_logger"):
+                name = ast.unparse(node.args[0]) if node.args else ""
+                where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                known = name in ("__name__", "name") or name.startswith("'hakgal_hybrid")
+                assert known or path.name in ("cli.py", "options.py"), where  # they look at whether others have set up
+            if isinstance(node, ast.Call) and re.fullmatch(r"logging\.(debug|info|warning|error|exception|critical)",
+                                                           ast.unparse(node.func)):
+                pytest.fail(f"{path.relative_to(PACKAGE)}:{node.lineno} logs to the root logger")
+
+
+def test_every_logger_that_warns_is_behind_the_limit() -> None:
+    """A module that has a warning or worse to say gets its logger from ``logs``."""
+    wrong = []
+    for path, tree in trees():
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        warns = any(call.endswith(f"logger.{level}") for call in calls for level in LEVELS)
+        if warns and "logging.getLogger" in calls and "get_logger" not in calls and path.name != "cli.py":
+            wrong.append(str(path.relative_to(PACKAGE)))
+    assert wrong == []
+
+
+def test_importing_and_emitting_set_up_nothing(capfd) -> None:
+    """No handler is added and no level set; without any set-up nothing comes out."""
+    app = Flask(__name__)
+    transport = HybridTransport(app)
+    transport.emit("note", 1)
+    tree = [logging.getLogger(name) for name in logging.Logger.manager.loggerDict if name.startswith("hakgal_hybrid")]
+    assert tree
+    assert not [logger for logger in tree if logger.handlers or logger.level]
+    assert capfd.readouterr() == ("", "")
+
+
+# -- how often ---------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    @property
+    def texts(self) -> list[str]:
+        return [record.getMessage() for record in self.records]
+
+
+class Limited:
+    """A logger of its own with a limit whose time is given."""
+
+    def __init__(self) -> None:
+        self.clock, self.kept = Clock(), Kept()
+        self.limit = RateLimit(self.clock)
+        self.logger = logging.Logger("limited")
+        self.logger.addFilter(self.limit)
+        self.logger.addHandler(self.kept)
+
+
+@pytest.fixture
+def limited() -> Limited:
+    return Limited()
+
+
+def test_the_same_warning_comes_a_few_times(limited) -> None:
+    """The values make no difference; the first one after the minute tells how many were left out."""
+    for number in range(BURST + 5):
+        limited.logger.warning("client %s is slow", number)
+    assert limited.kept.texts == [f"client {number} is slow" for number in range(BURST)]
+    assert limited.limit.suppressed == 5
+    limited.clock.now += WINDOW_S
+    limited.logger.warning("client %s is slow", "next")
+    limited.logger.warning("client %s is slow", "after")
+    assert limited.kept.texts[BURST:] == ["client next is slow [5 more like this were left out]",
+                                          "client after is slow"]
+    assert limited.kept.records[BURST].suppressed == 5
+
+
+def test_others_are_not_held_back(limited) -> None:
+    """Another text, another level, and what is no warning come through."""
+    for _ in range(BURST * 3):
+        limited.logger.warning("loud")
+        limited.logger.info("told")
+    limited.logger.warning("quiet")
+    limited.logger.error("loud")
+    assert limited.kept.texts.count("loud") == BURST + 1
+    assert limited.kept.texts.count("told") == BURST * 3
+    assert "quiet" in limited.kept.texts
+
+
+def test_another_error_under_the_same_text_is_another(limited) -> None:
+    """An exception of another type, or from another line, is news."""
+    def first() -> None:
+        raise ValueError("a")
+
+    def second() -> None:
+        raise ValueError("b")
+
+    def third() -> None:
+        raise KeyError("c")
+
+    for call in [first] * (BURST * 2) + [second, third]:
+        try:
+            call()
+        except Exception:
+            limited.logger.exception("handler raised")
+    told = [str(record.exc_info[1]) for record in limited.kept.records]
+    assert told == ["a"] * BURST + ["b", "'c'"]
+
+
+def test_kinds_are_bounded(limited, monkeypatch) -> None:
+    """However many texts there are, no more than so many are remembered; the oldest begins anew."""
+    monkeypatch.setattr(logs_module, "MAX_KINDS", 3)
+    for number in range(50):
+        limited.logger.warning(f"text {number}")
+    assert len(limited.limit._kinds) == 3
+    assert len(limited.kept.texts) == 50
+
+
+def test_threads_lose_nothing(limited) -> None:
+    """What came through and what was left out are together what was logged."""
+    def shout() -> None:
+        for _ in range(200):
+            limited.logger.warning("all at once")
+
+    threads = [threading.Thread(target=shout) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(limited.kept.texts) == BURST
+    assert limited.limit.suppressed == 1600 - BURST
+
+
+def test_a_failing_handler_is_told_of_a_few_times(caplog) -> None:
+    """A host whose handler raises at each event does not fill the disk; what was left out is counted in the status."""
+    app = Flask(__name__)
+    transport = HybridTransport(app)
+
+    @transport.socketio.on("boom")
+    def boom() -> None:
+        raise RuntimeError("again")
+
+    client = app.test_client()
+    before = transport.statistics().warnings_suppressed
+    for _ in range(BURST + 7):
+        assert client.post("/api/events/emit", json={"event": "boom"}).status_code == 500
+    told = [record for record in caplog.records if "boom" in record.getMessage()]
+    assert len(told) == BURST
+    assert all(record.exc_info for record in told)
+    assert transport.statistics().warnings_suppressed - before == 7
+
+
+def test_a_new_transport_begins_anew(caplog) -> None:
+    """What an earlier app of this process has said too often does not silence the next one."""
+    logger = get_logger("hakgal_hybrid.tests")
+    for _ in range(BURST + 1):
+        logger.warning("again and again")
+    HybridTransport(Flask(__name__))
+    logger.warning("again and again")
+    assert caplog.messages.count("again and again") == BURST + 1
+
+
+# -- as JSON -----------------------------------------------------------------------------------------------------
+
+
+def formatted(*args: Any, **options: Any) -> dict[str, Any]:
+    kept = Kept()
+    logger = logging.Logger("hakgal_hybrid.tests")
+    logger.addHandler(kept)
+    logger.error(*args, **options)
+    line = JsonFormatter().format(kept.records[0])
+    assert "\n" not in line
+    return dict(json.loads(line))
+
+
+def test_a_line_is_an_object() -> None:
+    told = formatted("client %s said \"no\"\n", "Ä", extra={"sid": "abc", "odd": {1}})
+    assert abs(told.pop("ts") - logging.LogRecord("", 0, "", 0, "", None, None).created) < 60
+    assert told == {"level": "ERROR", "logger": "hakgal_hybrid.tests", "message": 'client Ä said "no"\n', "sid": "abc",
+                    "odd": "{1}"}
+
+
+def test_a_traceback_is_a_member() -> None:
+    try:
+        raise ValueError("why")
+    except ValueError:
+        told = formatted("failed", exc_info=True)
+    assert "ValueError: why" in told["error"]
+    assert "Traceback" in told["error"]
+
+
+# -- clients that go away ----------------------------------------------------------------------------------------
+
+def go_away(server: Server, routes_of_the_host: bool) -> None:
+    """Clients that leave in every way there is, at every moment."""
+    kinds: list[tuple[str, bytes]] = [
+        ("in the body of a command", b"POST /api/events/emit HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                                     b"Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{"),
+        ("in a chunk of a command", b"POST /api/governor/control HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                                    b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{"),
+        ("before a word", b""),
+        ("in the request line", b"GET /hea"),
+        ("in the head", b"GET /health HTTP/1.1\r\nHost: 127."),
+        ("in the body", b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\nabc"),
+        ("in a chunk", b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc"),
+        ("before the answer", b"GET /large?n=8000000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+        ("between requests", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+        ("in chunks of an answer", b"GET /chunks?n=100000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+        ("before its stream opens", b"GET /api/events/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+        ("after connecting", b"POST /api/events/connect HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                             b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"),
+        ("in a WebSocket handshake", b"GET /ws/echo HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+                                     b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                                     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"),
+    ]
+    for _, data in kinds:
+        if not routes_of_the_host and re.search(rb"^\w+ /(?!api)\S+ ", data):
+            continue  # what a route of the host does about it there is the host's, and its server's
+        for wait in (False, True):
+            http = server.connect()
+            http.send(data)
+            if wait and data.endswith(b"\r\n\r\n") and b"chunked" not in data:
+                http.sock.recv(100)
+            http.reset()
+    streams = [Stream(server.port, rcvbuf=4096) for _ in range(6)]
+    for stream in streams:
+        stream.wait_for("hybrid_open")
+    server.emit("big", n=60, size=100_000)
+    for number, stream in enumerate(streams):
+        if number % 2:
+            stream.reset()
+        else:
+            stream.close()
+    server.emit("after", n=20)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("kind", ["ours", "werkzeug", "gunicorn-gthread"])
+def test_a_client_that_goes_away_is_nothing_to_log(kind: str) -> None:
+    """No traceback, no warning, no error: whatever the moment and however abrupt."""
+    with Server(kind, HYBRID_HEARTBEAT_S=0.2, HYBRID_STALL_S=1, HYBRID_REQUEST_S=2) as server, \
+            shown_on_failure(server):
+        for _ in range(3):
+            go_away(server, kind == "ours")
+        server.wait_for_streams(0, 30)
+        assert server.ask("GET", "/health").status == 200
+        wait_until(lambda: sum(server.status()["traffic"]["ended"].values()) >= 18, 30)
+        text = server.log()
+        assert "Traceback" not in text
+        assert not re.search(r"\b(ERROR|CRITICAL)\b|WARNING(?!: This is a dev)", text)
+
+
+@pytest.mark.once
+def test_neither_is_one_that_speaks_tls(certificate) -> None:
+    """In the handshake, in plain text, in the middle of a stream that its socket has not taken: counted at most."""
+    with Server("ours", "--certfile", certificate[0], "--keyfile", certificate[1], HYBRID_HEARTBEAT_S=0.2,
+                HYBRID_STALL_S=1, HYBRID_REQUEST_S=2) as server, shown_on_failure(server):
+        for data in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00" + bytes(300)):
+            http = Http(server.port)
+            http.send(data)
+            http.reset()
+        streams = [server.stream(rcvbuf=4096) for _ in range(4)]
+        for stream in streams:
+            stream.wait_for("hybrid_open")
+        server.emit("big", n=60, size=100_000)
+        for stream in streams[:2]:
+            stream.reset()
+        for stream in streams[2:]:
+            stream.close()
+        server.emit("after", n=20)
+        server.wait_for_streams(0, 30)
+        text = server.log()
+        assert "Traceback" not in text
+        assert not re.search(r"\b(ERROR|WARNING|CRITICAL)\b", text)

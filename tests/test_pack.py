@@ -1,0 +1,399 @@
+"""Pack: whoever keeps up gets what a stream of its own would give, whatever happens while a pass is under way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.hubs import carried, make_hub
+
+from hakgal_hybrid.event import Event, glob_matcher
+from hakgal_hybrid.feed import Feed, Wish, encode_entry
+from hakgal_hybrid.log import EventLog
+from hakgal_hybrid.pack import Pack, Step
+from hakgal_hybrid.settings import load_settings
+from hakgal_hybrid.wire import Decoder
+
+EPOCH = 1755412806000
+
+
+@dataclass(eq=False)
+class Member:
+    """A stream's writer: what it was given, and whether its socket takes anything."""
+
+    feed: Feed
+    data: bytearray = field(default_factory=bytearray)
+    stuck: bool = False
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return what the client makes of it: envelopes, the plain ones made like them."""
+        found = []
+        for message in Decoder().feed(bytes(self.data)):
+            body = json.loads(message.data)
+            if not self.feed.wish.envelope:
+                body = {"event": message.event, "data": body, "id": message.id}
+            found.append(body)
+        return found
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the events it was given."""
+        return [int(body["id"].rpartition("-")[2]) for body in self.messages()
+                if not body["event"].startswith("hybrid_")]
+
+
+class Writer:
+    """Does with a pack what the fan-out does, but for the sockets; a pass can be interrupted anywhere."""
+
+    def __init__(self, **log: Any) -> None:
+        self.now = 0.0
+        bounds = {"max_events": 1000, "max_bytes": 1 << 20, "max_event_bytes": 1 << 16, **log}
+        self.log = EventLog(epoch=EPOCH, clock=lambda: self.now, wall_ms=lambda: 0, encode=encode_entry,
+                            conflates=glob_matcher(["load*"]), **bounds)
+        self.hub = make_hub(self.log)
+        self.settings = load_settings({}, {})
+        self.pack = Pack(self.hub, self.settings.max_backlog_s)
+        self.alone: dict[Member, None] = {}
+        self.under_way: Iterator[None] | None = None
+
+    def emit(self, name: str, *args: Any, **target: Any) -> None:
+        self.hub.publish(Event.create(name, args, **target))
+
+    def open(self, namespace: str = "/", **wish: Any) -> Member:
+        link = self.hub.new_link({})
+        self.hub.admit(link, {}, namespace)
+        member = Member(carried(Feed(link, self.hub, self.settings, Wish(namespace=namespace, **wish))))
+        member.feed.opening()
+        self.alone[member] = None
+        return member
+
+    def run(self) -> None:
+        """Make passes until there is nothing left to do."""
+        while self.begin() or self.pack.position < self.log.newest:
+            self.finish()
+        self.finish()
+
+    def begin(self) -> bool:
+        """Begin a pass, if none is under way; true if there was something to do."""
+        before = self.pack.position, len(self.alone)
+        if self.under_way is None:
+            self.under_way = self._pass()
+        next(self.under_way, None)
+        return before != (self.pack.position, len(self.alone))
+
+    def finish(self) -> None:
+        """Finish the pass that is under way."""
+        for _ in self.under_way or ():
+            pass
+        self.under_way = None
+
+    def _pass(self) -> Iterator[None]:
+        step = self.pack.step()
+        self.alone.update(dict.fromkeys(step.apart))
+        for share in step.shares:
+            for member in share.members:
+                yield  # the loop is let poll: anything may happen
+                if member.stuck:
+                    self.pack.leave(member, step.upto, share.last_id)
+                    self.alone[member] = None
+                member.data += share.data
+        yield
+        self.pack.arrive(step)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        shared: Any = {}
+        for member in list(self.alone):
+            if member.stuck:
+                continue
+            if member.feed.finished:
+                del self.alone[member]
+                continue
+            member.data += member.feed.take(shared, self.pack.position)
+            if self.pack.join(member):
+                del self.alone[member]
+
+
+# -- one thing at a time -------------------------------------------------------------------------------------------
+
+
+def test_who_keeps_up_shares_the_same_bytes() -> None:
+    """Streams that asked for the same get one share; others of their own kind another."""
+    writer = Writer()
+    members = [writer.open() for _ in range(5)]
+    filtered = [writer.open(events=("a",)) for _ in range(2)]
+    writer.run()
+    assert len(writer.pack) == 7
+    writer.emit("a", 1)
+    writer.emit("b", 2)
+    step = writer.pack.step()
+    assert sorted((share.delivered, len(share.members)) for share in step.shares) == [(1, 2), (2, 5)]
+    assert {member for share in step.shares for member in share.members} == {*members, *filtered}
+
+
+def test_an_event_looks_at_nobody_it_is_not_for() -> None:
+    """An event for one room makes a share for those in it; members of no other room are asked anything."""
+    writer = Writer()
+    members = [writer.open() for _ in range(20)]
+    writer.run()
+    for member in members[:3]:
+        writer.hub.enter_room(member.feed.link.clients[0].sid, "room")
+    asked: list[object] = []
+    for member in members:
+        client = member.feed.link.clients[0]
+        watched = type("Watched", (type(client),), {
+            "is_for": lambda self, seq, target: asked.append(self) or type(self).__mro__[1].is_for(self, seq, target),
+            "__slots__": ()})
+        client.__class__ = watched
+    writer.emit("secret", to="room")
+    (share,) = writer.pack.step().shares
+    assert set(share.members) == set(members[:3])
+    assert {id(client) for client in asked} == {id(member.feed.link.clients[0]) for member in members[:3]}
+
+
+def test_an_event_nobody_wants_makes_no_share() -> None:
+    """A name that no filter lets through, a room with nobody in it, a namespace with nobody connected."""
+    writer = Writer()
+    writer.open(events=("a", "x*"))
+    writer.run()
+    writer.emit("b")
+    writer.emit("a", to="empty")
+    writer.emit("a", namespace="/elsewhere")
+    step = writer.pack.step()
+    assert (step.upto, step.shares) == (3, [])
+
+
+def test_members_of_a_room_share_too() -> None:
+    """Those who get the same of what is for some get the same bytes, in the order of the log."""
+    writer = Writer()
+    members = [writer.open() for _ in range(6)]
+    writer.run()
+    for member in members[:4]:
+        writer.hub.enter_room(member.feed.link.clients[0].sid, "room")
+    writer.emit("one")
+    writer.emit("two", to="room")
+    writer.emit("three")
+    assert sorted((share.delivered, len(share.members)) for share in writer.pack.step().shares) == [(2, 2), (3, 4)]
+    writer.run()
+    assert [member.numbers() for member in members] == [[1, 2, 3]] * 4 + [[1, 3]] * 2
+
+
+def test_who_is_skipped() -> None:
+    """An event that leaves somebody out goes to the others in one share."""
+    writer = Writer()
+    members = [writer.open() for _ in range(3)]
+    writer.run()
+    writer.emit("one", skip=members[0].feed.link.clients[0].sid)
+    writer.emit("two")
+    writer.run()
+    assert [member.numbers() for member in members] == [[2], [1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("envelope", [False, True])
+def test_conflation_in_a_step(envelope: bool) -> None:
+    """Of several events of a conflated kind in one step only the last is sent, and counted for whom it is sent to."""
+    writer = Writer()
+    members = [writer.open(envelope=envelope) for _ in range(2)]
+    writer.run()
+    for value in range(3):
+        writer.emit("load", value)
+        writer.emit("fact", value)
+    step = writer.pack.step()
+    (share,) = step.shares
+    assert (share.delivered, share.conflated) == (4, 2)
+    writer.run()
+    assert [member.numbers() for member in members] == [[2, 4, 5, 6]] * 2
+    if envelope:
+        assert [body.get("conflated") for body in members[0].messages()] == [None, None, 2, None]
+
+
+def test_everybody_is_told_when_the_pack_itself_was_too_slow() -> None:
+    """If the log drops what the pack has not sent, every member gets its own gap and then the rest."""
+    writer = Writer(max_events=3)
+    members = [writer.open(envelope=True) for _ in range(2)]
+    writer.run()
+    for value in range(5):
+        writer.emit("fact", value)
+    writer.run()
+    for member in members:
+        gap, *events = member.messages()
+        assert (gap["event"], gap["data"]["missed"], gap["data"]["reason"]) == ("hybrid_gap", 2, "evicted")
+        assert [body["data"] for body in events] == [2, 3, 4]
+    assert len(writer.pack) == 2
+
+
+def test_what_is_too_old_becomes_a_gap() -> None:
+    """What the pack could not send in time is not sent late."""
+    writer = Writer()
+    member = writer.open()
+    writer.run()
+    writer.emit("old")
+    writer.now += 61
+    writer.emit("new")
+    writer.run()
+    assert [body["event"] for body in member.messages()] == ["hybrid_gap", "new"]
+
+
+def test_a_failed_step_can_be_survived() -> None:
+    """After scattering, everybody goes on alone from where it was, and comes together again."""
+    writer = Writer()
+    members = [writer.open() for _ in range(3)]
+    writer.run()
+    writer.emit("one")
+    step: Step = writer.pack.scatter()
+    assert (len(writer.pack), set(step.apart)) == (0, set(members))
+    writer.alone.update(dict.fromkeys(step.apart))
+    writer.pack.arrive(step)
+    writer.run()
+    assert [member.numbers() for member in members] == [[1]] * 3
+    assert len(writer.pack) == 3
+
+
+def test_a_heartbeat_tells_the_id_that_grew_stale() -> None:
+    """A member that was not concerned by what happened says so by an id; one that was says nothing more."""
+    writer = Writer()
+    concerned, other = writer.open(events=("a",)), writer.open(events=("b",))
+    writer.run()
+    writer.emit("a")
+    writer.run()
+    assert concerned.feed.beat() == b":\n"
+    assert other.feed.beat() == f"id: {EPOCH}-1\n\n:\n".encode()
+    assert other.feed.beat() == b":\n"
+
+
+# -- everything at once --------------------------------------------------------------------------------------------
+
+ROOMS = ("red", "blue")
+NAMESPACES = ("/", "/chat")
+
+
+class PackMachine(RuleBasedStateMachine):
+    """Streams with one or several clients, in a pack that is interrupted anywhere; against who was there when."""
+
+    @initialize(events=st.sampled_from([4, 12, 1000]))
+    def begin(self, events: int) -> None:
+        self.writer = Writer(max_events=events)
+        self.bounded = events < 1000
+        self.members: list[Member] = []
+        #: For each stream, by event number, for which of its clients it was.
+        self.due: dict[Member, dict[int, set[str]]] = {}
+        self.sent: list[str] = []
+
+    @precondition(lambda self: len(self.members) < 6)
+    @rule(namespace=st.sampled_from(NAMESPACES), events=st.sampled_from([(), (), ("fact", "load*")]),
+          envelope=st.booleans())
+    def connect(self, namespace: str, events: tuple[str, ...], envelope: bool) -> None:
+        member = self.writer.open(namespace, events=events, envelope=envelope)
+        self.members.append(member)
+        self.due[member] = {}
+
+    @precondition(lambda self: self.members)
+    @rule(which=st.integers(0, 5), namespace=st.sampled_from(NAMESPACES))
+    def ride(self, which: int, namespace: str) -> None:
+        member = self.members[which % len(self.members)]
+        if member.feed.wish.envelope and 0 < len(member.feed.link.living) < 3:
+            self.writer.hub.admit(member.feed.link, {}, namespace)
+
+    @precondition(lambda self: self.members)
+    @rule(which=st.integers(0, 20))
+    def end(self, which: int) -> None:
+        clients = self.writer.hub.clients()
+        if clients:
+            self.writer.hub.end(clients[which % len(clients)], "server disconnect")
+
+    @precondition(lambda self: self.members)
+    @rule(which=st.integers(0, 20), room=st.sampled_from(ROOMS), into=st.booleans())
+    def move(self, which: int, room: str, into: bool) -> None:
+        clients = self.writer.hub.clients()
+        if clients:
+            act = self.writer.hub.enter_room if into else self.writer.hub.leave_room
+            act(clients[which % len(clients)].sid, room)
+
+    @rule(name=st.sampled_from(["fact", "load", "noise"]), namespace=st.sampled_from(("/", "/", "/chat")),
+          aim=st.sampled_from(["all", "all", "red", "blue", "both", "one"]), skip=st.booleans(),
+          which=st.integers(0, 20))
+    def emit(self, name: str, namespace: str, aim: str, skip: bool, which: int) -> None:
+        clients = self.writer.hub.clients()
+        one = clients[which % len(clients)].sid if clients else "nobody"
+        other = clients[(which + 1) % len(clients)].sid if clients else "nobody"
+        to = {"all": None, "red": "red", "blue": "blue", "both": ["red", "blue"], "one": one}[aim]
+        self.writer.emit(name, len(self.sent), namespace=namespace, to=to, skip=other if skip else None)
+        self.sent.append(name)
+        rooms = None if to is None else set(to) if isinstance(to, list) else {to}
+        for member in self.members:
+            accepts = not member.feed.wish.events or name in ("fact", "load")
+            meant = {client.sid for client in member.feed.link.living if client.namespace == namespace
+                     and (rooms is None or not rooms.isdisjoint(client.rooms()))
+                     and not (skip and client.sid == other)}
+            if meant and accepts:
+                self.due[member][len(self.sent)] = meant
+
+    @rule(steps=st.integers(1, 4))
+    def pass_on(self, steps: int) -> None:
+        """Go on with a pass, and stop somewhere."""
+        for _ in range(steps):
+            self.writer.begin()
+
+    @rule()
+    def whole_pass(self) -> None:
+        self.writer.finish()
+        self.writer.begin()
+        self.writer.finish()
+
+    @precondition(lambda self: self.members)
+    @rule(which=st.integers(0, 5))
+    def stick(self, which: int) -> None:
+        member = self.members[which % len(self.members)]
+        member.stuck = not member.stuck
+
+    @rule()
+    def settle(self) -> None:
+        """Let everybody catch up: whoever is still there has got all, or been told what it has not."""
+        for member in self.members:
+            member.stuck = False
+        for _ in range(4):
+            self.writer.finish()
+            self.writer.begin()
+            self.writer.finish()
+        assert self.writer.pack.position == self.writer.log.newest
+        for member in list(self.members):
+            self.compare(member)
+            if member.feed.finished:
+                self.members.remove(member)
+            else:
+                assert member.feed.cohort is not None
+
+    def compare(self, member: Member) -> None:
+        due, given = self.due[member], member.numbers()
+        assert given == sorted(set(given))
+        assert set(given) <= set(due)
+        covered = self.covered(member)
+        for seq in set(due) - set(given):
+            later = [number for number in given if number > seq and self.sent[number - 1] == "load"]
+            assert seq <= covered or (self.sent[seq - 1] == "load" and later)
+        if member.feed.wish.envelope:
+            for body in member.messages():
+                if "to" in body and not body["event"].startswith("hybrid_"):
+                    assert set(body["to"]) == due[int(body["id"].rpartition("-")[2])]
+
+    def covered(self, member: Member) -> int:
+        """Return the last number that a gap has told to be missing."""
+        gaps = [body["data"] for body in member.messages() if body["event"] == "hybrid_gap"]
+        assert self.bounded or not gaps
+        return max([int(gap["resume_from"].rpartition("-")[2]) for gap in gaps], default=0)
+
+    @invariant()
+    def once(self) -> None:
+        for member in getattr(self, "members", []):
+            given = member.numbers()
+            assert given == sorted(set(given))
+
+
+TestPackModel = pytest.mark.timeout(400)(PackMachine.TestCase)
+TestPackModel.settings = settings(max_examples=300, stateful_step_count=50, deadline=None, database=None,
+                                  derandomize=True, report_multiple_bugs=False)
