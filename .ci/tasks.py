@@ -1,4 +1,4 @@
-"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|bench|clean [ARGS…]``.
+"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|bench|fuzz|lock|audit|clean [ARGS…]``.
 
 Needs nothing but a Python from 3.10 on; makes the virtual environments it needs beside the sources.
 """
@@ -6,6 +6,7 @@ Needs nothing but a Python from 3.10 on; makes the virtual environments it needs
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -16,13 +17,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 MAIN = "3.11"
+#: What the environment of the main Python is made of: every package with its version and hashes.
+LOCK = ROOT / ".ci" / "requirements.txt"
+LOCKED = "test,docs,measure"
+#: What a long run of the fuzz tests tries, each.
+FUZZ_EXAMPLES = "5000"
 #: Most tests wait for processes and sockets: several files at a time, each whole in one worker.
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
-    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "clean": clean}
+    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "fuzz": fuzz, "lock": lock,
+             "audit": audit, "clean": clean}
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
@@ -44,14 +51,14 @@ def docs(arguments: list[str]) -> int:
 
 
 def lint(arguments: list[str]) -> int:
-    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), "test,docs,measure")
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
     return max(run([python, "-m", "ruff", "check", "."]), run([python, "-m", "mypy"]))
 
 
 def test(arguments: list[str]) -> int:
     """Lint, types, docs and every test on the main Python; then the tests on other Pythons and Flasks."""
     found = interpreters()
-    python = environment(".venv-test", found.get(MAIN, sys.executable), "test,docs,measure")
+    python = environment(".venv-test", found.get(MAIN, sys.executable), LOCKED)
     install_browsers_things()
     install_network_things()
     if arguments:  # a part of the tests, while developing
@@ -67,6 +74,54 @@ def test(arguments: list[str]) -> int:
     results += compatibility(found)
     print("\n" + "\n".join(f"{'passed' if ok else 'FAILED'}  {name}" for name, ok in results))
     return 0 if all(ok for _, ok in results) else 1
+
+
+def fuzz(arguments: list[str]) -> int:
+    """Try what comes in for long (``make fuzz ARGS="-k bytes"``); FUZZ_EXAMPLES says how many examples a test tries."""
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
+    os.environ.setdefault("FUZZ_EXAMPLES", FUZZ_EXAMPLES)
+    return run([python, "-m", "pytest", "-o", "timeout=0", "tests/fuzz", "tests/test_openapi.py", *arguments])
+
+
+def lock(arguments: list[str]) -> int:
+    """Resolve what development needs anew, for every system, and write it down with hashes."""
+    python = tools(".venv-lock", "uv>=0.8")
+    needed = ROOT / ".ci" / "build.in"
+    needed.write_text("setuptools>=70.1\nwheel\n")
+    extras = [word for name in LOCKED.split(",") for word in ("--extra", name)]
+    try:
+        status = run([python, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", MAIN,
+                      "--generate-hashes", "--no-header", "--no-annotate", *extras, "setup.cfg", str(needed),
+                      "--output-file", str(LOCK), *arguments])
+    finally:
+        needed.unlink()
+    if status == 0:
+        LOCK.write_text("# What development and CI on Python 3.11 install, with hashes. Made by \"make lock\" of "
+                        "setup.cfg; not to be edited.\n" + LOCK.read_text())
+    return status
+
+
+def audit(arguments: list[str]) -> int:
+    """Ask the registry for known vulnerabilities of what is locked; say so where it does not answer such questions."""
+    python = tools(".venv-audit", "pip-audit>=2.7")
+    command = [python, "-m", "pip_audit", "--requirement", str(LOCK), "--require-hashes", "--disable-pip",
+               "--progress-spinner", "off", "--format", "json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        asked = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError):
+        print(done.stderr, file=sys.stderr)
+        print("skipped: the registry cannot be asked for vulnerabilities from here")
+        return 0
+    answered = [item for item in asked if "vulns" in item]
+    for item in answered:
+        for found in item["vulns"]:
+            print(f"{item['name']} {item['version']}: {found['id']}, mended in {found['fix_versions'] or 'nothing'}")
+    if not answered:
+        print("skipped: the registry here does not say which vulnerabilities are known")
+    else:
+        print(f"{len(answered)} of {len(asked)} packages were looked up")
+    return int(any(item["vulns"] for item in answered))
 
 
 def bench(arguments: list[str]) -> int:
@@ -153,7 +208,9 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
     """Make a virtual environment with this package installed, unless it is there already; return its Python."""
     path = ROOT / folder
     python = path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    wanted = hashlib.sha256(f"{(ROOT / 'setup.cfg').read_text()}{interpreter}{extras}{more}".encode()).hexdigest()
+    locked = LOCK if extras == LOCKED and not more and version_of(interpreter) == MAIN else None
+    recipe = f"{(ROOT / 'setup.cfg').read_text()}{interpreter}{extras}{more}{locked and locked.read_text()}"
+    wanted = hashlib.sha256(recipe.encode()).hexdigest()
     stamp = path / "made-of"
     if stamp.exists() and stamp.read_text() == wanted:
         return str(python)
@@ -161,9 +218,47 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
     print(f"making {folder} with {interpreter}", flush=True)
     make_venv(path, interpreter)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "setuptools>=70.1", "wheel"], check=True)
+    if locked is None:
+        subprocess.run([*pip, "setuptools>=70.1", "wheel"], check=True)
+    else:
+        install_locked(pip, locked)
     subprocess.run([*pip, "--no-build-isolation", "-e", f".[{extras}]", *(more or [])], check=True)
     stamp.write_text(wanted)
+    return str(python)
+
+
+def install_locked(pip: list[str], locked: Path) -> None:
+    """Install what is locked, and nothing whose hash is another one.
+
+    A version that this machine's registry does not have (any more) is no reason to stop: everything is resolved anew.
+    """
+    done = subprocess.run([*pip, "--require-hashes", "-r", str(locked)], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    print(done.stdout + done.stderr, file=sys.stderr)
+    if "DO NOT MATCH THE HASHES" in done.stderr.upper():
+        raise SystemExit(f"what the registry gives is not what {locked.name} says: stopped")
+    print("what is locked cannot be installed here; everything is resolved anew (then: make lock)", file=sys.stderr)
+    subprocess.run([*pip, "setuptools>=70.1", "wheel"], check=True)
+
+
+def version_of(interpreter: str) -> str:
+    """Return the version of a Python, as in ``3.11``."""
+    question = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([interpreter, "-c", question], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def tools(folder: str, *requirements: str) -> str:
+    """Make a virtual environment for tools that are not the package's, unless it is there; return its Python."""
+    path = ROOT / folder
+    python = path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = path / "made-of"
+    if not stamp.exists() or stamp.read_text() != repr(requirements):
+        shutil.rmtree(path, ignore_errors=True)
+        make_venv(path, sys.executable)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
+        stamp.write_text(repr(requirements))
     return str(python)
 
 

@@ -14,7 +14,7 @@ project = "hakgal_hybrid"
 author = copyright = "the authors of hakgal_hybrid"
 version = release = hakgal_hybrid.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "hybrid_settings"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "hybrid_settings", "hybrid_openapi"]
 exclude_patterns = ["_build"]
 suppress_warnings: list[str] = []
 

@@ -13,24 +13,28 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from . import signals
+from .access import Authority
 from .acks import Acks, Callback
 from .commands import Command, GovernorDesk, Worker
-from .errors import ConfigurationError
+from .errors import ConfigurationError, EventError
 from .event import Event, glob_matcher
 from .feed import encode_entry
 from .handlers import Handlers
 from .history import History, sample
 from .hub import Hub
 from .journal import Journal, JournalStatistics
+from .limits import Rate, Refusals
 from .link import Links
 from .log import EventLog
 from .logs import LIMIT, get_logger
 from .observe import Observer, patched
 from .past import Past, Record
 from .reception import Reception
+from .redact import redact_server_logs
 from .settings import Profile, Settings, load_settings
 from .statistics import Statistics
-from .views import assets, clients, control, diagnosis, gate, monitor, stream
+from .tickets import Tickets, is_signed
+from .views import assets, clients, control, diagnosis, gate, monitor, openapi, stream
 
 if TYPE_CHECKING:
     from .socketio import SocketIO
@@ -57,6 +61,8 @@ class HybridTransport(Reception):
 
     def __init__(self, app_or_api: Any = None, *, governor: Any = None, **settings: Any) -> None:
         self.handlers = Handlers()
+        self.authority = Authority()
+        self.refusals = Refusals()
         self.acks = Acks()
         #: Which namespaces clients may connect to besides those with handlers; ``"*"``: to any.
         self.namespaces: frozenset[str] | Literal["*"] = "*"
@@ -143,6 +149,8 @@ class HybridTransport(Reception):
         links = Links(self._lapsed, max_streams=settings.max_streams,
                       max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s,
                       resume_s=settings.resume_s)
+        self.tickets = Tickets(lambda: _secret_keys(app))
+        self.rate = Rate(settings.command_rate)
         self.hub = Hub(self.log, self._announcer, links, max_clients=settings.max_clients)
         self.log.inherit(past, records)
         if self.journal is not None:
@@ -157,7 +165,8 @@ class HybridTransport(Reception):
             on_finished=self._command_finished)
 
     def _register(self, app: Flask) -> None:
-        views = [monitor.blueprint(self), assets.blueprint(), diagnosis.blueprint(self)]
+        views = [monitor.blueprint(self), assets.blueprint(), diagnosis.blueprint(self),
+                 openapi.blueprint(self._is_ours)]
         if self.settings.enable_sse:
             views += [stream.blueprint(self), clients.blueprint(self)]
         if self.settings.enable_control_http:
@@ -171,8 +180,12 @@ class HybridTransport(Reception):
         self.refuse_conflicts()
         app.wsgi_app = gate.Gate(  # type: ignore[method-assign]
             app.wsgi_app, self.settings, ours=self._is_ours, known_as=lambda: app.config["SERVER_NAME"] or "",
-            knows_ticket=lambda ticket: self.hub.links.find(ticket) is not None,
+            knows_ticket=self._knows_ticket, rate=self.rate, refusals=self.refusals,
             body=partial(stream.StreamBody, self), left=self.stream_left)
+        redact_server_logs()
+
+    def _knows_ticket(self, ticket: str, query: str) -> bool:
+        return self.tickets.admits(ticket, query) if is_signed(ticket) else self.hub.links.find(ticket) is not None
 
     def refuse_conflicts(self) -> None:
         """Check that nobody else owns one of our URLs. The host calls it again when its own routes are complete.
@@ -249,9 +262,11 @@ class HybridTransport(Reception):
             entry = self.hub.publish(sent)
             if ack is not None and entry is not None:
                 self.acks.sent(ack, lambda client: client.is_for(entry.seq, sent.target))
-        except BaseException:
+        except BaseException as error:
             if ack is not None:
                 self.acks.take_back(ack)
+            if isinstance(error, EventError):
+                self.refusals.count(error.code)
             raise
         return sent
 
@@ -306,5 +321,13 @@ class HybridTransport(Reception):
             receiver_errors=self._announcer.errors, slow_receivers=self._announcer.slow,
             unsent=0 if self.twins is None else self.twins.unsent,
             oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
-            warnings_suppressed=LIMIT.suppressed,
+            warnings_suppressed=LIMIT.suppressed, refusals=self.refusals.snapshot(),
             server=self.server_statistics())
+
+
+def _secret_keys(app: Flask) -> list[bytes]:
+    """Return the keys that the app signs with, the current one last, as itsdangerous takes them."""
+    if not app.secret_key:
+        return []
+    keys = [*(app.config.get("SECRET_KEY_FALLBACKS") or ()), app.secret_key]
+    return [key.encode() if isinstance(key, str) else key for key in keys]

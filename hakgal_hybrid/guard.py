@@ -11,6 +11,7 @@ The rules, in the order they are applied to every request for one of our URLs:
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import re
@@ -19,11 +20,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import AccessDenied, RequestError
-from .settings import Settings
+from .settings import Settings, is_origin
 
 #: One ``name=value`` of a ``Forwarded`` header, up to the separator behind it.
 _FORWARDED_PAIR = re.compile(
     r"""\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))\s*(?=[;,]|\Z)""")
+
+#: A ``Host`` header: a name or an address, and perhaps a port.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]*)?")
 
 #: Names that hosts files have for this machine; nobody else can own one.
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
@@ -40,7 +44,7 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
     key = environ.get("HTTP_X_API_KEY")
     if key is not None and settings.api_key is not None:
         # Compared as bytes: hmac refuses text that is not ASCII, and WSGI hands headers over as Latin-1.
-        if not hmac.compare_digest(key.encode("latin-1", "replace"), settings.api_key.encode("ascii")):
+        if not same_secret(key.encode("latin-1", "replace"), settings.api_key.encode("ascii")):
             raise AccessDenied("X-API-Key is wrong", status=401, code="wrong_key")
         return
     if commands and settings.api_key is not None:
@@ -50,10 +54,17 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
             raise AccessDenied("from another machine this needs the header X-API-Key", status=401, code="key_required")
         raise AccessDenied("only requests from this machine are accepted, because HAKGAL_API_KEY is not set",
                            code="loopback_only")
-    host = _host_of(environ.get("HTTP_HOST", "localhost"))  # no browser leaves Host out; HTTP/1.0 clients may
-    if not is_loopback(host) and (not known_as or host.lower() != _host_of(known_as).lower()):
+    addressed = environ.get("HTTP_HOST", "localhost")  # no browser leaves Host out; HTTP/1.0 clients may
+    host = _host_of(addressed)
+    named = is_loopback(host) or (known_as and host.lower() == _host_of(known_as).lower())
+    if not named or not _HOST.fullmatch(addressed):
         raise AccessDenied(f"Host {host!r} is not a loopback name; address this server as localhost, or set "
                            "HAKGAL_API_KEY and send it", code="foreign_host")
+
+
+def same_secret(given: bytes, secret: bytes) -> bool:
+    """True if both are the same; takes as long whatever they share, their length included."""
+    return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(secret).digest())
 
 
 def check_origin(environ: Mapping[str, Any], settings: Settings) -> None:
@@ -63,8 +74,10 @@ def check_origin(environ: Mapping[str, Any], settings: Settings) -> None:
     """
     origin = environ.get("HTTP_ORIGIN")
     if origin is not None and not origin_allowed(origin, environ, settings):
-        raise AccessDenied(f"origin {origin!r} may not use this; add it to HYBRID_ORIGINS to allow it",
+        raise AccessDenied(f"origin {origin!r:.200} may not use this; add it to HYBRID_ORIGINS to allow it",
                            code="foreign_origin")
+    if origin is None and _is_embedded_elsewhere(environ):
+        raise AccessDenied("a page of another site may not load this", code="foreign_origin")
 
 
 def origin_allowed(origin: str, environ: Mapping[str, Any], settings: Settings) -> bool:
@@ -72,24 +85,38 @@ def origin_allowed(origin: str, environ: Mapping[str, Any], settings: Settings) 
     origin = origin.lower()
     if origin in settings.origins:
         return True
-    try:
-        parts = urlsplit(origin)
-        host = parts.hostname
-    except ValueError:
+    if not is_origin(origin):
         return False
-    if parts.scheme not in ("http", "https") or not host:
-        return False
-    return is_loopback(host) or parts.netloc == environ.get("HTTP_HOST", "").lower()
+    parts = urlsplit(origin)
+    return is_loopback(parts.hostname or "") or parts.netloc == environ.get("HTTP_HOST", "").lower()
+
+
+def _is_embedded_elsewhere(environ: Mapping[str, Any]) -> bool:
+    """True if a browser says that a page of another site loads this, as an image or a script, say: without ``Origin``.
+
+    Who follows a link, or types an address, is not a page.
+    """
+    return environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and (
+        environ.get("HTTP_SEC_FETCH_MODE") != "navigate" or environ.get("HTTP_SEC_FETCH_DEST") != "document")
 
 
 def require_json(environ: Mapping[str, Any]) -> None:
-    """Refuse a body that is not declared as JSON: what a cross-site form could send.
+    """Refuse a body that is not declared as plain JSON in UTF-8: what a cross-site form could send, among others.
 
     :raises RequestError: 415, code ``not_json``.
     """
-    content_type = str(environ.get("CONTENT_TYPE", "")).split(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise RequestError(f"Content-Type {content_type!r} is not application/json", status=415, code="not_json")
+    content_type, _, parameters = str(environ.get("CONTENT_TYPE", "")).partition(";")
+    if content_type.strip().lower() != "application/json":
+        raise RequestError(f"Content-Type {content_type.strip()!r:.80} is not application/json", status=415,
+                           code="not_json")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8", "us-ascii"):
+            raise RequestError(f"charset {value.strip()!r:.80} is not utf-8", status=415, code="not_json")
+    encoding = str(environ.get("HTTP_CONTENT_ENCODING", "identity")).strip().lower()
+    if encoding not in ("", "identity"):
+        raise RequestError(f"Content-Encoding {encoding!r:.80} is not accepted; send the body as it is", status=415,
+                           code="not_json")
 
 
 def from_loopback(environ: Mapping[str, Any]) -> bool:
@@ -98,13 +125,33 @@ def from_loopback(environ: Mapping[str, Any]) -> bool:
     A peer on loopback that sends forwarding headers is a proxy: it is judged by the address it wrote, which is the
     last one of each header. A header that cannot be understood counts as another machine.
     """
-    if not is_loopback(str(environ.get("REMOTE_ADDR", ""))):
-        return False
+    return is_loopback(str(environ.get("REMOTE_ADDR", ""))) and all(map(is_loopback, _forwarded(environ)))
+
+
+def address_of(environ: Mapping[str, Any]) -> str:
+    """Return the address that limits go by: the peer's, or the one that a proxy on this machine wrote.
+
+    Of several that it wrote, one of another machine counts; nonsense is an address of its own, the same for all.
+    """
+    peer = str(environ.get("REMOTE_ADDR", ""))
+    if not is_loopback(peer):
+        return peer
+    for address in _forwarded(environ):
+        if not is_loopback(address):
+            try:
+                return str(ipaddress.ip_address(address.strip("[]")))
+            except ValueError:
+                return "unknown"
+    return peer
+
+
+def _forwarded(environ: Mapping[str, Any]) -> list[str]:
+    """Return the last address of each forwarding header."""
     headers = [environ[name] for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
     forwarded = [_host_of(_last(header)) for header in headers]
     if "HTTP_FORWARDED" in environ:
         forwarded.append(_forwarded_for(environ["HTTP_FORWARDED"]))
-    return all(is_loopback(address) for address in forwarded)
+    return forwarded
 
 
 def is_loopback(host: str) -> bool:

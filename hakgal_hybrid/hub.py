@@ -104,9 +104,9 @@ class Hub:
 
         return remove
 
-    def collect(self, room: Hashable) -> list[Event]:
-        """Gather events sent to ``room`` alone in the returned list, until :meth:`collected` is called for it."""
-        return self._collected.setdefault(room, [])
+    def collect(self, room: Hashable, into: list[Event]) -> None:
+        """Gather events sent to ``room`` alone in a list, until :meth:`collected` is called for it."""
+        self._collected[room] = into
 
     def collected(self, room: Hashable) -> None:
         """End what :meth:`collect` began."""

@@ -113,7 +113,7 @@ def _run_code(code: str, arguments: list[str]) -> None:
     sys.modules["__main__"] = main
     sys.argv = ["-c", *arguments]
     _begin_path_with("")
-    exec(compile(code, "<string>", "exec"), main.__dict__)  # it is what python -c does
+    exec(compile(code, "<string>", "exec"), main.__dict__)  # noqa: S102 (it is what python -c does)
 
 
 def _begin_path_with(entry: str) -> None:

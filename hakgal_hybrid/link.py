@@ -20,6 +20,9 @@ from .errors import AccessDenied, Overloaded
 #: How many clients one stream may carry.
 MAX_RIDERS = 256
 
+#: Where the gate leaves the address that a request is judged by: of a proxy on this machine, the one that it wrote.
+ADDRESS = "hakgal_hybrid.address"
+
 _USUAL = frozenset(["/"])  # once for all, not once for each
 
 #: A number that no event reaches.
@@ -135,7 +138,7 @@ class Links:
         :param lasting: true if it needs none and never lapses.
         :raises Overloaded: if a limit on streams is reached; counted in ``refused``.
         """
-        link = Link(sys.intern(str(environ.get("REMOTE_ADDR", ""))), start, lasting=lasting)
+        link = Link(sys.intern(str(environ.get(ADDRESS) or environ.get("REMOTE_ADDR", ""))), start, lasting=lasting)
         with self.lock:
             if not lasting:
                 self._take_place(link.address)

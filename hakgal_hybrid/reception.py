@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Literal
 
@@ -10,17 +10,20 @@ import blinker
 from flask import Flask
 
 from . import signals
+from .access import Authority, Decision
 from .acks import Acks
 from .client import Client
 from .commands import Worker
-from .errors import AccessDenied
+from .errors import AccessDenied, Overloaded
 from .feed import Feed
 from .handlers import Handlers
 from .handlers.calling import CONNECTION_KEYS
 from .hub import Hub
+from .limits import Refusals
 from .link import Link
 from .log import Gap
 from .logs import get_logger
+from .settings import Settings
 
 logger = get_logger(__name__)
 
@@ -28,9 +31,12 @@ logger = get_logger(__name__)
 class Reception:
     """The part of :class:`~hakgal_hybrid.HybridTransport` that clients meet."""
 
+    authority: Authority
+    refusals: Refusals
     handlers: Handlers
     acks: Acks
     hub: Hub
+    settings: Settings
     namespaces: frozenset[str] | Literal["*"]
     _announcer: signals.Announcer
     _background: Worker
@@ -51,6 +57,7 @@ class Reception:
         """
         if self.namespaces != "*" and namespace not in self.namespaces and not self.handlers.serves(namespace):
             raise AccessDenied("Unable to connect", code="unknown_namespace")
+        self.authority.check("connect", namespace, data=auth)
         own = link is None
         link = self.hub.new_link(environ) if link is None else link
         environ = {key: value for key, value in environ.items() if key not in CONNECTION_KEYS}
@@ -84,8 +91,39 @@ class Reception:
         if wait:
             run()
         elif not self._goodbyes.submit(run):
+            self.refusals.count("disconnect_handler_dropped")
             logger.error("the disconnect handler of %s does not run: too much waits in the background", client.sid)
         self._later(signals.client_gone, client=client, reason=reason)
+
+    def authorize(self, decide: Decision) -> Decision:
+        """Have a function of the application decide what clients may do. Usable as a decorator.
+
+        It is called with an :class:`~hakgal_hybrid.access.Access`, in the thread of the request, and must return
+        something true to allow it: what it returns nothing for is refused, and so is everything when it raises. It is
+        asked after key, ticket and token, about clients of this transport: not about those of a host's own WebSocket.
+
+        :raises ConfigurationError: if another function decides already.
+        """
+        self.authority.use(decide)
+        return decide
+
+    def disconnect(self, who: str | Callable[[Client], bool]) -> int:
+        """End clients for good: their streams, their tickets and what they could come back to.
+
+        A stream gets what was emitted before, then ``hybrid_disconnect``, and ends with its last client. The
+        ``disconnect`` handlers run in the background.
+
+        :param who: a ``sid``, or what returns true for each client that shall go.
+        :return: how many clients that were; 0 for a ``sid`` that nobody has.
+        """
+        if isinstance(who, str):
+            client = self.hub.client(who)
+            found = [] if client is None else [client]
+        else:
+            found = [client for client in self.hub.clients() if who(client)]
+        for client in found:
+            self.end_client(client, "server disconnect")
+        return len(found)
 
     def stream_left(self, feed: Feed, reason: str) -> None:
         """A stream has ended. Its clients may come back for a while, unless nothing is left to come back to.
@@ -108,6 +146,16 @@ class Reception:
             self.end_client(client, "ping timeout" if not link.opened else "transport close")
         self.hub.prune(link, link.clients)
 
+    def may_join(self, client: Client, room: Hashable) -> None:
+        """Let a client be put into a room, or refuse it.
+
+        :raises AccessDenied: if the application does not allow it. :raises Overloaded: 429 if it is in too many.
+        """
+        self.authority.check("join", client.namespace, room=room, client=client)
+        rooms, limit = client.rooms(), self.settings.max_rooms
+        if len(rooms) >= limit and room not in rooms:
+            raise Overloaded(f"a client may be in {limit} rooms (HYBRID_MAX_ROOMS)", code="too_many_rooms", status=429)
+
     def acknowledge(self, client: Client, ack: object, args: list[Any]) -> None:
         """Take a client's acknowledgement: call the callback of the event.
 
@@ -129,9 +177,11 @@ class Reception:
 
         :param begin: called right before the handler is.
         """
+        self.authority.check("emit", client.namespace, event=event, data=list(args), client=client)
         return self.handlers.dispatch(self.app, client, event, args, begin)
 
     def _later(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Send a signal from the background thread: the loop that noticed must not run anybody's receivers."""
         if signal.receivers and not self._background.submit(partial(self._announcer.announce, signal, **values)):
+            self.refusals.count("signal_dropped")
             logger.error("signal %r was not sent: too many are waiting", signal.name)

@@ -84,12 +84,12 @@ def _names(value: object) -> tuple[str, ...]:
 
 def _origins(value: object) -> tuple[str, ...]:
     origins = _names(value)
-    if not all(map(_is_origin, origins)):
+    if not all(map(is_origin, origins)):
         raise _Refused("a comma-separated list of origins such as https://dash.example:8443")
     return tuple(origin.lower() for origin in origins)
 
 
-def _is_origin(text: str) -> bool:
+def is_origin(text: str) -> bool:
     """True if a browser could send ``text`` as an ``Origin``."""
     try:
         parts = urlsplit(text)
@@ -171,6 +171,12 @@ class Settings:
     allow_blocking_call: bool = _setting("HYBRID_ALLOW_BLOCKING_CALL", _boolean, False,
                                          "Let `call` wait for a client inside a request.")
 
+    max_rooms: int = _setting("HYBRID_MAX_ROOMS", _count(1, 1_000_000), 1000, "Rooms of one client.")
+    max_answer_bytes: int = _setting("HYBRID_MAX_ANSWER_BYTES", _count(64, 1 << 30), 4 << 20,
+                                     "Largest sum of events in the answer to an event without `sid`.")
+
+    command_rate: float = _setting("HYBRID_COMMAND_RATE", _number(0.01, 1_000_000), 2000,
+                                   "Commands a second from one address; as many may come at once.")
     command_queue: int = _setting("HYBRID_COMMAND_QUEUE", _count(1, 100_000), 100, "Governor commands waiting.")
     command_results: int = _setting("HYBRID_COMMAND_RESULTS", _count(1, 100_000), 1000, "Command outcomes remembered.")
 
@@ -182,6 +188,10 @@ class Settings:
     queue_bytes: int = _setting("HYBRID_QUEUE_BYTES", _count(0, 1 << 40), 256 << 20, "Their bodies, together.")
     queue_s: float = _setting("HYBRID_QUEUE_S", _number(0.01, 3600), 30, "Longest wait for a thread, then 503.")
     max_body_bytes: int = _setting("HYBRID_MAX_BODY_BYTES", _count(0, 1 << 40), 64 << 20, "Largest request body.")
+    max_head_bytes: int = _setting("HYBRID_MAX_HEAD_BYTES", _count(1024, 1 << 20), 64 << 10,
+                                   "Largest head of a request: its first line and its headers.")
+    max_connections: int = _setting("HYBRID_MAX_CONNECTIONS", _count(1, 1_000_000), 4096,
+                                    "Connections besides streams and WebSockets; idle ones give way to new ones.")
     request_s: float = _setting("HYBRID_REQUEST_S", _number(0.05, 3600), 30,
                                 "Time for a request's head, for each 64 KiB of its body, and between requests.")
     switch_interval_ms: float = _setting("HYBRID_SWITCH_INTERVAL_MS", _number(0.01, 1000), 0.5,

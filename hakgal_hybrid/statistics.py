@@ -25,6 +25,7 @@ class Statistics:
         ``oldest_undelivered_max_s``: the most that was seen since the start.
     :ivar warnings_suppressed: log records of this process that :mod:`.logs` has left out.
     :ivar patched: whether ``eventlet`` or ``gevent`` has patched the standard library.
+    :ivar refusals: how often something was refused or dropped, by the code that says why.
     :ivar server: what the serving side counts, while it runs.
     """
 
@@ -50,4 +51,5 @@ class Statistics:
     oldest_undelivered_max_s: float
     patched: dict[str, bool]
     warnings_suppressed: int
+    refusals: dict[str, int]
     server: dict[str, Any]

@@ -24,10 +24,10 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 #: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
 ORDER = [
-    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"event"}, {"wire"}, {"remote"}, {"past"}, {"log"}, {"cursor"},
-    {"archive"}, {"journal"}, {"signals"}, {"turns"}, {"deadlines"}, {"stacks"}, {"opened"}, {"rooms"}, {"client"},
-    {"acks"}, {"link"}, {"hub"}, {"feed"}, {"pack"}, {"observe"}, {"roster"}, {"handlers"}, {"commands"},
-    {"statistics"}, {"history"}, {"metrics"},
+    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"redact"}, {"limits"}, {"event"}, {"wire"}, {"remote"},
+    {"past"}, {"log"}, {"cursor"}, {"archive"}, {"journal"}, {"signals"}, {"turns"}, {"deadlines"}, {"stacks"},
+    {"opened"}, {"rooms"}, {"client"}, {"access"}, {"acks"}, {"link"}, {"tickets"}, {"hub"}, {"feed"}, {"pack"},
+    {"observe"}, {"roster"}, {"handlers"}, {"commands"}, {"statistics"}, {"history"}, {"metrics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure", "doctor"}, {"tools"}, {"cli"}, {"__main__"},
 ]
@@ -41,7 +41,8 @@ OUTSIDE = {"inherit"}
 RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
 EXTRAS = {"redis", "metrics", "measure", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
-    ".ci", ".gitignore", ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
+    ".ci", ".github", ".gitignore",
+    ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
     "examples", "hakgal_hybrid", "pyproject.toml", "setup.cfg", "tests",
 }
 

@@ -140,7 +140,7 @@ class Handlers:
                 why = error.args
             elif isinstance(error, builtins.ConnectionRefusedError):
                 why = ("Connection refused by server",)
-            elif _propagating.get():
+            elif _propagating.get() or isinstance(error, AccessDenied):
                 raise
             else:
                 logger.exception("connect handler raised")

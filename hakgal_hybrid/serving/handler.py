@@ -11,23 +11,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import gevent
 from gevent import pywsgi
 
-from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
+from ..errors import HybridError, Overloaded, UnsuitableServer
 from ..feed import Feed
 from ..logs import get_logger
+from ..redact import redacted
 from ..views.gate import HANDOFF, STREAM, STREAM_HEADERS, normal, problem_response, stream_headers
 from ..views.stream import busy_body, wants_stream
 from .exchange import End, Exchange, Head, head_bytes
-from .intake import check_head, read_body
 from .lanes import Job
+from .reader import Reader
 from .upgrade import UpgradeSocket
-
-if TYPE_CHECKING:
-    from .server import Front
 
 logger = get_logger(__name__)
 
@@ -35,64 +33,8 @@ _PIECE = 64 * 1024
 _NO_BODY = ("1", "204", "304")
 
 
-class _TooSlow(ValueError):
-    """The client took too long to say what it wants."""
-
-
-class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
-    """One accepted connection; requests on it are answered in order (keep-alive, pipelining)."""
-
-    socket: Any  # gevent's, until the connection leaves the front: then None
-
-    @property
-    def front(self) -> Front:
-        """What all connections share."""
-        front: Front = self.server.front
-        return front
-
-    # -- reading a request -----------------------------------------------------------------------------------
-
-    def handle(self) -> None:
-        """Serve the connection until either side closes it."""
-        try:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:  # the peer is gone already
-            pass
-        try:
-            super().handle()
-        except OSError as error:  # it did not wait for the answer to what it had said wrong
-            logger.debug("%s went away: %s", self.client_address, error)
-
-    def read_requestline(self) -> str:
-        """Return the request line, or nothing if none comes in time: the connection is then closed silently."""
-        with gevent.Timeout(self.front.settings.request_s, False):
-            return str(super().read_requestline())
-        return ""
-
-    def read_request(self, raw_requestline: str) -> bool:
-        """Read the head of a request within its time."""
-        try:
-            with gevent.Timeout(self.front.settings.request_s):
-                valid = bool(super().read_request(raw_requestline))
-        except gevent.Timeout:
-            raise _TooSlow("the request's head took too long") from None
-        check_head(self.headers)
-        return valid
-
-    def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
-        late = isinstance(ex, _TooSlow)
-        logger.debug("refused a request of %s: %s", self.client_address, ex)
-        error = RequestError("the request's head took too long" if late else "this is not a valid HTTP request",
-                             status=408 if late else 400, code="request_timeout" if late else "bad_http")
-        status, headers, body = problem_response(error)
-        head = head_bytes(status, [*headers, ("Connection", "close")])
-        return status[:3], head + body
-
-    def get_environ(self) -> dict[str, Any]:
-        """Return the WSGI environment of the current request."""
-        environ: dict[str, Any] = super().get_environ()
-        environ["wsgi.multithread"] = True
-        return environ
+class Handler(Reader):
+    """One accepted connection, whose requests are answered."""
 
     # -- answering -------------------------------------------------------------------------------------------
 
@@ -103,15 +45,14 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
                 self._upgrade()
                 return
             try:
-                body, length = read_body(self.wsgi_input, self.content_length, self.front.settings)
+                body, length = self.read_body()
             except HybridError as error:
                 self._refuse(error)
                 return
-            except OSError as error:  # the client went away in the middle of it, or its chunks make no sense
-                if isinstance(error, pywsgi._InvalidClientInput):
-                    self._refuse(RequestError("the body's chunked encoding is broken", status=400, code="bad_http"))
+            except OSError:  # the client went away in the middle of it
                 self._hang_up()
                 return
+            self.front.connections.serve(self.place)
             with body:
                 self._answer(body, length)
 
@@ -154,6 +95,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         """Refuse a request because a bound was hit; a stream's client so that it comes back later."""
         self.front.degraded(error.code)
         if normal(self.environ["PATH_INFO"]) == STREAM and wants_stream(self.environ):
+            self.front.refusals.count(error.code)
             self._write_head(Head("200 OK", list(STREAM_HEADERS.items()), busy_body(error)))
         else:
             self._refuse(error, close=False)
@@ -181,7 +123,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             elif send == self._send_chunk:
                 self._send(b"0\r\n\r\n")
             elif send == self._send and written != _declared(head, written):
-                logger.error("the answer to %s is not as long as its Content-Length says", self.requestline)
+                logger.error("the answer to %s is not as long as its Content-Length says", redacted(self.requestline))
                 self._hang_up()
         except (OSError, gevent.Timeout):
             exchange.abandon()
@@ -237,7 +179,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
 
     def _failed(self, end: End) -> None:
         """Report an app that raised (its own 500 page is the host's; this is for what even that could not hold)."""
-        logger.error("the application raised while answering %s", self.requestline, exc_info=end.error)
+        logger.error("the application raised while answering %s", redacted(self.requestline), exc_info=end.error)
         if self.headers_sent:
             self._hang_up()  # the answer is cut off; a clean end would make it look complete
         else:
@@ -245,6 +187,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
 
     def _refuse(self, error: HybridError, *, close: bool = True) -> None:
         """Answer with a problem document; where the rest of the request was not read, also end the connection."""
+        self.front.refusals.count(error.code)
         self.close_connection = self.close_connection or close
         status, headers, body = problem_response(error)
         self._write_head(Head(status, headers, body))
@@ -283,6 +226,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
             self._failed(End(error))
             return
         if self.server.ssl_enabled:
+            self.front.connections.leave(self.place)
             self.front.attached.serve(self.socket, feed, head)
         else:
             self.front.fanout.adopt(self._detach(), feed, head)
@@ -292,6 +236,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         plain = socket.SocketType(fileno=self.socket.detach())  # smaller than a socket.socket
         self.socket = None
         self.close_connection = True
+        self.front.connections.leave(self.place)
         return plain
 
     def _upgrade(self) -> None:

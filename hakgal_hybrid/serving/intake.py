@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 import gevent
 
-from ..errors import RequestError
+from ..errors import Overloaded, RequestError
 from ..settings import Settings
+from .connections import Budget
 
 #: A body larger than this (bytes) waits in a temporary file.
 SPOOL = 1 << 20
@@ -40,31 +41,38 @@ def check_head(headers: Any) -> None:
         raise ValueError(f"Content-Length {lengths!r} is not one number")
 
 
-def read_body(source: Any, declared: int | None, settings: Settings) -> tuple[BinaryIO, int]:
+def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget) -> tuple[BinaryIO, int]:
     """Read a whole body, bounded in size and in the time each piece of it takes.
 
-    :param source: pywsgi's input. :param declared: its ``Content-Length``, if there is one.
+    :param source: what is read from, a file. :param declared: its ``Content-Length``, ``None`` if it comes in chunks.
+    :param budget: what the bodies that are being read may hold together.
     :return: the body, to be closed by the caller, and its length.
-    :raises RequestError: 413 if it is too large, 408 if it comes too slowly.
+    :raises RequestError: 413 if it is too large, 408 if it comes too slowly, 400 if its chunks make no sense.
+    :raises Overloaded: 503 if too much is being read.
     """
     limit = settings.max_body_bytes
     if declared is not None and declared > limit:
         raise _too_large(limit)
-    if not declared and not source.chunked_input:
+    if declared == 0:
         return io.BytesIO(), 0
     body: Any = io.BytesIO()
     length = 0
     try:
         while piece := _read_piece(source, settings.request_s):
-            length += len(piece)
-            if length > limit:
+            if length + len(piece) > limit:
                 raise _too_large(limit)
+            if not budget.take(len(piece)):
+                raise Overloaded("the bodies that are being read are too large together (HYBRID_QUEUE_BYTES)",
+                                 code="too_many_requests_waiting", retry_after=2)
+            length += len(piece)
             if length > SPOOL and isinstance(body, io.BytesIO):
                 body = _in_a_file(body)
             body.write(piece)
     except BaseException:
         body.close()
         raise
+    finally:
+        budget.give_back(length)
     body.seek(0)
     return body, length
 

@@ -24,13 +24,15 @@ from ..feed import Feed
 from ..histogram import Histogram
 from ..logs import get_logger
 from ..settings import Settings
-from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM
+from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM, TICKET
 from .attached import Attached
+from .connections import Budget, Connections
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
 from .lag import DeliveryLag, LoopLag
 from .lanes import Lane
+from .reader import hang_up
 from .upgrade import answer_upgrade
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ class Front:
         self.degraded: Callable[[str], None] = transport.degraded
         self.attached = Attached(settings, self.left, lambda: transport.stopping)
         self.fanout = Fanout(transport.hub, settings, self.left, lambda: transport.stopping, self.attached)
+        self.refusals = transport.refusals
+        self.connections = Connections(settings.max_connections, lambda: self.refusals.count("connection_gave_way"))
+        self.bodies = Budget(settings.queue_bytes)
         self.mailroom = Mailroom(gevent.get_hub().loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
@@ -74,7 +79,7 @@ class Front:
         """Return the lane that answers this URL: ours are never behind the host's."""
         if path in (STREAM, CONNECT, DISCONNECT):
             return self.streams
-        if path == CONTROL or path.startswith((CONTROL + "/", DASHBOARD)):
+        if path in (CONTROL, TICKET) or path.startswith((CONTROL + "/", DASHBOARD)):
             return self.control
         return self.host
 
@@ -97,9 +102,9 @@ class Front:
     def statistics(self) -> dict[str, Any]:
         """Return a snapshot of the serving side."""
         lanes = {lane.name: lane.statistics() for lane in (self.host, self.streams, self.control)}
-        return {"requests": self.active, "lanes": lanes, "fanout": self.fanout.statistics(),
-                "loop_lag": self.lag.statistics(), "delivery_lag": self.delivery.statistics(),
-                "request_time": self.answers.statistics()}
+        return {"requests": self.active, "connections": self.connections.open, "lanes": lanes,
+                "fanout": self.fanout.statistics(), "loop_lag": self.lag.statistics(),
+                "delivery_lag": self.delivery.statistics(), "request_time": self.answers.statistics()}
 
 
 class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
@@ -121,13 +126,20 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
         """Begin TLS, within the time a request's head may take, then serve the connection."""
+        place = self.front.connections.enter(lambda: hang_up(client_socket))
         try:
+            if place is None:
+                raise ConnectionRefusedError("there are too many connections")
             with gevent.Timeout(self.front.settings.request_s):
                 tls = self.wrap_socket(client_socket, **self.ssl_args)
         except (OSError, gevent.Timeout) as error:
             logger.debug("TLS handshake with %s failed: %s", address, error)
+            self.front.refusals.count("too_many_connections" if place is None else "bad_tls")
             client_socket.close()
             return None
+        finally:
+            if place is not None:
+                self.front.connections.leave(place)
         with tls:
             return self.handle(tls, address)
 

@@ -81,11 +81,15 @@ class Server:
         """Put a client into a room; it gets what is emitted there from now on.
 
         :raises ValueError: if it is not connected (then also a ``KeyError``), or the room is another client's own.
+        :raises AccessDenied: if the function that authorizes does not allow it.
+        :raises Overloaded: if the client is in ``HYBRID_MAX_ROOMS`` already.
         """
-        if self.find(sid, namespace) is None:
+        client = self.find(sid, namespace)
+        if client is None:
             raise NotConnected(sid, namespace)
         if room != sid and self._is_own_room(room, namespace):
             raise ValueError(f"cannot enter a sid room: {room!r} is another client's own")
+        self._transport.may_join(client, room)
         self._log("%s is entering room %s [%s]", sid, room, namespace or "/")
         self._transport.hub.enter_room(sid, room)
 

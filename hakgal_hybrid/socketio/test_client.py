@@ -119,10 +119,12 @@ class SocketIOTestClient:
         :param ignored: other keywords mean nothing, as with Flask-SocketIO.
         :return: the answer: one value, or a list of none or several; ``None`` if nobody handles the event.
         :raises RuntimeError: if the client is not connected.
+        :raises AccessDenied: if the function that authorizes does not allow it.
         """
-        client = self._connected(namespace)
+        client, sent = self._connected(namespace), self._sent(list(args))
+        self.socketio.transport.authority.check("emit", client.namespace, event=event, data=sent, client=client)
         with propagating():
-            answer = self.socketio.handlers.handle(self.app, client, event, tuple(self._sent(list(args))))
+            answer = self.socketio.handlers.handle(self.app, client, event, tuple(sent))
         if not callback or answer is NOT_HANDLED:
             return None
         values = self._sent([] if answer is None else list(answer) if isinstance(answer, tuple) else [answer])

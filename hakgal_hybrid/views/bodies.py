@@ -29,7 +29,8 @@ def read_object(transport: HybridTransport) -> dict[str, Any]:
     except OSError as error:  # nobody is there to read the answer; but it is no failure of ours, with a traceback
         raise RequestError("the client went away in the middle of the body", status=400, code="bad_http") from error
     try:
-        body = loads(transport, text)
+        # JSON that others can read is UTF-8 (RFC 8259); json.loads would guess at UTF-16 and UTF-32.
+        body = loads(transport, text if transport.json is not None else text.decode("utf-8"))
     except RecursionError:
         body = None
     except Exception as error:
@@ -40,10 +41,18 @@ def read_object(transport: HybridTransport) -> dict[str, Any]:
 
 
 def loads(transport: HybridTransport, text: str | bytes) -> Any:
-    """Parse JSON, by the host's own module if it has chosen one; NaN and Infinity are none."""
+    """Parse JSON, by the host's own module if it has chosen one; NaN, Infinity and a key that comes twice are none."""
     if transport.json is not None:
         return transport.json.loads(text)
-    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unambiguous)
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse what two readers could read differently."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key comes twice")
+    return value
 
 
 def _finite(text: str) -> float:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
+from werkzeug.datastructures import MultiDict
 
 from ..client import Client
 from ..errors import AccessDenied, HybridError, RequestError
 from ..event import restore_binary
 from ..logs import get_logger
+from ..tickets import VALID_S
 from .bodies import answer, arguments_of, namespace_of, read_object, speaker
-from .gate import ACK, CONNECT, DISCONNECT, behind_the_gate, problem
+from .gate import ACK, CONNECT, DISCONNECT, TICKET, behind_the_gate, problem
+from .stream import parse_wish
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
@@ -43,6 +47,15 @@ def blueprint(transport: HybridTransport) -> Blueprint:
             "namespace": namespace, "since": transport.log.id_of(since),
             "after": None if resumed else transport.hub.latest_for(client, since),
             "heartbeat_s": transport.settings.heartbeat_s})
+
+    @views.post(TICKET, provide_automatic_options=False, strict_slashes=True)
+    def ticket() -> Response:
+        query = read_object(transport).get("query", "")
+        if not isinstance(query, str):
+            raise RequestError("'query' must be the query of the stream, a text", code="bad_query")
+        query = query.removeprefix("?")
+        parse_wish(MultiDict(parse_qsl(query, keep_blank_values=True)), None)
+        return answer({"ticket": transport.tickets.issue(query), "expires_s": VALID_S})
 
     @views.post(DISCONNECT, provide_automatic_options=False, strict_slashes=True)
     def disconnect() -> Response:

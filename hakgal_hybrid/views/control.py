@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 from ..client import Client
 from ..errors import HybridError, RequestError
 from ..event import Event, payload_text, restore_binary
+from ..limits import Bounded
 from .bodies import answer, answer_text, arguments_of, namespace_of, read_object, speaker, text_of
 from .gate import CONTROL, EMIT, behind_the_gate, problem
 
@@ -55,7 +56,9 @@ def govern(transport: HybridTransport, order: dict[str, Any], key: str | None) -
     :param key: the order's ``Idempotency-Key``.
     :raises HybridError: if the order makes no sense or cannot be taken, or the governor failed.
     """
-    command, repeated = transport.governor_desk.take(order.get("action"), order, key)
+    action = order.get("action")
+    transport.authority.check("command", event=action if isinstance(action, str) else None, data=order)
+    command, repeated = transport.governor_desk.take(action, order, key)
     report = command.report()
     if report["status"] == "failed":
         raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
@@ -106,13 +109,19 @@ def _emit_without_stream(transport: HybridTransport, message: dict[str, Any]) ->
     """Run a handler for a caller that has no stream; what it emits to the caller comes back in the response."""
     name, args = _event_of(message)
     client = Client(dict(request.environ), namespace_of(message))
-    gathered = transport.hub.collect(client.sid)
+    gathered: Bounded[Event] = Bounded(lambda event: len(event.data) + len(event.args_text),
+                                       transport.settings.max_answer_bytes)
+    transport.hub.collect(client.sid, gathered)
     try:
         ack = transport.dispatch(client, name, args)
     finally:
         transport.hub.collected(client.sid)
     events = ",".join(_told(event) for event in list(gathered))
-    return answer_text(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]}}')
+    dropped = ""
+    if gathered.dropped:
+        transport.refusals.count("answer_too_large")
+        dropped = f',"dropped":{gathered.dropped}'
+    return answer_text(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]{dropped}}}')
 
 
 def _told(event: Event) -> str:

@@ -17,6 +17,8 @@ from .. import guard
 from ..errors import AccessDenied, HybridError, RequestError
 from ..handlers import Handlers
 from ..handlers.calling import discard_session
+from ..limits import Rate, Refusals
+from ..link import ADDRESS
 from ..settings import Settings
 
 Headers = list[tuple[str, str]]
@@ -26,10 +28,12 @@ STREAM = "/api/events/stream"
 WEBSOCKET = "/api/events/ws"
 CONNECT = "/api/events/connect"
 DISCONNECT = "/api/events/disconnect"
+TICKET = "/api/events/ticket"
 EMIT = "/api/events/emit"
 ACK = "/api/events/ack"
 CONTROL = "/api/governor/control"
 STATUS = "/api/hybrid/status"
+OPENAPI = "/api/hybrid/openapi.json"
 CLIENTS = "/api/hybrid/clients"
 HISTORY = "/api/hybrid/history"
 METRICS = "/api/hybrid/metrics"
@@ -40,8 +44,8 @@ CLIENT = "/api/hybrid/client.js"
 CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
 
 _READ, _POST = "GET, HEAD, OPTIONS", "POST, OPTIONS"
-_METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, EMIT: _POST, ACK: _POST, CONTROL: _POST, STATUS: _READ,
-            CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS",
+_METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, TICKET: _POST, EMIT: _POST, ACK: _POST, CONTROL: _POST,
+            STATUS: _READ, OPENAPI: _READ, CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS",
             CLIENTS: _READ, HISTORY: _READ, METRICS: _READ, DASHBOARD: _READ, SEEN: _READ, STACKS: _POST}
 #: Posted to by those who only listen: to say who they are, and that they leave.
 _READERS_POST = (CONNECT, DISCONNECT)
@@ -54,12 +58,15 @@ _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
 _STATUS_LINES = {
     200: "200 OK", 400: "400 Bad Request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found",
     405: "405 Method Not Allowed", 408: "408 Request Timeout", 409: "409 Conflict", 413: "413 Content Too Large",
+    414: "414 URI Too Long", 431: "431 Request Header Fields Too Large",
     415: "415 Unsupported Media Type", 422: "422 Unprocessable Content", 426: "426 Upgrade Required",
     429: "429 Too Many Requests",
     500: "500 Internal Server Error", 501: "501 Not Implemented", 503: "503 Service Unavailable",
 }
 
 
+#: Where views leave the code of the refusal that they answer with, for the gate to count.
+REFUSED = "hakgal_hybrid.refused"
 #: What the gate leaves in the environment of requests that it has let through.
 PASSED = "hakgal_hybrid.passed"
 #: Where a view leaves the feed of the stream it has opened (a list in the environment).
@@ -123,6 +130,7 @@ def problem_response(error: HybridError) -> tuple[str, Headers, bytes]:
 
 def problem(error: HybridError) -> Response:
     """Return the same as a response of a view."""
+    request.environ[REFUSED] = error.code
     _, headers, body = problem_response(error)
     return Response(body, error.status, headers)
 
@@ -138,16 +146,18 @@ class Gate:
     """WSGI middleware around a host: guards our URLs, answers their preflights, sets their CORS headers.
 
     :param ours: true for the URLs of ours that are served.
-    :param knows_ticket: true for a ticket that opens a stream: who has one was let in when it was made.
+    :param knows_ticket: true for a ticket that opens a stream with this query: who has one was let in when it was made.
+    :param rate: how fast one address may command. :param refusals: counts what is refused.
     :param known_as: returns the name the operator gave this server (``SERVER_NAME``), or nothing.
     :param body: makes the body of a stream, for servers that give each request a thread.
     :param left: called with the feed of a stream that never begins.
     """
 
     def __init__(self, host: WSGIApp, settings: Settings, *, ours: Callable[[str], bool], known_as: Callable[[], str],
-                 knows_ticket: Callable[[str], bool], body: Callable[[Any], Iterable[bytes]],
-                 left: Callable[[Any, str], None]) -> None:
+                 knows_ticket: Callable[[str, str], bool], rate: Rate, refusals: Refusals,
+                 body: Callable[[Any], Iterable[bytes]], left: Callable[[Any, str], None]) -> None:
         self._host, self._settings, self._knows_ticket = host, settings, knows_ticket
+        self._rate, self._refusals = rate, refusals
         self._ours, self._known_as, self._body, self._left = ours, known_as, body, left
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -170,25 +180,36 @@ class Gate:
             if environ["REQUEST_METHOD"] == "OPTIONS":
                 start_response("204 No Content", [("Allow", methods), *self._preflight(methods, cors), *cors])
                 return []
+            environ[ADDRESS] = guard.address_of(environ)
+            commands = path.startswith(CONTROL) or (methods == _POST and path not in _READERS_POST)
             if not public and not self._has_ticket(path, environ):
-                guard.check(environ, self._settings, known_as=self._known_as(),
-                            commands=path.startswith(CONTROL) or (methods == _POST and path not in _READERS_POST))
+                guard.check(environ, self._settings, known_as=self._known_as(), commands=commands)
+            if commands and environ["REQUEST_METHOD"] == "POST":
+                self._rate.take(environ[ADDRESS])
             _check_method(environ["REQUEST_METHOD"], methods)
             if environ["REQUEST_METHOD"] == "POST":
                 guard.require_json(environ)
         except HybridError as error:
+            self._refusals.count(error.code)
             status, headers, body = problem_response(error)
             start(status, headers)
             return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
         environ[PASSED] = True
-        if path == STREAM and environ["REQUEST_METHOD"] == "GET":
-            return self._stream(environ, start)
-        return self._host(environ, start)
+        try:
+            if path == STREAM and environ["REQUEST_METHOD"] == "GET":
+                return self._stream(environ, start)
+            return self._host(environ, start)
+        finally:
+            if REFUSED in environ:
+                self._refusals.count(environ.pop(REFUSED))
 
     def _has_ticket(self, path: str, environ: dict[str, Any]) -> bool:
-        if path not in (STREAM, WEBSOCKET) or "ticket=" not in environ.get("QUERY_STRING", ""):
+        query = environ.get("QUERY_STRING", "")
+        if path not in (STREAM, WEBSOCKET) or "ticket=" not in query:
             return False
-        return self._knows_ticket(dict(parse_qsl(environ["QUERY_STRING"])).get("ticket", ""))
+        # One only: whatever reads the query behind us must not find another one than was judged here.
+        tickets = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "ticket"]
+        return len(tickets) == 1 and self._knows_ticket(tickets[0], query)
 
     def _stream(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Have the app open a stream, and put the stream where the app and its ``after_request`` see an empty body."""

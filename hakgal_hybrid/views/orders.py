@@ -43,6 +43,7 @@ class Orders:
                 raise HybridError("it was carried out, but the answer is larger than HYBRID_MAX_EVENT_BYTES",
                                   code="answer_too_large")
         except HybridError as error:
+            self._transport.refusals.count(error.code)
             told, status = json.dumps(error.problem()), error.status
         except Exception:
             logger.exception("a command over a WebSocket failed")
@@ -66,7 +67,9 @@ class Orders:
             raise RequestError(f"'do' must be one of {', '.join(self._known)}, not {do!r:.80}", code="unknown_command",
                                accepted=list(self._known))
         if self._refusal is not None and do != "disconnect":
+            self._transport.refusals.count(self._refusal.code)
             return self._refusal.problem(), self._refusal.status
+        self._transport.rate.take(self._link.address)
         if do in ("emit", "control") and not self._transport.settings.enable_control_http:
             raise RequestError(f"{do!r} is not served here (ENABLE_CONTROL_HTTP)", status=404, code="not_served")
         return self._known[do](message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Iterator
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flask import Blueprint, Response, request
 
+from ..client import Client
 from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..event import MAX_NAME, checked_name
 from ..feed import Feed, Wish
-from ..link import bad_ticket
+from ..link import Link, bad_ticket
 from ..settings import _BOOLEANS
+from ..tickets import is_signed
 from ..wire import encode_event
-from .gate import HANDOFF, STREAM, STREAM_HEADERS, behind_the_gate, problem
+from .gate import HANDOFF, REFUSED, STREAM, STREAM_HEADERS, behind_the_gate, problem
 
 if TYPE_CHECKING:
     from ..extension import HybridTransport
@@ -40,6 +43,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
                 return Response(iter(()), headers=STREAM_HEADERS)
             return _open(transport, wish)
         except Overloaded as busy:
+            request.environ[REFUSED] = busy.code
             if not wants_stream(request.environ):
                 return problem(busy)
             return Response([busy_body(busy)], headers=STREAM_HEADERS)
@@ -106,13 +110,7 @@ def open_feed(transport: HybridTransport, wish: Wish) -> Feed:
     :raises HybridError: if the ticket is worth nothing, the host refuses the client, or a limit is reached.
     """
     links = transport.hub.links
-    link = links.find(wish.ticket)
-    if link is None and wish.ticket is not None:
-        raise bad_ticket()
-    if link is None:
-        client = transport.open_client(request.environ, wish.namespace)
-        link = client.link
-        assert link is not None  # open_client gave it one
+    link, wish = _link_of(transport, wish)
     feed = Feed(link, transport.hub, transport.settings, wish, transport.on_gap)
     links.carry(link, feed)
     try:
@@ -122,6 +120,37 @@ def open_feed(transport: HybridTransport, wish: Wish) -> Feed:
         raise
     transport.hub.wake()  # whoever writes the stream that this one replaces
     return feed
+
+
+def _link_of(transport: HybridTransport, wish: Wish) -> tuple[Link, Wish]:
+    """Return the link to be carried, and the wish of whoever opens it: with a ticket only if somebody comes back."""
+
+    def connect() -> Client:
+        transport.authority.check("stream", wish.namespace)
+        return transport.open_client(request.environ, wish.namespace)
+
+    if wish.ticket is None:
+        return _carried(connect()), wish
+    if is_signed(wish.ticket):
+        client, resumed = transport.tickets.redeem(wish.ticket, request.query_string.decode("latin-1"), connect)
+        link = _carried(client)
+        if not resumed:
+            return link, dataclasses.replace(wish, ticket=None)
+    else:
+        found = transport.hub.links.find(wish.ticket)
+        if found is None:
+            raise bad_ticket()
+        link = found
+    first = next(iter(link.living), None)
+    transport.authority.check("stream", wish.namespace if first is None else first.namespace, client=first)
+    return link, wish
+
+
+def _carried(client: Client) -> Link:
+    link = client.link
+    if link is None:
+        raise bad_ticket()
+    return link
 
 
 def _limit_writes(environ: dict[str, Any], seconds: float) -> None:

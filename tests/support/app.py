@@ -90,7 +90,8 @@ class Notes:
 def create_app(**settings: Any) -> Flask:
     """Return a new app with its transport (``app.extensions["hakgal_hybrid"]``) and its governor."""
     app = Flask("support_app")
-    app.config["SECRET_KEY"] = "only for tests"
+    if "SUPPORT_NO_SECRET" not in os.environ:
+        app.config["SECRET_KEY"] = "only for tests"
     notes = Notes()
     governor = Governor(notes.release)
     transport = HybridTransport(app, governor=governor, **settings)
@@ -209,6 +210,7 @@ def _add_trying_routes(app: Flask, notes: Notes) -> None:
     @app.get("/work")
     def work() -> Any:
         """Hold a thread for ``seconds``, burning CPU if asked to."""
+        logging.getLogger("support").info("working")
         ends = time.monotonic() + float(request.args["seconds"])
         while request.args.get("burn") and time.monotonic() < ends:
             sum(range(1000))
@@ -406,7 +408,7 @@ def main() -> None:
     parser.add_argument("--keyfile")
     parser.add_argument("--log-output", action="store_true")
     wish = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=os.environ.get("SUPPORT_LOG", "INFO"), format="%(levelname)s %(name)s %(message)s")
     app = create_app()
     if "SUPPORT_FILE_LIMIT" in os.environ:
         _limit_files(int(os.environ["SUPPORT_FILE_LIMIT"]))

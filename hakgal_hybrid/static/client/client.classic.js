@@ -6,7 +6,8 @@ const DEFAULTS = { reconnection: true, reconnectionAttempts: Infinity, reconnect
   reconnectionDelayMax: 5000, randomizationFactor: 0.5, timeout: 20000 };
 const OPTIONS = [...Object.keys(DEFAULTS), "ackTimeout", "auth", "autoConnect", "EventSource", "extraHeaders",
   "forceNew", "multiplex", "query", "shareStream", "withCredentials"];
-const SPENT = ["unknown_event", "handler_failed", "bad_arguments", "bad_event_name", "bad_payload", "repeated_too_late"];
+const SPENT = ["unknown_event", "handler_failed", "bad_arguments", "bad_event_name", "bad_payload", "repeated_too_late",
+  "not_authorized"];
 const IN_FLIGHT = 4;  // of the six connections that a browser has
 
 const failure = (message, more) => Object.assign(new Error(message), more);

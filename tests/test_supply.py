@@ -1,0 +1,123 @@
+"""Where things come from: the lock covers what is needed, and no secret lies in the tree."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from support.hosts import REPOSITORY
+
+pytestmark = pytest.mark.once
+
+LOCK = REPOSITORY / ".ci" / "requirements.txt"
+#: Extras that the environment of the main Python has.
+EXTRAS = ("test", "docs", "measure")
+
+#: What a secret looks like; each with an example, which the test puts together so that it does not find itself.
+SECRETS = {
+    "a private key": (r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY", "-----BEGIN RSA PRIVATE" + " KEY-----"),
+    "a key of AWS": (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", "AKIA" + "ABCDEFGHIJKLMNOP"),
+    "a token of GitHub": (r"\bgh[pousr]_[0-9A-Za-z]{36}|\bgithub_pat_[0-9A-Za-z_]{60}", "ghp_" + "a1" * 18),
+    "a token of GitLab": (r"\bglpat-[0-9A-Za-z_-]{20}", "glpat-" + "a1" * 10),
+    "a token of PyPI": (r"\bpypi-AgEIcHlwaS[0-9A-Za-z_-]{20}", "pypi-AgEIcHlwaS" + "a1" * 20),
+    "a token of npm": (r"\bnpm_[0-9A-Za-z]{36}", "npm_" + "a1" * 18),
+    "a token of Slack": (r"\bxox[abposr]-[0-9A-Za-z-]{10}", "xoxb-" + "123456789012"),
+    "a key of Google": (r"\bAIza[0-9A-Za-z_-]{35}", "AIza" + "a" * 35),
+    "a key of Stripe": (r"\b[rs]k_live_[0-9A-Za-z]{20}", "sk_live_" + "a1" * 12),
+    "a JSON web token": (r"\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{10}",
+                         "eyJ" + "a" * 20 + ".eyJ" + "b" * 20 + "." + "c" * 20),
+    "a password in a URL": (r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"'<>{}$*…]+:[^\s/:@\"'<>{}$*…]{3,}@",
+                            "redis://u" + ":hunter2@h/0"),
+    "a value that was given to a secret": (
+        r"(?i)\b\w*(?:secret|password|passwd|api_?key|token)\w*[\"']?\s*[:=]\s*[\"']"
+        r"(?=[^\"'\s]*[0-9])(?=[^\"'\s]*[A-Za-z])[0-9A-Za-z+/=_-]{24,}[\"']",
+        "API_" + "KEY = '" + "a1B2" * 8 + "'"),
+}
+#: Text that looks like one and is none, by file and a part of the line.
+KNOWN = {("tests/test_snapshot.py", "http://user:" + "secret@h/")}
+
+
+def locked() -> dict[str, list[tuple[str, int]]]:
+    """Return the versions that are locked, by name, each with how many hashes it has."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for block in re.split(r"\n(?=[a-z0-9])", LOCK.read_text(encoding="utf-8")):
+        match = re.match(r"([a-z0-9.-]+)==([^\s;]+)", block)
+        if match:
+            found.setdefault(match[1], []).append((match[2], len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block))))
+    return found
+
+
+def needed() -> list[Requirement]:
+    """Return what ``setup.cfg`` asks for in the locked environment."""
+    parser = configparser.ConfigParser()
+    parser.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    lines = parser["options"]["install_requires"].splitlines()
+    for extra in EXTRAS:
+        lines += parser["options.extras_require"][extra].splitlines()
+    return [Requirement(line) for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize("requirement", needed(), ids=lambda requirement: requirement.name)
+def test_what_is_needed_is_locked(requirement: Requirement) -> None:
+    """Every requirement of the package and its development has a locked version that fits; else: ``make lock``."""
+    name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+    assert name in locked(), "make lock"
+    for version, _ in locked()[name]:
+        assert requirement.specifier.contains(version, prereleases=True), "make lock"
+
+
+def test_everything_locked_has_hashes() -> None:
+    """And nothing comes from elsewhere than the registry."""
+    assert len(locked()) > 50
+    assert [name for name, versions in locked().items() if not all(hashes for _, hashes in versions)] == []
+    text = LOCK.read_text(encoding="utf-8")
+    assert not re.search(r"^\s*-(?!-hash)|://|^\s*\.|@ ", text, re.MULTILINE)
+
+
+def files() -> list[Path]:
+    """Return what git has or would take."""
+    git = shutil.which("git")
+    if git is None or not (REPOSITORY / ".git").exists():
+        pytest.skip("this is no git checkout")
+    listing = subprocess.run([git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY,
+                             check=True, capture_output=True, text=True, timeout=30)
+    return [path for name in listing.stdout.split("\0") if name and (path := REPOSITORY / name).is_file()]
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    """Return what looks like a secret in a text, with the line."""
+    return [(kind, line.strip()[:120]) for line in text.splitlines() for kind, (pattern, _) in SECRETS.items()
+            if re.search(pattern, line)]
+
+
+def test_no_secret_lies_in_the_tree() -> None:
+    """Neither in code, nor in documentation, nor in what tests record."""
+    suspicious = []
+    for path in files():
+        name = path.relative_to(REPOSITORY).as_posix()
+        if name.endswith(("package-lock.json", ".ci/requirements.txt", ".png", ".ico", ".woff2", ".gz")):
+            continue  # hashes, and no text
+        for kind, line in found(path.read_text(encoding="utf-8", errors="replace")):
+            if not any(name == known and part in line for known, part in KNOWN):
+                suspicious.append(f"{name}: {kind}: {line}")
+    assert suspicious == []
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_secrets_would_be_found(kind: str) -> None:
+    """Each rule finds its example, and none finds ordinary text."""
+    assert kind in [name for name, _ in found(f"x = 1\nkey: {SECRETS[kind][1]}\n")] + [
+        name for name, _ in found(SECRETS[kind][1])]
+    assert found('token = secrets.token_urlsafe(32)\napi_key="k3y-of-the-house"\nhttp://localhost:5001/a@b\n') == []
+
+
+def test_the_security_policy_is_part_of_the_documentation() -> None:
+    """One text, found by whoever looks at the repository and whoever reads the documentation."""
+    policy = (REPOSITORY / ".github" / "SECURITY.md").read_text(encoding="utf-8")
+    assert "## Reporting" in policy
+    assert "../.github/SECURITY.md" in (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8")
