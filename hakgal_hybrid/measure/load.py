@@ -26,7 +26,7 @@ ENDPOINTS = (Endpoint("GET", "/health"), Endpoint("GET", "/api/status"), Endpoin
 class Options:
     """The load, the same for every host.
 
-    :ivar rate: events a second that each live client is sent in the phase "events"; ``seconds``: how long that phase is.
+    :ivar rate: events a second that each live client is sent in the phase "events"; ``seconds``: how long that takes.
     :ivar requests: of each endpoint in the phase "latency".
     :ivar endpoints: none means those of :data:`ENDPOINTS` that the host has.
     :ivar write: whether facts may be stored (only to knowledge bases of our own, unless forced).
