@@ -263,7 +263,7 @@ def tools(folder: str, *requirements: str) -> str:
 
 
 def install_browsers_things() -> None:
-    """Have the browser, Node and npm for the browser client, and valgrind, from Debian's packages, as root.
+    """Have the browser, Node and npm for the browser client, valgrind and gcc, from Debian's packages, as root.
 
     Elsewhere the tests that need them skip.
     """
@@ -275,6 +275,8 @@ def install_browsers_things() -> None:
         apt_install("nodejs", "npm")
     if not shutil.which("valgrind"):
         apt_install("valgrind")
+    if not (shutil.which("gcc") and Path("/usr/include/stdio.h").exists()):
+        apt_install("gcc", "libc6-dev")
 
 
 def install_benchmark_peers() -> None:

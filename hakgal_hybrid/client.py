@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SAVED_SESSION = "saved_session"
 #: What tokens are made with; a restart forgets clients anyway.
 _SECRET = secrets.token_bytes(32)
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 class Client(Opened):

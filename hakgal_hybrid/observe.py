@@ -57,7 +57,7 @@ class Observer:
         self._max = 0.0
         self._last: tuple[float, float, dict[int, Open]] | None = None
         self._good_until = 0.0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask for the status while its thread is in here
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -82,8 +82,8 @@ class Observer:
             self.looked()
             pause = max(INTERVAL_S, (time.thread_time() - began) / MAX_SHARE)
 
-    def look(self) -> tuple[float, float, dict[int, Open]]:
-        """Look at every open stream now.
+    def look(self, *, each: bool = False) -> tuple[float, float, dict[int, Open]]:
+        """Look at every open stream now; of those that keep up together at one, unless ``each`` is wanted.
 
         :return: for how many seconds the oldest event has been waiting that an open stream still has to be sent; the
             most that was ever seen; and the streams by ``id(feed)``.
@@ -92,15 +92,22 @@ class Observer:
             now, newest = self._hub.log.clock(), self._hub.log.newest
             clogged = {id(feed) for feed in self.clogged()}
             found: dict[int, Open] = {}
+            cohorts: set[object] = set()
             for feed in open_feeds(self._hub):
+                cohort = feed.cohort
+                if cohort is not None and not each and id(feed) not in clogged:
+                    if cohort in cohorts:
+                        continue
+                    cohorts.add(cohort)
                 known = self._open.get(id(feed))
                 if known is None or known.feed is not feed:
                     known = Open(feed, now, position_of(feed))
                 if id(feed) not in clogged:
                     known.sent = min(position_of(feed), newest)
                 found[id(feed)] = known
-            self._open = found
-            self._judge(now, newest)
+            self._judge(found.values(), now, newest)
+            # To remember those that keep up would take more than the streams themselves.
+            self._open = {key: item for key, item in found.items() if item.feed.cohort is None or key in clogged}
             oldest = max((item.age_s for item in found.values()), default=0.0)
             self._max = max(self._max, oldest)
             return round(oldest, 3), round(self._max, 3), found
@@ -114,9 +121,9 @@ class Observer:
         self._good_until = time.monotonic() + (time.thread_time() - began) / MAX_SHARE_ASKED
         return self._last
 
-    def _judge(self, now: float, newest: int) -> None:
+    def _judge(self, found: Iterable[Open], now: float, newest: int) -> None:
         looks = MAX_LOOK
-        for item in self._open.values():
+        for item in found:
             position, age_s = item.sent, 0.0
             while position < newest:
                 position = max(position + 1, self._hub.log.oldest)

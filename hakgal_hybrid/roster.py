@@ -21,7 +21,7 @@ def roster(hub: Hub, observer: Observer, limit: int = DEFAULT_CLIENTS) -> dict[s
 
     :return: ``total``, the number of all clients, and ``clients``, a list of objects as ``docs/http.md`` lists them.
     """
-    _, _, found = observer.look()
+    _, _, found = observer.look(each=True)
     clients = hub.clients()
     now, newest = time.time(), hub.log.newest
 

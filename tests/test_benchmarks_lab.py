@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 if sys.platform != "linux":
     pytest.skip("the benchmarks need Linux: epoll, processor affinity, /proc", allow_module_level=True)
-if shutil.which("gcc") is None:
+if shutil.which("gcc") is None and os.environ.get("CI") != "true":  # there it is an error
     pytest.skip("the benchmarks need gcc", allow_module_level=True)
 
 from benchmarks.peers.ours import PEER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -21,7 +22,8 @@ from support.patients import PATIENT, nginx, patient
 
 from hakgal_hybrid import ConfigurationError, HybridTransport
 from hakgal_hybrid.cli import main
-from hakgal_hybrid.doctor import Level, Options, Probe, Report, examine
+from hakgal_hybrid.doctor import LATER, Level, Options, Probe, Report, examine
+from hakgal_hybrid.doctor.answering import KINDS
 from hakgal_hybrid.doctor.patient import percentile
 
 #: Fast, but a loaded machine is not taken for a slow host: what is slow here waits for 1.2 s and more.
@@ -82,6 +84,16 @@ def test_what_a_handler_waits_for(host: Running, path: str, cause: str, function
     assert f" {function}" in stacks.says
     assert stacks.remedy
     assert stacks.data["groups"][0]["longest_ms"] >= 600
+
+
+def test_a_host_that_answers_with_errors(host: Running) -> None:
+    """Fast is not enough: an error is a problem, a refusal a warning that names the probe."""
+    broken = look(host.port, probes=(Probe("GET", "/breaks"),), sample_s=0.2)
+    assert broken.causes == ["errors"]
+    refused = look(host.port, probes=(Probe("GET", "/nowhere"),), sample_s=0.2)
+    assert refused.causes == []
+    assert refused.of("health").cause == "refused"
+    assert "GET /nowhere with 404" in refused.of("health").says
 
 
 def test_the_broadcaster_is_seen_from_outside(tmp_path: Path) -> None:
@@ -388,6 +400,21 @@ def test_the_command(host: Running) -> None:
     report = json.loads(sick.output)
     assert report["schema"] == 1
     assert "sleep" in report["causes"]
+
+
+def test_every_check_and_cause_is_documented(host: Running) -> None:
+    """The table of the documentation has each check, and each cause that the source names."""
+    section = (REPOSITORY / "docs" / "tools.md").read_text(encoding="utf-8").split("\n## doctor\n")[1].split("\n## ")[0]
+    causes = {cause for cause, *_ in KINDS.values()}
+    for path in (REPOSITORY / "hakgal_hybrid" / "doctor").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("problem", "warning"):
+                causes |= {node.args[1].value} if isinstance(node.args[1], ast.Constant) else set()
+    assert len(causes) > 20
+    assert not [cause for cause in causes if f"`{cause}`" not in section]
+    checks = [finding.check for finding in look(host.port, sample_s=0.1, hold_s=0.1).findings]
+    assert checks[2:] == list(LATER)
+    assert not [check for check in checks if f"| `{check}` |" not in section]
 
 
 @pytest.mark.parametrize("text", ["", "GET", "GET health", "GET /x {", "G;T /x", "/health"])

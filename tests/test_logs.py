@@ -23,7 +23,8 @@ from hakgal_hybrid.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, get_lo
 certificate = test_server.certificate
 
 PACKAGE = REPOSITORY / "hakgal_hybrid"
-#: Commands say what they have found on standard output: that is what they are for, and ``click.echo`` does it.
+#: A program of its own, which ``measure`` starts: it answers orders on standard output. (Commands use ``click.echo``.)
+ANSWERS = Path("measure", "clients.py")
 LEVELS = ("warning", "error", "exception", "critical")
 
 
@@ -38,7 +39,7 @@ def test_nothing_is_printed() -> None:
     """No ``print``, no traceback to standard error, no writing to it: the host decides what is shown."""
     found = []
     for path, tree in trees():
-        for node in ast.walk(tree):
+        for node in ast.walk(tree) if path.relative_to(PACKAGE) != ANSWERS else ():
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 if called in ("print", "pprint", "traceback.print_exc", "traceback.print_exception", "warnings.warn",

@@ -49,6 +49,15 @@ def check_health(patient: Patient) -> Finding:
                         f"{figures['max_ms']} ms (n = {figures['n']}), status {figures['status']}")
     told = "the host does not tell how many clients are connected" if before is None else (
         f"{before} client{'' if before == 1 else 's'} connected, by the host's own count")
+    failing = {name: figures["status"] for name, figures in data.items() if figures["status"] >= 400}
+    if any(status >= 500 for status in failing.values()):
+        return problem("health", "errors", f"the host answers with errors: {_told(failing)}", *evidence, told,
+                       remedy="look at the host's log", clients=before, **data)
+    if slowest <= options.slow_ms and failing:
+        return warning("health", "refused", f"the host answers in {slowest} ms, but refuses: {_told(failing)}",
+                                            *evidence,
+                       told, remedy="name a request that it serves (--probe), and give the key if it needs one",
+                       clients=before, **data)
     if slowest <= options.slow_ms:
         return ok("health", f"answers in {slowest} ms", *evidence, told, clients=before, **data)
     if before == 0:
@@ -61,6 +70,10 @@ def check_health(patient: Patient) -> Finding:
                    *evidence, told, remedy="see below what the requests wait for; or measure again with every "
                                            "dashboard "
                    "closed, and with --probe-stall", clients=before, **data)
+
+
+def _told(failing: dict[str, int]) -> str:
+    return ", ".join(f"{name} with {status}" for name, status in failing.items())
 
 
 def time_probe(patient: Patient, probe: Probe, count: int) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def measure(target: str | None, out: Path, **options: Any) -> None:
 
 def _load(options: dict[str, Any]) -> Any:
     from ..remote.request import key_headers
-    from .protocol import Options
+    from .load import Options
     from .timing import Endpoint
 
     same = {name: options[name] for name in ("clients", "stalled", "rate", "requests", "seconds", "write", "control",
@@ -112,7 +112,7 @@ def _load(options: dict[str, Any]) -> Any:
 
 def _told(options: dict[str, Any]) -> dict[str, Any]:
     """The load, for the report."""
-    from .protocol import ENDPOINTS, LANES, MAX_STALL_REQUESTS, PACE_S, WORK_REQUESTS
+    from .load import ENDPOINTS, LANES, MAX_STALL_REQUESTS, PACE_S, WORK_REQUESTS
 
     endpoints = options["endpoints"] or [f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS]
     return {"live clients": options["clients"], "stalled clients": options["stalled"],

@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import HybridError
 from .document import MODES, Plan
 from .hosts import Host
-from .protocol import Measurement, Options, Told
+from .load import Options
+from .protocol import Measurement, Told
 from .record import Run
 
 #: How a host is come by, for a mode.

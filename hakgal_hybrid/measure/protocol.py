@@ -21,7 +21,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..errors import HybridError
@@ -29,27 +28,26 @@ from ..remote.request import request
 from .controlling import control
 from .dashboards import ClientsFailed, Dashboards
 from .hosts import Host, harmless, lag_lines
+from .load import (
+    ENDPOINTS,
+    FACT,
+    FELT_MS,
+    LANES,
+    MAX_SETTLE_S,
+    MAX_STALL_REQUESTS,
+    MAX_STALL_S,
+    MAX_WORK_S,
+    PACE_S,
+    SETTLE_S,
+    WORK_REQUESTS,
+    Options,
+)
 from .logs import read_log
 from .pushing import push_of
 from .record import Deliveries, Run, Work
 from .snapshot import take
 from .timing import Endpoint, Samples, Timing, lane, timed
 from .watch import Watcher, cpu_of
-
-#: How many requests of one endpoint are under way at a time, and how far apart those of one lane begin at least:
-#: dashboards ask, they do not hammer.
-LANES, PACE_S = 2, 0.1
-#: A request that takes longer means that the stalled client is felt.
-FELT_MS = 1000.0
-MAX_STALL_REQUESTS = 300
-MAX_STALL_S = 30.0
-#: How long events may take to arrive once the last one was sent.
-SETTLE_S = 5.0
-#: How many requests of ``/health`` CPU is counted over, and for how long at most.
-WORK_REQUESTS, MAX_WORK_S = 500, 20.0
-FACT = Endpoint("POST", "/api/facts", '{"statement": "MeasuredFact({tag}, Number{n})."}')
-ENDPOINTS = (Endpoint("GET", "/health"), Endpoint("GET", "/api/status"), Endpoint("GET", "/api/facts?limit=20"),
-             Endpoint("GET", "/api/facts/count"), Endpoint("POST", "/api/search", '{"query": "Energy{n}"}'))
 
 
 class Told(Protocol):
@@ -60,29 +58,6 @@ class Told(Protocol):
 
     def step(self, steps: float = 1) -> None:
         """Count steps of the phase."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """The load, the same for every host.
-
-    :ivar rate: events a second that each live client is sent in phase 2; ``seconds``: how long that phase is.
-    :ivar requests: of each endpoint in phase 5.
-    :ivar endpoints: none means those of :data:`ENDPOINTS` that the host has.
-    :ivar write: whether facts may be stored (only to knowledge bases of our own, unless forced).
-    :ivar control: whether the governor may be started and stopped.
-    """
-
-    clients: int = 20
-    stalled: int = 1
-    rate: float = 50.0
-    requests: int = 50
-    seconds: float = 10.0
-    endpoints: tuple[Endpoint, ...] = ()
-    headers: dict[str, str] = field(default_factory=dict)
-    write: bool | None = None
-    control: bool = True
-    ws_path: str = "/ws"
 
 
 class Measurement:
@@ -305,15 +280,21 @@ class Measurement:
             deliveries.waited_s = time.monotonic() - began if deliveries.facts_missing else 0.0
 
     def _settled(self, facts: int) -> dict[str, Any]:
-        """Collect reports until every live client has all facts and nothing more comes, or the time is up."""
+        """Collect reports until every live client has all facts and nothing more comes, or the time is up.
+
+        As long as facts are missing and something still comes, the time begins anew: slow is not lost.
+        """
         assert self._dashboards is not None
         total = self._dashboards.report()
         deadline = time.monotonic() + SETTLE_S
+        last = time.monotonic() + MAX_SETTLE_S
         quiet = 0
         while (quiet < 3 or min(total["facts"], default=facts) < facts) and time.monotonic() < deadline:
             time.sleep(0.05)
             more = self._dashboards.report()
             quiet = 0 if more["events"] else quiet + 1
+            if more["events"] and min(total["facts"], default=facts) < facts:
+                deadline = min(time.monotonic() + SETTLE_S, last)
             total["events"] += more["events"]
             total["untimed"] += more["untimed"]
             total["delays"] += more["delays"]

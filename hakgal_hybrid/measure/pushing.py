@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..remote.request import Base, connected, request
 
 if TYPE_CHECKING:
-    from .protocol import Options
+    from .load import Options
 
 
 def push_of(base: Base, options: Options) -> str:

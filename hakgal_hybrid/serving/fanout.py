@@ -10,7 +10,6 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from ..logs import get_logger
 from ..pack import Pack, Share
 from ..settings import Settings
 from .attached import Attached
+from .connection import Connection, SwitchInterval
 from .hangups import HangUps
 
 logger = get_logger(__name__)
@@ -34,8 +34,6 @@ SENDS_PER_TURN = 64
 SECONDS_PER_TURN = 0.005
 #: After so many sends it looks at the clock.
 SENDS_PER_LOOK = 8
-#: What the kernel may hold for one slow client (bytes): left to itself it takes megabytes before it pushes back.
-SEND_BUFFER = 256 * 1024
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
 MAX_CHATTER = 64 * 1024
 
@@ -48,24 +46,6 @@ _GOLDEN = 0.6180339887  # its multiples spread evenly, whatever run of numbers t
 _TURN, _TURN_LIBUV = 1e-6, 1e-3
 
 clock = time.monotonic
-
-
-class Connection:
-    """One detached socket and the feed it carries.
-
-    :ivar pending: what the socket has not taken yet. :ivar progress_at: when it last took a byte.
-    :ivar leaving: why it ends, once its last bytes are on their way; the socket is closed when they are out.
-    """
-
-    __slots__ = ("feed", "leaving", "pending", "progress_at", "sock", "writer")
-
-    def __init__(self, sock: socket.SocketType, feed: Feed) -> None:
-        self.sock = sock
-        self.feed = feed
-        self.pending: memoryview | None = None
-        self.progress_at = clock()
-        self.leaving = ""
-        self.writer: Any = None
 
 
 class Fanout:
@@ -96,7 +76,7 @@ class Fanout:
         self._alarm = self._loop.async_()
         self._hangups = HangUps(self._loop, self._on_readable)
         self._turn = _TURN_LIBUV if "libuv" in type(self._loop).__module__ else _TURN
-        self._switch_interval: float | None = None
+        self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
         #: Called after each pass with the number of the last event that every stream that keeps up has been given.
@@ -148,13 +128,10 @@ class Fanout:
 
     def adopt(self, sock: socket.SocketType, feed: Feed, head: bytes) -> None:
         """Take over a detached socket: write ``head``, then the stream, until the client or the server is gone."""
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        _give_up_on_the_dead(sock, self._settings)
-        connection = Connection(sock, feed)
+        connection = Connection(sock, feed, self._settings)
         self._connections[sock.fileno()] = connection
         self._hangups.watch(sock.fileno())
-        self._adjust_switching()
+        self._switching.adjust(len(self._connections))
         self._alone[connection] = None
         self._send(connection, head + feed.opening())
         self._news.set()
@@ -190,7 +167,7 @@ class Fanout:
             connection.writer.close()
         connection.sock.close()
         connection.pending = None
-        self._adjust_switching()
+        self._switching.adjust(len(self._connections))
         self._left(connection.feed, reason)
 
     # -- writing ---------------------------------------------------------------------------------------------
@@ -396,20 +373,3 @@ class Fanout:
         patience = self._settings.heartbeat_s * (1 - (fileno * _GOLDEN) % 0.5)
         if fileno >= 0 and not connection.leaving and now - sent_at >= patience - interval:
             self._send(connection, connection.feed.beat())
-
-    def _adjust_switching(self) -> None:
-        """While streams are open, have Python switch threads more often: a send must not wait for a busy handler."""
-        wanted = self._settings.switch_interval_ms / 1000
-        if self._connections and self._switch_interval is None and wanted < sys.getswitchinterval():
-            self._switch_interval = sys.getswitchinterval()
-            sys.setswitchinterval(wanted)
-        elif not self._connections and self._switch_interval is not None:
-            sys.setswitchinterval(self._switch_interval)
-            self._switch_interval = None
-
-
-def _give_up_on_the_dead(sock: socket.SocketType, settings: Settings) -> None:
-    """Have the kernel notice a peer that vanished without a word, where it can be told how long to try."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.stall_s * 1000))

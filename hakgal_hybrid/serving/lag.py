@@ -60,8 +60,8 @@ class LoopLag:
 class DeliveryLag:
     """How long events take from the log to the last socket that was ready for them.
 
-    Timed when a pass of the fan-out writer has ended: every stream that is not clogged has been given by then what the
-    log held at the beginning. So emitting and sending do nothing for it. For the loop's thread, but for
+    Timed when a pass of the fan-out writer has ended: every stream that keeps up has been given by then what the pass
+    was for. So emitting and sending do nothing for it. For the loop's thread, but for
     :meth:`statistics`.
     """
 
@@ -71,7 +71,7 @@ class DeliveryLag:
         self._lags = Histogram()
 
     def passed(self, newest: int) -> None:
-        """A pass has ended that gave every stream all up to event number ``newest``."""
+        """A pass has ended that gave every stream that keeps up all up to event number ``newest``."""
         first, self._timed = self._timed + 1, newest
         if newest < first or not self._fed():
             return

@@ -112,7 +112,7 @@ class Lane:
         with self._changed:
             self._idle += 1
             while self._changed.wait_for(lambda: self._jobs, IDLE_S) and (early := self._early_by()) > 0:
-                self._changed.wait(early)  # another thread may take the job meanwhile
+                self._changed.wait(min(early, IDLE_S))  # another thread may take the job meanwhile
             self._idle -= 1
             if not self._jobs:
                 self._threads -= 1

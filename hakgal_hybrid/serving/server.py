@@ -26,12 +26,12 @@ from ..logs import get_logger
 from ..settings import Settings
 from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM, TICKET
 from .attached import Attached
-from .connections import Budget, Connections
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
 from .lag import DeliveryLag, LoopLag
 from .lanes import Lane
+from .places import Budget, Connections
 from .reader import hang_up
 from .upgrade import answer_upgrade
 

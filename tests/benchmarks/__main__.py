@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> int:
     absent |= {one.key: "not in a quick run" for one in wanted if hurry and one.slow}
     for key, reason in absent.items():
         print(f"left out: {key}: {reason}")
+    began = time.monotonic()
     results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "scale": vars(scale),
         "machine": {"open_files": system.raise_limits(), **system.description()}, "versions": versions,
@@ -49,7 +50,8 @@ def main(arguments: list[str]) -> int:
         for row in rows(workloads, peers, scale, lambda text: print(f"{_clock()} {text}", flush=True)):
             measured.append(row)
             if row.error:
-                print(f"         {row.error.strip().splitlines()[-1]}", flush=True)
+                print(f"         {row.error.strip().splitlines()[-1]}\n         {row.server}", flush=True)
+    results["minutes"] = round((time.monotonic() - began) / 60, 1)
     _report(workloads, peers, scale, measured, results, options.out)
     return 0
 

@@ -21,7 +21,7 @@ from .workloads import Case, Scale, Values, Workload
 
 @dataclass
 class Row:
-    """One measurement: what it gave, or why it gave nothing."""
+    """One measurement: what it gave, or why it gave nothing, and then the last words of the server."""
 
     workload: str
     case: str
@@ -30,6 +30,7 @@ class Row:
     seconds: float = 0.0
     values: Values = field(default_factory=dict)
     error: str | None = None
+    server: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,12 +71,10 @@ def measured(workload: Workload, case: Case, peer: Peer, scale: Scale, run: int)
     try:
         with time_limit(workload.timeout):
             row.values = workload.measure(peer, scale, **case.parameters)
-    except RowTimeout:
-        row.error = f"not done after {workload.timeout:.0f} s"
-    except (LoadError, ServerError, TimeoutError) as error:
-        row.error = str(error)
-    except Exception:  # a row that cannot be measured is a result; the others go on
-        row.error = traceback.format_exc()
+    except Exception as error:  # a row that cannot be measured is a result; the others go on
+        expected = isinstance(error, (RowTimeout, LoadError, ServerError, TimeoutError))
+        row.error = str(error) if expected else traceback.format_exc()
+        row.server = getattr(error, "last_words", "")
     row.seconds = time.monotonic() - started
     return row
 
@@ -84,7 +83,7 @@ def measured(workload: Workload, case: Case, peer: Peer, scale: Scale, run: int)
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise :class:`RowTimeout` in the block after some seconds. Main thread only."""
     def ring(number: int, frame: FrameType | None) -> None:
-        raise RowTimeout
+        raise RowTimeout(f"not done after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)

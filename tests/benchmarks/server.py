@@ -97,6 +97,10 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
+        if error is not None:
+            died = [process.args for process in self._processes if process.poll() is not None]
+            words = (f"ended by itself: {died}; " if died else "") + self.log()[-1000:].strip()
+            error.last_words = words  # type: ignore[attr-defined]  # for the row, which tells why it failed
         for process in self._processes:  # none has anything to save, and a graceful stop takes seconds
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -55,6 +55,10 @@ def emits():
     transport.emit("tick", {"filler": "x" * 5000})
     return {}
 
+@app.get("/breaks")
+def breaks():
+    return {"error": "broken"}, 500
+
 @app.get("/waits")
 def waits():
     threading.Event().wait(1.2)

@@ -120,9 +120,10 @@ class Tables:
 
     def _machine(self) -> str:
         machine, ceiling = self._results["machine"], self._results["ceiling"]
-        text = (f"{self._results['date']}, {machine['cpu']}, {machine['processors']} processors, "
-                f"{machine['memory_mb']} MB, {machine['system']}, Linux {machine['kernel']}, "
-                f"Python {machine['python']}, commit {machine['commit']}, scale “{self._results['scale']['name']}”. "
+        text = (f"{self._results['date']}, {self._results['minutes']} minutes, {machine['cpu']}, "
+                f"{machine['processors']} processors, {machine['memory_mb']} MB, {machine['system']}, "
+                f"Linux {machine['kernel']}, Python {machine['python']}, commit {machine['commit']}, "
+                f"scale “{self._results['scale']['name']}”. "
                 f"Server on processor {machine['server_on_cpu']}, load on {machine['load_on_cpu']}.\n")
         if "error" in ceiling:
             return f"{text}The load generator's own ceiling was not measured: {ceiling['error']}"

@@ -1,0 +1,57 @@
+"""Connection: one stream's detached socket, and what goes with it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from typing import Any
+
+from ..feed import Feed
+from ..settings import Settings
+
+#: What the kernel may hold for one slow client (bytes): left to itself it takes megabytes before it pushes back.
+SEND_BUFFER = 256 * 1024
+
+clock = time.monotonic
+
+
+class Connection:
+    """One detached socket and the feed it carries.
+
+    :ivar pending: what the socket has not taken yet. :ivar progress_at: when it last took a byte.
+    :ivar leaving: why it ends, once its last bytes are on their way; the socket is closed when they are out.
+    """
+
+    __slots__ = ("feed", "leaving", "pending", "progress_at", "sock", "writer")
+
+    def __init__(self, sock: socket.SocketType, feed: Feed, settings: Settings) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        # Have the kernel notice a peer that vanished without a word, where it can be told how long to try.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.stall_s * 1000))
+        self.sock = sock
+        self.feed = feed
+        self.pending: memoryview | None = None
+        self.progress_at = clock()
+        self.leaving = ""
+        self.writer: Any = None
+
+
+class SwitchInterval:
+    """Has Python switch threads more often while streams are open: a send must not wait for a busy handler."""
+
+    def __init__(self, wanted_s: float) -> None:
+        self._wanted_s = wanted_s
+        self._before: float | None = None
+
+    def adjust(self, streams: int) -> None:
+        """Set the interval, or back to what it was once there is no stream."""
+        if streams and self._before is None and self._wanted_s < sys.getswitchinterval():
+            self._before = sys.getswitchinterval()
+            sys.setswitchinterval(self._wanted_s)
+        elif not streams and self._before is not None:
+            sys.setswitchinterval(self._before)
+            self._before = None
