@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,7 +31,9 @@ class Histogram:
         self._counts = [0] * (len(BOUNDS_MS) + 1)
         self._sum = 0.0
         self._max = 0.0
-        self._recent: deque[tuple[float, float]] = deque(maxlen=keep)
+        # A ring, made once: a list of pairs would grow for minutes, by more than hundreds of clients take.
+        self._at, self._took = array("d", [-math.inf]) * keep, array("d", [0.0]) * keep
+        self._next = 0
 
     def add(self, milliseconds: float) -> None:
         """Count one time; one that a clock made negative counts as none."""
@@ -39,7 +41,9 @@ class Histogram:
         self._counts[bisect_left(BOUNDS_MS, milliseconds)] += 1
         self._sum += milliseconds
         self._max = max(self._max, milliseconds)
-        self._recent.append((self._clock(), milliseconds))
+        place = self._next
+        self._at[place], self._took[place] = self._clock(), milliseconds
+        self._next = (place + 1) % len(self._at)
 
     def statistics(self) -> dict[str, Any]:
         """Return a snapshot.
@@ -50,7 +54,7 @@ class Histogram:
             ``[upper bound in ms, how many took at most so long]``, the last with the bound null, which is all. Empty
             buckets at both ends are left out.
         """
-        now, times = self._clock(), self._recent.copy()
+        now, times = self._clock(), list(zip(self._at, self._took, strict=True))
         recent = sorted(took for at, took in times if at >= now - WINDOW_S)
         latest = [took for at, took in times if at >= now - LATEST_S]
         return {"p50_ms": percentile(recent, 0.5), "p99_ms": percentile(recent, 0.99),

@@ -184,7 +184,8 @@ class Settings:
     reserved_threads: int = _setting("HYBRID_RESERVED_THREADS", _count(1, 64), 4,
                                      "Threads for opening streams, and as many for control and status.")
     max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", _count(0, 10_000), 64, "Open WebSockets, ours and the host's.")
-    queue_requests: int = _setting("HYBRID_QUEUE_REQUESTS", _count(0, 1_000_000), 512, "Requests waiting for a thread.")
+    queue_requests: int = _setting("HYBRID_QUEUE_REQUESTS", _count(0, 1_000_000), 512,
+                                   "Requests waiting for a thread; streams to be opened: eight times as many.")
     queue_bytes: int = _setting("HYBRID_QUEUE_BYTES", _count(0, 1 << 40), 256 << 20, "Their bodies, together.")
     queue_s: float = _setting("HYBRID_QUEUE_S", _number(0.01, 3600), 30, "Longest wait for a thread, then 503.")
     max_body_bytes: int = _setting("HYBRID_MAX_BODY_BYTES", _count(0, 1 << 40), 64 << 20, "Largest request body.")

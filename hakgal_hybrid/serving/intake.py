@@ -12,7 +12,7 @@ import gevent
 
 from ..errors import Overloaded, RequestError
 from ..settings import Settings
-from .connections import Budget
+from .places import Budget
 
 #: A body larger than this (bytes) waits in a temporary file.
 SPOOL = 1 << 20

@@ -14,10 +14,10 @@ from ..errors import HybridError, Overloaded, RequestError
 from ..logs import get_logger
 from ..redact import redacted
 from ..views.gate import problem_response
-from .connections import Place
 from .exchange import head_bytes
 from .intake import check_head, read_body
 from .lines import Chunks, HeadLines, TooLarge, check_first_line
+from .places import Place
 
 if TYPE_CHECKING:
     from .server import Front

@@ -26,12 +26,12 @@ from ..logs import get_logger
 from ..settings import Settings
 from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM, TICKET
 from .attached import Attached
-from .connections import Budget, Connections
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
 from .lag import DeliveryLag, LoopLag
 from .lanes import Lane
+from .places import Budget, Connections
 from .reader import hang_up
 from .upgrade import answer_upgrade
 
@@ -47,6 +47,8 @@ access_logger = logging.getLogger("hakgal_hybrid.access")
 
 #: How long opening a stream may take before the next one is opened beside it (seconds).
 PATIENCE_S = 0.02
+#: How many streams may wait to be opened for one request that may wait for a thread: they are small, and come in storms.
+STREAMS_FOR_A_REQUEST = 8
 
 
 class Front:
@@ -72,7 +74,8 @@ class Front:
         bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
-        self.streams = Lane("stream", settings.reserved_threads, **bounds, patience_s=PATIENCE_S)
+        many = {**bounds, "max_waiting": STREAMS_FOR_A_REQUEST * settings.queue_requests}
+        self.streams = Lane("stream", settings.reserved_threads, **many, patience_s=PATIENCE_S)
         self.control = Lane("control", settings.reserved_threads, **bounds)
 
     def lane_of(self, path: str) -> Lane:

@@ -14,7 +14,7 @@ from support.servers import CONTROL, EMIT, Http, Server, shown_on_failure, wait_
 
 from hakgal_hybrid.errors import Overloaded
 from hakgal_hybrid.limits import MAX_ADDRESSES, Bounded, Rate, Refusals
-from hakgal_hybrid.serving.connections import Budget, Connections
+from hakgal_hybrid.serving.places import Budget, Connections
 
 
 @contextlib.contextmanager

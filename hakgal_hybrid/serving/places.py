@@ -1,4 +1,4 @@
-"""Connections: how many the front holds, and which gives way when there are too many.
+"""Places: how many connections the front holds, and which gives way when there are too many.
 
 A connection that asks for nothing, or takes its time to say what, costs its client nothing either: thousands of them
 must not keep others out. So a new one takes the place of the one that has been waited for longest.
