@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support import browsers
 from support.servers import Server
 
-pytestmark = pytest.mark.once
+browser = browsers.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP evil.test 127.0.0.1"]
+pytestmark = pytest.mark.once
 
 LISTEN = """url => { window.seen = []; const source = window.source = new EventSource(url);
   for (const name of ["hybrid_open", "hybrid_gap", "hybrid_bye", "note"])
     source.addEventListener(name, event => seen.push([name, JSON.parse(event.data), event.lastEventId]));
   source.onerror = () => seen.push(["error", source.readyState, ""]); }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by Playwright; in continuous integration it must be there."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        reason = "no Chromium, or no Playwright: apt-get install chromium, pip install playwright"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

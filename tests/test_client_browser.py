@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +10,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from support import browsers
 from support.servers import SOON, Server, wait_until
-from test_browser import FLAGS
+
+browser = browsers.browser
 
 pytestmark = pytest.mark.once
 
@@ -49,25 +49,6 @@ class ClientServer(Server):
     def do(self, event: str, **wish: Any) -> None:
         """Have the app emit."""
         assert self.ask("POST", "/do", {"event": event, **wish}).status == 200
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by Playwright; in continuous integration it must be there."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        reason = "no Chromium, or no Playwright: apt-get install chromium, pip install playwright"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

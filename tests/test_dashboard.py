@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_client_browser
+from support import browsers
 from support.npm import install
 from support.servers import TESTS, Server, wait_until
 
 #: The first test with axe also waits for npm.
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
 
-browser = test_client_browser.browser
+browser = browsers.browser
 
 STATIC = TESTS.parent / "hakgal_hybrid" / "static" / "dashboard"
 KEY = "what-the-operator-has"

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
+from support import browsers
 from support.hosts import EXEC, REPOSITORY, SRC, START, Running, free_port, running, until
 
+browser = browsers.browser
+
 try:
-    from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 except ImportError:  # the fixture "browser" says so
-    sync_playwright = None
+    expect = None
 
 pytest.importorskip("flask_socketio", reason="the host is written against Flask-SocketIO")
 
@@ -32,8 +35,6 @@ EXAMPLE = REPOSITORY / "examples" / "dashboard_react"
 CLIENT = REPOSITORY / "hakgal_hybrid" / "static" / "client"
 SEEDED = 3776
 SOON = 20_000
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
 #: What Chromium itself says of a backend that is not there.
 NETWORK = re.compile(r"Failed to load resource|WebSocket connection to|net::ERR_|an event was not taken")
 
@@ -74,18 +75,6 @@ def project(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
         missing(f"npm cannot reach its registry: {done.stdout[-1000:]}")
     assert done.returncode == 0, done.stdout
     return copy
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium, driven by Playwright."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None or sync_playwright is None:
-        missing("no Chromium, or no Playwright: apt-get install chromium, pip install playwright")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 # -- frontend and backend ----------------------------------------------------------------------------------------

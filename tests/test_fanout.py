@@ -341,7 +341,7 @@ def test_heartbeats_only_in_silence(server: Server) -> None:
         ends = threading.Event()
 
         def chatter() -> None:
-            while not ends.wait(0.04):
+            while not ends.wait(0.01):
                 server.emit("fact_added")
 
         poster = threading.Thread(target=chatter)

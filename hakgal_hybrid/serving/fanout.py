@@ -370,6 +370,6 @@ class Fanout:
         cohort, fileno = connection.feed.cohort, connection.sock.fileno()
         sent_at = connection.progress_at if cohort is None else max(connection.progress_at, cohort.sent_at)
         # Each has a patience of its own: or all who got the last event together would get their heartbeats together.
-        patience = self._settings.heartbeat_s * (1 - (fileno * _GOLDEN) % 0.5)
+        patience = self._settings.heartbeat_s * (1 - (fileno * _GOLDEN) % 0.25)
         if fileno >= 0 and not connection.leaving and now - sent_at >= patience - interval:
             self._send(connection, connection.feed.beat())

@@ -47,7 +47,7 @@ access_logger = logging.getLogger("hakgal_hybrid.access")
 
 #: How long opening a stream may take before the next one is opened beside it (seconds).
 PATIENCE_S = 0.02
-#: How many streams may wait to be opened for one request that may wait for a thread: they are small, and come in storms.
+#: How many streams may wait to be opened for one request that may wait for a thread: they are small and come in storms.
 STREAMS_FOR_A_REQUEST = 8
 
 

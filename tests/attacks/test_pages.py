@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from support import browsers
 from support.attacks import counted
 from support.servers import Server, shown_on_failure, wait_until
 
-pytestmark = pytest.mark.once
+browser = browsers.browser
 
-#: ``evil.test`` is the attacker's own name, ``rebound.test`` one that leads to us, as after DNS rebinding.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync",
-         "--host-resolver-rules=MAP evil.test 127.0.0.1, MAP rebound.test 127.0.0.1"]
+pytestmark = pytest.mark.once
 
 #: Tries everything a page can try against ``target``; returns what it could read or have done.
 ATTACK = """async target => {
@@ -98,25 +94,6 @@ def running() -> Iterator[Server]:
 def server(running: Server) -> Iterator[Server]:
     with shown_on_failure(running):
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium; in continuous integration it must be there."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        reason = "no Chromium, or no Playwright: apt-get install chromium, pip install playwright"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @contextlib.contextmanager
