@@ -16,7 +16,6 @@ import click
 from . import __version__
 from .errors import ConfigurationError
 from .logs import get_logger
-from .measure.command import measure
 from .settings import Profile, current_profile, load_settings
 from .tools.group import ToolGroup
 
@@ -167,6 +166,3 @@ def _log_to_stderr() -> None:
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
-
-
-main.add_command(measure)

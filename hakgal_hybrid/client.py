@@ -35,10 +35,11 @@ class Client(Opened):
     :ivar since: number of the last event that was before its time.
     :ivar ended_at: number of the last event that was in its time, once it is over; ``end_reason``: why it is.
     :ivar joined: the rooms it has joined, or left not long ago; its own only once it has left that.
+    :ivar left: true once it is over and the host's ``disconnect`` handler, which may ask for its rooms, has been run.
     :ivar session: the session its handlers share, forked from the one of the opening request at first use.
     """
 
-    __slots__ = ("_environ", "_rooms", "_store", "_turns", "end_reason", "ended_at", "joined", "link", "namespace",
+    __slots__ = ("_environ", "_rooms", "_store", "_turns", "end_reason", "ended_at", "joined", "left", "link", "namespace",
                  "opened_at", "session", "sid", "since")
 
     def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, link: Link | None = None,
@@ -50,6 +51,7 @@ class Client(Opened):
         self.since = since
         self.ended_at: int | None = None
         self.end_reason = ""
+        self.left = False
         self.opened_at = time.time()
         self.session: Any = None
         self._environ: dict[str, Any] | None = None

@@ -162,7 +162,10 @@ class Hub:
 
     def forget(self, client: Client) -> bool:
         """Take a client out of everything at once; true the first time."""
-        return self._end(client, "", told=False)
+        first = self._end(client, "", told=False)
+        if first:
+            self.leave_all(client)
+        return first
 
     def end(self, client: Client, reason: str) -> bool:
         """Have a client be over once it has got what was emitted before; true the first time.
@@ -193,11 +196,19 @@ class Hub:
         with self._lock:
             self._let_go(link, gone)
 
+    def leave_all(self, client: Client) -> None:
+        """Nobody asks any more which rooms a client is in that is over: forget them, once it has been told as well."""
+        with self._lock:
+            client.left = True
+            if client.link is None or client not in client.link.clients:
+                self._rooms.leave_all(client)
+
     def _let_go(self, link: Link | None, gone: Sequence[Client]) -> None:
-        for client in gone:
-            self._rooms.leave_all(client)
         if link is not None:
             link.refresh(tuple(client for client in link.clients if client not in gone))
+        for client in gone:
+            if client.left:
+                self._rooms.leave_all(client)
 
     def client(self, sid: object) -> Client | None:
         """Return the client with this ``sid``."""

@@ -73,6 +73,7 @@ METRICS = (
     Metric("patched.*", "patched", "gauge", "1 if this library has patched Python's standard library.", "library"),
     Metric("warnings_suppressed", "warnings_suppressed", "counter", "Log records left out because of their number."),
     Metric("server.requests", "requests_in_progress", "gauge", "Requests being answered."),
+    Metric("server.connections", "connections", "gauge", "Connections besides streams and WebSockets."),
     Metric("server.lanes.*.threads", "lane_threads", "gauge", "Threads of a lane.", "lane"),
     Metric("server.lanes.*.busy", "lane_busy_threads", "gauge", "Threads of a lane that run something.", "lane"),
     Metric("server.lanes.*.waiting", "lane_waiting_requests", "gauge", "Requests that wait for a thread.", "lane"),

@@ -87,13 +87,21 @@ class Reception:
             return
         if client.link is not None:
             self.hub.links.drop(client.link, even_if_ridden=False)
-        run = partial(self.handlers.disconnect, self.app, client, reason)
+        run = partial(self._say_goodbye, client, reason)
         if wait:
             run()
         elif not self._goodbyes.submit(run):
+            self.hub.leave_all(client)
             self.refusals.count("disconnect_handler_dropped")
             logger.error("the disconnect handler of %s does not run: too much waits in the background", client.sid)
         self._later(signals.client_gone, client=client, reason=reason)
+
+    def _say_goodbye(self, client: Client, reason: str) -> None:
+        """Run the host's ``disconnect`` handler, which may still ask for the client's rooms."""
+        try:
+            self.handlers.disconnect(self.app, client, reason)
+        finally:
+            self.hub.leave_all(client)
 
     def authorize(self, decide: Decision) -> Decision:
         """Have a function of the application decide what clients may do. Usable as a decorator.

@@ -990,8 +990,7 @@ def test_rollback_serves_a_real_socketio_client(tmp_path: Path, vintage: str) ->
     """APP_PROFILE=WEBSOCKET: the original stack answers, and only the decision was imported of us."""
     rollback = {"APP_PROFILE": "WEBSOCKET", "ENABLE_SSE": "false", "ENABLE_WS_SPECIAL": "true"}
     with example_host(tmp_path, push=True, extra=LIST_MODULES, LEGACY_VINTAGE=vintage, **rollback) as host:
-        modules = ["", ".cli", ".errors", ".host", ".launch", ".logs", ".measure", ".measure.command", ".settings",
-                   ".tools", ".tools.group"]
+        modules = ["", ".cli", ".errors", ".host", ".launch", ".logs", ".settings", ".tools", ".tools.group"]
         decision = [f"hakgal_hybrid{name}" for name in modules]
         assert f"modules {decision} False False None" in host.text()
         with socketio_client(host.port) as first:

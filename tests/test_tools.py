@@ -268,7 +268,7 @@ def test_bench_reads_with_many(host: Running) -> None:
     assert told.exit_code == 0, told.output
     result = json.loads(told.stdout)
     assert (result["opened"], result["stalled"], result["losses"]["lost"]) == (10, 1, 0)
-    table = invoke("bench", at(host), "--clients", "2", "--for", "0.3")
+    table = invoke("bench", at(host), "--clients", "2", "--for", "1")
     assert table.exit_code == 0
     assert "2 of 2 open" in table.stdout
     assert "a second" in table.stdout

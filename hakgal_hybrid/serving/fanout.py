@@ -70,7 +70,7 @@ class Fanout:
         #: How many bytes a client has said that was not asked.
         self._chatter: dict[Connection, int] = {}
         self._ending = False
-        self._sends_left, self._turn_ends = SENDS_PER_TURN, 0.0
+        self._sends_left, self._turn_least, self._turn_ends = SENDS_PER_TURN, 0.0, 0.0
         self._news = Event()
         self._loop = gevent.get_hub().loop
         self._alarm = self._loop.async_()
@@ -219,15 +219,19 @@ class Fanout:
                 return
         self._shared = {}
 
-    def _begin_turn(self) -> None:
-        self._sends_left, self._turn_ends = SENDS_PER_TURN, clock() + SECONDS_PER_TURN
+    def _begin_turn(self, least: float = 0.0) -> None:
+        """Begin a turn; it lasts for at least so many seconds, if there is so much to do."""
+        now = clock()
+        self._sends_left, self._turn_least, self._turn_ends = SENDS_PER_TURN, now + least, now + SECONDS_PER_TURN
 
     def _sent(self, sends: int) -> None:
         """Let the loop poll if it is time, after so many more sends."""
         self._sends_left -= sends
-        if self._sends_left <= 0 or clock() > self._turn_ends:
+        now = clock()
+        if now > self._turn_ends or (self._sends_left <= 0 and now > self._turn_least):
             gevent.sleep(self._turn)
-            self._begin_turn()
+            # Where the others took long, in a storm of connections say, streams get as long: half of the time.
+            self._begin_turn(min(clock() - now, SECONDS_PER_TURN))
 
     def _send_share(self, share: Share, upto: int) -> None:
         """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""

@@ -10,8 +10,8 @@ import click
 from ..errors import HybridError
 
 #: Name and module of each command; its attribute ``COMMANDS`` has what makes it, by name: for the shell, and for Flask.
-MODULES = {"bench": "bench", "control": "control", "doctor": "doctor", "emit": "control", "snapshot": "snapshot",
-           "status": "control", "tail": "tail"}
+MODULES = {"bench": "bench", "control": "control", "doctor": "doctor", "emit": "control", "measure": "measure",
+           "snapshot": "snapshot", "status": "control", "tail": "tail"}
 
 
 class ToolGroup(click.Group):
