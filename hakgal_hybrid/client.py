@@ -39,8 +39,8 @@ class Client(Opened):
     :ivar session: the session its handlers share, forked from the one of the opening request at first use.
     """
 
-    __slots__ = ("_environ", "_rooms", "_store", "_turns", "end_reason", "ended_at", "joined", "left", "link", "namespace",
-                 "opened_at", "session", "sid", "since")
+    __slots__ = ("_environ", "_rooms", "_store", "_turns", "end_reason", "ended_at", "joined", "left", "link",
+                 "namespace", "opened_at", "session", "sid", "since")
 
     def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, link: Link | None = None,
                  rooms: Rooms = NOWHERE) -> None:
