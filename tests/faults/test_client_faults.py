@@ -141,6 +141,7 @@ def test_clients_that_vanish_without_a_word(fault: Any, tmp_path: Path, namespac
             # It learns of nothing by itself: what it would say next is answered by a RST.
             process.kill()
             process.wait()
+            scene.parts.append((parts(tmp_path / "witness"), ""))
         scene.row.note = "its stream ended after HYBRID_STALL_S"
 
 

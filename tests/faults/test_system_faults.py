@@ -31,7 +31,7 @@ HOUR = 3600
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+def clock(tmp_path: Path) -> tuple[Path, Path]:
     """A library that has the wall clock of whoever loads it jump, and the file that says by how many seconds."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     need(sys.platform == "linux" and compiler, "a clock that jumps needs LD_PRELOAD and a C compiler")
@@ -40,7 +40,7 @@ def clock(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
                            str(Path(__file__).with_name("clock.c")), "-ldl"], capture_output=True, check=False)
     need(done.returncode == 0, f"the clock cannot be compiled: {done.stderr!r}")
     jump.write_bytes(struct.pack("l", 0))
-    yield library, jump
+    return library, jump
 
 
 def told_time(scene: Scene) -> float:
@@ -49,7 +49,7 @@ def told_time(scene: Scene) -> float:
 
 
 def test_the_clock_jumps(fault: Any, clock: tuple[Path, Path]) -> None:
-    """The wall clock jumping by an hour or a year, forth and back, ends no stream, drops no event, times nothing out."""
+    """The wall clock jumping by an hour or a year, forth and back, ends no stream and times nothing out."""
     library, jump = clock
     with fault("the wall clock jumps by hours and a year", UP, LD_PRELOAD=library, CLOCK_JUMP=jump,
                HYBRID_STALL_S=5, HYBRID_MAX_BACKLOG_S=20, HYBRID_REQUEST_S=5) as scene:

@@ -234,13 +234,14 @@ def owed(got: list[Got], manifest: Manifest, told: Account) -> int:
     """Return how many events were for everybody between the moment a client came and where it is."""
     opened = next(item for item in got if item.event == "hybrid_open")
     start, end = manifest.place(opened.id or ""), told.place
-    assert start is not None and end is not None
+    assert start is not None
+    assert end is not None
     return sum(sent.all and sent.namespace == "/" for sent in manifest.between(start, end))
 
 
 def accounted(row: Row, got: list[Got], manifest: Manifest, upto: str) -> Account:
-    """Account for what one client got, and add it to the figures."""
-    told = accounting.account(got, manifest, upto=upto)
+    """Account for what one client got, up to an id if that is not empty, and add it to the figures."""
+    told = accounting.account(got, manifest, upto=upto or None)
     due = owed(got, manifest, told)
     assert manifest.torn or told.delivered + told.conflated + len(told.covered) == due, (told, due)
     row.owed += due
@@ -256,7 +257,7 @@ def accounted(row: Row, got: list[Got], manifest: Manifest, upto: str) -> Accoun
 class Scene:
     """A server under load.
 
-    :ivar parts: what other clients got, and up to which id; their accounts are in the row, too.
+    :ivar parts: what other clients got, and up to which id they must have; their accounts are in the row, too.
     :ivar torn: lives that were killed.
     """
 
