@@ -1,7 +1,7 @@
 # Every target is a task of .ci/tasks.py, which also runs where there is no make: python .ci/tasks.py demo
 PYTHON ?= python3
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench faults soak clean
 
-demo test lint docs bench clean:
+demo test lint docs bench faults soak clean:
 	$(PYTHON) .ci/tasks.py $@ $(ARGS)

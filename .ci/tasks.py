@@ -1,4 +1,4 @@
-"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|bench|clean [ARGS…]``.
+"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|bench|faults|soak|clean [ARGS…]``.
 
 Needs nothing but a Python from 3.10 on; makes the virtual environments it needs beside the sources.
 """
@@ -22,7 +22,8 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
-    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "clean": clean}
+    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "faults": faults,
+             "soak": soak, "clean": clean}
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
@@ -52,6 +53,7 @@ def test(arguments: list[str]) -> int:
     found = interpreters()
     python = environment(".venv-test", found.get(MAIN, sys.executable), "test,docs,measure")
     install_browsers_things()
+    install_faults_things()
     if arguments:  # a part of the tests, while developing
         return run([python, "-m", "pytest", *arguments])
     steps = [
@@ -72,6 +74,22 @@ def bench(arguments: list[str]) -> int:
     python = environment(".venv-bench", interpreters().get(MAIN, sys.executable), "bench")
     install_benchmark_peers()
     return run([python, "-m", "tests.benchmarks", *arguments])
+
+
+def faults(arguments: list[str]) -> int:
+    """Do to servers under load what may happen to them, at full length; print the table, and write it as JSON."""
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), "test,docs,measure")
+    install_faults_things()
+    os.environ["FAULTS"] = "full"
+    os.environ.setdefault("FAULTS_JSON", str(ROOT / "build" / "faults.json"))
+    return run([python, "-m", "pytest", "-q", "-o", "timeout=600", "tests/faults", *arguments])
+
+
+def soak(arguments: list[str]) -> int:
+    """Let 500 clients come and go under faults for 10 minutes (``ARGS="--minutes 1"``); nothing may grow or be lost."""
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), "test,docs,measure")
+    os.environ["PYTHONPATH"] = str(ROOT / "tests")
+    return run([python, "-m", "support.soak", "--json", str(ROOT / "build" / "soak.json"), *arguments])
 
 
 def clean(arguments: list[str]) -> int:
@@ -178,6 +196,15 @@ def install_browsers_things() -> None:
         apt_install("nodejs", "npm")
     if not shutil.which("valgrind"):
         apt_install("valgrind")
+
+
+def install_faults_things() -> None:
+    """Have the compiler and the ``ip`` of the fault suite, from Debian's packages, as root."""
+    wanted = {"gcc": shutil.which("gcc"), "libc6-dev": Path("/usr/include/stdio.h").exists(),
+              "iproute2": shutil.which("ip")}
+    missing = [name for name, found in wanted.items() if not found]
+    if missing and sys.platform == "linux" and can_install():
+        apt_install(*missing)
 
 
 def install_benchmark_peers() -> None:
