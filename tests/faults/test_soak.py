@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.soak import Sample, Soak, slope_of
 
@@ -14,6 +16,8 @@ def test_a_short_soak() -> None:
     assert outcome.delivered > 1000
     assert outcome.connections > 60
     assert len(outcome.faults) >= 3
+    assert set(outcome.gaps) <= {"evicted"}
+    json.dumps(outcome.told())
     # Half a minute is too short to tell warming up from growing memory, so that bound is wide.
     assert outcome.slopes["threads"].flat, outcome.samples
     assert outcome.slopes["descriptors"].flat, outcome.samples

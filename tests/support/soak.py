@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import accounting
-from .accounting import Got, Manifest, Place, Sent, blocks
+from .accounting import Manifest, Place, Sent, blocks
 from .faults import Client, Holdings
 from .servers import CONTROL, EMIT, Http, Server, wait_until
 
@@ -33,6 +33,10 @@ from .servers import CONTROL, EMIT, Http, Server, wait_until
 WARM_UP = 0.3
 #: What may be gained over the run: absolute, and as a part of what there is, whichever is more.
 ALLOWED = {"threads": (2.0, 0.05), "descriptors": (5.0, 0.05), "memory_mib": (12.0, 0.08)}
+#: How far the server's log reaches back.
+LOG_EVENTS = 100
+#: How long a fault has its time, so that clients come and go meanwhile (seconds).
+FAULT_S = 1.5
 #: What is emitted, in turn. Clients are of the namespace ``/``; none is in a room.
 EVENTS = [{"event": "fact_added"}, {"event": "kb_update"}, {"event": "fact_added", "size": 1500},
           {"event": "kb_update"}, {"event": "elsewhere", "namespace": "/x"}, {"event": "private", "to": "a room"},
@@ -79,6 +83,7 @@ class Walker(Client):
     def __init__(self, port: int, manifest: Tail) -> None:
         super().__init__(port)
         self._manifest = manifest
+        self.away_until = 0.0
         self.begin()
 
     def begin(self) -> None:
@@ -174,6 +179,11 @@ class Outcome:
     def flat(self) -> bool:
         return all(slope.flat for slope in self.slopes.values())
 
+    def told(self) -> dict[str, Any]:
+        """Return all of it as JSON can hold it."""
+        return {**vars(self), "flat": self.flat, "samples": [sample._asdict() for sample in self.samples],
+                "slopes": {name: asdict(slope) for name, slope in self.slopes.items()}}
+
 
 # -- the soak ------------------------------------------------------------------------------------------------------
 
@@ -181,16 +191,16 @@ class Outcome:
 class Soak:
     """One run.
 
-    :param rate: events a second. :param churn: which part of the clients leaves within a second.
+    :param rate: events a second. :param churn: which part of the clients leaves within a second. A tenth of those stays
+        away for longer than the log reaches back, and must be told of a gap.
     """
 
-    def __init__(self, clients: int, rate: float, churn: float = 0.02, seed: int = 6) -> None:
+    def __init__(self, clients: int, rate: float, churn: float = 0.05, seed: int = 6) -> None:
         self._chance = random.Random(seed)
         self._churn, self._rate = churn, rate
         self.outcome = Outcome(clients=clients)
         self._server = Server("ours", SUPPORT_FAULTS=1, SUPPORT_IDLE_S=0.3, HYBRID_HEARTBEAT_S=5, HYBRID_RESUME_S=2,
-                              HYBRID_STALL_S=3, HYBRID_REQUEST_S=3, HYBRID_LOG_EVENTS=300, HYBRID_LOG_BYTES=1 << 22,
-                              HYBRID_MAX_EVENT_BYTES=1 << 20)
+                              HYBRID_STALL_S=3, HYBRID_REQUEST_S=3, HYBRID_LOG_EVENTS=LOG_EVENTS)
         self._manifest = Tail(self._server.manifest)
         self._manifest.follow()
         self._walkers = [Walker(self._server.port, self._manifest) for _ in range(clients)]
@@ -214,6 +224,7 @@ class Soak:
             while time.monotonic() < started + seconds:
                 name, fault = faults[sum(outcome.faults.values()) % len(faults)]
                 fault()
+                self._ended.wait(FAULT_S)
                 outcome.faults[name] += 1
                 sample = self._look(started)
                 outcome.samples.append(sample)
@@ -245,6 +256,8 @@ class Soak:
         told = self._server.ask("POST", "/publisher/stop").json()
         self.outcome.emitted, self.outcome.emit_p95_ms = int(told["newest"].partition("-")[2]), told["p95_ms"]
         self._calm.set()
+        for walker in self._walkers:
+            walker.away_until = 0.0
         self._wait(lambda: all(walker.last == told["newest"] for walker in self._walkers), "everybody to have it all")
         self._ended.set()
         self._thread.join(30)
@@ -270,7 +283,7 @@ class Soak:
         try:
             while not self._ended.is_set():
                 for walker in self._walkers:
-                    if walker.stream is None:
+                    if walker.stream is None and walker.away_until < time.monotonic():
                         walker.connect()
                 accounting.streams.clear()
                 reading = {walker.stream.sock.fileno(): walker for walker in self._walkers
@@ -299,7 +312,9 @@ class Soak:
             return
         for walker in self._chance.sample(self._walkers, max(1, int(len(self._walkers) * self._churn))):
             walker.hang_up(reset=self._chance.random() < 0.5)
-            if self._chance.random() < 0.3:
+            if self._chance.random() < 0.1:
+                walker.away_until = time.monotonic() + 1.5 * LOG_EVENTS / self._rate
+            elif self._chance.random() < 0.3:
                 walker.settle()
                 if not walker._got:
                     self._close_account(walker)
@@ -311,21 +326,27 @@ class Soak:
         """Wait until it is quiet, and look."""
         self._calm.set()
         try:
-            number = len(self._walkers)
-            self._wait(lambda: all(walker.stream is not None for walker in self._walkers), "everybody to be back")
-            self._wait(lambda: self._server.status()["streams"] == number, f"{number} streams")
+            self._wait(self._quiet, "those who are not away to be back")
             found = Holdings.settled(self._server.process.pid, steady_s=0.5, seconds=10)
+            number = sum(walker.stream is not None for walker in self._walkers)
         finally:
             self._calm.clear()
         return Sample(round(time.monotonic() - started, 1), found.threads, found.descriptors - number,
                       round(found.memory_mib, 2))
+
+    def _quiet(self) -> bool:
+        """True if the server has the streams that there are, and no others."""
+        now, number = time.monotonic(), sum(walker.stream is not None for walker in self._walkers)
+        back = sum(walker.away_until < now for walker in self._walkers)
+        return number == back == int(self._server.status()["streams"])
 
     # -- faults
 
     def _faults(self) -> list[tuple[str, Callable[[], None]]]:
         faults = [("handlers raise", self._raise), ("handlers hold threads", self._hold), ("CPU burns", self._burn),
                   ("garbage on streams", self._talk), ("half a request", self._half), ("readers stall", self._stall),
-                  ("receivers raise", self._receive), ("commands fail", self._command), ("bodies too large", self._flood)]
+                  ("receivers raise", self._receive), ("commands fail", self._command),
+                  ("bodies too large", self._flood)]
         if hasattr(signal, "SIGSTOP"):
             faults.append(("server stopped for a second", self._pause))
         return faults
@@ -405,10 +426,10 @@ def show(outcome: Outcome) -> None:
         table.add_row(name, f"{slope.mean:.1f}", f"{slope.per_hour:+.1f}", f"{slope.over_run:+.2f}",
                       f"{slope.allowed:.1f}", "[green]flat[/]" if slope.flat else "[red]grows[/]")
     console.print(table)
-    console.print(f"{outcome.emitted} events emitted (p95 {outcome.emit_p95_ms:.2f} ms); {outcome.delivered} delivered, "
-                  f"{outcome.conflated} conflated, {sum(outcome.gaps.values())} told to be missing "
-                  f"({dict(outcome.gaps) or 'none'}), 0 unexplained; {outcome.connections} connections")
-    console.print("faults: " + ", ".join(f"{name} ×{number}" for name, number in outcome.faults.items()))
+    console.print(f"{outcome.emitted} events emitted (p95 {outcome.emit_p95_ms:.2f} ms); "
+                  f"{outcome.delivered} delivered, {outcome.conflated} conflated, "
+                  f"{sum(outcome.gaps.values())} told to be missing ({dict(outcome.gaps) or 'none'}), 0 unexplained; {outcome.connections} connections")
+    console.print("faults: " + ", ".join(f"{number} times {name}" for name, number in outcome.faults.items()))
 
 
 def main() -> int:
@@ -422,8 +443,7 @@ def main() -> int:
     show(outcome)
     if wish.json is not None:
         wish.json.parent.mkdir(parents=True, exist_ok=True)
-        told = {**asdict(outcome), "samples": [sample._asdict() for sample in outcome.samples], "flat": outcome.flat}
-        wish.json.write_text(json.dumps(told, indent=1))
+        wish.json.write_text(json.dumps(outcome.told(), indent=1))
     return 0 if outcome.flat else 1
 
 
