@@ -69,7 +69,7 @@ def add(app: Flask, transport: HybridTransport, governor: Any, release: threadin
             if kind == "raise":
                 raise LookupError("this receiver raises")
             if event.name == "poisoned":
-                release.wait(60)
+                release.wait(120)
 
         signals.event_emitted.connect(receiver, sender=app, weak=False)
         receivers.append(receiver)
@@ -92,7 +92,7 @@ def add(app: Flask, transport: HybridTransport, governor: Any, release: threadin
     def frozen(method: Any) -> Any:
         def call() -> Any:
             if governor.mode == "frozen":
-                release.wait(60)
+                release.wait(120)
             return method()
         return call
 

@@ -428,7 +428,8 @@ def show(outcome: Outcome) -> None:
     console.print(table)
     console.print(f"{outcome.emitted} events emitted (p95 {outcome.emit_p95_ms:.2f} ms); "
                   f"{outcome.delivered} delivered, {outcome.conflated} conflated, "
-                  f"{sum(outcome.gaps.values())} told to be missing ({dict(outcome.gaps) or 'none'}), 0 unexplained; {outcome.connections} connections")
+                  f"{sum(outcome.gaps.values())} told to be missing ({dict(outcome.gaps) or 'none'}), 0 unexplained; "
+                  f"{outcome.connections} connections")
     console.print("faults: " + ", ".join(f"{number} times {name}" for name, number in outcome.faults.items()))
 
 
