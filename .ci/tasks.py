@@ -1,4 +1,4 @@
-"""What ``make`` runs, on any system: ``python .ci/tasks.py demo|test|lint|docs|bench|fuzz|lock|audit|clean [ARGS…]``.
+"""What ``make`` runs, on any system: ``python .ci/tasks.py TASK [ARGS…]``, the tasks those of ``main``.
 
 Needs nothing but a Python from 3.10 on; makes the virtual environments it needs beside the sources.
 """
@@ -28,8 +28,8 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
-    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "fuzz": fuzz, "lock": lock,
-             "audit": audit, "clean": clean}
+    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "faults": faults, "soak": soak,
+             "fuzz": fuzz, "lock": lock, "audit": audit, "clean": clean}
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
@@ -129,6 +129,23 @@ def bench(arguments: list[str]) -> int:
     python = environment(".venv-bench", interpreters().get(MAIN, sys.executable), "bench")
     install_benchmark_peers()
     return run([python, "-m", "tests.benchmarks", *arguments])
+
+
+def faults(arguments: list[str]) -> int:
+    """Do to servers under load what may happen to them, at full length; print the table, and write it as JSON."""
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
+    install_browsers_things()
+    install_network_things()
+    os.environ["FAULTS"] = "full"
+    os.environ.setdefault("FAULTS_JSON", str(ROOT / "build" / "faults.json"))
+    return run([python, "-m", "pytest", "-q", "-o", "timeout=600", "tests/faults", *arguments])
+
+
+def soak(arguments: list[str]) -> int:
+    """Let 500 clients come and go under faults for 10 minutes (``ARGS="--minutes 1"``); nothing may grow or be lost."""
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
+    os.environ["PYTHONPATH"] = str(ROOT / "tests")
+    return run([python, "-m", "support.soak", "--json", str(ROOT / "build" / "soak.json"), *arguments])
 
 
 def clean(arguments: list[str]) -> int:

@@ -26,7 +26,7 @@ from flask_sock import Sock
 from hakgal_hybrid import HybridTransport, signals
 from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
 
-from . import accounting
+from . import accounting, faulty
 
 #: Ends when its standard input does, so that no child outlives the server that started it.
 CHILD = "import sys; sys.stdin.read()"
@@ -103,6 +103,8 @@ def create_app(**settings: Any) -> Flask:
     _add_trying_routes(app, notes)
     _add_handlers(transport, notes)
     _add_upgrades(app)
+    if "SUPPORT_FAULTS" in os.environ:
+        faulty.add(app, transport, governor, notes.release)
     app.wsgi_app = Raw(app.wsgi_app)  # type: ignore[method-assign]
     return app
 

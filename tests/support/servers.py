@@ -41,7 +41,7 @@ SERVERS = ("ours", "werkzeug", "gunicorn-gthread", "gunicorn-gevent")
 #: How long anything may take that should happen at once.
 SOON = 10.0
 
-_PORT = re.compile(r"https?://(?:127\.0\.0\.1|\[::1\]|localhost):(\d+)")
+_PORT = re.compile(r"https?://(?:127\.0\.0\.1|0\.0\.0\.0|\[::1\]|localhost):(\d+)")
 
 
 def wait_until(predicate: Callable[[], T], seconds: float = SOON, what: str = "") -> T:
