@@ -304,10 +304,8 @@ class Load:
         """Compare what each client had with what the others had in the same time."""
         if not self._numbers or self._ids >= MAX_IDS:
             return Losses(False)
-        # An id that one client alone has seen may have been for it alone; only our envelopes say so.
-        least = 1 if self._source.ours or len(self._clients) < 3 else 2
-        ranked = sorted((name for name, number in self._numbers.items() if self._seen_by[number] >= least),
-                        key=_order)
+        # An id that one client alone has seen was for it alone: a welcome, for example.
+        ranked = sorted((name for name, number in self._numbers.items() if self._seen_by[number] > 1), key=_order)
         rank = {self._numbers[name]: place for place, name in enumerate(ranked)}
         missing = repeated = behind = told = gaps = lost = 0
         for client in self._clients:
