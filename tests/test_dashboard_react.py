@@ -62,7 +62,7 @@ def npm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
                           stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", timeout=280, check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def project(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the example beside a copy of our client, as they lie in the repository, with its packages."""
     root = tmp_path_factory.mktemp("frontend")
