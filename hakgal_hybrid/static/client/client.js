@@ -1,4 +1,4 @@
-/** The API of socket.io-client 4 over Server-Sent Events and POST; README.md tells how. */
+/** socket.io-client 4 over Server-Sent Events and POST: README.md. */
 
 const RESERVED = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 const DEFAULTS = { reconnection: true, reconnectionAttempts: Infinity, reconnectionDelay: 1000,
