@@ -15,7 +15,7 @@ author = copyright = "the authors of hakgal_hybrid"
 version = release = hakgal_hybrid.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "hybrid_settings", "hybrid_openapi"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["benchmarks", "_build"]
 suppress_warnings: list[str] = []
 
 myst_heading_anchors = 3
