@@ -200,9 +200,9 @@ def test_killed_again_and_again(fault: Any, tmp_path: Path) -> None:
             scene.publish()
         wait_until(away.connect, 30)
         assert away.stream is not None
-        end = scene.server.emit("end")
+        scene.server.emit("end")
         away.stream.wait_for("end", 1, 30)
         away.hang_up()
-        scene.parts.append((away.got(), end))
+        scene.parts.append((away.got(), away.last))
         scene.asker.took.clear()
         wait_until(lambda: scene.asker.took, 30)
