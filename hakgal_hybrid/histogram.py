@@ -6,7 +6,7 @@ import math
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 #: Upper bounds in milliseconds, three a factor of two: fine enough to tell 25 from 30 ms, coarse enough to be cheap.
@@ -64,9 +64,17 @@ class Histogram:
                 "buckets": _cumulative(self._counts.copy())}
 
 
+def nearest_rank(ordered: Sequence[float], share: float) -> float:
+    """Return the percentile ``ordered[ceil(n * share) - 1]`` of values in ascending order, of which there must be some.
+
+    The rank is that of the exact product: 0.07 * 100 is a little more than 7 in binary fractions.
+    """
+    return ordered[max(math.ceil(round(len(ordered) * share, 9)), 1) - 1]
+
+
 def percentile(ordered: list[float], share: float) -> float | None:
     """Return the nearest-rank percentile of times in ascending order, in ms to three places; nothing of nothing."""
-    return round(ordered[max(0, math.ceil(len(ordered) * share) - 1)], 3) if ordered else None
+    return round(nearest_rank(ordered, share), 3) if ordered else None
 
 
 def _cumulative(counts: Iterable[int]) -> list[list[float | int | None]]:

@@ -24,7 +24,6 @@ from hakgal_hybrid import ConfigurationError, HybridTransport
 from hakgal_hybrid.cli import main
 from hakgal_hybrid.doctor import LATER, Level, Options, Probe, Report, examine
 from hakgal_hybrid.doctor.answering import KINDS
-from hakgal_hybrid.doctor.patient import percentile
 
 #: Fast, but a loaded machine is not taken for a slow host: what is slow here waits for 1.2 s and more.
 QUICK: dict[str, Any] = {"requests": 3, "sample_s": 2.5, "wait_s": 4.0, "slow_ms": 600.0}
@@ -427,12 +426,6 @@ def test_probes_that_make_no_sense(text: str) -> None:
 def test_probes_as_they_are_typed() -> None:
     """Method, path, and a body that may hold spaces."""
     assert Probe.of('post /api/search {"query": "a b"}') == Probe("POST", "/api/search", {"query": "a b"})
-
-
-def test_percentiles_are_nearest_rank() -> None:
-    """The definition of the measurements."""
-    assert percentile([float(n) for n in range(1, 101)], 0.95) == 95
-    assert percentile([7.0], 0.5) == 7
 
 
 def test_the_stream_is_closed_afterwards(host: Running) -> None:

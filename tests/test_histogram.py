@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hakgal_hybrid.histogram import BOUNDS_MS, WINDOW_S, Histogram, percentile
+from hakgal_hybrid.histogram import BOUNDS_MS, WINDOW_S, Histogram, nearest_rank, percentile
 
 
 class Clock:
@@ -22,6 +22,13 @@ class Clock:
 def test_percentiles_are_of_the_nearest_rank(n: int, share: float) -> None:
     """The percentile of the measurement protocol: the p-th of n is the one at place ceil(n * p)."""
     assert percentile([float(number) for number in range(1, n + 1)], share) == math.ceil(n * share)
+
+
+def test_the_nearest_rank_is_the_definition_of_the_measurements() -> None:
+    """The same for every figure that this package tells."""
+    assert nearest_rank([float(n) for n in range(1, 101)], 0.95) == 95
+    assert nearest_rank([7.0], 0.5) == 7
+    assert nearest_rank(range(1, 101), 0.07) == 7
 
 
 def test_nothing_has_no_percentiles() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from ..histogram import nearest_rank
 from .findings import Finding, not_checked, ok, problem, warning
-from .patient import STACKS, Patient, Probe, ms, percentile
+from .patient import STACKS, Patient, Probe, ms
 
 #: Cause and remedy of each kind of place at which requests are seen to wait.
 KINDS = {
@@ -84,7 +85,7 @@ def time_probe(patient: Patient, probe: Probe, count: int) -> dict[str, Any]:
     answers = [patient.ask(probe.method, probe.path, probe.body) for _ in range(count)]
     waits = [ms(answer.first_byte_s) for answer in answers]
     return {"n": count, "status": answers[-1].status, "connect_ms": max(ms(answer.connect_s) for answer in answers),
-            "p50_ms": percentile(waits, 0.5), "max_ms": max(waits)}
+            "p50_ms": nearest_rank(sorted(waits), 0.5), "max_ms": max(waits)}
 
 
 def check_stacks(patient: Patient) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,8 +143,3 @@ class Patient:
 def ms(seconds: float) -> float:
     """Return a duration in milliseconds."""
     return round(seconds * 1000, 1)
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Nearest rank: the smallest value that at least ``share`` of all are not above."""
-    return sorted(values)[max(math.ceil(len(values) * share) - 1, 0)]

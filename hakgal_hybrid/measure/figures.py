@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..histogram import nearest_rank
+
 
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the nearest-rank percentile ``sorted[ceil(n * share) - 1]``: a value that was measured, none between.
@@ -16,9 +18,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     """
     if not values or not 0 < share <= 1:
         raise ValueError(f"no percentile {share!r} of {len(values)} values")
-    # 0.95 * 20 is a little more than 19 in binary fractions; the rank is that of the exact product.
-    rank = math.ceil(round(len(values) * share, 9))
-    return sorted(values)[max(rank, 1) - 1]
+    return nearest_rank(sorted(values), share)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import selectors
 import socket
 import ssl
@@ -21,6 +20,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..histogram import nearest_rank
 from ..wire import Decoder, Message
 from .body import BodyReader
 from .request import Address, connected, resolve
@@ -51,7 +51,7 @@ class Spread:
         if not values:
             return cls(0)
         ranked = sorted(values)
-        p50, p95, p99 = (round(ranked[math.ceil(len(ranked) * share) - 1], 2) for share in (0.5, 0.95, 0.99))
+        p50, p95, p99 = (round(nearest_rank(ranked, share), 2) for share in (0.5, 0.95, 0.99))
         return cls(len(ranked), round(sum(ranked) / len(ranked), 2), p50, p95, p99, round(ranked[-1], 2))
 
 
