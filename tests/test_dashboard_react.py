@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import pytest
 from support import browsers
 from support.hosts import EXEC, REPOSITORY, SRC, START, Running, free_port, running, until
+from support.needs import missing
 
 browser = browsers.browser
 
@@ -43,13 +44,6 @@ OFFLINE = re.compile(r"^npm error code (EAI_AGAIN|ENOTFOUND|ECONN\w+|E\w*TIMEDOU
 
 
 # -- what must be there ------------------------------------------------------------------------------------------
-
-
-def missing(reason: str) -> NoReturn:
-    """Skip, saying why; in continuous integration it must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def npm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

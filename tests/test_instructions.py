@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
 import pytest
 from guard import counting
+from support.needs import missing
 
 #: Counting takes 40 s on an idle machine.
 pytestmark = [pytest.mark.once, pytest.mark.timeout(1900)]
@@ -14,19 +12,12 @@ pytestmark = [pytest.mark.once, pytest.mark.timeout(1900)]
 HOW = "record it on this very machine: python -m tests.guard --record"
 
 
-def unavailable(why: object) -> Any:
-    """Skip; but not where everything is there that is needed."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(str(why))
-    pytest.skip(str(why))
-
-
 @pytest.fixture(scope="module")
 def expected() -> dict[str, int]:
     """The baseline of this Python."""
     known = counting.baseline().get(counting.key())
     if known is None:
-        unavailable(f"there is no baseline for {counting.key()}; {HOW}")
+        missing(f"there is no baseline for {counting.key()}; {HOW}")
     return dict(known["instructions"])
 
 
@@ -34,7 +25,7 @@ def counted(*options: str) -> dict[str, int]:
     try:
         return counting.counted(*options, seconds=900)
     except counting.Unavailable as error:
-        unavailable(error)
+        missing(str(error))
         raise
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,8 +19,8 @@ from typing import Any
 import jsonschema
 import psutil
 import pytest
+from support.browsers import chromium
 from support.hosts import EXEC_MODULE, SRC, alive, call, environment, example_host, until
-from support.npm import missing
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[1] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 TARGET = ["hexagonal_api_enhanced_clean:HexagonalAPI", "--app-dir", str(SRC), "--set", "use_legacy=false"]
@@ -195,16 +194,8 @@ def test_the_page_refers_to_nothing_outside(both: Measured) -> None:
 @pytest.mark.once
 def test_the_page_is_rendered(both: Measured) -> None:
     """In Chromium: four plots with a description each, nothing fetched, nothing wider than a narrow screen."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        missing("no Chromium, or no Playwright: apt-get install chromium, pip install playwright")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        page = chromium.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
         fetched: list[str] = []
         problems: list[str] = []
         page.on("request", lambda request: fetched.append(request.url))
@@ -220,7 +211,6 @@ def test_the_page_is_rendered(both: Measured) -> None:
         assert problems == []
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 23, 42)"
-        chromium.close()
 
 
 # -- whose knowledge base ----------------------------------------------------------------------------------------

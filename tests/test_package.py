@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.checkout import tracked
 from support.hosts import REPOSITORY, environment, report
 
 import hakgal_hybrid
@@ -200,16 +201,6 @@ def test_pyproject_says_how_to_build_and_nothing_else() -> None:
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     assert re.findall(r"^\[(.+)\]", text, re.MULTILINE) == ["build-system"]
     assert 'build-backend = "setuptools.build_meta"' in text
-
-
-def tracked() -> list[str]:
-    """What git has or would take, relative to the repository."""
-    git = shutil.which("git")
-    if git is None or not (REPOSITORY / ".git").exists():
-        pytest.skip("this is no git checkout")
-    listing = subprocess.run([git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY,
-                             check=True, capture_output=True, text=True, timeout=30)
-    return [name for name in listing.stdout.split("\0") if name and (REPOSITORY / name).exists()]
 
 
 def test_nothing_lies_about() -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import configparser
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from support.checkout import tracked
 from support.hosts import REPOSITORY
 
 pytestmark = pytest.mark.once
@@ -79,16 +77,6 @@ def test_everything_locked_has_hashes() -> None:
     assert not re.search(r"^\s*-(?!-hash)|://|^\s*\.|@ ", text, re.MULTILINE)
 
 
-def files() -> list[Path]:
-    """Return what git has or would take."""
-    git = shutil.which("git")
-    if git is None or not (REPOSITORY / ".git").exists():
-        pytest.skip("this is no git checkout")
-    listing = subprocess.run([git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY,
-                             check=True, capture_output=True, text=True, timeout=30)
-    return [path for name in listing.stdout.split("\0") if name and (path := REPOSITORY / name).is_file()]
-
-
 def found(text: str) -> list[tuple[str, str]]:
     """Return what looks like a secret in a text, with the line."""
     return [(kind, line.strip()[:120]) for line in text.splitlines() for kind, (pattern, _) in SECRETS.items()
@@ -98,7 +86,7 @@ def found(text: str) -> list[tuple[str, str]]:
 def test_no_secret_lies_in_the_tree() -> None:
     """Neither in code, nor in documentation, nor in what tests record."""
     suspicious = []
-    for path in files():
+    for path in map(REPOSITORY.joinpath, tracked()):
         name = path.relative_to(REPOSITORY).as_posix()
         if name.endswith(("package-lock.json", ".ci/requirements.txt", ".png", ".ico", ".woff2", ".gz")):
             continue  # hashes, and no text

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -21,9 +20,10 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import pytest
+from support.npm import install
 from support.servers import TESTS, Server
 
 pytest.importorskip("flask_socketio", reason="the other side of the comparison")
@@ -37,8 +37,6 @@ THEIRS, OURS = "flask_socketio", "hakgal_hybrid.socketio"
 #: How long a scenario may take; each of its steps has a deadline of its own.
 PATIENCE = 60
 
-#: What npm says where there is no network.
-OFFLINE = re.compile(r"^npm (?:error|ERR!) code (EAI_AGAIN|ENOTFOUND|ECONN\w+|E\w*TIMEDOUT|ENETUNREACH)", re.MULTILINE)
 
 #: App, scenario, and lines that must be in the transcript for it to prove anything (their order does not matter).
 KEY_LINES: dict[tuple[str, str], list[dict[str, Any]]] = {
@@ -172,29 +170,12 @@ BY_DESIGN = [
 # -- what must be there ------------------------------------------------------------------------------------------
 
 
-def missing(reason: str) -> NoReturn:
-    """Skip, saying why; in continuous integration it must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages that scenarios need, and our client as a module."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        missing("no Node.js with npm: apt-get install nodejs npm")
     folder = tmp_path_factory.mktemp("stage")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, folder)
     shutil.copy(CLIENT, folder / "client.mjs")
-    done = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=folder, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
-                          timeout=120, check=False)
-    if OFFLINE.search(done.stdout):
-        missing(f"npm cannot reach its registry: {done.stdout[-1000:]}")
-    assert done.returncode == 0, done.stdout
+    install(HERE, folder)
     return folder
 
 

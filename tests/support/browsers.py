@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+from .needs import missing
 
 #: Without a sandbox, as root; and asking nothing of the internet.
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -25,10 +26,7 @@ def chromium() -> Iterator[Any]:
     except ImportError:
         path = None
     if path is None:
-        reason = "no Chromium, or no Playwright: apt-get install chromium, pip install playwright"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("no Chromium, or no Playwright: apt-get install chromium, pip install playwright")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
