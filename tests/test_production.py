@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.hosts import free_port, listens, until
+from support.hosts import environment, free_port, listens, until
 from support.needs import missing
 from support.servers import STATUS, STREAM, Answer, Http, Server, Stream, wait_until
 
@@ -112,7 +112,6 @@ def nginx(folder: Path, upstream: int, *, websocket: bool = False) -> Iterator[P
         f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
         f"{shown('nginx: main')}http {{ access_log off; {temporary}\n{site}}}\n")
     with running([program, "-p", str(folder), "-c", str(folder / "nginx.conf")], port, folder / "log"):
-        assert "[warn]" not in (folder / "log").read_text()
         yield Proxy(port, 101 if websocket else 426, tls)
 
 
@@ -269,10 +268,10 @@ def test_the_unit_gives_the_host_what_it_needs() -> None:
     assert unit["ExecStart"].split()[1] == "run"
 
 
-def test_a_wrong_setting_is_not_tried_again() -> None:
+def test_a_wrong_setting_is_not_tried_again(tmp_path: Path) -> None:
     """The status that the unit takes for final is the one that a wrong setting ends with."""
     done = subprocess.run([sys.executable, "-m", "hakgal_hybrid", "run", "flask:Flask"], capture_output=True, text=True,
-                          env={"HYBRID_STALL_S": "soon", "PATH": "/usr/bin:/bin"}, timeout=60, check=False)
+                          env=environment(tmp_path, HYBRID_STALL_S="soon"), timeout=60, check=False)
     assert "HYBRID_STALL_S" in done.stderr, done.stderr
     assert f"RestartPreventExitStatus={done.returncode}\n" in shown("systemd")
 
@@ -285,6 +284,24 @@ def test_xml_is_well_formed(mark: str, needed: list[str]) -> None:
     root = ElementTree.fromstring(shown(mark).encode())
     for path in needed:
         assert root.find(path if mark == "winsw" else f"system.webServer/{path}") is not None, path
+
+
+def test_iis_is_told_what_every_proxy_must_be_told() -> None:
+    """Nothing is buffered or compressed, ``Host`` and the client's address are passed on, and nobody else's word."""
+    for option in ("/enabled:true", "/preserveHostHeader:true", "/responseBufferLimit:0", "/httpVersion:Http11",
+                   "/xForwardedForHeaderName:X-Forwarded-For", "HTTP_X_REAL_IP", "HTTP_FORWARDED"):
+        assert option in shown("iis: server"), option
+    for name in ("HTTP_X_REAL_IP", "HTTP_FORWARDED"):
+        assert f'<set name="{name}" value="" />' in shown("iis: site")
+    assert 'doDynamicCompression="false"' in shown("iis: site")
+
+
+def test_metrics_that_are_named_exist() -> None:
+    """What is to be watched is in the table of metrics."""
+    known = set(re.findall(r"^\| `(hakgal_hybrid_\w+)`", (PAGE.parent / "metrics.md").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bhakgal_hybrid_[a-z_]+", PAGE.read_text()))
+    assert named
+    assert named <= known
 
 
 def test_time_outs_are_in_the_order_that_the_page_demands() -> None:
