@@ -45,7 +45,7 @@ def replaced(text: str, **others: str) -> str:
 def host() -> Iterator[Server]:
     """A host with times that can be waited for."""
     with Server("ours", HYBRID_HEARTBEAT_S=0.5, HYBRID_STALL_S=1.5, HYBRID_RESUME_S=0, ENABLE_WS_SPECIAL="true",
-                HYBRID_LOG_BYTES=200_000_000) as server:
+                HYBRID_LOG_BYTES=100_000_000) as server:
         yield server
 
 
@@ -215,7 +215,7 @@ def test_a_client_that_stops_reading_is_the_hosts_to_close(host: Server, proxy: 
     before = stalled()
     with proxy.stream(rcvbuf=4096):
         host.wait_for_streams(1)
-        host.emit("large", 40, size=500_000)
+        host.emit("large", 80, size=500_000)  # more than all buffers on the way hold
         wait_until(lambda: stalled() == before + 1, 15, "the host to close it")
 
 
