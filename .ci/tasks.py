@@ -81,12 +81,17 @@ def test(arguments: list[str]) -> int:
 
 
 def coverage(arguments: list[str]) -> int:
-    """Run the tests under coverage, which also measures the processes they start; several times as slow as without."""
+    """Run the tests under coverage, which also measures the processes they start; several times as slow as without.
+
+    But for those with threads by the hundred: where coverage follows greenlets, the end of such threads sends it into
+    an endless loop inside of greenlet's clearing up (seen with coverage 7.17, greenlet 3.5, Python 3.11).
+    """
     python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
     install_browsers_things()
     install_network_things()
     status = run([python, "-m", "coverage", "erase"])
-    status |= run([python, "-m", "coverage", "run", "-m", "pytest", *SIDE_BY_SIDE, *arguments])
+    status |= run([python, "-m", "coverage", "run", "-m", "pytest", *SIDE_BY_SIDE, "--ignore", "tests/test_threads.py",
+                   *arguments])
     status |= run([python, "-m", "coverage", "combine", "--quiet"])
     return status | run([python, "-m", "coverage", "report"])
 
