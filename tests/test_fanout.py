@@ -117,6 +117,16 @@ def test_a_stalled_client_delays_nobody(server: Server) -> None:
             stream.wait_for("fact_added", MANY + 15)
 
 
+def test_who_is_given_up_by_the_kernel_is_counted_as_stalled() -> None:
+    """Clients that stop reading are counted as stalled, whether we or the kernel are the first to give them up."""
+    # Looked at every half a second: the kernel, which probes more often, is first with most of them.
+    with (Server("ours", HYBRID_HEARTBEAT_S=8, HYBRID_STALL_S=STALL_S) as server,
+          opened(server, 20, rcvbuf=4096)):
+        server.emit("large", 40, size=20_000)
+        wait_until(lambda: not server.status()["streams"], STALL_S + SOON, "all of them to be closed")
+        assert server.status()["traffic"]["ended"] == {"stalled": 20}
+
+
 def test_a_client_that_reads_slowly_is_not_given_up(server: Server) -> None:
     """A client that reads now and then keeps its stream, however long it takes, and gets everything."""
     before = ended(server, "stalled")
