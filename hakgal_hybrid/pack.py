@@ -206,7 +206,7 @@ class Pack:
         """Return the clients that an event is for, or, if it is for a whole namespace, that it is not for."""
         if target.rooms is not None:
             return [client for client in self._hub.in_rooms(target) if client.is_for(entry.seq, target)]
-        found = (self._hub.client(sid) for sid in target.skip)
+        found = (self._hub.carried(sid) for sid in target.skip)
         return [client for client in found if client is not None and client.namespace == target.namespace]
 
     def _shares(self, todo: dict[Cohort, list[Entry]],

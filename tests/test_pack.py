@@ -194,6 +194,28 @@ def test_who_is_skipped() -> None:
     assert [member.numbers() for member in members] == [[2], [1, 2], [1, 2]]
 
 
+def test_a_client_that_ends_during_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who ends after a step has read the log still gets what was for it before, and not what left it out."""
+    writer = Writer()
+    member, other = writer.open(), writer.open()
+    writer.run()
+    client = member.feed.link.clients[0]
+    writer.emit("private", to=client.sid)
+    writer.emit("others", skip=client.sid)
+    part_stirred = writer.pack._part_stirred
+
+    def end_then() -> list[Any]:
+        parted = part_stirred()
+        writer.hub.end(client, "server disconnect")
+        return parted
+
+    monkeypatch.setattr(writer.pack, "_part_stirred", end_then)
+    writer.run()
+    assert [body["event"] for body in member.messages()] == ["private", "hybrid_disconnect"]
+    assert other.numbers() == [2]
+    assert not writer.hub._parting
+
+
 @pytest.mark.parametrize("envelope", [False, True])
 def test_conflation_in_a_step(envelope: bool) -> None:
     """Of several events of a conflated kind in one step only the last is sent, and counted for whom it is sent to."""
