@@ -374,7 +374,9 @@ class Fanout:
 
     def _look_after(self, connection: Connection, now: float, interval: float) -> None:
         if connection.pending is not None:
-            if now - connection.progress_at > self._settings.stall_s:
+            if connection.feed.replaced:  # or a client could have many sockets wait, in one place
+                self._close(connection, "replaced")
+            elif now - connection.progress_at > self._settings.stall_s:
                 self._close(connection, "stalled")
             return
         cohort, fileno = connection.feed.cohort, connection.sock.fileno()
