@@ -9,6 +9,8 @@ from .record import CONTROL, HEALTH, Run, Work
 
 #: What is measured of one run, by name; statistics of an endpoint are also called ``p95[GET /api/status]``.
 _LAG = ("p50", "p99", "max")
+#: By which part the events that live clients were told may differ for CPU to be that of the same work.
+MAX_TOLD_APART = 0.1
 #: What is not measured of the reference.
 _NOT_OF_REFERENCE = (*STATISTICS, "errors", "control_", "delivery_", "failed_requests")
 
@@ -60,7 +62,8 @@ def _cpu(run: Run) -> dict[str, Figure]:
     found["cpu_requests"] = _per(
         run.requests, run.requests.requests, "s/1000", run, "requests answered",
         f"CPU seconds of the host with its threads while {HEALTH} was requested one after the other, "
-        f"{run.opened} live clients, each told of each request")
+        f"{run.opened} live clients, which received {run.requests.delivered:,} events of that")
+    found["told_per_request"] = _told(run)
     for name, used in (("cpu_percent", run.events.cpu_s), ("children_cpu_percent", run.events.children_cpu_s)):
         who = "the host with its threads" if name == "cpu_percent" else "the host's children, together"
         if used is None or not run.events.seconds:
@@ -70,6 +73,15 @@ def _cpu(run: Run) -> dict[str, Figure]:
                                  f"wall-clock, of one core, {who}, over {run.events.seconds:.0f} s of events; a host "
                                  "that waits burns little, so this alone would mislead")
     return found
+
+
+def _told(run: Run) -> Figure:
+    """What the CPU of requests is compared over: it is the same work only if the clients were told as much of it."""
+    work = run.requests
+    if not work.requests or not run.opened:
+        return Figure.none("", run.trouble.get("connect") or "no live client, or the phase was not reached")
+    return Figure(round(work.delivered / work.requests / run.opened, 3), "", work.requests,
+                  f"events that each of {run.opened} live clients received for a {HEALTH} over which CPU was counted")
 
 
 def _per_event(run: Run) -> Figure:
@@ -186,11 +198,19 @@ def compared(before: dict[str, Figure], after: dict[str, Figure], reference: dic
         "speedup_mean": _of_two("x", speedup, before["mean"], after["mean"], "mean of GET /health before / after"),
         "cpu_events_change": _of_two("%", change, before["cpu_events"], after["cpu_events"],
                                      "CPU per delivered event, after against before"),
-        "cpu_requests_change": _of_two("%", change, before["cpu_requests"], after["cpu_requests"],
-                                       "CPU per request, after against before"),
+        "cpu_requests_change": _of_same_work(before, after),
         "cpu_events_vs_reference": _of_two("%", change, reference["cpu_events"], after["cpu_events"],
                                            "CPU per delivered event, after against the reference"),
     }
+
+
+def _of_same_work(before: dict[str, Figure], after: dict[str, Figure]) -> Figure:
+    told = [figures["told_per_request"].value for figures in (before, after)]
+    if None not in told and abs(told[0] - told[1]) > MAX_TOLD_APART * max(1.0, *told):  # type: ignore[operator,type-var]
+        return Figure.none("%", f"not the same work: each live client was told {told[0]:g} events a request before, "
+                                f"{told[1]:g} after")
+    return _of_two("%", change, before["cpu_requests"], after["cpu_requests"],
+                   "CPU per request, after against before, the live clients told as much of each")
 
 
 def _of_two(unit: str, make: Callable[[float, float], float | None], old: Figure, new: Figure, how: str) -> Figure:
