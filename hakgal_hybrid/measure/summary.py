@@ -9,6 +9,8 @@ from .record import CONTROL, HEALTH, Run, Work
 
 #: What is measured of one run, by name; statistics of an endpoint are also called ``p95[GET /api/status]``.
 _LAG = ("p50", "p99", "max")
+#: How finely a process's CPU is counted, in seconds; and what part of it two runs of the same work differ by anyway.
+TICK_S, LEAST_SHARE = 0.01, 0.1
 #: By which part the events that live clients were told may differ for CPU to be that of the same work.
 MAX_TOLD_APART = 0.1
 #: What is not measured of the reference.
@@ -91,12 +93,12 @@ def _per_event(run: Run) -> Figure:
         why = run.pid_missing or run.trouble.get("connect") or "no event was delivered, or the phase was not reached"
         return Figure.none("s/1000", why)
     used = events.cpu_s - alone.cpu_s * events.requests / alone.requests
-    if used <= 0:
-        return Figure.none("s/1000", f"{events.delivered} deliveries made no difference that the clock shows")
-    return Figure(round(used / events.delivered * 1000, 5), "s/1000", events.delivered,
+    least = max(2 * TICK_S, LEAST_SHARE * alone.cpu_s)
+    below = "" if used >= least else f"; {used:.2f} s is less than this can tell apart, {least:.2f} s is taken for it"
+    return Figure(round(max(used, least) / events.delivered * 1000, 5), "s/1000", events.delivered,
                   f"CPU seconds of the host with its threads for {events.requests} requests that emit, {run.opened} "
                   f"live clients ({events.cpu_s:.2f} s), less those for {alone.requests} such requests without a "
-                  f"client ({alone.cpu_s:.2f} s)")
+                  f"client ({alone.cpu_s:.2f} s){below}")
 
 
 def _per(work: Work, count: int, unit: str, run: Run, what: str, how: str) -> Figure:
