@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ MAIN = "3.11"
 #: What the environment of the main Python is made of: every package with its version and hashes.
 LOCK = ROOT / ".ci" / "requirements.txt"
 LOCKED = "test,docs,measure"
+#: Where the figures are that the documentation shows.
+KEPT = ROOT / "docs" / "faults"
 #: What a long run of the fuzz tests tries, each.
 FUZZ_EXAMPLES = "5000"
 #: No step of the tests takes nearly so long (seconds): one that hangs is ended, and the next ones still run.
@@ -152,20 +155,45 @@ def bench(arguments: list[str]) -> int:
 
 
 def faults(arguments: list[str]) -> int:
-    """Do to servers under load what may happen to them, at full length; print the table, and write it as JSON."""
+    """Do to servers under load what may happen to them, at full length; print the table, and write it as JSON.
+
+    With ``--keep`` the figures go into the documentation, and so do those of the other tests that its guarantees name.
+    """
     python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
     install_browsers_things()
     install_network_things()
-    os.environ["FAULTS"] = "full"
-    os.environ.setdefault("FAULTS_JSON", str(ROOT / "build" / "faults.json"))
-    return run([python, "-m", "pytest", "-q", "-o", "timeout=600", "tests/faults", *arguments])
+    keep, arguments = kept(arguments)
+    os.environ.setdefault("FAULTS", "full")
+    os.environ["FAULTS_JSON"] = str((KEPT if keep else ROOT / "build") / "faults.json")
+    status = run([python, "-m", "pytest", "-q", "-o", "timeout=600", "tests/faults", *arguments])
+    if keep:
+        os.environ.update(PYTHONPATH=str(ROOT / "tests"), PROOFS_JSON=str(KEPT / "proofs.json"))
+        status = max(status, run([python, "-m", "pytest", "-q", "-p", "support.kept", *proofs()]))
+    return status
 
 
 def soak(arguments: list[str]) -> int:
-    """Let 500 clients come and go under faults for 10 minutes (``ARGS="--minutes 1"``); nothing may grow or be lost."""
+    """Let 500 clients come and go under faults for 10 minutes (``ARGS="--minutes 1"``); nothing may grow or be lost.
+
+    With ``--keep`` the figures go into the documentation.
+    """
     python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
     os.environ["PYTHONPATH"] = str(ROOT / "tests")
-    return run([python, "-m", "support.soak", "--json", str(ROOT / "build" / "soak.json"), *arguments])
+    keep, arguments = kept(arguments)
+    path = (KEPT if keep else ROOT / "build") / "soak.json"
+    return run([python, "-m", "support.soak", "--json", str(path), *arguments])
+
+
+def kept(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Take ``--keep`` out of the arguments; return whether it was there, and the rest."""
+    return "--keep" in arguments, [argument for argument in arguments if argument != "--keep"]
+
+
+def proofs() -> list[str]:
+    """Return the tests that the page of guarantees names, besides those that are faults."""
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    found = dict.fromkeys(re.findall(r"^(tests/[\w/]+\.py::\w+)$", page, re.MULTILINE))
+    return [name for name in found if not name.startswith("tests/faults/")]
 
 
 def clean(arguments: list[str]) -> int:
@@ -350,10 +378,12 @@ def apt_install(*packages: str) -> None:
 
 
 def install_network_things() -> None:
-    """Have the proxy and the networks that the tests of the doctor build, as root."""
-    for command, package in (("nginx", "nginx"), ("ip", "iproute2")):
-        if can_install() and not shutil.which(command, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
-            apt_install(package)
+    """Have the proxies, and what makes networks and certificates, from Debian's packages, as root."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    wanted = {"nginx": "nginx", "caddy": "caddy", "ip": "iproute2", "openssl": "openssl", "curl": "curl"}
+    missing = [package for command, package in wanted.items() if not shutil.which(command, path=path)]
+    if missing and can_install():
+        apt_install(*missing)
 
 
 def make_venv(path: Path, interpreter: str) -> None:

@@ -1,4 +1,4 @@
-"""Sphinx configuration: MyST Markdown, furo, and a directive that prints the table of settings from the code."""
+"""Sphinx configuration: MyST Markdown, furo, and directives that print what is not written by hand."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ project = "hakgal_hybrid"
 author = copyright = "the authors of hakgal_hybrid"
 version = release = hakgal_hybrid.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "hybrid_settings", "hybrid_openapi"]
-exclude_patterns = ["benchmarks", "_build"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "hybrid_settings", "hybrid_openapi", "hybrid_figures"]
+exclude_patterns = ["benchmarks", "faults", "_build"]
 suppress_warnings: list[str] = []
 
 myst_heading_anchors = 3

@@ -9,6 +9,8 @@ A comment before a code block says what is done with the block here:
 ``stream``              a command that goes on reading while the ones after it run
 ``output``              what the block before has to print, with ``…`` for anything
 ``streamed``            what has to come over the stream that was opened last
+
+Those of the page of production are told in ``test_production.py``.
 """
 
 from __future__ import annotations
@@ -262,6 +264,7 @@ def test_rollback(tmp_path: Path) -> None:
 def test_what_is_marked_is_what_is_tested() -> None:
     """No block has a mark that nothing here knows, and no page lost its marked blocks."""
     known = {"", "runnable", "file", "start", "rollback", "run", "stream", "output", "streamed"}
+    known |= {"nginx", "caddy", "iis", "systemd", "environment", "winsw"}  # test_production.py
     assert {block.mark.split(":")[0] for block in ALL} <= known
     for name, mark, least in (("api.md", "runnable", 2), ("flask_socketio.md", "runnable", 1),
                               ("testing.md", "file", 6), ("quickstart.md", "file", 3), ("quickstart.md", "run", 2),

@@ -16,6 +16,11 @@ from hakgal_hybrid.views import gate, openapi
 
 #: These do not end by themselves: their queries are tried by the fuzz tests.
 ENDLESS = (gate.STREAM, gate.WEBSOCKET)
+#: How many requests are tried, each; a long run tries others each time.
+LONG = "FUZZ_EXAMPLES" in os.environ
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
+#: Of these a few are enough: whatever it is that they are asked with, they look for two seconds.
+SLOW = {gate.STACKS: 5}
 
 
 def test_every_url_is_in_it_with_its_methods() -> None:
@@ -94,7 +99,7 @@ def test_generated_requests_get_the_answers_it_says(running: Server, url: str, m
     [operation] = [result.ok() for result in schema.get_all_operations()]
     tried = []
 
-    @settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "20")), deadline=None, database=None, derandomize=True,
+    @settings(max_examples=SLOW.get(url, EXAMPLES), deadline=None, database=None, derandomize=not LONG,
               phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode[mode]))
     def attempt(case: Any) -> None:

@@ -1,9 +1,18 @@
-"""Where things come from: the lock covers what is needed, and no secret lies in the tree."""
+"""Where things come from: the lock covers what is needed and is kept to, and no secret lies in the tree."""
 
 from __future__ import annotations
 
 import configparser
+import hashlib
+import importlib.util
+import json
 import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -75,6 +84,62 @@ def test_everything_locked_has_hashes() -> None:
     assert [name for name, versions in locked().items() if not all(hashes for _, hashes in versions)] == []
     text = LOCK.read_text(encoding="utf-8")
     assert not re.search(r"^\s*-(?!-hash)|://|^\s*\.|@ ", text, re.MULTILINE)
+
+
+@pytest.fixture
+def tasks() -> ModuleType:
+    """What ``make`` runs."""
+    spec = importlib.util.spec_from_file_location("tasks", REPOSITORY / ".ci" / "tasks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_what_has_another_hash_is_not_installed(tasks: ModuleType, tmp_path: Path, right: bool) -> None:
+    """A package that is not the one that was locked ends the task, and nothing is resolved anew."""
+    wheel = tmp_path / "thing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("thing.py", "")
+        archive.writestr("thing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
+        archive.writestr("thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("thing-1.0.dist-info/RECORD", "thing.py,,\n")
+    digest = hashlib.sha256(wheel.read_bytes() if right else b"another one").hexdigest()
+    lock = tmp_path / "requirements.txt"
+    lock.write_text(f"thing==1.0 --hash=sha256:{digest}\n")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index",
+           "--find-links", str(tmp_path), "--target", str(tmp_path / "into")]
+    if right:
+        tasks.install_locked(pip, lock)
+        assert (tmp_path / "into" / "thing.py").exists()
+    else:
+        with pytest.raises(SystemExit, match="not what requirements"):
+            tasks.install_locked(pip, lock)
+
+
+@pytest.mark.parametrize(("told", "status", "said"), [
+    ({"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}]}, 1, "CVE-1"),
+    ({"dependencies": [{"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "?"}]}, 0, "1 of 2"),
+    ({"dependencies": [{"name": "a", "skip_reason": "?"}]}, 0, "skipped"), (None, 0, "skipped")])
+def test_the_audit_tells_what_the_registry_knows(tasks: ModuleType, monkeypatch: pytest.MonkeyPatch, told: Any,
+                                                 status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A vulnerability is an error; a registry that says nothing about them is told, and is none."""
+    monkeypatch.setattr(tasks, "tools", lambda *names: "python")
+    monkeypatch.setattr(tasks.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(
+        command, 1, "" if told is None else json.dumps(told), "no answer"))
+    assert tasks.audit([]) == status
+    assert said in capsys.readouterr().out
+
+
+def test_the_security_rules_are_on() -> None:
+    """Ruff finds in the package what its rules S are for, and is not told to overlook it."""
+    risky = 'import subprocess\n\nsubprocess.run("ls", shell=True)\neval("1")\nPASSWORD = "hunter2"\n'
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--output-format", "concise", "--stdin-filename",
+                           "hakgal_hybrid/risky.py", "-"], input=risky, cwd=REPOSITORY, capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert {"S602", "S307", "S105"} <= set(re.findall(r"\bS\d+\b", done.stdout)), done.stdout + done.stderr
 
 
 def found(text: str) -> list[tuple[str, str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import faults
+from support import faults, kept
+
+_BEGAN = time.monotonic()
+_ABOUT: dict[str, Any] = {}
+
+
+def pytest_sessionstart() -> None:
+    _ABOUT.update(kept.about())
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def fault(record_property: Callable[[str, object], None]) -> Callable[..., Abstr
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table, if that was asked for (``FAULTS=full``); write it as JSON where ``FAULTS_JSON`` says."""
+    """Print the table, if that was asked for (``FAULTS=…``); write it as JSON where ``FAULTS_JSON`` says."""
     rows = []
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
@@ -31,10 +38,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     rows = [row for row in rows if "faults/" in row["test"]]
     rows.sort(key=lambda row: row["test"])
     if "FAULTS_JSON" in os.environ and rows:
-        path = Path(os.environ["FAULTS_JSON"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows, indent=1))
-    if faults.FULL and rows:
+        kept.write(Path(os.environ["FAULTS_JSON"]),
+                   {"about": {**(_ABOUT or kept.about()), "length": "full" if faults.FULL else "short",
+                              "seconds": round(time.monotonic() - _BEGAN)}, "rows": rows})
+    if "FAULTS" in os.environ and rows:
         _print(rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support.faults import MINUTE, Client, Scene, need, parts, root
@@ -92,14 +93,24 @@ def ip(*words: str, check: bool = True) -> None:
     subprocess.run(["ip", *words], check=check, capture_output=True, timeout=30)
 
 
+class Away(NamedTuple):
+    """A network namespace: its name, this side's end of the link to it, and the address of that."""
+
+    name: str
+    link: str
+    address: str
+
+
 @pytest.fixture
-def namespace() -> Iterator[str]:
-    """A network namespace with a link to here: 10.213.7.1 is this side of it."""
+def namespace() -> Iterator[Away]:
+    """A network namespace with a link to here, of this process alone: two runs may share a machine."""
     import shutil
 
     need(root(), "network namespaces need root")
     need(shutil.which("ip"), "network namespaces need iproute2")
-    name, here, there = "hybridfault", "hybridf0", "hybridf1"
+    number = os.getpid()
+    name, here, there = f"hybridfault{number}", f"hyf{number}a", f"hyf{number}b"
+    near, far = (f"10.213.{number // 64 % 256}.{number % 64 * 4 + side}" for side in (1, 2))
     ip("netns", "del", name, check=False)
     ip("link", "del", here, check=False)
     try:
@@ -110,34 +121,34 @@ def namespace() -> Iterator[str]:
         need(False, f"this system gives no network namespace: {error.stderr!r}")
     try:
         ip("link", "set", there, "netns", name)
-        ip("addr", "add", "10.213.7.1/30", "dev", here)
+        ip("addr", "add", f"{near}/30", "dev", here)
         ip("link", "set", here, "up")
-        ip("-n", name, "addr", "add", "10.213.7.2/30", "dev", there)
+        ip("-n", name, "addr", "add", f"{far}/30", "dev", there)
         ip("-n", name, "link", "set", there, "up")
         ip("-n", name, "link", "set", "lo", "up")
-        yield name
+        yield Away(name, here, near)
     finally:
         ip("link", "del", here, check=False)
         ip("netns", "del", name, check=False)
 
 
 @pytest.mark.parametrize("way", ["silent", "loud"])
-def test_clients_that_vanish_without_a_word(fault: Any, tmp_path: Path, namespace: str, way: str) -> None:
+def test_clients_that_vanish_without_a_word(fault: Any, tmp_path: Path, namespace: Away, way: str) -> None:
     """Clients whose link goes down say no FIN: their streams end in time, and when the link is back they go on.
 
     With ``loud`` something larger is on its way to them; with ``silent`` there are only heartbeats and small events.
     """
     title = f"vanish without FIN (link down), {'large' if way == 'loud' else 'small'} events on their way"
     with fault(title, UP, options=("--host", "0.0.0.0"), HYBRID_STALL_S=2, HAKGAL_API_KEY="known") as scene:
-        with witness_process(scene, tmp_path / "witness", key="known", host="10.213.7.1",
-                             within=("ip", "netns", "exec", namespace)) as process:
+        with witness_process(scene, tmp_path / "witness", key="known", host=namespace.address,
+                             within=("ip", "netns", "exec", namespace.name)) as process:
             streams(scene, 5)
-            ip("link", "set", "hybridf0", "down")
+            ip("link", "set", namespace.link, "down")
             if way == "loud":
                 scene.server.emit("large", 20, size=LARGE)
             scene.last(1)
             streams(scene, 4)
-            ip("link", "set", "hybridf0", "up")
+            ip("link", "set", namespace.link, "up")
             # It learns of nothing by itself: what it would say next is answered by a RST.
             process.kill()
             process.wait()

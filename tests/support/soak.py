@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import accounting
+from . import accounting, kept
 from .accounting import Manifest, Place, Sent, blocks
 from .faults import Client, Holdings
 from .servers import CONTROL, EMIT, Http, Server, wait_until
@@ -440,11 +440,11 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=6.0, help="events a second")
     parser.add_argument("--json", type=Path, help="where to write all of it")
     wish = parser.parse_args()
+    about = kept.about(minutes=wish.minutes)
     outcome = Soak(wish.clients, wish.rate).run(wish.minutes * 60, lambda sample: print(sample, flush=True))
     show(outcome)
     if wish.json is not None:
-        wish.json.parent.mkdir(parents=True, exist_ok=True)
-        wish.json.write_text(json.dumps(outcome.told(), indent=1))
+        kept.write(wish.json, {"about": about, **outcome.told()})
     return 0 if outcome.flat else 1
 
 

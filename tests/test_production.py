@@ -1,0 +1,306 @@
+"""Running in production: what the page shows is run as it stands, where there is what runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support.hosts import free_port, listens, until
+from support.needs import missing
+from support.servers import STATUS, STREAM, Answer, Http, Server, Stream, wait_until
+
+from hakgal_hybrid import Settings
+
+pytestmark = pytest.mark.once
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "production.md"
+HANDSHAKE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+             "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+
+
+def shown(mark: str) -> str:
+    """Return the block of the page that has this mark."""
+    [found] = re.findall(rf"^<!-- {mark} -->\n```\w*\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    return str(found)
+
+
+def replaced(text: str, **others: str) -> str:
+    """Return a text with some parts of it replaced, each of which must be there."""
+    for old, new in others.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Server]:
+    """A host with times that can be waited for."""
+    with Server("ours", HYBRID_HEARTBEAT_S=0.5, HYBRID_STALL_S=1.5, HYBRID_RESUME_S=0, ENABLE_WS_SPECIAL="true",
+                HYBRID_LOG_BYTES=200_000_000) as server:
+        yield server
+
+
+class Proxy(NamedTuple):
+    """A proxy as the page has it, in front of the host.
+
+    :ivar port: where it speaks plain HTTP. :ivar websocket: the status that it lets a handshake have.
+    :ivar tls: where it speaks TLS, if it does.
+    """
+
+    port: int
+    websocket: int
+    tls: int = 0
+
+    def stream(self, headers: dict[str, str] | None = None, **options: int) -> Stream:
+        """Open a stream through it."""
+        return Stream(self.port, "", headers, **options)
+
+    def ask(self, path: str, **headers: str) -> Answer:
+        """Ask for something through it."""
+        with Http(self.port) as http:
+            return http.ask("GET", path, None, {"Connection": "close", **headers})
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int, log: Path, **environ: str) -> Iterator[None]:
+    """Run a proxy."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                   env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environ})
+    try:
+        until(lambda: process.poll() is not None or listens(port), "it listens")
+        assert process.poll() is None, log.read_text(errors="replace")
+        yield
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def found(program: str) -> str:
+    """Return the path of a program; skip without it, but fail in CI."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if path is None:
+        missing(f"{program} is not installed")
+    return path
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, upstream: int, *, websocket: bool = False) -> Iterator[Proxy]:
+    """Run nginx with the page's configuration: its ports, paths and certificate exchanged, nothing else."""
+    program, openssl = found("nginx"), found("openssl")
+    port, tls = free_port(), free_port()
+    subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / "key.pem", "-out",
+                    folder / "cert.pem", "-days", "2", "-subj", "/CN=localhost"], capture_output=True, check=True)
+    site = replaced(shown("nginx: site"), **{
+        "127.0.0.1:5001": f"127.0.0.1:{upstream}", "/etc/ssl/dash.example/fullchain.pem": str(folder / "cert.pem"),
+        "/etc/ssl/dash.example/privkey.pem": str(folder / "key.pem"),
+        "listen 443 ssl http2;": f"listen 127.0.0.1:{tls} ssl http2; listen 127.0.0.1:{port};"})
+    if websocket:
+        site = replaced(site, **{"    location ~ ": shown("nginx: websocket") + "    location ~ "})
+    temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in (
+        "client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
+        f"{shown('nginx: main')}http {{ access_log off; {temporary}\n{site}}}\n")
+    with running([program, "-p", str(folder), "-c", str(folder / "nginx.conf")], port, folder / "log"):
+        assert "[warn]" not in (folder / "log").read_text()
+        yield Proxy(port, 101 if websocket else 426, tls)
+
+
+@contextlib.contextmanager
+def caddy(folder: Path, upstream: int) -> Iterator[Proxy]:
+    """Run Caddy with the page's configuration, over plain HTTP and without its port for administrators."""
+    program, port = found("caddy"), free_port()
+    (folder / "Caddyfile").write_text(replaced(shown("caddy"), **{
+        "127.0.0.1:5001": f"127.0.0.1:{upstream}", "dash.example {": f"http://127.0.0.1:{port} {{",
+        "{\n\tgrace_period": "{\n\tadmin off\n\tgrace_period"}))
+    command = [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+    with running(command, port, folder / "log", HOME=str(folder)):
+        yield Proxy(port, 101)
+
+
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=["nginx", "caddy"])
+def proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, host: Server) -> Iterator[Proxy]:
+    """Each of the proxies."""
+    with request.param(tmp_path_factory.mktemp("proxy"), host.port) as found:
+        yield found
+
+
+# -- proxies ------------------------------------------------------------------------------------------------------
+
+
+def test_events_come_at_once(host: Server, proxy: Proxy) -> None:
+    """Each event comes before the next one is emitted, and heartbeats in between; nothing is compressed."""
+    with proxy.stream({"Accept-Encoding": "gzip, zstd, br"}) as stream:
+        assert stream.status == 200
+        assert stream.headers["content-type"] == "text/event-stream"
+        assert "content-encoding" not in stream.headers
+        for number in range(1, 6):
+            host.emit("note", data=number)
+            assert stream.wait_for("note", number) == list(range(1, number + 1))
+        stream.read_until(lambda stream: b"\n:\n" in stream.raw)
+
+
+def test_a_stream_is_resumed(host: Server, proxy: Proxy) -> None:
+    """``Last-Event-ID`` reaches the host: what was emitted meanwhile follows, once."""
+    with proxy.stream() as stream:
+        host.emit("note", data=1)
+        stream.wait_for("note")
+        last = stream.id
+    host.emit("note", 3)
+    with proxy.stream({"Last-Event-ID": last}) as stream:
+        assert len(stream.wait_for("note", 3)) == 3
+        assert not stream.named("hybrid_gap")
+
+
+@pytest.mark.parametrize("kind", [nginx, caddy], ids=["nginx", "caddy"])
+def test_who_hangs_up_is_noticed(tmp_path: Path, kind: Callable[[Path, int], AbstractContextManager[Proxy]]) -> None:
+    """The proxy hangs up on the host as soon as its client does: no heartbeat needs to fail first."""
+    with Server("ours", HYBRID_HEARTBEAT_S=60) as host, kind(tmp_path, host.port) as proxy:
+        with proxy.stream() as stream:
+            stream.wait_for("hybrid_open")
+            host.wait_for_streams(1)
+        host.wait_for_streams(0)
+
+
+def test_the_host_sees_the_visitors_address_and_no_other(host: Server, proxy: Proxy) -> None:
+    """Whatever forwarding headers a client makes up: the last word is the proxy's. ``Host`` is the client's."""
+    name = f"127.0.0.1:{proxy.port}"
+    seen = proxy.ask("/api/hybrid/seen", **{
+        "Host": name, "X-Forwarded-For": "203.0.113.9", "X-Real-IP": "203.0.113.9", "Forwarded": "for=203.0.113.9"})
+    headers = seen.json()["headers"]
+    assert headers["X-Forwarded-For"].split(", ")[-1] == "127.0.0.1"
+    assert not {"X-Real-IP", "Forwarded"} & headers.keys()
+    assert headers["Host"] == name
+    assert seen.json()["protocol"] == "HTTP/1.1"
+    assert seen.json()["loopback"] is True
+
+
+def test_what_is_passed_on(host: Server, proxy: Proxy) -> None:
+    """The package's URLs and the host's health, and nothing else."""
+    assert proxy.ask("/health").body == host.ask("GET", "/health").body
+    assert proxy.ask(STATUS).status == 200
+    for path in ("/work?seconds=0", "/healthy", "/apiary"):
+        assert proxy.ask(path).body != host.ask("GET", path).body
+
+
+def test_websockets(proxy: Proxy) -> None:
+    """What becomes of a handshake is as the page says: nginx takes it away."""
+    with Http(proxy.port) as http:
+        http.request("GET", "/api/events/ws", headers=HANDSHAKE)
+        assert http.head()[0] == proxy.websocket
+
+
+def test_nginx_lets_websockets_through_if_told_to(host: Server, tmp_path: Path) -> None:
+    """With the location that the page shows."""
+    with nginx(tmp_path, host.port, websocket=True) as proxy, Http(proxy.port) as http:
+        http.request("GET", "/api/events/ws", headers=HANDSHAKE)
+        assert http.head()[0] == 101
+        http.until(b"hybrid_open")
+
+
+def test_a_client_that_stops_reading_is_the_hosts_to_close(host: Server, proxy: Proxy) -> None:
+    """It is the host that gives it up and counts it, not the proxy that hides it."""
+    def stalled() -> int:
+        return int(host.status()["traffic"]["ended"].get("stalled", 0))
+
+    before = stalled()
+    with proxy.stream(rcvbuf=4096):
+        host.wait_for_streams(1)
+        host.emit("large", 40, size=500_000)
+        wait_until(lambda: stalled() == before + 1, 15, "the host to close it")
+
+
+def test_nginx_speaks_http_2(host: Server, tmp_path: Path) -> None:
+    """To browsers, over TLS; events come at once there, too."""
+    curl = found("curl")
+    with nginx(tmp_path, host.port) as proxy, subprocess.Popen(
+            [curl, "-skN", "--http2", "--max-time", "20", "-D", "-", f"https://127.0.0.1:{proxy.tls}{STREAM}"],
+            stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith(b"HTTP/2 200")
+            assert any(b"hybrid_open" in line for line in process.stdout)
+            host.emit("note", data="over HTTP/2")
+            assert any(b"over HTTP/2" in line for line in process.stdout)
+        finally:
+            process.kill()
+
+
+# -- services -----------------------------------------------------------------------------------------------------
+
+
+def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
+    """``systemd-analyze verify`` has no complaint about the unit, whose program and user are exchanged."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd is not installed")
+    unit = tmp_path / "hakgal.service"
+    text = replaced(shown("systemd"), **{"/srv/hakgal/venv/bin/hakgal-hybrid": sys.executable, "hakgal\nGroup=hakgal":
+                                         "daemon\nGroup=daemon"})
+    unit.write_text(text)
+    done = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60,
+                          check=False)
+    ours = [line for line in (done.stdout + done.stderr).splitlines() if "hakgal" in line]
+    assert not ours, ours
+    unit.write_text(text.replace("Type=exec", "Type=exce"))
+    done = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert "exce" in done.stderr, "it would have said so"
+
+
+def test_the_unit_gives_the_host_what_it_needs() -> None:
+    """Time to stop, descriptors for all limits together, and the settings of its environment exist."""
+    unit = dict(line.split("=", 1) for line in shown("systemd").splitlines() if re.match(r"\w+=", line))
+    settings = Settings()
+    assert int(unit["TimeoutStopSec"]) > 2 * settings.drain_s
+    assert int(unit["LimitNOFILE"]) > settings.max_streams + settings.max_connections + settings.max_upgrades
+    names = {field.metadata["env"] for field in Settings.__dataclass_fields__.values()}
+    assert {line.partition("=")[0] for line in shown("environment").splitlines()} <= names
+    assert unit["ExecStart"].split()[1] == "run"
+
+
+def test_a_wrong_setting_is_not_tried_again() -> None:
+    """The status that the unit takes for final is the one that a wrong setting ends with."""
+    done = subprocess.run([sys.executable, "-m", "hakgal_hybrid", "run", "flask:Flask"], capture_output=True, text=True,
+                          env={"HYBRID_STALL_S": "soon", "PATH": "/usr/bin:/bin"}, timeout=60, check=False)
+    assert "HYBRID_STALL_S" in done.stderr, done.stderr
+    assert f"RestartPreventExitStatus={done.returncode}\n" in shown("systemd")
+
+
+@pytest.mark.parametrize(("mark", "needed"), [
+    ("iis: site", ["rewrite/rules/rule", "urlCompression", "caching"]),
+    ("winsw", ["executable", "arguments", "stoptimeout", "onfailure"])])
+def test_xml_is_well_formed(mark: str, needed: list[str]) -> None:
+    """There is no IIS and no Windows here, so nothing more is known of these."""
+    root = ElementTree.fromstring(shown(mark).encode())
+    for path in needed:
+        assert root.find(path if mark == "winsw" else f"system.webServer/{path}") is not None, path
+
+
+def test_time_outs_are_in_the_order_that_the_page_demands() -> None:
+    """What the configurations say agrees with the defaults of the settings."""
+    settings = Settings()
+
+    def seconds(name: str) -> float:
+        [value] = re.findall(rf"^\s*{name} (\d+)s;", shown("nginx: site"), re.MULTILINE)
+        return float(value)
+
+    assert settings.heartbeat_s * 2 <= seconds("proxy_read_timeout")
+    assert settings.stall_s < seconds("send_timeout")
+    assert seconds("keepalive_timeout") < settings.request_s
+    assert settings.queue_s < seconds("proxy_read_timeout")
+    assert f"client_max_body_size {settings.max_body_bytes >> 20}m;" in shown("nginx: site")
+    assert f'maxAllowedContentLength="{settings.max_body_bytes}"' in shown("iis: site")
+    assert settings.stall_s < settings.max_backlog_s
+    for name in ("heartbeat_s", "stall_s", "drain_s", "request_s", "queue_s", "resume_s", "max_backlog_s"):
+        assert f"`HYBRID_{name.upper()}` | {getattr(settings, name)} s |" in PAGE.read_text(), name
