@@ -36,7 +36,7 @@ def main() -> None:
 @click.option("--children", is_flag=True, help="Hook child Python processes too.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -> None:
-    """Run an unchanged start command with the host hooked as it is imported.
+    """Run an unchanged start command, the host hooked as imported.
 
     \b
     Examples:

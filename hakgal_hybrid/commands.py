@@ -53,9 +53,17 @@ class Worker:
             self._queue.put(task)
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             if not self._threads or (self._idle < self._queue.qsize() and len(self._threads) < self._most):
-                self._threads.append(threading.Thread(target=self._run, name=self._name, daemon=True))
-                self._threads[-1].start()
+                self._start_thread()
         return True
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has none to give; the next task tries again
+            logger.exception("%s: no thread", self._name)
+        else:
+            self._threads.append(thread)
 
     def _run(self) -> None:
         while (task := self._next()) is not None:

@@ -44,6 +44,8 @@ class Hub:
         self.changed = threading.Condition()
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
+        #: Those that are over and still have to be told so: what was emitted before is for them.
+        self._parting: dict[str, Client] = {}
         self._rooms = Rooms()
         self._collected: dict[Hashable, list[Event]] = {}
         self._late: deque[Event] = deque()
@@ -178,13 +180,17 @@ class Hub:
     def _end(self, client: Client, reason: str, *, told: bool) -> bool:
         link = client.link
         with self._lock:
-            if self._clients.pop(client.sid, None) is None:
+            if client.sid not in self._clients:
                 return False
+            told = told and link is not None and link.carrier is not None
+            if told:
+                self._parting[client.sid] = client  # first: at no time can its stream's writer not find it
+            del self._clients[client.sid]
             client.end_reason, client.ended_at = reason, NEVER
             if link is not None:
                 link.stir()
             client.ended_at = self.log.newest  # read when the stream's writer knows, as in _admitted
-            if link is not None and told and link.carrier is not None:
+            if link is not None and told:
                 link.refresh(link.clients)
             else:
                 self._let_go(link, [client])
@@ -207,12 +213,17 @@ class Hub:
         if link is not None:
             link.refresh(tuple(client for client in link.clients if client not in gone))
         for client in gone:
+            self._parting.pop(client.sid, None)
             if client.left:
                 self._rooms.leave_all(client)
 
     def client(self, sid: object) -> Client | None:
         """Return the client with this ``sid``."""
         return self._clients.get(sid) if isinstance(sid, str) else None
+
+    def carried(self, sid: object) -> Client | None:
+        """Return the client with this ``sid``, also if it is over but has not been told so."""
+        return self.client(sid) or (self._parting.get(sid) if isinstance(sid, str) else None)
 
     def latest_for(self, client: Client, position: int) -> str | None:
         """Return the id of the newest retained event after number ``position`` that is for a client."""
@@ -249,7 +260,7 @@ class Hub:
 
     def in_rooms(self, target: Target) -> list[Client]:
         """Return whom an event for rooms may be for: :meth:`~hakgal_hybrid.client.Client.is_for` decides."""
-        alone = (self.client(room) for room in target.rooms or ())
+        alone = (self.carried(room) for room in target.rooms or ())
         return list({*self._rooms.known(target), *(client for client in alone if client is not None)})
 
     # -- statistics ------------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ METRICS = (
     Metric("oldest_undelivered_max_s", "oldest_undelivered_max_seconds", "gauge", "The most of it since the start."),
     Metric("patched.*", "patched", "gauge", "1 if this library has patched Python's standard library.", "library"),
     Metric("warnings_suppressed", "warnings_suppressed", "counter", "Log records left out because of their number."),
+    Metric("refusals.*", "refusals", "counter", "What was refused or dropped, by the code that says why.", "code"),
     Metric("server.requests", "requests_in_progress", "gauge", "Requests being answered."),
     Metric("server.connections", "connections", "gauge", "Connections besides streams and WebSockets."),
     Metric("server.lanes.*.threads", "lane_threads", "gauge", "Threads of a lane.", "lane"),

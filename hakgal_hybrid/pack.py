@@ -83,6 +83,8 @@ class Pack:
         self._cohorts: dict[tuple[Any, ...], Cohort] = {}
         self._audiences: dict[tuple[str, str], tuple[Cohort, ...]] = {}
         self._stirred: set[Feed] = set()
+        #: Who has left in this step, to go on alone: kept here, so that a step that fails loses nobody.
+        self._apart: list[Any] = []
 
     def __len__(self) -> int:
         return sum(len(cohort.members) for cohort in self._cohorts.values())
@@ -134,38 +136,45 @@ class Pack:
         start, entries = log.since(self.position)
         # After the log was read: whoever changes a stream's clients stirs it first and looks at the log then, so what
         # was read just now is the same for the old clients and the new ones.
-        apart = self._part_stirred()
+        self._part_stirred()
         if entries and (start > self.position + 1 or entries[0].at < log.clock() - self._max_backlog_s):
-            return self.scatter(apart)  # each has to be told what it missed
-        return self._plan(entries, apart)
-
-    def scatter(self, apart: Iterable[Any] = ()) -> Step:
-        """Have every member go on alone, like those in ``apart``, who do already."""
-        members = [member for cohort in self._cohorts.values() for member in cohort.members]
-        for member in members:
-            self.leave(member, self.position)
-        return Step(self._hub.log.newest, [], [*apart, *members])
-
-    def arrive(self, step: Step) -> None:
-        """Everybody has been given what the step had for them."""
-        self.position = step.upto
-        for share in step.shares:
+            return self.scatter()  # each has to be told what it missed
+        upto, shares = self._plan(entries)
+        # Already now: a heartbeat in the middle of the pass must not take back the id of what was just sent.
+        for share in shares:
             if share.whole is not None:
                 share.whole.last_id = share.last_id
             else:
                 for member in share.members:
                     member.feed.known_id = share.last_id
+        return Step(upto, shares, self._parted())
 
-    def _part_stirred(self) -> list[Any]:
-        apart = []
+    def scatter(self) -> Step:
+        """Have every member go on alone, like those who do already since a step that failed."""
+        for member in [member for cohort in self._cohorts.values() for member in cohort.members]:
+            self._part(member)
+        return Step(self._hub.log.newest, [], self._parted())
+
+    def arrive(self, step: Step) -> None:
+        """Everybody has been given what the step had for them."""
+        self.position = step.upto
+
+    def _part_stirred(self) -> None:
         while self._stirred:
             member = self._stirred.pop().writer
             if member is not None:
-                self.leave(member, self.position)
-                apart.append(member)
+                self._part(member)
+
+    def _part(self, member: Any) -> None:
+        """Have a member go on alone, from before this step."""
+        self._apart.append(member)
+        self.leave(member, self.position)
+
+    def _parted(self) -> list[Any]:
+        apart, self._apart = self._apart, []
         return apart
 
-    def _plan(self, entries: list[Entry], apart: list[Any]) -> Step:
+    def _plan(self, entries: list[Entry]) -> tuple[int, list[Share]]:
         upto, size = self.position, 0
         todo: dict[Cohort, list[Entry]] = {}
         own: dict[Member, tuple[list[Entry], list[Entry]]] = {}
@@ -183,13 +192,12 @@ class Pack:
                 if member is None:
                     continue  # it goes on alone, or its stream is somebody else's to write
                 if len(member.feed.link.clients) > 1:  # it must be told for which of them
-                    self.leave(member, self.position)
+                    self._part(member)
                     own.pop(member, None)
-                    apart.append(member)
                 elif member.feed.accepts(entry.event.name):
                     more, less = own.setdefault(member, ([], []))
                     (less if target.rooms is None else more).append(entry)
-        return Step(upto, self._shares(todo, own), apart)
+        return upto, self._shares(todo, own)
 
     def _audience(self, namespace: str, name: str) -> tuple[Cohort, ...]:
         """Return the cohorts that want what has this name and is for everybody."""
@@ -206,7 +214,7 @@ class Pack:
         """Return the clients that an event is for, or, if it is for a whole namespace, that it is not for."""
         if target.rooms is not None:
             return [client for client in self._hub.in_rooms(target) if client.is_for(entry.seq, target)]
-        found = (self._hub.client(sid) for sid in target.skip)
+        found = (self._hub.carried(sid) for sid in target.skip)
         return [client for client in found if client is not None and client.namespace == target.namespace]
 
     def _shares(self, todo: dict[Cohort, list[Entry]],

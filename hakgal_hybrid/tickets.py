@@ -9,6 +9,7 @@ by the same URL as who it was.
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import threading
 import time
@@ -39,10 +40,14 @@ def is_signed(ticket: str) -> bool:
 
 
 def query_digest(query: str) -> str:
-    """Return what stands for a query in a ticket, however its parameters are ordered and escaped."""
-    pairs = sorted(pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] not in _FREE)
-    text = "\0".join(f"{name}={value}" for name, value in pairs)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    """Return what stands for a query in a ticket, however its parameters are ordered and escaped.
+
+    Of a parameter that comes twice the first counts, so the order of those matters.
+    """
+    found = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")  # what is no UTF-8 is not all the same
+    pairs = [pair for pair in found if pair[0] not in _FREE]
+    text = json.dumps(sorted(pairs, key=lambda pair: pair[0]))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 
 
 class _Use:

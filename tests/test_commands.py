@@ -521,6 +521,21 @@ def test_full_queue_still_gives_the_answers_it_has():
         office.governor.let_go.set()
 
 
+def test_a_worker_whom_the_system_gives_no_thread(monkeypatch, caplog):
+    """What is submitted meanwhile raises nothing, and is carried out by the first thread that there is."""
+    worker, done = Worker("test", 10), threading.Event()
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", start)
+        assert worker.submit(done.set)
+    assert "no thread" in caplog.text
+    assert worker.submit(lambda: None)
+    assert done.wait(PATIENCE)
+
+
 def test_a_worker_with_several_threads_is_not_held_up_by_one_task():
     """One task that hangs costs one of its threads; the others go on, and end when nothing is left to do."""
     worker, release, done = Worker("several", limit=100, threads=2), threading.Event(), threading.Event()

@@ -25,6 +25,7 @@ from support.servers import (
     wait_until,
 )
 
+CONNECT = "/api/events/connect"
 STALL_S = 2.0
 REQUEST_S = 0.5
 #: More than the kernel holds for a client that does not read.
@@ -115,6 +116,29 @@ def test_a_stalled_client_delays_nobody(server: Server) -> None:
         assert stalled.closed()
         for stream in live:
             stream.wait_for("fact_added", MANY + 15)
+
+
+def test_a_stalled_stream_that_is_replaced_is_closed_at_once() -> None:
+    """Who comes back by its ticket does not leave sockets behind that wait for whoever reads nothing any more."""
+    with (Server("ours", HYBRID_HEARTBEAT_S=1, HYBRID_STALL_S=60) as server,
+          contextlib.ExitStack() as stack):
+        ticket = server.ask("POST", CONNECT, {}).json()["ticket"]
+        stalled = stack.enter_context(server.opened(f"ticket={ticket}", rcvbuf=4096))
+        server.emit("large", 40, size=20_000)
+        wait_until(lambda: server.status()["server"]["fanout"]["blocked"] == 1, what="the stream to be stalled")
+        stack.enter_context(server.opened(f"ticket={ticket}"))
+        wait_until(lambda: ended(server, "replaced") == 1, what="the first stream to be closed")
+        assert stalled.closed()
+
+
+def test_who_is_given_up_by_the_kernel_is_counted_as_stalled() -> None:
+    """Clients that stop reading are counted as stalled, whether we or the kernel are the first to give them up."""
+    # Looked at every half a second: the kernel, which probes more often, is first with most of them.
+    with (Server("ours", HYBRID_HEARTBEAT_S=8, HYBRID_STALL_S=STALL_S) as server,
+          opened(server, 20, rcvbuf=4096)):
+        server.emit("large", 40, size=20_000)
+        wait_until(lambda: not server.status()["streams"], STALL_S + SOON, "all of them to be closed")
+        assert server.status()["traffic"]["ended"] == {"stalled": 20}
 
 
 def test_a_client_that_reads_slowly_is_not_given_up(server: Server) -> None:

@@ -152,6 +152,8 @@ def test_every_figure_says_how_or_why_not(both: Measured) -> None:
     assert both.figure("after", "sampled_lag_max")["n"] > 10
     assert both.figure("after", "memory")["value"] > 10
     assert both.figure("after", "cpu_requests")["value"] > 0
+    assert both.figure("before", "told_per_request")["value"] >= 1, "each request is told to each live client"
+    assert both.figure("after", "told_per_request")["value"] >= 1
     assert both.figure("after", "oldest_undelivered_host")["value"] >= 0
 
 
@@ -305,8 +307,10 @@ def test_a_host_that_is_not_there(tmp_path: Path) -> None:
     found = measured(tmp_path, "--before-url", "http://127.0.0.1:9", "--after-url", "http://127.0.0.1:9", *SMALL)
     assert found.status == 1
     assert "http://127.0.0.1:9" in found.json["failed"]
+    assert "Not finished: " in found.output
     assert "Not finished" in found.html
     assert "Traceback" not in found.output
+    assert "Results" not in found.output, "a table of nothing hides the reason"
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -18,7 +18,8 @@ from hakgal_hybrid.measure.figures import Figure, Summary, change, mean, percent
 from hakgal_hybrid.measure.hosts import Host, copy_database, quoted
 from hakgal_hybrid.measure.logs import read_log
 from hakgal_hybrid.measure.readers import Dechunker, WebSocketReader, emitted_at, masked_text_frame
-from hakgal_hybrid.measure.record import Run, histogram
+from hakgal_hybrid.measure.record import Run, Work, histogram
+from hakgal_hybrid.measure.summary import figures_of
 from hakgal_hybrid.measure.targets import MET, MISSED, NOT_MEASURED, Results, Row, Threshold
 from hakgal_hybrid.measure.timing import Endpoint, Samples, Timing
 from hakgal_hybrid.remote.request import Base
@@ -129,6 +130,35 @@ def test_only_what_must_be_met_decides() -> None:
     for verdict in (MISSED, NOT_MEASURED):
         assert not holds([met, Row("c", True, verdict, "")], [])
         assert not holds([met], [Row("d", True, verdict, "")])
+
+
+@pytest.mark.parametrize(("before", "after", "verdict"), [
+    (1000, 1000, MET), (1000, 950, MET), (0, 0, MET), (1000, 600, NOT_MEASURED), (600, 1000, NOT_MEASURED),
+    (0, 1000, NOT_MEASURED),
+])
+def test_requests_are_compared_over_the_same_work(before: int, after: int, verdict: str) -> None:
+    """CPU per request holds nothing if the clients of one host were told less of the requests than the other's."""
+    runs: dict[str, Run | None] = {}
+    for mode, delivered, cpu_s in (("before", before, 2.0), ("after", after, 1.0)):
+        run = runs[mode] = Run(mode, "http://127.0.0.1:1", True, 2, 0, opened=2)
+        run.requests = Work(cpu_s=cpu_s, requests=500, delivered=delivered)
+    report = document(Plan("hakgal-hybrid measure", {}, {}), runs)
+    row = next(row for row in report["targets"] if row["text"].startswith("CPU per request"))
+    assert row["verdict"] == verdict
+    assert ("-50.0 %" if verdict == MET else "not the same work") in row["evidence"]
+
+
+@pytest.mark.parametrize(("events", "alone", "value"), [
+    (0.9, 0.4, 0.05), (0.46, 0.4, 0.006), (0.41, 0.4, 0.004), (0.35, 0.4, 0.004), (0.0, 0.0, 0.002),
+])
+def test_delivering_costs_no_less_than_can_be_told(events: float, alone: float, value: float) -> None:
+    """CPU of delivering is a difference: one that is noise, or below nothing, counts as the least that is none."""
+    run = Run("after", "http://127.0.0.1:1", True, 20, 0, opened=20)
+    run.events = Work(cpu_s=events, requests=125, delivered=10_000)
+    run.alone = Work(cpu_s=alone, requests=125)
+    figure = figures_of(run)["cpu_events"]
+    assert figure.value == pytest.approx(value)
+    assert ("less than this can tell apart" in figure.how) == (events - alone < 0.04)
 
 
 def test_a_report_of_nothing() -> None:

@@ -39,6 +39,7 @@ def busy() -> Iterator[Server]:
             server.emit("note", n=20)
             stream.wait_for("note", 20)
         wait_until(lambda: server.status()["traffic"]["ended"])
+        assert server.ask("PUT", "/api/hybrid/status").status == 405
         with server.opened():
             yield server
 
@@ -58,6 +59,7 @@ def scraped(api: Any, **headers: str) -> str:
 def leaves(value: Any, prefix: str = "") -> Iterator[str]:
     """The dotted names of the members of a status; those of a histogram are one."""
     if isinstance(value, dict) and "buckets" not in value:
+        assert value, f"{prefix} is empty: nothing can be said of its members"
         for name, item in value.items():
             yield from leaves(item, f"{prefix}.{name}" if prefix else name)
     else:
@@ -122,6 +124,7 @@ def test_values_are_those_of_the_status(busy) -> None:
     assert told[f'hakgal_hybrid_streams_ended_total{{"reason": "{reason}"}}'] == 1
     assert told['hakgal_hybrid_lane_busy_threads{"lane": "control"}'] >= 1
     assert told['hakgal_hybrid_patched{"library": "gevent"}'] == 0
+    assert told['hakgal_hybrid_refusals_total{"code": "method_not_allowed"}'] == 1
     assert told["hakgal_hybrid_loop_lag_seconds_count"] > 0
     assert told['hakgal_hybrid_loop_lag_seconds_bucket{"le": "+Inf"}'] == told["hakgal_hybrid_loop_lag_seconds_count"]
     assert 0 < told['hakgal_hybrid_delivery_lag_recent_seconds{"figure": "p50"}'] < 10

@@ -194,6 +194,27 @@ def test_who_is_skipped() -> None:
     assert [member.numbers() for member in members] == [[2], [1, 2], [1, 2]]
 
 
+def test_a_client_that_ends_during_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who ends after a step has read the log still gets what was for it before, and not what left it out."""
+    writer = Writer()
+    member, other = writer.open(), writer.open()
+    writer.run()
+    client = member.feed.link.clients[0]
+    writer.emit("private", to=client.sid)
+    writer.emit("others", skip=client.sid)
+    part_stirred = writer.pack._part_stirred
+
+    def end_then() -> None:
+        part_stirred()
+        writer.hub.end(client, "server disconnect")
+
+    monkeypatch.setattr(writer.pack, "_part_stirred", end_then)
+    writer.run()
+    assert [body["event"] for body in member.messages()] == ["private", "hybrid_disconnect"]
+    assert other.numbers() == [2]
+    assert not writer.hub._parting
+
+
 @pytest.mark.parametrize("envelope", [False, True])
 def test_conflation_in_a_step(envelope: bool) -> None:
     """Of several events of a conflated kind in one step only the last is sent, and counted for whom it is sent to."""
@@ -264,6 +285,37 @@ def test_a_heartbeat_tells_the_id_that_grew_stale() -> None:
     assert concerned.feed.beat() == b":\n"
     assert other.feed.beat() == f"id: {EPOCH}-1\n\n:\n".encode()
     assert other.feed.beat() == b":\n"
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_heartbeat_in_the_middle_of_a_pass_takes_no_id_back(private: bool) -> None:
+    """Who has been given its share already is not told the id of where the pack still is: it would get it twice."""
+    writer = Writer()
+    member = writer.open(events=("a",))
+    writer.run()
+    writer.emit("b")
+    writer.run()
+    writer.emit("a", to=member.feed.link.clients[0].sid if private else None)
+    while not member.numbers():
+        writer.begin()
+    assert writer.pack.position == 1
+    assert member.feed.beat() == b":\n"
+    writer.run()
+    assert member.numbers() == [2]
+
+
+def test_a_step_that_fails_loses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who had stepped out of the pack when it failed go on alone, like all the others."""
+    writer = Writer()
+    members = [writer.open() for _ in range(3)]
+    writer.run()
+    writer.hub.admit(members[0].feed.link, {}, "/")  # stirred
+    writer.emit("one")
+    monkeypatch.setattr(writer.pack, "_plan", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        writer.pack.step()
+    monkeypatch.undo()
+    assert set(writer.pack.scatter().apart) == set(members)
 
 
 # -- everything at once --------------------------------------------------------------------------------------------

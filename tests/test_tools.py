@@ -133,6 +133,24 @@ def test_tail_comes_back_and_shows_the_gap(tmp_path: Path) -> None:
     assert sum("connected" in line for line in tail.errors) == 2
 
 
+def test_tail_says_that_it_got_nothing(host: Running) -> None:
+    """Its exit status is 1 if there was no connection, or fewer events than were waited for."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    assert invoke("tail", nowhere, "--for", "0.2").exit_code == 1
+    assert invoke("tail", at(host), "--events", "never", "--count", "1", "--for", "0.5").exit_code == 1
+    assert invoke("tail", at(host), "--events", "never", "--for", "0.5").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["status"], ["control", "start"], ["emit", "hello"]], ids=" ".join)
+def test_a_host_without_this_package_is_named(tmp_path: Path, command: list[str]) -> None:
+    """What the host itself says to a URL that it does not know would help nobody."""
+    with example_host(tmp_path, prefix=[], push=True, LEGACY_VINTAGE="early") as server:
+        told = invoke(command[0], at(server), *command[1:])
+    assert told.exit_code == 1
+    assert "not by this package" in told.stderr
+    assert at(server) in told.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_tail_ends_as_it_should(host: Running) -> None:
     """With Ctrl-C, with the pipe that it writes to, and after a time: always without a traceback."""
@@ -158,7 +176,7 @@ def test_tail_of_nothing(host: Running) -> None:
     assert refused.exit_code == 1
     assert "no event stream" in refused.stderr
     once = invoke("tail", f"127.0.0.1:{free_port()}", "--once", "--json")
-    assert once.exit_code == 0
+    assert once.exit_code == 1
     assert [line["type"] for line in lines(once)] == ["lost"]
 
 

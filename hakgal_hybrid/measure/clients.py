@@ -133,7 +133,9 @@ class Clients:
     def _connect_socketio(self) -> None:
         socketio = need("socketio", "connect Socket.IO clients")
         for number in range(self.live):
-            client = socketio.Client(reconnection=False, handle_sigint=False)
+            # The validation is a loop in Python over each byte: it would take longer than the host does.
+            client = socketio.Client(reconnection=False, handle_sigint=False,
+                                     websocket_extra_options={"skip_utf8_validation": True})
 
             def received(name: str, *args: Any, number: int = number) -> None:
                 self.ledger.note(number, name, json.dumps(args[0] if len(args) == 1 else args, default=str))

@@ -56,10 +56,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--out", default="report", show_default=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder for report.md, report.json, report.html and the plots.")
 def measure(target: str | None, out: Path, **options: Any) -> None:
-    """Measure a host before and after the migration, and write the report.
+    """Measure a host before and after the migration.
 
-    A MODULE:CLASS is started in both modes, one after the other. Two URLs are measured as they are. Each host gets the
-    same load: live dashboards, stalled ones, events, requests. A key is taken from HAKGAL_API_KEY.
+    Prints what was found, and writes it as report.md, report.json and report.html. A MODULE:CLASS is started in both
+    modes, one after the other. Two URLs are measured as they are. Each host gets the same load: live dashboards,
+    stalled ones, events, requests. A key is taken from HAKGAL_API_KEY.
 
     Exit status 0 if every target that must be met is met (and every --assert), 1 if not, 130 after Ctrl-C, which keeps
     what was measured.

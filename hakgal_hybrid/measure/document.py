@@ -31,6 +31,7 @@ SHOWN = (
     ("cpu_events", "CPU s per 1,000 delivered events, delivering alone", "%"),
     ("cpu_events_all", "CPU s per 1,000 delivered events, requests included", "%"),
     ("cpu_requests", "CPU s per 1,000 requests, each told to every client", "%"),
+    ("told_per_request", "events told to each live client, a request", ""),
     ("cpu_percent", "CPU, wall-clock, under the same events", ""),
     ("children_cpu_percent", "CPU of the host's children, wall-clock", ""),
     ("loop_lag_p50", "event-loop lag p50, exported by the host", ""),

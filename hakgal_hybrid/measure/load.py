@@ -15,6 +15,8 @@ MAX_STALL_REQUESTS = 300
 MAX_STALL_S = 30.0
 #: How long it may be that nothing arrives of what is still awaited, and how long the wait is at most.
 SETTLE_S, MAX_SETTLE_S = 5.0, 60.0
+#: An event that took longer than this to a client shows that more is still on its way, in milliseconds.
+LATE_MS = 500.0
 #: How many requests of ``/health`` CPU is counted over, and for how long at most.
 WORK_REQUESTS, MAX_WORK_S = 500, 20.0
 FACT = Endpoint("POST", "/api/facts", '{"statement": "MeasuredFact({tag}, Number{n})."}')

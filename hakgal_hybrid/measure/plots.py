@@ -60,6 +60,12 @@ def _finished(figure: Any, axes: Any, drawn: int) -> Any:
     return figure
 
 
+def _log(set_scale: Any, axis: Any) -> None:
+    """A logarithmic axis whose ticks read 10 and 1000: not everybody reads powers."""
+    set_scale("log")
+    axis.set_major_formatter("{x:g}")
+
+
 def _limit(axes: Any, value: float, text: str, *, across: bool) -> None:
     """Draw a target as a thin line with its name."""
     (axes.axvline if across else axes.axhline)(value, color="#94a3b8", linewidth=1, linestyle="-.", label=text)
@@ -80,7 +86,7 @@ def latency(document: Mapping[str, Any]) -> Any:
                       alpha=1 if main else 0.45, label=f"{mode}: /health, n = {len(values)}" if main else None)
             drawn += 1
     if drawn:
-        axes.set_xscale("log")
+        _log(axes.set_xscale, axes.xaxis)
         axes.set_ylim(0, 101)
         _limit(axes, 150, "target: p95 below 150 ms", across=True)
     return _finished(figure, axes, drawn)
@@ -125,7 +131,7 @@ def lag(document: Mapping[str, Any]) -> Any:
                       linewidth=1.1, label=f"{mode} ({run['sampled_lag']['sampler']}), n = {run['sampled_lag']['n']:,}")
             drawn += 1
     if drawn:
-        axes.set_yscale("log")
+        _log(axes.set_yscale, axes.yaxis)
         _limit(axes, 30, "target: 30 ms", across=False)
     return _finished(figure, axes, drawn)
 
@@ -145,6 +151,6 @@ def delivery(document: Mapping[str, Any]) -> Any:
                       linestyle=line, linewidth=width, label=f"{mode}, {text}, n = {delay['n']:,}")
             drawn += 1
     if drawn:
-        axes.set_xscale("log")
+        _log(axes.set_xscale, axes.xaxis)
         axes.set_ylim(0, 101)
     return _finished(figure, axes, drawn)

@@ -33,6 +33,7 @@ from .load import (
     FACT,
     FELT_MS,
     LANES,
+    LATE_MS,
     MAX_SETTLE_S,
     MAX_STALL_REQUESTS,
     MAX_STALL_S,
@@ -282,7 +283,8 @@ class Measurement:
     def _settled(self, facts: int) -> dict[str, Any]:
         """Collect reports until every live client has all facts and nothing more comes, or the time is up.
 
-        As long as facts are missing and something still comes, the time begins anew: slow is not lost.
+        As long as facts are missing, or what comes is late, and something still comes, the time begins anew: slow is
+        not lost, and its CPU belongs to this phase.
         """
         assert self._dashboards is not None
         total = self._dashboards.report()
@@ -293,7 +295,8 @@ class Measurement:
             time.sleep(0.05)
             more = self._dashboards.report()
             quiet = 0 if more["events"] else quiet + 1
-            if more["events"] and min(total["facts"], default=facts) < facts:
+            late = self.run.local_clock and max(more["delays"], default=0.0) > LATE_MS
+            if more["events"] and (late or min(total["facts"], default=facts) < facts):
                 deadline = min(time.monotonic() + SETTLE_S, last)
             total["events"] += more["events"]
             total["untimed"] += more["untimed"]

@@ -9,6 +9,10 @@ from .record import CONTROL, HEALTH, Run, Work
 
 #: What is measured of one run, by name; statistics of an endpoint are also called ``p95[GET /api/status]``.
 _LAG = ("p50", "p99", "max")
+#: How finely a process's CPU is counted, in seconds; and what part of it two runs of the same work differ by anyway.
+TICK_S, LEAST_SHARE = 0.01, 0.1
+#: By which part the events that live clients were told may differ for CPU to be that of the same work.
+MAX_TOLD_APART = 0.1
 #: What is not measured of the reference.
 _NOT_OF_REFERENCE = (*STATISTICS, "errors", "control_", "delivery_", "failed_requests")
 
@@ -60,7 +64,8 @@ def _cpu(run: Run) -> dict[str, Figure]:
     found["cpu_requests"] = _per(
         run.requests, run.requests.requests, "s/1000", run, "requests answered",
         f"CPU seconds of the host with its threads while {HEALTH} was requested one after the other, "
-        f"{run.opened} live clients, each told of each request")
+        f"{run.opened} live clients, which received {run.requests.delivered:,} events of that")
+    found["told_per_request"] = _told(run)
     for name, used in (("cpu_percent", run.events.cpu_s), ("children_cpu_percent", run.events.children_cpu_s)):
         who = "the host with its threads" if name == "cpu_percent" else "the host's children, together"
         if used is None or not run.events.seconds:
@@ -72,6 +77,15 @@ def _cpu(run: Run) -> dict[str, Figure]:
     return found
 
 
+def _told(run: Run) -> Figure:
+    """What the CPU of requests is compared over: it is the same work only if the clients were told as much of it."""
+    work = run.requests
+    if not work.requests or not run.opened:
+        return Figure.none("", run.trouble.get("connect") or "no live client, or the phase was not reached")
+    return Figure(round(work.delivered / work.requests / run.opened, 3), "", work.requests,
+                  f"events that each of {run.opened} live clients received for a {HEALTH} over which CPU was counted")
+
+
 def _per_event(run: Run) -> Figure:
     """CPU of delivering: of the work with the live clients, less that of the same work without any."""
     events, alone = run.events, run.alone
@@ -79,12 +93,12 @@ def _per_event(run: Run) -> Figure:
         why = run.pid_missing or run.trouble.get("connect") or "no event was delivered, or the phase was not reached"
         return Figure.none("s/1000", why)
     used = events.cpu_s - alone.cpu_s * events.requests / alone.requests
-    if used <= 0:
-        return Figure.none("s/1000", f"{events.delivered} deliveries made no difference that the clock shows")
-    return Figure(round(used / events.delivered * 1000, 5), "s/1000", events.delivered,
+    least = max(2 * TICK_S, LEAST_SHARE * alone.cpu_s)
+    below = "" if used >= least else f"; {used:.2f} s is less than this can tell apart, {least:.2f} s is taken for it"
+    return Figure(round(max(used, least) / events.delivered * 1000, 5), "s/1000", events.delivered,
                   f"CPU seconds of the host with its threads for {events.requests} requests that emit, {run.opened} "
                   f"live clients ({events.cpu_s:.2f} s), less those for {alone.requests} such requests without a "
-                  f"client ({alone.cpu_s:.2f} s)")
+                  f"client ({alone.cpu_s:.2f} s){below}")
 
 
 def _per(work: Work, count: int, unit: str, run: Run, what: str, how: str) -> Figure:
@@ -186,11 +200,19 @@ def compared(before: dict[str, Figure], after: dict[str, Figure], reference: dic
         "speedup_mean": _of_two("x", speedup, before["mean"], after["mean"], "mean of GET /health before / after"),
         "cpu_events_change": _of_two("%", change, before["cpu_events"], after["cpu_events"],
                                      "CPU per delivered event, after against before"),
-        "cpu_requests_change": _of_two("%", change, before["cpu_requests"], after["cpu_requests"],
-                                       "CPU per request, after against before"),
+        "cpu_requests_change": _of_same_work(before, after),
         "cpu_events_vs_reference": _of_two("%", change, reference["cpu_events"], after["cpu_events"],
                                            "CPU per delivered event, after against the reference"),
     }
+
+
+def _of_same_work(before: dict[str, Figure], after: dict[str, Figure]) -> Figure:
+    told = [figures["told_per_request"].value for figures in (before, after)]
+    if None not in told and abs(told[0] - told[1]) > MAX_TOLD_APART * max(1.0, *told):  # type: ignore[operator,type-var]
+        return Figure.none("%", f"not the same work: each live client was told {told[0]:g} events a request before, "
+                                f"{told[1]:g} after")
+    return _of_two("%", change, before["cpu_requests"], after["cpu_requests"],
+                   "CPU per request, after against before, the live clients told as much of each")
 
 
 def _of_two(unit: str, make: Callable[[float, float], float | None], old: Figure, new: Figure, how: str) -> Figure:

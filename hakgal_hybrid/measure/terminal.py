@@ -56,8 +56,18 @@ def show(document: Mapping[str, Any]) -> None:
     """Print the results, the targets and the validation list to standard output."""
     console = need("rich.console", "print tables").Console(
         width=None if sys.stdout.isatty() else 150, highlight=False, markup=False, safe_box=True)
-    table = need("rich.table", "print tables").Table
     modes = [mode for mode in ("before", "after", "reference") if document["runs"].get(mode)]
+    if modes:
+        _show_tables(document, modes, console)
+    kept = "what had been measured until then is above." if modes else "nothing had been measured until then."
+    for flag, text in ((document["interrupted"], f"Interrupted: {kept}"),
+                       (document["failed"], f"Not finished: {document['failed']}")):
+        if flag:
+            console.print(text)
+
+
+def _show_tables(document: Mapping[str, Any], modes: list[str], console: Any) -> None:
+    table = need("rich.table", "print tables").Table
     results = table(title="Results", title_justify="left")
     results.add_column("figure")
     for mode in modes:
@@ -78,10 +88,6 @@ def show(document: Mapping[str, Any]) -> None:
             judged.add_row(row["text"], "must" if row["must"] else "nice to have", _verdict(row["verdict"]),
                            row["evidence"])
         console.print(judged)
-    for flag, text in ((document["interrupted"], "Interrupted: what had been measured until then is above."),
-                       (document["failed"], f"Not finished: {document['failed']}")):
-        if flag:
-            console.print(text)
 
 
 def _verdict(verdict: str) -> Any:

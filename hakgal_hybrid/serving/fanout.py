@@ -9,6 +9,7 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -145,13 +146,18 @@ class Fanout:
             data = connection.sock.recv(4096)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            data = b""
+        except OSError as error:
+            self._lost(connection, error)
+            return
         chatter = self._chatter[connection] = self._chatter.get(connection, 0) + len(data)
         if not data:
             self._close(connection, "gone")
         elif chatter > MAX_CHATTER:
             self._close(connection, "chatter")
+
+    def _lost(self, connection: Connection, error: OSError) -> None:
+        """Close a connection that cannot be used; the kernel, too, gives up whoever takes nothing for so long."""
+        self._close(connection, "stalled" if error.errno == errno.ETIMEDOUT else "gone")
 
     def _close(self, connection: Connection, reason: str) -> None:
         fileno = connection.sock.fileno()
@@ -246,9 +252,9 @@ class Fanout:
                     taken = 0 if connection.pending is not None else connection.sock.send(data)
                 except (BlockingIOError, InterruptedError):
                     taken = 0
-                except OSError:
+                except OSError as error:
                     failed += 1
-                    self._close(connection, "gone")  # or it is closed already: the loop was let poll meanwhile
+                    self._lost(connection, error)  # or it is closed already: the loop was let poll meanwhile
                     continue
                 if taken != size:
                     self._pack.leave(connection, upto, share.last_id)
@@ -311,8 +317,8 @@ class Fanout:
             taken = 0 if connection.pending is not None else connection.sock.send(data)
         except (BlockingIOError, InterruptedError):
             taken = 0
-        except OSError:
-            self._close(connection, "gone")
+        except OSError as error:
+            self._lost(connection, error)
             return
         if taken:
             connection.progress_at = clock()
@@ -338,8 +344,8 @@ class Fanout:
             taken = connection.sock.send(pending)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            self._close(connection, "gone")
+        except OSError as error:
+            self._lost(connection, error)
             return
         connection.progress_at = clock()
         if taken < len(pending):
@@ -368,7 +374,9 @@ class Fanout:
 
     def _look_after(self, connection: Connection, now: float, interval: float) -> None:
         if connection.pending is not None:
-            if now - connection.progress_at > self._settings.stall_s:
+            if connection.feed.replaced:  # or a client could have many sockets wait, in one place
+                self._close(connection, "replaced")
+            elif now - connection.progress_at > self._settings.stall_s:
                 self._close(connection, "stalled")
             return
         cohort, fileno = connection.feed.cohort, connection.sock.fileno()

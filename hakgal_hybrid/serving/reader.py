@@ -87,6 +87,11 @@ class Reader(pywsgi.WSGIHandler):  # type: ignore[misc]
                                                          code="head_too_large"))
         return result
 
+    def log_request(self) -> None:
+        """Write the line of the access log, if anybody reads it: pywsgi would put it together for nobody too."""
+        if self.server.logs_requests():
+            super().log_request()
+
     def format_request(self) -> str:
         """Return the line of the access log, which shows no secrets."""
         return redacted(str(super().format_request()))

@@ -119,8 +119,13 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
 
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front
+        self._logs = log is not None
         super().__init__(sock, application, spawn=Pool(), log=log, error_log=logger,
                          environ={"wsgi.errors": sys.stderr}, **ssl_args)
+
+    def logs_requests(self) -> bool:
+        """Whether somebody reads the access log."""
+        return self._logs and access_logger.isEnabledFor(logging.INFO)
 
     def update_environ(self) -> None:
         """Name the server without asking a name service."""

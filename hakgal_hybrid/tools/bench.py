@@ -14,11 +14,12 @@ from .target import FAILED, Failure, Target, makers
 
 def bench(target: Target, clients: int, stalled: int, seconds: float, events: str | None, stamp: str,
           as_json: bool) -> None:
-    """Read an event stream with many clients at once, and say what they got, how late, and what was lost.
+    """Read an event stream with many clients at once.
 
-    A URL without a path means the stream of this package; any other server's stream can be named in full. This command
-    only reads: see to it that something is emitted meanwhile. Latency is counted where events carry a time stamp, and
-    losses where they carry ids: an id that other clients got, and that no gap and no conflation told of.
+    Says what they got, how late, and what was lost. A URL without a path means the stream of this package; any other
+    server's stream can be named in full. This command only reads: see to it that something is emitted meanwhile.
+    Latency is counted where events carry a time stamp, and losses where they carry ids: an id that other clients got,
+    and that no gap and no conflation told of.
 
     Exit status 1 if a client was refused, a stream ended too early or an event was lost.
 

@@ -31,7 +31,7 @@ def status(target: Target) -> None:
 
 
 def control(target: Target, action: str, mode: str | None, wait: float) -> None:
-    """Tell the governor of a host to start, stop or change its mode, or ask how it is.
+    """Start or stop the governor of a host, set its mode, or ask it.
 
     Waits until the command is done. Exit status 1 if it failed, if the governor answered false (start while it runs,
     say), or if it is not done in time; it is carried out then nevertheless.
@@ -62,10 +62,11 @@ def control(target: Target, action: str, mode: str | None, wait: float) -> None:
 
 
 def emit(target: Target, event: str, payload: str | None, namespace: str) -> None:
-    """Send an event to a host as a client would: its handler runs, and what it returns and emits to us is printed.
+    """Send an event to a host as a client would.
 
-    JSON is the payload; "-" reads it from standard input; without one the handler is called without arguments. The
-    first line that is printed is what the handler returned, each further one an event that it emitted to its caller.
+    Its handler runs, and what that returns and emits to us is printed. JSON is the payload; "-" reads it from
+    standard input; without one the handler is called without arguments. The first line that is printed is what the
+    handler returned, each further one an event that it emitted to its caller.
 
     \b
     Examples:

@@ -16,11 +16,11 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red", Le
 def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...], requests: int, slow_ms: float,
            connect_s: float, wait_s: float, hold_s: float, sample_s: float, origin: str, direct: str | None,
            probe_stall: bool, stall_requests: int, stall_paths: tuple[str, ...]) -> None:
-    """Find out why a backend is slow, or why events come late: each check with its evidence and a remedy.
+    """Find out why a backend is slow, or why events come late.
 
-    Name resolution and every address by itself; the speed of the host with nobody in the way; what its requests wait
-    for (where this package is loaded there); what a proxy does to streams; resuming, CORS, heartbeats. A check that
-    cannot be made says why.
+    Each check with its evidence and a remedy. Name resolution and every address by itself; the speed of the host with
+    nobody in the way; what its requests wait for (where this package is loaded there); what a proxy does to streams;
+    resuming, CORS, heartbeats. A check that cannot be made says why.
 
     Exit status: 0 if there is no problem (with --strict: no warning either), 1 if there is one.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import click
 
 
@@ -11,4 +13,10 @@ def _measure() -> click.Command:
     return measure
 
 
-COMMANDS = {"measure": (_measure, _measure)}
+def _for_flask() -> click.Command:
+    command = copy.copy(_measure())
+    command.help = (command.help or "").replace("hakgal-hybrid measure", "flask --app app hybrid measure")
+    return command
+
+
+COMMANDS = {"measure": (_measure, _for_flask)}

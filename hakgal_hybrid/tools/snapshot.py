@@ -15,10 +15,10 @@ from .target import FAILED, Target, for_flask, for_shell
 
 
 def snapshot(target: Target, db: str | None, as_json: bool, output: str | None, timeout: float) -> None:
-    """Take a snapshot of a host: facts, size and time of the knowledge base, writes enabled, health, versions.
+    """Note what a host is like now, or how two such notes differ.
 
-    Written as YAML, or as JSON. What could not be taken is null and has its reason under "notes". Exit status 1 if the
-    host is not healthy.
+    Facts, size and time of the knowledge base, writes enabled, health, versions. Written as YAML, or as JSON. What
+    could not be taken is null and has its reason under "notes". Exit status 1 if the host is not healthy.
 
     \b
     Examples:

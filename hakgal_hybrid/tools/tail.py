@@ -14,15 +14,18 @@ from ..errors import HybridError
 from ..event import glob_matcher
 from ..remote.stream import Events, Note, Received, Source
 from .printing import harmless, shown
-from .target import Failure, Target, makers
+from .target import FAILED, Failure, Target, makers
 
 
 def tail(target: Target, events: str | None, as_json: bool, namespace: str | None, snapshot: bool,
          last_event_id: str, count: int | None, seconds: float | None, once: bool) -> None:
-    """Print the events of a host as they come; come back after what was printed last when the connection is lost.
+    """Print the events of a host as they come.
 
-    A URL with a path is taken for an event stream of whoever it may be. Where events are missing a line says so. What
-    happens to the connection is told on standard error. Ends with Ctrl-C, --count or --for.
+    Comes back after what was printed last when the connection is lost. A URL with a path is taken for an event stream
+    of whoever it may be. Where events are missing a line says so. What happens to the connection is told on standard
+    error. Ends with Ctrl-C, --count or --for.
+
+    Exit status 1 if no connection came about, or fewer events than --count.
 
     With --json each line is an object with a "type": event (event, data, id, ts, …), gap (detail, missed, reason),
     open or lost (detail, retry_s).
@@ -44,29 +47,35 @@ def tail(target: Target, events: str | None, as_json: bool, namespace: str | Non
         timer.daemon = True
         timer.start()
     try:
-        _print_all(stream, wanted, as_json, count)
+        succeeded = _print_all(stream, wanted, as_json, count)
     except HybridError as error:
         raise Failure.of(error) from error
     except BrokenPipeError:  # whoever read our output has had enough: `tail | head`
+        succeeded = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         click.get_current_context().exit(130)
     finally:
         if timer is not None:
             timer.cancel()
+    if not succeeded:
+        click.get_current_context().exit(FAILED)
 
 
-def _print_all(stream: Events, wanted: Any, as_json: bool, count: int | None) -> None:
-    printed = 0
+def _print_all(stream: Events, wanted: Any, as_json: bool, count: int | None) -> bool:
+    """Return whether what was asked for came: a connection, and the events that were counted."""
+    printed, opened = 0, False
     for item in stream:
         if isinstance(item, Note):
+            opened = opened or item.kind == "open"
             _print_note(item, as_json)
         elif wanted(item.event) or item.event.startswith("hybrid_"):
             click.echo(_json_of(item) if as_json else _line_of(item))
             printed += not item.event.startswith("hybrid_")
             if count is not None and printed >= count:
-                return
+                return True
         sys.stdout.flush()
+    return opened and count is None
 
 
 def _print_note(note: Note, as_json: bool) -> None:

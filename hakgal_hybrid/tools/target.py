@@ -52,7 +52,11 @@ class Target:
         except OSError as error:
             raise Failure(f"{self.base.url} does not answer: {error or type(error).__name__}") from error
         if answer.status >= 400:
-            raise Failure.of(problem_of(answer.json(), answer.status))
+            document = answer.json()
+            if answer.status in (404, 405) and not (isinstance(document, dict) and "code" in document):
+                raise Failure(f"{method} {path} was answered with status {answer.status}, and not by this package: the "
+                              f"host at {self.base.url} does not have it, or has this route turned off")
+            raise Failure.of(problem_of(document, answer.status))
         return answer
 
 

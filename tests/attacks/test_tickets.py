@@ -132,6 +132,10 @@ def test_texts_that_are_no_tickets(server: Server, forged: str) -> None:
     ("", "namespace=/admin&ticket=TICKET", False),
     ("events=a", "events=a&events=b&ticket=TICKET", False),
     ("events=a", "events=a&snapshot=1&ticket=TICKET", False),
+    ("namespace=/%ff", "namespace=/%fe&ticket=TICKET", False),
+    ("events=a&events=b", "events=b&events=a&ticket=TICKET", False),
+    ("a=1%00namespace%3D%2Fadmin", "namespace=/admin&a=1&ticket=TICKET", False),
+    ("a=1%00namespace%3D%2Fadmin", "a=1%00namespace%3D%2Fadmin&ticket=TICKET", True),
     ("events=a", "events=a&ticket=TICKET&ticket=other", False),
     ("events=a", "events=a&ticket=other&ticket=TICKET", False),
 ])
