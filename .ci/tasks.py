@@ -224,7 +224,7 @@ def compatibility(found: dict[str, str]) -> list[tuple[str, bool]]:
         if path is None:
             print(f"\nskipped: {name}: no such Python on this machine")
             continue
-        python = environment(f".venv-{version}", path, "test", flask.split())
+        python = environment(f".venv-{version}", path, "test,measure", flask.split())
         results.append(tested(name, python, "-m", "not once"))
     return results
 

@@ -396,3 +396,17 @@ def test_a_tear_between_an_event_and_its_successor() -> None:
     machine.restart(killed=True, lost=0, back=0)
     machine.publish_several(several=["c"])
     machine.teardown()
+
+
+def test_a_gap_behind_a_filter_that_can_be_counted() -> None:
+    """Of events that are too old but still there the names are known: a filtered stream is told how many were for it."""
+    machine = DeliveryMachine()
+    machine.begin()
+    machine.arrive(envelope=False, events="a,c", namespace="/n")
+    machine.publish(aim="all", name="a", namespace="/n", pad=0, which=0)
+    machine.wait(seconds=20)
+    machine.wait(seconds=50)
+    machine.settle()
+    (gap,) = [got for got in machine.persons[-1].all if got.event == "hybrid_gap"]
+    assert gap.data["missed"] == 1
+    machine.teardown()

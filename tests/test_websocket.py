@@ -494,7 +494,7 @@ def test_several_clients_on_one_connection(server: Server) -> None:
         assert client.ask("emit", event="whoami", sid=stranger.sid)[1]["code"] == "bad_token"
         assert client.ask("emit", event="whoami", sid=first["sid"])[1]["ack"]["sid"] == first["sid"]
         assert client.ask("emit", event="echo", sid=second["sid"], data="hi") == (200, {"ack": "chat: hi"})
-        assert client.ask("control", action="status")[0] == 200
+        assert client.ask("control", action="status")[0] in (200, 202)  # 202: a busy machine took more than 25 ms
         assert client.ask("disconnect", sid=second["sid"]) == (200, {})
         assert client.ask("emit", event="whoami")[1]["ack"]["sid"] == first["sid"]
         server.ask("POST", "/kick", {"sid": stranger.sid})

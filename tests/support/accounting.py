@@ -312,7 +312,6 @@ class _Walk:
             assert not exact, f"{got} could have said {len(lost)}"
             account.unknown += 1
         else:
-            assert self.accepts is None, f"{got}: how could it know which ones the filter would have let through?"
             least = len(lost) + sum(self.waiting.values()) * self.sure
             most = sum(map(self.possible, between)) + sum(self.waiting.values())
             assert not self.whole or not known or least <= missed <= most, f"{got} stands for {least} to {most}"
