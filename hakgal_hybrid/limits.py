@@ -76,12 +76,13 @@ class Bounded(list[T]):
         super().__init__()
         self.dropped = 0
         self._size, self._room = size, limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may emit to the same list while its thread is in here
 
     def append(self, item: T) -> None:
         """Take an item if there is room for it; once there was none, take none: what is kept has no holes."""
+        size = self._size(item)
         with self._lock:
-            self._room -= self._size(item)
+            self._room -= size
             if self._room < 0 or self.dropped:
                 self.dropped += 1
             else:

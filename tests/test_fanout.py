@@ -8,6 +8,7 @@ import signal
 import statistics
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -131,12 +132,15 @@ def test_a_stalled_stream_that_is_replaced_is_closed_at_once() -> None:
         assert stalled.closed()
 
 
-def test_who_is_given_up_by_the_kernel_is_counted_as_stalled() -> None:
-    """Clients that stop reading are counted as stalled, whether we or the kernel are the first to give them up."""
-    # Looked at every half a second: the kernel, which probes more often, is first with most of them.
+@pytest.mark.parametrize("n", [10, 40])
+def test_who_is_given_up_is_counted_as_stalled(n: int) -> None:
+    """Clients that stop reading are, whether we give them up or, where all that they are sent fits there, the kernel.
+
+    They are looked at every half a second; the kernel probes more often.
+    """
     with (Server("ours", HYBRID_HEARTBEAT_S=8, HYBRID_STALL_S=STALL_S) as server,
           opened(server, 20, rcvbuf=4096)):
-        server.emit("large", 40, size=20_000)
+        server.emit("large", n, size=20_000)
         wait_until(lambda: not server.status()["streams"], STALL_S + SOON, "all of them to be closed")
         assert server.status()["traffic"]["ended"] == {"stalled": 20}
 
@@ -154,6 +158,21 @@ def test_a_client_that_reads_slowly_is_not_given_up(server: Server) -> None:
             pause.wait(0.1)
         slow.wait_for("fact_added", MANY, 30)
         assert numbers(slow) == list(range(MANY))
+    assert ended(server, "stalled") == before
+
+
+def test_a_client_that_reads_very_slowly_is_not_given_up(server: Server) -> None:
+    """Who takes a little now and then is no stalled client, long before the kernel says that there is room again."""
+    before = ended(server, "stalled")
+    with server.opened(rcvbuf=4096) as slow:
+        server.emit("large", 60, size=20_000)
+        wait_until(lambda: server.status()["server"]["fanout"]["blocked"] == 1, what="the client to fall behind")
+        took, ends = 0, time.monotonic() + 3 * STALL_S
+        while time.monotonic() < ends:
+            took += len(slow.sock.recv(4096))
+            time.sleep(0.1)  # that is what is tried
+        assert took > 0
+        assert server.status()["streams"] == 1
     assert ended(server, "stalled") == before
 
 

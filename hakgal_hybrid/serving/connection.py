@@ -28,16 +28,24 @@ class Connection:
     def __init__(self, sock: socket.SocketType, feed: Feed, settings: Settings) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        # Have the kernel notice a peer that vanished without a word, where it can be told how long to try.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.stall_s * 1000))
         self.sock = sock
+        self.have_kernel_wait(settings.stall_s)
         self.feed = feed
         self.pending: memoryview | None = None
         self.progress_at = clock()
         self.leaving = ""
         self.writer: Any = None
+
+
+    def have_kernel_wait(self, seconds: float) -> None:
+        """Have the kernel notice a peer that vanished without a word, where it can be told how long to try.
+
+        It gives up one that reads, but so slowly that what is next does not fit its window, as well: whoever has fallen
+        behind is to be judged by what it takes, and by the kernel much later.
+        """
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 class SwitchInterval:

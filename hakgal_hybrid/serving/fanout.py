@@ -333,6 +333,7 @@ class Fanout:
         connection.pending = memoryview(data)[taken:]
         connection.progress_at = clock()  # from now on it is waited for
         if connection.writer is None:
+            connection.have_kernel_wait(10 * self._settings.stall_s)
             connection.writer = self._loop.io(connection.sock.fileno(), _WRITE)
         connection.writer.start(self._on_writable, connection)
 
@@ -376,7 +377,10 @@ class Fanout:
         if connection.pending is not None:
             if connection.feed.replaced:  # or a client could have many sockets wait, in one place
                 self._close(connection, "replaced")
-            elif now - connection.progress_at > self._settings.stall_s:
+                return
+            # Linux tells of room only when a third of its buffer is free: much later than a slow client takes a byte.
+            self._on_writable(connection)
+            if connection.pending is not None and now - connection.progress_at > self._settings.stall_s:
                 self._close(connection, "stalled")
             return
         cohort, fileno = connection.feed.cohort, connection.sock.fileno()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 from support.attacks import REMOTE, code, counted, refusals, said, statuses
-from support.servers import CONTROL, EMIT, Http, Server, shown_on_failure, wait_until
+from support.servers import CONTROL, EMIT, SOON, Http, Server, shown_on_failure, wait_until
 
 from hakgal_hybrid.errors import Overloaded
 from hakgal_hybrid.limits import MAX_ADDRESSES, Bounded, Rate, Refusals
@@ -292,6 +293,21 @@ def test_a_bounded_list_has_no_holes() -> None:
     for item in ("abc", "defg", "h"):
         items.append(item)
     assert (list(items), items.dropped) == (["abc"], 2)
+
+
+def test_a_bounded_list_can_be_interrupted_by_itself() -> None:
+    """A finalizer that emits to the same caller, while its thread is in there, hangs nowhere."""
+    def size(item: str) -> int:
+        if item == "a":
+            items.append("b")  # as the garbage collector may have it
+        return 1
+
+    items: Bounded[str] = Bounded(size, 5)
+    adding = threading.Thread(target=items.append, args=("a",), daemon=True)
+    adding.start()
+    adding.join(SOON)
+    assert not adding.is_alive()
+    assert list(items) == ["b", "a"]
 
 
 def test_refusals_are_counted_by_code() -> None:

@@ -85,6 +85,23 @@ class Notes:
         self.auth: dict[str, Any] = {}
         self.acks: list[list[Any]] = []
         self.release = threading.Event()
+        self._keep = int(os.environ.get("SUPPORT_NOTES", "1000000"))
+        self._lock = threading.Lock()
+
+    def came(self, sid: str, auth: Any) -> None:
+        self._note(self.connected, self.auth, sid, auth)
+
+    def left(self, sid: str, reason: str) -> None:
+        self._note(self.disconnected, self.reasons, sid, reason)
+
+    def _note(self, sids: list[str], known: dict[str, Any], sid: str, value: Any) -> None:
+        """Remember one more, of ``SUPPORT_NOTES`` at most: what is kept here must not look like a leak."""
+        with self._lock:
+            sids.append(sid)
+            known[sid] = value
+            for old in sids[:-self._keep]:
+                known.pop(old, None)
+            del sids[:-self._keep]
 
 
 def create_app(**settings: Any) -> Flask:
@@ -275,16 +292,14 @@ def _add_handlers(transport: HybridTransport, notes: Notes) -> None:
             return False
         if "hang" in request.args:
             notes.release.wait(60)
-        notes.connected.append(request.sid)  # type: ignore[attr-defined]
-        notes.auth[request.sid] = auth  # type: ignore[attr-defined]
+        notes.came(request.sid, auth)  # type: ignore[attr-defined]
         if "welcome" in request.args:
             emit("welcome", {"sid": request.sid})  # type: ignore[attr-defined]
         return None
 
     @socketio.on("disconnect")
     def disconnected(reason: str) -> None:
-        notes.disconnected.append(request.sid)  # type: ignore[attr-defined]
-        notes.reasons[request.sid] = reason  # type: ignore[attr-defined]
+        notes.left(request.sid, reason)  # type: ignore[attr-defined]
 
     @socketio.on("echo")
     def echo(*args: Any) -> Any:
