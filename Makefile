@@ -1,7 +1,13 @@
 # Every target is a task of .ci/tasks.py, which also runs where there is no make: python .ci/tasks.py demo
 PYTHON ?= python3
 
+<<<<<<< HEAD
 .PHONY: demo test coverage lint docs bench faults soak fuzz lock audit clean
 
 demo test coverage lint docs bench faults soak fuzz lock audit clean:
+=======
+.PHONY: demo test lint docs bench faults soak fuzz figures lock audit clean
+
+demo test lint docs bench faults soak fuzz figures lock audit clean:
+>>>>>>> w/five
 	$(PYTHON) .ci/tasks.py $@ $(ARGS)

@@ -35,8 +35,13 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
+<<<<<<< HEAD
     tasks = {"demo": demo, "test": test, "coverage": coverage, "lint": lint, "docs": docs, "bench": bench,
              "faults": faults, "soak": soak, "fuzz": fuzz, "lock": lock, "audit": audit, "clean": clean}
+=======
+    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "faults": faults, "soak": soak,
+             "fuzz": fuzz, "figures": figures, "lock": lock, "audit": audit, "clean": clean}
+>>>>>>> w/five
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
@@ -50,6 +55,13 @@ def demo(arguments: list[str]) -> int:
     """With eventlet, which the backend's later vintage patches itself with where it finds it."""
     python = environment(".venv", sys.executable, "measure,socketio", ["eventlet>=0.36"])
     return run([python, "examples/demo/demo.py", *arguments])
+
+
+def figures(arguments: list[str]) -> int:
+    """Take anew what the README shows: its table, plots and photographs (``ARGS="--minutes 1"``: a shorter history)."""
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
+    install_browsers_things()
+    return run([python, ".ci/figures.py", *arguments])
 
 
 def docs(arguments: list[str]) -> int:

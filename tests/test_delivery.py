@@ -393,6 +393,7 @@ def test_a_tear_between_an_event_and_its_successor() -> None:
     machine = DeliveryMachine()
     machine.begin()
     machine.restart(killed=True, lost=0, back=0)
+    machine.arrive(envelope=True, events="", namespace="/")
     machine.publish_several(several=["c"])
     machine.flush()
     machine.restart(killed=True, lost=0, back=0)

@@ -420,6 +420,24 @@ def test_every_member_of_the_status_is_documented() -> None:
     assert not [name for name in keys(told) - {"server"} if f"`{name}`" not in section]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_pictures_are_there(page: Path) -> None:
+    """A picture is a file of the repository, is not heavy, and says in words what it shows."""
+    for words, path in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", _FENCE.sub("", page.read_text(encoding="utf-8"))):
+        picture = page.parent / path
+        assert len(words) > 20, path
+        assert 0 < picture.stat().st_size < 200_000, path
+
+
+def test_the_readme_shows_a_run() -> None:
+    """Its table is between the marks where ``make figures`` puts it, with its conditions."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- figures of make figures -->")[2].partition("<!-- end of the figures -->")[0]
+    assert "| `/health`, p95 |" in table
+    assert re.search(r"One run of \d{4}-\d\d-\d\d on \d+ cores", table)
+    assert text.count("](docs/_static/") >= 5
+
+
 def test_changes_begin_with_what_is_unreleased() -> None:
     """The newest section of the changes is the one of the next version."""
     changes = (ROOT / "CHANGES.md").read_text(encoding="utf-8")

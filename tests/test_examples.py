@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.hosts import free_port
@@ -80,3 +82,17 @@ def test_the_demo_measures_and_leaves_its_report(tmp_path):
     assert rows["cpu_events_vs_reference<=-50%"]["verdict"] in ("met", "missed", "not measured")
     assert report["runs"]["reference"]["transport"] == "socketio"
     assert report["runs"]["reference"]["clients"]["connected"] == 20
+    table = load_figures().shown(report, 0.5)
+    for name in ("`/health`, p95", "`POST /api/facts`", "governor control over HTTP, p95 | did not exist",
+                 "1000 requests", "1000 events delivered", "Flask-SocketIO"):
+        assert name in table
+
+
+def load_figures() -> Any:
+    """What writes the README's table, which is no package."""
+    spec = importlib.util.spec_from_file_location("figures", EXAMPLES.parent / ".ci" / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

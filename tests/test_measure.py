@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -299,6 +300,32 @@ def test_a_host_without_a_push_channel(tmp_path: Path) -> None:
     assert found.row("SSE streaming works")["verdict"] == "met"
     assert found.status == 1
     jsonschema.Draft202012Validator(SCHEMA).validate(found.json)
+
+
+@pytest.mark.once
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    """A bar for each phase of each host, which fills; the tables are not mixed into it."""
+    (tmp_path / "host").mkdir()
+    ours, theirs = os.openpty()
+    with example_host(tmp_path / "host", prefix=EXEC_MODULE, LEGACY_VINTAGE="early") as host:
+        url = f"http://127.0.0.1:{host.port}"
+        command = [sys.executable, "-m", "hakgal_hybrid", "measure", "--before-url", url, "--after-url", url, *SMALL,
+                   "--requests", "1", "--no-control", "--out", str(tmp_path / "out")]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path,
+                              env={**environment(tmp_path), "TERM": "xterm", "COLUMNS": "120"}) as process:
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):  # Linux' way to say that nobody has the other side any more
+                while piece := os.read(ours, 65536):
+                    shown += piece
+            output, _ = process.communicate(timeout=60)
+    os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode("utf-8"))
+    for phase in ("before: start", "before: requests", "after: connect", "after: latency"):
+        assert re.search(rf"{phase} ━+ +100%", text), text[-2000:]
+    assert "Results" not in text
+    assert "Results" in output.decode("utf-8")
 
 
 @pytest.mark.once

@@ -161,6 +161,14 @@ def test_delivering_costs_no_less_than_can_be_told(events: float, alone: float, 
     assert ("less than this can tell apart" in figure.how) == (events - alone < 0.04)
 
 
+def test_streaming_without_a_live_client_is_not_judged() -> None:
+    """Who asks for no live client has not seen streams work, nor fail."""
+    run = Run("after", "http://127.0.0.1:1", True, 0, 0, phases=[("connect", 0.1)], transport="sse")
+    report = document(Plan("hakgal-hybrid measure", {}, {}), {"after": run})
+    row = next(row for row in report["targets"] if row["text"] == "SSE streaming works")
+    assert (row["verdict"], "--clients" in row["evidence"]) == (NOT_MEASURED, True)
+
+
 def test_a_report_of_nothing() -> None:
     """It is valid, holds nothing, and says of every figure why it was not taken."""
     report = document(Plan("hakgal-hybrid measure", {}, {}, interrupted=True), {})

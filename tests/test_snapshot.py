@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.hosts import example_host, free_port
 
@@ -73,6 +73,7 @@ def test_a_database_that_is_none_is_refused(tmp_path: Path) -> None:
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # how busy the machine is proves nothing
 @given(st.builds(Snapshot, url=ANY_TEXT, taken_at=ANY_TEXT, healthy=st.booleans(), health=st.none() | ANY_TEXT,
                  health_ms=st.none() | st.integers(0, 10**7).map(lambda tenths: tenths / 10),
                  facts=st.none() | st.integers(0), versions=st.dictionaries(ANY_TEXT, ANY_TEXT),

@@ -118,6 +118,8 @@ def _backlog(after: Figures) -> Row:
 def _streaming(run: Run | None) -> tuple[bool | None, str]:
     if run is None or not run.phases:
         return None, "the host after the migration was not measured"
+    if not run.live:
+        return None, "no live client was asked for (--clients)"
     if run.transport != "sse":
         return False, run.trouble.get("connect", "no stream could be opened")
     events = run.quiet_delivery.events + run.delivery.events

@@ -12,6 +12,7 @@ import json
 import os
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,6 +217,8 @@ class _Walk:
         self.account = Account()
         self.waiting: dict[tuple[str, str, str], int] = {}
         self.carried: set[tuple[str, str, str]] = set()
+        #: What a tear covers may stand before a later one of its kind that counts it all the same.
+        self.torn: Counter[tuple[str, str, str]] = Counter()
         self.sure = True  # that all is known that is left out at the moment
 
     def required(self, sent: Sent) -> bool:
@@ -258,6 +261,7 @@ class _Walk:
                 # of its kind must still come, or a gap, but neither counts it.
                 self.carried |= self.waiting.keys()
                 self.waiting.clear()
+                self.torn.clear()
         elif got.event == "hybrid_gap":
             assert got.id == got.data["resume_from"], got
             assert place is not None, f"{got} names no place"
@@ -292,11 +296,11 @@ class _Walk:
         account.place = place
         account.delivered += 1
         if sent is not None:
-            stood_for = self.waiting.pop(sent.kind, 0)
+            stood_for, torn = self.waiting.pop(sent.kind, 0), self.torn.pop(sent.kind, 0)
             self.carried.discard(sent.kind)
             account.conflated += stood_for
             if got.conflated is not None and (self.mine is not None or (sent.all and self.whole)):
-                assert got.conflated == stood_for, f"{got} stands for {stood_for}"
+                assert stood_for <= got.conflated <= stood_for + torn, f"{got} stands for {stood_for}"
 
     def gap(self, got: Got, place: Place) -> None:
         account, missed, reason = self.account, got.data["missed"], got.data["reason"]
@@ -316,6 +320,11 @@ class _Walk:
             most = sum(map(self.possible, between)) + sum(self.waiting.values())
             assert not self.whole or not known or least <= missed <= most, f"{got} stands for {least} to {most}"
             account.missed += missed
+        if reason == "restarted":
+            torn = Counter(sent.kind for sent in lost if self.manifest.conflates(sent.name))
+            self.torn = torn + Counter(self.waiting) + self.torn
+        else:
+            self.torn.clear()
         self.waiting.clear()
         self.carried.clear()
         self.sure = True

@@ -31,6 +31,10 @@ const TILES = [
     level: value => value > 0 ? "warn" : "good" },
 ];
 
+function waited(seconds) {
+  return seconds < 1 ? `${number(seconds * 1000)} ms` : `${number(seconds)} s`;
+}
+
 export function showTiles(status, history, now) {
   const tiles = $("tiles");
   if (!tiles.children.length)
@@ -55,7 +59,7 @@ export function checks(status, history, host) {
   if (host) found.push([host.level, "The host answers", host.text]);
   if (lag?.n) found.push([level(lag.p99_ms, LIMITS.lag), "Event loop", `p50 ${number(lag.p50_ms)}, p99 ${number(lag.p99_ms)}, max ${number(lag.max_ms)} ms late in the last minute`]);
   found.push([level(status.oldest_undelivered_s, LIMITS.oldest), "Delivery", status.oldest_undelivered_s
-    ? `the oldest event has been waiting for ${number(status.oldest_undelivered_s)} s` : "every open stream has everything"]);
+    ? `the oldest event has been waiting for ${waited(status.oldest_undelivered_s)}` : "every open stream has everything"]);
   if (server.fanout) found.push([server.fanout.blocked ? "warn" : "good", "Slow readers", server.fanout.blocked
     ? `${plural(server.fanout.blocked, "stream")} of ${number(server.fanout.streams)} with a full socket` : "no socket is full"]);
   if (lane) found.push([lane.waiting ? "warn" : "good", "Threads for the host", `${number(lane.busy)} busy, ${plural(lane.waiting, "request")} waiting`]);
