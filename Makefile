@@ -1,13 +1,7 @@
 # Every target is a task of .ci/tasks.py, which also runs where there is no make: python .ci/tasks.py demo
 PYTHON ?= python3
 
-<<<<<<< HEAD
-.PHONY: demo test coverage lint docs bench faults soak fuzz lock audit clean
+.PHONY: demo test coverage lint docs bench faults soak fuzz figures lock audit clean
 
-demo test coverage lint docs bench faults soak fuzz lock audit clean:
-=======
-.PHONY: demo test lint docs bench faults soak fuzz figures lock audit clean
-
-demo test lint docs bench faults soak fuzz figures lock audit clean:
->>>>>>> w/five
+demo test coverage lint docs bench faults soak fuzz figures lock audit clean:
 	$(PYTHON) .ci/tasks.py $@ $(ARGS)

@@ -35,13 +35,9 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
-<<<<<<< HEAD
     tasks = {"demo": demo, "test": test, "coverage": coverage, "lint": lint, "docs": docs, "bench": bench,
-             "faults": faults, "soak": soak, "fuzz": fuzz, "lock": lock, "audit": audit, "clean": clean}
-=======
-    tasks = {"demo": demo, "test": test, "lint": lint, "docs": docs, "bench": bench, "faults": faults, "soak": soak,
-             "fuzz": fuzz, "figures": figures, "lock": lock, "audit": audit, "clean": clean}
->>>>>>> w/five
+             "faults": faults, "soak": soak, "fuzz": fuzz, "figures": figures, "lock": lock, "audit": audit,
+             "clean": clean}
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
