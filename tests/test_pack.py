@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -60,6 +62,16 @@ class Writer:
         self.pack = Pack(self.hub, self.settings.max_backlog_s)
         self.alone: dict[Member, None] = {}
         self.under_way: Iterator[None] | None = None
+        #: What other threads do in the next step, after it has read the log.
+        self.meanwhile: list[Callable[[], object]] = []
+        part_stirred = self.pack._part_stirred
+
+        def interrupted() -> None:
+            part_stirred()
+            while self.meanwhile:
+                self.meanwhile.pop()()
+
+        self.pack._part_stirred = interrupted  # type: ignore[method-assign]
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
         self.hub.publish(Event.create(name, args, **target))
@@ -194,7 +206,7 @@ def test_who_is_skipped() -> None:
     assert [member.numbers() for member in members] == [[2], [1, 2], [1, 2]]
 
 
-def test_a_client_that_ends_during_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_ends_during_a_step() -> None:
     """Who ends after a step has read the log still gets what was for it before, and not what left it out."""
     writer = Writer()
     member, other = writer.open(), writer.open()
@@ -202,13 +214,7 @@ def test_a_client_that_ends_during_a_step(monkeypatch: pytest.MonkeyPatch) -> No
     client = member.feed.link.clients[0]
     writer.emit("private", to=client.sid)
     writer.emit("others", skip=client.sid)
-    part_stirred = writer.pack._part_stirred
-
-    def end_then() -> None:
-        part_stirred()
-        writer.hub.end(client, "server disconnect")
-
-    monkeypatch.setattr(writer.pack, "_part_stirred", end_then)
+    writer.meanwhile.append(partial(writer.hub.end, client, "server disconnect"))
     writer.run()
     assert [body["event"] for body in member.messages()] == ["private", "hybrid_disconnect"]
     assert other.numbers() == [2]
@@ -366,6 +372,19 @@ class PackMachine(RuleBasedStateMachine):
             act = self.writer.hub.enter_room if into else self.writer.hub.leave_room
             act(clients[which % len(clients)].sid, room)
 
+    @precondition(lambda self: self.members)
+    @rule(which=st.integers(0, 20), act=st.sampled_from(["end", "ride"]))
+    def meanwhile(self, which: int, act: str) -> None:
+        """Have that happen while the next step is made, after it has read the log."""
+        self.writer.meanwhile.append(partial(getattr(self, act), which, *["/"] * (act == "ride")))
+
+    @precondition(lambda self: self.members)
+    @rule(which=st.integers(0, 5))
+    def beat(self, which: int) -> None:
+        member = self.members[which % len(self.members)]
+        if not member.stuck:
+            member.data += member.feed.beat()
+
     @rule(name=st.sampled_from(["fact", "load", "noise"]), namespace=st.sampled_from(("/", "/", "/chat")),
           aim=st.sampled_from(["all", "all", "red", "blue", "both", "one"]), skip=st.booleans(),
           which=st.integers(0, 20))
@@ -444,6 +463,8 @@ class PackMachine(RuleBasedStateMachine):
         for member in getattr(self, "members", []):
             given = member.numbers()
             assert given == sorted(set(given))
+            ids = [int(number) for number in re.findall(rb"^id: \d+-(\d+)$", member.data, re.MULTILINE)]
+            assert ids == sorted(ids)
 
 
 TestPackModel = pytest.mark.timeout(400)(PackMachine.TestCase)
