@@ -47,7 +47,8 @@ class Deadlines:
             heapq.heappush(self._heap, (deadline.at, next(self._numbers), deadline))
             self._forget_cancelled()
             if self._running:
-                self._changed.notify()
+                if self._heap[0][2] is deadline:  # the thread waits for none that is earlier
+                    self._changed.notify()
             else:
                 self._start_thread()
         return deadline

@@ -22,7 +22,7 @@ Headers = list[tuple[str, str]]
 
 
 class Head(NamedTuple):
-    """Status line and headers; ``body`` is the whole body, or ``None`` if chunks follow."""
+    """Status line and headers; ``body`` is the whole body, after which nothing comes, or ``None`` if chunks follow."""
 
     status: str
     headers: Headers
@@ -30,7 +30,7 @@ class Head(NamedTuple):
 
 
 class End(NamedTuple):
-    """The answer is complete, or broke off with ``error``."""
+    """An answer in chunks is complete, or any broke off with ``error``."""
 
     error: BaseException | None = None
 
@@ -160,9 +160,10 @@ class Exchange:
             self._post(Head(*self._started(), None))
 
     def _finish(self) -> None:
-        if not self._head_sent:
+        if self._head_sent:
+            self._post(End())
+        else:
             self._post(Head(*self._started(), b"".join(self._written)))
-        self._post(End())
 
     def _started(self) -> tuple[str, Headers]:
         if self._head is None:

@@ -114,10 +114,12 @@ class Handler(Reader):
             return
         written = len(head.body or b"")
         try:
-            while not isinstance(message := exchange.receive(), End):
+            message = exchange.receive() if head.body is None else End()
+            while not isinstance(message, End):
                 if isinstance(message, bytes):
                     send(message)
                     written += len(message)
+                message = exchange.receive()
             if message.error is not None:
                 self._failed(message)
             elif send == self._send_chunk:

@@ -119,6 +119,7 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
 
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front
+        self.logs_requests = log is not None
         super().__init__(sock, application, spawn=Pool(), log=log, error_log=logger,
                          environ={"wsgi.errors": sys.stderr}, **ssl_args)
 
