@@ -78,7 +78,7 @@ class Exchange:
         self._app, self._environ, self._mailroom = app, environ, mailroom
         self._messages: deque[Message] = deque()
         self._arrived = Event()
-        self._room = threading.Semaphore(CHUNKS_AHEAD)
+        self._room: threading.Semaphore | None = None  # made with the first chunk; most answers have none
         self._abandoned = False
         self._head: tuple[str, Headers] | None = None
         self._head_sent = False
@@ -96,13 +96,17 @@ class Exchange:
                 return None
         message = self._messages.popleft()
         if isinstance(message, bytes):
-            self._room.release()
+            self._give_room()
         return message
 
     def abandon(self) -> None:
         """The client is gone: have the thread stop producing."""
         self._abandoned = True
-        self._room.release()
+        self._give_room()
+
+    def _give_room(self) -> None:
+        if self._room is not None:
+            self._room.release()
 
     # -- in the thread ---------------------------------------------------------------------------------------
 
@@ -140,6 +144,8 @@ class Exchange:
             self._written.clear()
             if chunk:
                 self._send_head()
+                if self._room is None:
+                    self._room = threading.Semaphore(CHUNKS_AHEAD)
                 self._room.acquire()
                 if self._abandoned:
                     return

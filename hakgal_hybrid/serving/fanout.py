@@ -10,6 +10,7 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -79,6 +80,9 @@ class Fanout:
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
+        #: Not set while everybody is being sent something: whoever can should not take the GIL between sends.
+        self.at_rest = threading.Event()
+        self.at_rest.set()
         #: Called after each pass with the number of the last event that every stream that keeps up has been given.
         self.passed: Callable[[int], None] = lambda newest: None
 
@@ -198,8 +202,12 @@ class Fanout:
             logger.exception("a step of the streams that keep up failed; each goes on alone")
             step = self._pack.scatter()
         self._alone.update(dict.fromkeys(step.apart))
-        for share in step.shares:
-            self._send_share(share, step.upto)
+        self.at_rest.clear()
+        try:
+            for share in step.shares:
+                self._send_share(share, step.upto)
+        finally:
+            self.at_rest.set()
         self._pack.arrive(step)
         self._bring_up()
         if self._pack.position < self._hub.log.newest:

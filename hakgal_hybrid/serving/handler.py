@@ -40,7 +40,8 @@ class Handler(Reader):
 
     def run_application(self) -> None:
         """Have one request answered."""
-        with self.front.busy():
+        self.front.active += 1
+        try:
             if self._wants_websocket():
                 self._upgrade()
                 return
@@ -55,6 +56,8 @@ class Handler(Reader):
             self.front.connections.serve(self.place)
             with body:
                 self._answer(body, length)
+        finally:
+            self.front.active -= 1
 
     def _wants_websocket(self) -> bool:
         """True for a WebSocket handshake (RFC 6455, section 4.1); anything less is an ordinary request."""
