@@ -38,6 +38,8 @@ SENDS_PER_LOOK = 8
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
 MAX_CHATTER = 64 * 1024
 
+#: What is taken from the log for one stream is kept for others if it has so many bytes, and how many such are.
+LONG, LONG_KEPT = 64 * 1024, 8
 #: In how many parts an interval is cut in which all streams are looked after.
 PARTS = 16
 
@@ -65,7 +67,7 @@ class Fanout:
         self._pack = Pack(hub, settings.max_backlog_s)
         #: Those that go by their own cursor, but for those that wait for their socket.
         self._alone: dict[Connection, None] = {}
-        #: What several of them took, as long as the pack stays where it is.
+        #: What several of them took, as long as the pack stays where it is; what is long, for a little longer.
         self._shared: Shared = {}
         self._shared_at = -1
         #: How many bytes a client has said that was not asked.
@@ -216,7 +218,8 @@ class Fanout:
     def _bring_up(self) -> None:
         """Bring those who go alone nearer to the pack, for as long as one turn: the pack is not to wait for many."""
         if self._shared_at != self._pack.position:
-            self._shared, self._shared_at = {}, self._pack.position
+            self._keep_long()
+            self._shared_at = self._pack.position
         until = clock() + SECONDS_PER_TURN
         for connection in list(self._alone):
             self._alone.pop(connection, None)
@@ -225,7 +228,16 @@ class Fanout:
             if clock() > until:
                 self._news.set()  # the others are first in the next pass
                 return
-        self._shared = {}
+        self._keep_long()
+
+    def _keep_long(self) -> None:
+        """Forget what several took, but for a few long replays: those can only be too short by now.
+
+        (How old an event is does not matter to a replay.) In a storm of resumes one comes after the other, and events
+        come in between: each would read the whole log again.
+        """
+        long = [(key, taken) for key, taken in self._shared.items() if key[-1] and len(taken.data) >= LONG]
+        self._shared = dict(long[-LONG_KEPT:])
 
     def _begin_turn(self, least: float = 0.0) -> None:
         """Begin a turn; it lasts for at least so many seconds, if there is so much to do."""
@@ -368,6 +380,7 @@ class Fanout:
         interval = min(self._settings.heartbeat_s / 8, self._settings.stall_s / 4, 1.0)
         while True:
             connections = list(self._connections.values())
+            self._shared = {}
             for part in range(PARTS):
                 gevent.sleep(interval / PARTS)
                 now = clock()
