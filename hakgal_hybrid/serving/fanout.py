@@ -82,7 +82,7 @@ class Fanout:
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
-        #: Not set while everybody is being sent something: whoever can should not take the GIL between sends.
+        #: Not set while many are being sent something: whoever can should not take the GIL between sends.
         self.at_rest = threading.Event()
         self.at_rest.set()
         #: Called after each pass with the number of the last event that every stream that keeps up has been given.
@@ -204,12 +204,15 @@ class Fanout:
             logger.exception("a step of the streams that keep up failed; each goes on alone")
             step = self._pack.scatter()
         self._alone.update(dict.fromkeys(step.apart))
-        self.at_rest.clear()
+        many = sum(len(share.members) for share in step.shares) > SENDS_PER_LOOK
+        if many:
+            self.at_rest.clear()
         try:
             for share in step.shares:
                 self._send_share(share, step.upto)
         finally:
-            self.at_rest.set()
+            if many:
+                self.at_rest.set()
         self._pack.arrive(step)
         self._bring_up()
         if self._pack.position < self._hub.log.newest:
