@@ -47,7 +47,8 @@ class Deadlines:
             heapq.heappush(self._heap, (deadline.at, next(self._numbers), deadline))
             self._forget_cancelled()
             if self._running:
-                self._changed.notify()
+                if self._heap[0][2] is deadline:  # the thread waits for none that is earlier
+                    self._changed.notify()
             else:
                 self._start_thread()
         return deadline
@@ -77,11 +78,13 @@ class Deadlines:
                 logger.exception("a deadline's call raised")
 
     def _next(self) -> Deadline | None:
-        """Wait for the next deadline to come; nothing if there has been none for a while."""
+        """Wait for the next deadline to come; nothing if there has been none for a while.
+
+        One that was cancelled is waited for like any other: streams that open cancel theirs within a millisecond, and
+        whoever looked for the next one each time would wake up for each of them.
+        """
         with self._changed:
             while True:
-                while self._heap and self._heap[0][2].call is None:
-                    heapq.heappop(self._heap)
                 if self._heap:
                     wait = self._heap[0][0] - self._clock()
                     if wait <= 0:

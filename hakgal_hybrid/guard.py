@@ -16,6 +16,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,9 @@ _FORWARDED_PAIR = re.compile(
 
 #: A ``Host`` header: a name or an address, and perhaps a port.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]*)?")
+
+#: How long a name can be (RFC 1035, section 2.3.4).
+_LONGEST_NAME = 255
 
 #: Names that hosts files have for this machine; nobody else can own one.
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
@@ -156,6 +160,11 @@ def _forwarded(environ: Mapping[str, Any]) -> list[str]:
 
 def is_loopback(host: str) -> bool:
     """True for ``localhost`` (and names below it) and addresses in ``127.0.0.0/8`` or ``::1``."""
+    return len(host) <= _LONGEST_NAME and _is_loopback(host)
+
+
+@lru_cache(maxsize=256)  # every request asks about the same few names several times
+def _is_loopback(host: str) -> bool:
     host = host.strip().strip("[]").rstrip(".").lower()
     if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
         return True

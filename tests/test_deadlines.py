@@ -72,6 +72,21 @@ def test_cancelled_calls_do_not_pile_up():
     assert len(deadlines._heap) < 200
 
 
+def test_cancelled_calls_do_not_wake_the_thread():
+    """The thread looks at the clock for the earliest call only, however many come later and are cancelled at once."""
+    looked = [0]
+
+    def clock() -> float:
+        looked[0] += threading.current_thread().name == "hakgal-hybrid-deadlines"
+        return 0.0
+
+    deadlines = Deadlines(clock=clock)
+    for _ in range(200):
+        deadlines.after(3600, lambda: None).cancel()
+        threading.Event().wait(0.0005)
+    assert looked[0] < 50
+
+
 def test_calls_are_made_at_their_time_by_the_clock_given():
     """The clock decides, not the time that passes."""
     now = [0.0]

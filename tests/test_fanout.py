@@ -145,6 +145,22 @@ def test_who_is_given_up_is_counted_as_stalled(n: int) -> None:
         assert server.status()["traffic"]["ended"] == {"stalled": 20}
 
 
+def test_resumes_one_after_the_other_miss_nothing(server: Server) -> None:
+    """Those who come back to the same place share a long replay; what was emitted in between comes after it, once."""
+    with server.opened() as first:
+        start = first.id
+        server.emit("fact_added", 40, size=8192)
+        for number in range(40, 45):
+            with server.opened(headers={"Last-Event-ID": start}) as resumed:
+                resumed.wait_for("fact_added", number)
+                server.emit("knowledge_updated")
+                resumed.wait_for("knowledge_updated", number - 39)
+                server.emit("fact_added", size=8192)
+                resumed.wait_for("fact_added", number + 1)
+                names = [message.event for message in resumed.messages if message.event[:7] != "hybrid_"]
+                assert names == ["fact_added"] * 40 + ["knowledge_updated", "fact_added"] * (number - 39)
+
+
 def test_a_client_that_reads_slowly_is_not_given_up(server: Server) -> None:
     """A client that reads now and then keeps its stream, however long it takes, and gets everything."""
     before = ended(server, "stalled")

@@ -36,8 +36,8 @@ def lane_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lane]]:
     monkeypatch.setattr(lanes, "IDLE_S", 0.05)
     made: list[Lane] = []
 
-    def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000, patience_s: float = 0.0) -> Lane:
-        made.append(Lane("test", threads, max_waiting=max_waiting, max_bytes=max_bytes, patience_s=patience_s))
+    def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000, **options: Any) -> Lane:
+        made.append(Lane("test", threads, max_waiting=max_waiting, max_bytes=max_bytes, **options))
         return made[-1]
 
     yield make
@@ -80,6 +80,20 @@ def test_short_jobs_run_one_after_the_other(lane_of: Callable[..., Lane]) -> Non
     for _ in range(50):
         assert done.acquire(timeout=SOON)
     assert most == [1]
+
+
+def test_a_job_gives_way_for_a_moment(lane_of: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No job begins while the lane gives way; but it does not wait for ever."""
+    monkeypatch.setattr(lanes, "COURTESY_S", SOON)
+    free = threading.Event()
+    lane, began = lane_of(gives_way=free), threading.Event()
+    lane.submit(Job(began.set))
+    assert not began.wait(0.05)
+    free.set()
+    assert began.wait(SOON)
+    free.clear()
+    monkeypatch.setattr(lanes, "COURTESY_S", 0.001)
+    assert submitted(lane).may_end.set() is None
 
 
 def test_a_job_that_lasts_holds_up_nobody(lane_of: Callable[..., Lane]) -> None:

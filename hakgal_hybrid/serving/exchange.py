@@ -22,7 +22,7 @@ Headers = list[tuple[str, str]]
 
 
 class Head(NamedTuple):
-    """Status line and headers; ``body`` is the whole body, or ``None`` if chunks follow."""
+    """Status line and headers; ``body`` is the whole body, after which nothing comes, or ``None`` if chunks follow."""
 
     status: str
     headers: Headers
@@ -30,7 +30,7 @@ class Head(NamedTuple):
 
 
 class End(NamedTuple):
-    """The answer is complete, or broke off with ``error``."""
+    """An answer in chunks is complete, or any broke off with ``error``."""
 
     error: BaseException | None = None
 
@@ -78,7 +78,7 @@ class Exchange:
         self._app, self._environ, self._mailroom = app, environ, mailroom
         self._messages: deque[Message] = deque()
         self._arrived = Event()
-        self._room = threading.Semaphore(CHUNKS_AHEAD)
+        self._room: threading.Semaphore | None = None  # made with the first chunk; most answers have none
         self._abandoned = False
         self._head: tuple[str, Headers] | None = None
         self._head_sent = False
@@ -96,13 +96,17 @@ class Exchange:
                 return None
         message = self._messages.popleft()
         if isinstance(message, bytes):
-            self._room.release()
+            self._give_room()
         return message
 
     def abandon(self) -> None:
         """The client is gone: have the thread stop producing."""
         self._abandoned = True
-        self._room.release()
+        self._give_room()
+
+    def _give_room(self) -> None:
+        if self._room is not None:
+            self._room.release()
 
     # -- in the thread ---------------------------------------------------------------------------------------
 
@@ -140,6 +144,8 @@ class Exchange:
             self._written.clear()
             if chunk:
                 self._send_head()
+                if self._room is None:
+                    self._room = threading.Semaphore(CHUNKS_AHEAD)
                 self._room.acquire()
                 if self._abandoned:
                     return
@@ -160,9 +166,10 @@ class Exchange:
             self._post(Head(*self._started(), None))
 
     def _finish(self) -> None:
-        if not self._head_sent:
+        if self._head_sent:
+            self._post(End())
+        else:
             self._post(Head(*self._started(), b"".join(self._written)))
-        self._post(End())
 
     def _started(self) -> tuple[str, Headers]:
         if self._head is None:

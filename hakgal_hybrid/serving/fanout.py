@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,8 @@ SENDS_PER_LOOK = 8
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
 MAX_CHATTER = 64 * 1024
 
+#: What is taken from the log for one stream is kept for others if it has so many bytes, and how many such are.
+LONG, LONG_KEPT = 64 * 1024, 8
 #: In how many parts an interval is cut in which all streams are looked after.
 PARTS = 16
 
@@ -65,7 +68,7 @@ class Fanout:
         self._pack = Pack(hub, settings.max_backlog_s)
         #: Those that go by their own cursor, but for those that wait for their socket.
         self._alone: dict[Connection, None] = {}
-        #: What several of them took, as long as the pack stays where it is.
+        #: What several of them took, as long as the pack stays where it is; what is long, for a little longer.
         self._shared: Shared = {}
         self._shared_at = -1
         #: How many bytes a client has said that was not asked.
@@ -80,6 +83,9 @@ class Fanout:
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
+        #: Not set while many are being sent something: whoever can should not take the GIL between sends.
+        self.at_rest = threading.Event()
+        self.at_rest.set()
         #: Called after each pass with the number of the last event that every stream that keeps up has been given.
         self.passed: Callable[[int], None] = lambda newest: None
 
@@ -204,8 +210,15 @@ class Fanout:
             logger.exception("a step of the streams that keep up failed; each goes on alone")
             step = self._pack.scatter()
         self._alone.update(dict.fromkeys(step.apart))
-        for share in step.shares:
-            self._send_share(share, step.upto)
+        many = sum(len(share.members) for share in step.shares) > SENDS_PER_LOOK
+        if many:
+            self.at_rest.clear()
+        try:
+            for share in step.shares:
+                self._send_share(share, step.upto)
+        finally:
+            if many:
+                self.at_rest.set()
         self._pack.arrive(step)
         self._bring_up()
         if self._pack.position < self._hub.log.newest:
@@ -214,7 +227,8 @@ class Fanout:
     def _bring_up(self) -> None:
         """Bring those who go alone nearer to the pack, for as long as one turn: the pack is not to wait for many."""
         if self._shared_at != self._pack.position:
-            self._shared, self._shared_at = {}, self._pack.position
+            self._keep_long()
+            self._shared_at = self._pack.position
         until = clock() + SECONDS_PER_TURN
         for connection in list(self._alone):
             self._alone.pop(connection, None)
@@ -223,7 +237,16 @@ class Fanout:
             if clock() > until:
                 self._news.set()  # the others are first in the next pass
                 return
-        self._shared = {}
+        self._keep_long()
+
+    def _keep_long(self) -> None:
+        """Forget what several took, but for a few long replays: those can only be too short by now.
+
+        (How old an event is does not matter to a replay.) In a storm of resumes one comes after the other, and events
+        come in between: each would read the whole log again.
+        """
+        long = [(key, taken) for key, taken in self._shared.items() if key[-1] and len(taken.data) >= LONG]
+        self._shared = dict(long[-LONG_KEPT:])
 
     def _begin_turn(self, least: float = 0.0) -> None:
         """Begin a turn; it lasts for at least so many seconds, if there is so much to do."""
@@ -367,6 +390,7 @@ class Fanout:
         interval = min(self._settings.heartbeat_s / 8, self._settings.stall_s / 4, 1.0)
         while True:
             connections = list(self._connections.values())
+            self._shared = {}
             for part in range(PARTS):
                 gevent.sleep(interval / PARTS)
                 now = clock()

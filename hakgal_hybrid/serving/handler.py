@@ -40,7 +40,8 @@ class Handler(Reader):
 
     def run_application(self) -> None:
         """Have one request answered."""
-        with self.front.busy():
+        self.front.active += 1
+        try:
             if self._wants_websocket():
                 self._upgrade()
                 return
@@ -55,6 +56,8 @@ class Handler(Reader):
             self.front.connections.serve(self.place)
             with body:
                 self._answer(body, length)
+        finally:
+            self.front.active -= 1
 
     def _wants_websocket(self) -> bool:
         """True for a WebSocket handshake (RFC 6455, section 4.1); anything less is an ordinary request."""
@@ -114,10 +117,12 @@ class Handler(Reader):
             return
         written = len(head.body or b"")
         try:
-            while not isinstance(message := exchange.receive(), End):
+            message = exchange.receive() if head.body is None else End()
+            while not isinstance(message, End):
                 if isinstance(message, bytes):
                     send(message)
                     written += len(message)
+                message = exchange.receive()
             if message.error is not None:
                 self._failed(message)
             elif send == self._send_chunk:

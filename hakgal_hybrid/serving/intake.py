@@ -1,11 +1,9 @@
-"""Intake: what is checked and read of a request before a thread is taken for it."""
+"""Intake: what is read of a request before a thread is taken for it."""
 
 from __future__ import annotations
 
 import io
-import re
 import tempfile
-from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
 from typing import Any, BinaryIO
 
 import gevent
@@ -18,27 +16,6 @@ from .places import Budget
 SPOOL = 1 << 20
 
 _PIECE = 64 * 1024
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
-_HEADER_DEFECTS = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
-
-
-def check_head(headers: Any) -> None:
-    """Refuse header lines that a proxy might read differently, so that no request can hide in another's body.
-
-    :param headers: the parsed head of a request.
-    :raises ValueError: for malformed lines (RFC 9112, section 5) and ambiguous lengths (section 6.3).
-    """
-    if any(isinstance(defect, _HEADER_DEFECTS) for defect in headers.defects):
-        raise ValueError("a header line has no colon")
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name) or "\n" in value:
-            raise ValueError(f"header {name!r:.80} is malformed")
-    encodings = headers.get_all("transfer-encoding", [])
-    if encodings and [item.strip().lower() for item in encodings] != ["chunked"]:
-        raise ValueError(f"Transfer-Encoding {encodings!r} is not understood")
-    lengths = headers.get_all("content-length", [])
-    if len(set(lengths)) > 1 or not all(item.isascii() and item.strip().isdigit() for item in lengths):
-        raise ValueError(f"Content-Length {lengths!r} is not one number")
 
 
 def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget) -> tuple[BinaryIO, int]:

@@ -15,6 +15,8 @@ logger = get_logger(__name__)
 
 #: A thread that had nothing to do for so long (seconds) ends.
 IDLE_S = 10.0
+#: How long a job gives way at most (seconds).
+COURTESY_S = 0.005
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,17 +35,20 @@ class Lane:
 
     :param patience_s: how long a job runs by itself before the next one may begin beside it. Threads that compute all
         at once take the loop's turns away and finish no sooner; those that wait for something may do so side by side.
+    :param gives_way: while this is not set, no job begins, for :data:`COURTESY_S` at most: what is going on is short,
+        and slow beside a thread that computes.
     :ivar rejected: jobs refused because the queue was full.
     """
 
-    def __init__(self, name: str, threads: int, *, max_waiting: int, max_bytes: int, patience_s: float = 0.0) -> None:
+    def __init__(self, name: str, threads: int, *, max_waiting: int, max_bytes: int, patience_s: float = 0.0,
+                 gives_way: threading.Event | None = None) -> None:
         self.name = name
         self.rejected = 0
         self._limit, self._max_waiting, self._max_bytes = threads, max_waiting, max_bytes
         self._jobs: deque[Job] = deque()
         self._bytes = self._threads = self._idle = 0
         self._changed = threading.Condition()
-        self._patience_s = patience_s
+        self._patience_s, self._gives_way = patience_s, gives_way
         self._latest: Job | None = None  # while it runs
         self._latest_at = 0.0
 
@@ -100,6 +105,8 @@ class Lane:
             job = self._next()
             if job is None:
                 return
+            if self._gives_way is not None:
+                self._gives_way.wait(COURTESY_S)
             try:
                 job.run()
             except Exception:  # jobs report their own errors; this is the net below

@@ -7,6 +7,7 @@ through: lines that do not end in CR LF, a CR inside of one, folded lines, two l
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import RequestError
@@ -34,6 +35,55 @@ def check_first_line(line: bytes) -> None:
         raise ValueError(f"request line {line!r:.80} is malformed")
 
 
+class Headers:
+    """The headers of a request, with what pywsgi asks of its own kind, which is made for mail and slow.
+
+    :ivar items: names and values, in order.
+    """
+
+    status = ""  # what is wrong with them: nothing, or they would not have got here
+
+    def __init__(self) -> None:
+        self.items: list[tuple[str, str]] = []
+        self._values: dict[str, list[str]] = {}
+
+    def add(self, name: str, value: str) -> None:
+        """Add a line, at the end."""
+        self.items.append((name, value))
+        self._values.setdefault(name.lower(), []).append(value)
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the value of the first header of this name, in whatever case."""
+        values = self._values.get(name.lower())
+        return values[0] if values else default
+
+    getheader = get
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the values of all headers of this name, which is in lower case."""
+        return self._values.get(name, [])
+
+    def __delitem__(self, name: str) -> None:
+        """Have nothing to delete: pywsgi drops a length beside chunks, but such a head is refused."""
+        raise KeyError(name)
+
+    @property
+    def typeheader(self) -> str | None:
+        """What the body is."""
+        return self.get("content-type")
+
+    def environ(self) -> Iterator[tuple[str, str]]:
+        """Yield names and values as WSGI has them (PEP 3333), those apart that it keeps elsewhere.
+
+        What has an underscore could pass for another header, behind a proxy that lets it through: it is left out.
+        """
+        for name, value in self.items:
+            if "_" not in name:
+                key = name.replace("-", "_").upper()
+                if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+                    yield "HTTP_" + key, value
+
+
 class HeadLines:
     """Stands in for a connection's file while the headers of a request are parsed.
 
@@ -42,7 +92,7 @@ class HeadLines:
 
     def __init__(self, file: Any, limit: int) -> None:
         self._file, self._left = file, limit
-        self._names: list[bytes] = []
+        self.headers = Headers()
 
     def readline(self, size: int = -1) -> bytes:
         """Return the next line.
@@ -51,7 +101,7 @@ class HeadLines:
         """
         line: bytes = self._file.readline(self._left + 1)
         self._left -= len(line)
-        if self._left < 0 or len(self._names) >= _HEADERS:
+        if self._left < 0 or len(self.headers.items) >= _HEADERS:
             raise TooLarge("the request's head is too large")
         if not line.endswith(b"\r\n") or b"\r" in line[:-2] or b"\0" in line:
             raise ValueError("a header line is malformed, or the head is not complete")
@@ -59,19 +109,24 @@ class HeadLines:
             name = _NAME.match(line)
             if name is None:
                 raise ValueError(f"header line {line!r:.80} is malformed")
-            self._names.append(name[1].lower())
+            self.headers.add(name[1].decode("ascii"), line[name.end():-2].decode("latin-1").strip(" \t"))
         return line
 
     def check(self, version: str) -> None:
-        """Refuse a head that is ambiguous as a whole (RFC 9112, sections 3.2 and 6.3).
+        """Refuse a head that is ambiguous as a whole (RFC 9112, sections 3.2, 6.1 and 6.3).
 
-        :raises ValueError: for no or several hosts, and for a length beside chunks.
+        :raises ValueError: for no or several hosts, a length beside chunks, several lengths, unknown encodings.
         """
-        hosts = self._names.count(b"host")
+        hosts = len(self.headers.get_all("host"))
         if hosts > 1 or (hosts == 0 and version == "HTTP/1.1"):
             raise ValueError(f"{hosts} Host headers")
-        if b"transfer-encoding" in self._names and (b"content-length" in self._names or version != "HTTP/1.1"):
+        encodings, lengths = self.headers.get_all("transfer-encoding"), self.headers.get_all("content-length")
+        if encodings and (lengths or version != "HTTP/1.1"):
             raise ValueError("Transfer-Encoding beside Content-Length, or before HTTP/1.1")
+        if encodings and [item.lower() for item in encodings] != ["chunked"]:
+            raise ValueError(f"Transfer-Encoding {encodings!r} is not understood")
+        if len(set(lengths)) > 1 or not all(item.isascii() and item.isdigit() for item in lengths):
+            raise ValueError(f"Content-Length {lengths!r} is not one number")
 
 
 class Chunks:

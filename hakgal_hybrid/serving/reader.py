@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import gevent
@@ -15,8 +16,8 @@ from ..logs import get_logger
 from ..redact import redacted
 from ..views.gate import problem_response
 from .exchange import head_bytes
-from .intake import check_head, read_body
-from .lines import Chunks, HeadLines, TooLarge, check_first_line
+from .intake import read_body
+from .lines import Chunks, Headers, HeadLines, TooLarge, check_first_line
 from .places import Place
 
 if TYPE_CHECKING:
@@ -100,24 +101,30 @@ class Reader(pywsgi.WSGIHandler):  # type: ignore[misc]
         """Read the head of a request within its time."""
         try:
             with gevent.Timeout(self.front.settings.request_s):
-                valid = self._parse_head(raw_requestline)
+                return self._parse_head(raw_requestline)
         except gevent.Timeout:
             raise _TooSlow("the request's head took too long") from None
-        check_head(self.headers)
-        return valid
 
     def _parse_head(self, raw_requestline: str) -> bool:
         """Have pywsgi parse what is well-formed, and nothing else."""
         line = raw_requestline.encode("latin-1")
         check_first_line(line)
         connection, self.rfile = self.rfile, HeadLines(self.rfile, self.front.settings.max_head_bytes - len(line))
-        lines = self.rfile
         try:
-            valid = bool(super().read_request(raw_requestline))
+            return bool(super().read_request(raw_requestline))
         finally:
             self.rfile = connection
+
+    def MessageClass(self, lines: HeadLines, *_: Any) -> Headers:
+        """Read all headers."""
+        while lines.readline() != b"\r\n":
+            pass
         lines.check(self.request_version)
-        return valid
+        return lines.headers
+
+    def _headers(self) -> Iterator[tuple[str, str]]:
+        headers: Headers = self.headers
+        return headers.environ()
 
     def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
         logger.debug("refused a request of %s: %s", self.client_address, redacted(str(ex)))

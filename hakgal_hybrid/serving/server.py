@@ -9,8 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -52,7 +51,10 @@ STREAMS_FOR_A_REQUEST = 8
 
 
 class Front:
-    """What every connection of one server shares: lanes, writer, mailroom."""
+    """What every connection of one server shares: lanes, writer, mailroom.
+
+    :ivar active: how many requests are being answered.
+    """
 
     def __init__(self, transport: HybridTransport) -> None:
         settings: Settings = transport.settings
@@ -71,11 +73,12 @@ class Front:
         self.delivery = DeliveryLag(transport.hub.log, self.fanout.__len__)
         self.fanout.passed = self.delivery.passed
         self.answers = Histogram()
-        bounds = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
+        bounds: dict[str, Any] = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
         self.host = Lane("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
         many = {**bounds, "max_waiting": STREAMS_FOR_A_REQUEST * settings.queue_requests}
-        self.streams = Lane("stream", settings.reserved_threads, **many, patience_s=PATIENCE_S)
+        self.streams = Lane("stream", settings.reserved_threads, **many, patience_s=PATIENCE_S,
+                            gives_way=self.fanout.at_rest)
         self.control = Lane("control", settings.reserved_threads, **bounds)
 
     def lane_of(self, path: str) -> Lane:
@@ -85,15 +88,6 @@ class Front:
         if path in (CONTROL, TICKET) or path.startswith((CONTROL + "/", DASHBOARD)):
             return self.control
         return self.host
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Count a request that is being answered."""
-        self.active += 1
-        try:
-            yield
-        finally:
-            self.active -= 1
 
     def run_upgrade(self, application: Any, environ: dict[str, Any], sock: Any) -> None:
         """Answer an upgrade request, in its own thread."""

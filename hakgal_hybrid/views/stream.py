@@ -38,7 +38,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
     def stream() -> Response:
         try:
             check_server(request.environ)
-            wish = parse_wish(request.args, request.headers.get("Last-Event-ID"))
+            wish = parse_wish(request.args.to_dict(), request.headers.get("Last-Event-ID"))
             if request.method == "HEAD":
                 return Response(iter(()), headers=STREAM_HEADERS)
             return _open(transport, wish)
