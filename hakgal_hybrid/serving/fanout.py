@@ -27,13 +27,10 @@ from ..settings import Settings
 from .attached import Attached
 from .connection import Connection, SwitchInterval
 from .hangups import HangUps
+from .pace import SECONDS_PER_TURN, Pace
 
 logger = get_logger(__name__)
 
-#: A pass lets the loop poll for I/O after so many sends, or so many seconds: beside a thread that burns CPU a single
-#: send can cost milliseconds, because it gives up the GIL.
-SENDS_PER_TURN = 64
-SECONDS_PER_TURN = 0.005
 #: After so many sends it looks at the clock.
 SENDS_PER_LOOK = 8
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
@@ -46,8 +43,6 @@ PARTS = 16
 
 _WRITE = 2
 _GOLDEN = 0.6180339887  # its multiples spread evenly, whatever run of numbers they come from
-#: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does. Windows' loop counts in milliseconds.
-_TURN, _TURN_LIBUV = 1e-6, 1e-3
 
 clock = time.monotonic
 
@@ -74,12 +69,11 @@ class Fanout:
         #: How many bytes a client has said that was not asked.
         self._chatter: dict[Connection, int] = {}
         self._ending = False
-        self._sends_left, self._turn_least, self._turn_ends = SENDS_PER_TURN, 0.0, 0.0
         self._news = Event()
         self._loop = gevent.get_hub().loop
         self._alarm = self._loop.async_()
         self._hangups = HangUps(self._loop, self._on_readable)
-        self._turn = _TURN_LIBUV if "libuv" in type(self._loop).__module__ else _TURN
+        self._pace = Pace(self._loop)
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
@@ -203,7 +197,7 @@ class Fanout:
 
     def _pass(self) -> None:
         """Send everything new to everybody who can take it, letting the loop poll now and then."""
-        self._begin_turn()
+        self._pace.begin()
         try:
             step = self._pack.step()
         except Exception:
@@ -233,7 +227,7 @@ class Fanout:
         for connection in list(self._alone):
             self._alone.pop(connection, None)
             self._guarded(self._catch_up, connection, self._shared)
-            self._sent(1)
+            self._pace.sent(1)
             if clock() > until:
                 self._news.set()  # the others are first in the next pass
                 return
@@ -247,20 +241,6 @@ class Fanout:
         """
         long = [(key, taken) for key, taken in self._shared.items() if key[-1] and len(taken.data) >= LONG]
         self._shared = dict(long[-LONG_KEPT:])
-
-    def _begin_turn(self, least: float = 0.0) -> None:
-        """Begin a turn; it lasts for at least so many seconds, if there is so much to do."""
-        now = clock()
-        self._sends_left, self._turn_least, self._turn_ends = SENDS_PER_TURN, now + least, now + SECONDS_PER_TURN
-
-    def _sent(self, sends: int) -> None:
-        """Let the loop poll if it is time, after so many more sends."""
-        self._sends_left -= sends
-        now = clock()
-        if now > self._turn_ends or (self._sends_left <= 0 and now > self._turn_least):
-            gevent.sleep(self._turn)
-            # Where the others took long, in a storm of connections say, streams get as long: half of the time.
-            self._begin_turn(min(clock() - now, SECONDS_PER_TURN))
 
     def _send_share(self, share: Share, upto: int) -> None:
         """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""
@@ -286,7 +266,7 @@ class Fanout:
                 for connection in some:
                     connection.progress_at = now
                     connection.feed.own_delivered += share.delivered - share.instead
-            self._sent(len(some))
+            self._pace.sent(len(some))
         sent = len(members) - failed
         self._hub.count_delivery(sent * share.delivered, sent * size)
         if share.conflated:

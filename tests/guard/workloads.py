@@ -26,7 +26,7 @@ from gevent import socket
 
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.event import Event
-from hakgal_hybrid.serving import fanout, lag
+from hakgal_hybrid.serving import fanout, lag, pace
 from hakgal_hybrid.socketio import join_room
 from hakgal_hybrid.wire import Decoder, encode_event
 
@@ -155,8 +155,8 @@ def main() -> None:
     logging.disable(logging.WARNING)
     # What is done by the clock is done more often, in a number of instructions, on a busy machine: a turn of the writer
     # ends by the number of sends alone, and the loop is not asked how late it is.
-    assert fanout.SECONDS_PER_TURN < 1 > lag.INTERVAL_S
-    fanout.SECONDS_PER_TURN = lag.INTERVAL_S = 3600.0
+    assert pace.SECONDS_PER_TURN < 1 > lag.INTERVAL_S
+    pace.SECONDS_PER_TURN = fanout.SECONDS_PER_TURN = lag.INTERVAL_S = 3600.0
     app = Flask("guarded")
     transport = HybridTransport(app, log_events=LOG_EVENTS, heartbeat_s=600, switch_interval_ms=5)
 
