@@ -861,7 +861,9 @@ def test_a_command_that_runs_as_the_server_stops_is_answered() -> None:
         server.ask("POST", CONTROL, {"action": "set_mode", "mode": "release"})
         assert client.read_to_end() == (1001, "stopped")
         assert client.reply("held") == (200, {"ack": None})
-        assert client.names()[-2:] == ["reply", "hybrid_bye"]
+        names = client.names()
+        assert names[-1] == "hybrid_bye"
+        assert "reply" in names  # what releasing it emits may come between the two
 
 
 # -- in this process: what is left behind, and what a host may have configured -----------------------------------------
