@@ -253,7 +253,7 @@ def test_json_in_another_charset(server: Server, charset: str) -> None:
     b'{"event": "echo", "data": "\xff"}', b'{"event": "echo", "data": "\xed\xa0\x80"}',
     b'\xef\xbb\xbf{"event": "echo"}',
     b'{"event": "echo", "data": "a\nb"}', b'{"event": "echo", "data": "a\0b"}', b"\0", b'{"event": "echo"}\0',
-    b"[" * 50_000 + b"]" * 50_000, b'{"data":' * 9000 + b"1" + b"}" * 9000,
+    b"[" * 50_000 + b"]" * 50_000, b'{"event": "echo", "data": ' + b'{"data":' * 9000 + b"1" + b"}" * 9001,
     b'{"event": "echo", "data": ' + b"[" * 40_000 + b"]" * 40_000 + b"}",
 ], ids=lambda body: ascii(body)[:40])
 def test_bodies_that_are_no_json_object(server: Server, body: bytes) -> None:
