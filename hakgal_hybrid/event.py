@@ -177,6 +177,8 @@ def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     """
     exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
     globs = [pattern.split("*") for pattern in patterns if "*" in pattern]
+    if not globs:  # as by default; it is asked for every event
+        return exact.__contains__
     return lambda name: name in exact or any(_matches(parts, name) for parts in globs)
 
 

@@ -215,9 +215,10 @@ class EventLog:
         name_key = (event.target.namespace, event.name)
         if self._newest_of_name.get(name_key) == entry.seq:
             del self._newest_of_name[name_key]
-        kind = (event.name, event.target)
-        if self._newest_of_kind.get(kind) == entry.seq:
-            del self._newest_of_kind[kind]
+        if self._newest_of_kind:  # or there is no need to make a key
+            kind = (event.name, event.target)
+            if self._newest_of_kind.get(kind) == entry.seq:
+                del self._newest_of_kind[kind]
         if not event.target.everybody:
             self._dropped.append((entry.seq, event.target))
             if len(self._dropped) > self._max_events:

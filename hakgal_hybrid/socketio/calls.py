@@ -6,8 +6,7 @@ import builtins
 import functools
 import queue
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import flask
@@ -29,15 +28,9 @@ class NotJSON(EventError, TypeError):
     """An event holds what has no form in JSON; python-socketio lets the ``TypeError`` of its JSON module out."""
 
 
-@contextmanager
-def type_errors() -> Iterator[None]:
-    """Let the error about what has no form in JSON be a ``TypeError`` as well."""
-    try:
-        yield
-    except EventError as error:
-        if not isinstance(error.__cause__, TypeError):
-            raise
-        raise NotJSON(error.detail, code=error.code) from error.__cause__
+def as_type_error(error: EventError) -> EventError:
+    """Return the error about what has no form in JSON as a ``TypeError`` as well; any other as it is."""
+    return NotJSON(error.detail, code=error.code) if isinstance(error.__cause__, TypeError) else error
 
 
 def wait_for_answer(transport: HybridTransport, event: str, emit: Callable[[Callable[..., None]], None],

@@ -8,8 +8,9 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..errors import EventError
 from ..handlers import serving
-from .calls import NotConnected, type_errors, wait_for_answer
+from .calls import NotConnected, as_type_error, wait_for_answer
 from .manager import Manager, absent, eio_sid_of
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ class Server:
         rooms = to or room
         self._log('emitting event "%s" to %s [%s]', event, rooms or "all", namespace or "/")
         args = data if isinstance(data, tuple) else () if data is None else (data,)
-        with type_errors():
+        try:
             self._transport.emit(event, *args, to=rooms or None, namespace=namespace, skip_sid=skip_sid or None,
                                  callback=callback or None)
+        except EventError as error:
+            raise as_type_error(error) from error.__cause__
 
     def send(self, data: Any, to: Any = None, room: Any = None, skip_sid: Any = None, namespace: str | None = None,
              callback: Callable[..., object] | None = None, ignore_queue: bool = False) -> None:

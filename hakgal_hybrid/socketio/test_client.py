@@ -9,12 +9,12 @@ from flask import Flask
 from flask.testing import EnvironBuilder
 
 from ..client import Client
-from ..errors import AccessDenied
+from ..errors import AccessDenied, EventError
 from ..event import foreign_text, payload_text, restore_binary
 from ..handlers import NOT_HANDLED, propagating
 from ..link import Link
 from ..log import Entry
-from .calls import type_errors
+from .calls import as_type_error
 from .manager import eio_sid_of
 from .server import Reason
 
@@ -177,8 +177,10 @@ class SocketIOTestClient:
     def _sent(self, value: Any) -> Any:
         """Return ``value`` as it arrives on the other side."""
         codec = self.socketio.transport.json
-        with type_errors():
+        try:
             text = payload_text("test", (value,)) if codec is None else foreign_text("test", (value,), codec.dumps)
+        except EventError as error:
+            raise as_type_error(error) from error.__cause__
         return restore_binary(self._loads(text))
 
     def _loads(self, text: str) -> Any:
