@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import EventError
 
@@ -21,8 +21,7 @@ _BINARY_KEY = re.compile(r"\$+binary\Z")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """For whom an event is: a namespace, in it everybody (``rooms=None``) or some rooms, less some clients.
 
     Every client is alone in a room named by its ``sid``, as in Flask-SocketIO, so one ``sid`` is a room too.
@@ -78,12 +77,20 @@ class Event:
         :param dumps: the ``dumps`` of another JSON module than the standard library's.
         :raises EventError: if the name cannot stand in a stream or the payload cannot be sent as JSON.
         """
-        target, place, rooms = EVERYBODY, _checked_namespace(namespace), _rooms(to)
-        if skip or rooms is not None or place != "/":
-            target = Target(place, rooms, _rooms(skip) or frozenset())
-        name = checked_name(name)
+        target = EVERYBODY
+        if to is not None or skip or (namespace and namespace != "/"):
+            target = _target(namespace, to, skip)
+        if type(name) is not str or name not in _good_names:
+            name = checked_name(name)
         text = payload_text(name, args) if dumps is None else foreign_text(name, args, dumps)
-        return cls(name, text, len(args), target, ack)
+        # What the constructor of a frozen dataclass does, in half the time.
+        event = _new(cls)
+        _set_name(event, name)
+        _set_data(event, text)
+        _set_count(event, len(args))
+        _set_target(event, target)
+        _set_ack(event, ack)
+        return event
 
     @property
     def args_text(self) -> str:
@@ -91,6 +98,15 @@ class Event:
         if self.count > 1:
             return self.data
         return f"[{self.data}]" if self.count else "[]"
+
+
+_new = object.__new__
+_set_name, _set_data, _set_count, _set_target, _set_ack = (
+    vars(Event)[field].__set__ for field in ("name", "data", "count", "target", "ack"))
+
+#: Names that have been found good: a host has few, and emits each of them again and again.
+_good_names: set[str] = set()
+_NAMES_REMEMBERED = 4096
 
 
 def checked_name(name: object) -> str:
@@ -107,6 +123,10 @@ def checked_name(name: object) -> str:
         raise EventError(f"event name {name!r} holds CR, LF or NUL, which end a field of an event stream",
                          code="bad_event_name")
     _refuse_surrogates(name, f"event name {name!r}")
+    if type(name) is str:  # a subclass might look different tomorrow
+        if len(_good_names) >= _NAMES_REMEMBERED:
+            _good_names.clear()
+        _good_names.add(name)
     return name
 
 
@@ -129,7 +149,8 @@ def payload_text(name: str, args: tuple[Any, ...]) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise EventError(f"payload of event {name!r} cannot be sent as JSON: {error}; convert it before emit",
                          code="bad_payload") from error
-    _refuse_surrogates(text, f"payload of event {name!r}")
+    if not text.isascii():
+        _refuse_surrogates(text, f"payload of event {name!r}")
     return text
 
 
@@ -233,7 +254,15 @@ class _Sanitizer:
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_dumps = _encoder.encode
+_no_form, _quoted = _encoder.default, json.encoder.encode_basestring
+_new_encoder = getattr(json.encoder, "c_make_encoder", None)
+
+
+def _dumps(value: Any) -> str:
+    if _new_encoder is None:
+        return _encoder.encode(value)
+    # What ``_encoder.encode`` does, without what it does around that; the dict is how cycles are noticed.
+    return "".join(_new_encoder({}, _no_form, _quoted, None, ":", ",", False, False, False)(value, 0))
 
 
 def _with_binary(value: Any) -> Any:
@@ -274,6 +303,13 @@ def _rooms(names: Hashable | Iterable[Hashable]) -> frozenset[Hashable] | None:
     except TypeError:
         raise EventError(f"{names!r:.80} is neither a room nor several rooms", code="bad_room") from None
     return None if "/" in rooms else rooms
+
+
+def _target(namespace: str | None, to: Hashable | Iterable[Hashable], skip: Hashable | Iterable[Hashable]) -> Target:
+    place, rooms = _checked_namespace(namespace), _rooms(to)
+    if not skip and rooms is None and place == "/":
+        return EVERYBODY
+    return Target(place, rooms, _rooms(skip) or frozenset())
 
 
 def _checked_namespace(namespace: str | None) -> str:

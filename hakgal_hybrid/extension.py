@@ -254,7 +254,8 @@ class HybridTransport(Reception):
     def emit_here(self, event: str, *args: Any, to: Any, namespace: str | None, skip_sid: Any,
                   callback: Callback | None) -> Event:
         """Send an event as :meth:`emit` does, to clients of this transport only; return what was sent."""
-        _ = self.app  # says what is missing before init_app
+        if self._app is None:
+            _ = self.app  # says what is missing
         ack = None if callback is None else self.acks.expect(callback, once=self.hub.client(to) is not None)
         try:
             sent = Event.create(event, args, namespace=namespace, to=to, skip=skip_sid, ack=ack,

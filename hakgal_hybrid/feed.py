@@ -22,7 +22,7 @@ from .link import NEVER, Link
 from .log import Entry, Gap
 from .past import TEAR
 from .settings import Settings
-from .wire import HEARTBEAT, encode_event
+from .wire import HEARTBEAT, encode_event, encode_message
 
 if TYPE_CHECKING:
     from .pack import Cohort
@@ -370,7 +370,7 @@ class Feed:
 
 def encode_entry(event: Event, event_id: str) -> bytes:
     """Encode an event as plain streams carry it: the encoder that the log is given."""
-    return encode_event(event.data, event=event.name, event_id=event_id)
+    return encode_message(event.data, event.name, event_id)
 
 
 def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int = 0,

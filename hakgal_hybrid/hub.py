@@ -29,6 +29,25 @@ class Traffic:
     ended: dict[str, int]
 
 
+class Changed(threading.Condition):
+    """A condition that need not be notified while nobody looks: most servers have no thread that waits for events.
+
+    :ivar watched: how many threads look, or wait. Who looks is counted first, and who changes something asks
+        afterwards: so either the one sees the change, or the other sees that there is somebody to be told.
+    """
+
+    watched = 0
+
+    def __enter__(self) -> bool:
+        entered = super().__enter__()
+        self.watched += 1
+        return entered
+
+    def __exit__(self, *raised: Any) -> None:
+        self.watched -= 1
+        super().__exit__(*raised)
+
+
 class Hub:
     """Clients, rooms and wake-ups around one log.
 
@@ -41,7 +60,7 @@ class Hub:
         self.log = log
         self.announcer = announcer
         self.links = links
-        self.changed = threading.Condition()
+        self.changed = Changed()
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
         #: Those that are over and still have to be told so: what was emitted before is for them.
@@ -68,12 +87,13 @@ class Hub:
         """
         if self._collected and self._collect(event):
             return None
-        if self.log.entered or self.changed._is_owned():  # type: ignore[attr-defined]
+        if self.log.entered() or self.changed._is_owned():  # type: ignore[attr-defined]
             self._publish_later(event)
             return None
         entry = self.log.append(event)
         self.wake()
-        self.announcer.announce(signals.event_emitted, event=event, event_id=self.log.id_of(entry.seq))
+        if signals.event_emitted.receivers:
+            self.announcer.announce(signals.event_emitted, event=event, event_id=self.log.id_of(entry.seq))
         return entry
 
     def _publish_later(self, event: Event) -> None:
@@ -92,8 +112,9 @@ class Hub:
         """Tell every writer and waiting stream to look at the log again."""
         for waker in self._wakers:
             waker()
-        with self.changed:
-            self.changed.notify_all()
+        if self.changed.watched:
+            with self.changed:
+                self.changed.notify_all()
 
     def add_waker(self, waker: Callable[[], None]) -> Callable[[], None]:
         """Have ``waker`` called, in the emitter's thread, after every event; return a function that ends that."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from .errors import EventError
-from .event import Event, Target
+from .event import EVERYBODY, Event, Target
 from .past import BIRTH, TEAR, Past, Record
 
 Reason = Literal["evicted", "restarted", "malformed", "future", "slow"]
@@ -123,13 +123,10 @@ class EventLog:
         self._inherited = -1
         self._tears: list[int] = []
         self._count = _Counters()
-        # Re-entrant, so that a thread can be asked whether it is in here (:attr:`entered`).
+        # Re-entrant, so that a thread can be asked whether it is in here.
         self._lock = threading.RLock()
-
-    @property
-    def entered(self) -> bool:
-        """True if the calling thread is using this log just now: it was interrupted, by a signal or a finalizer."""
-        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # as threading.Condition does
+        #: True if the calling thread is using this log just now: it was interrupted, by a signal or a finalizer.
+        self.entered: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as threading.Condition
 
     # -- earlier lives ---------------------------------------------------------------------------------------
 
@@ -187,7 +184,7 @@ class EventLog:
             if event.ack is None and self._conflates(event.name):
                 self._supersede(entry)
             self._entries[seq] = entry
-            if not event.target.everybody:
+            if event.target is not EVERYBODY and not event.target.everybody:
                 self.last_partial = seq
             self._count.bytes += len(frame)
             self.newest = seq  # last: a reader that sees the number finds the entry
@@ -219,7 +216,7 @@ class EventLog:
             kind = (event.name, event.target)
             if self._newest_of_kind.get(kind) == entry.seq:
                 del self._newest_of_kind[kind]
-        if not event.target.everybody:
+        if event.target is not EVERYBODY and not event.target.everybody:
             self._dropped.append((entry.seq, event.target))
             if len(self._dropped) > self._max_events:
                 self._forgotten = self._dropped.popleft()[0]

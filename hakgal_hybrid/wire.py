@@ -19,6 +19,14 @@ _FOREVER = 10**18
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
+def encode_message(data: str, event: str, event_id: str) -> bytes:
+    """Encode a block that dispatches an event, as :func:`encode_event` does: the way most events go."""
+    text = f"id: {event_id}\nevent: {event}\ndata: {data}\n\n"
+    if text.count("\n") != 4 or "\r" in text or "\0" in text:  # more lines of data, or what it refuses
+        return encode_event(data, event=event, event_id=event_id)
+    return text.encode("utf-8")
+
+
 def encode_event(data: str | None, *, event: str | None = None, event_id: str | None = None,
                  retry: int | None = None) -> bytes:
     """Encode one block of an event stream, its final blank line included.

@@ -55,12 +55,13 @@ class Server:
         :param data: JSON values and ``bytes``; a tuple stands for several arguments, ``None`` for none.
         :param callback: called with what a client acknowledges the event with.
         """
-        rooms = to or room
-        self._log('emitting event "%s" to %s [%s]', event, rooms or "all", namespace or "/")
+        rooms, socketio = to or room, self._socketio
+        if socketio.handlers.log is not None:  # asked here as well: whatever is not called costs nothing
+            self._log('emitting event "%s" to %s [%s]', event, rooms or "all", namespace or "/")
         args = data if isinstance(data, tuple) else () if data is None else (data,)
         try:
-            self._transport.emit(event, *args, to=rooms or None, namespace=namespace, skip_sid=skip_sid or None,
-                                 callback=callback or None)
+            socketio.transport.emit(event, *args, to=rooms or None, namespace=namespace, skip_sid=skip_sid or None,
+                                    callback=callback or None)
         except EventError as error:
             raise as_type_error(error) from error.__cause__
 
