@@ -236,13 +236,13 @@ class Handler(Reader):
         else:
             self.front.fanout.adopt(self._detach(), feed, head)
 
-    def _detach(self) -> socket.SocketType:
+    def _detach(self) -> int:
         """Take the plain socket out of gevent's hands; this connection is then over for the front."""
-        plain = socket.SocketType(fileno=self.socket.detach())  # smaller than a socket.socket
+        fileno: int = self.socket.detach()
         self.socket = None
         self.close_connection = True
         self.front.connections.leave(self.place)
-        return plain
+        return fileno
 
     def _upgrade(self) -> None:
         """Run a WebSocket request in a thread of its own, on a detached blocking socket (as Werkzeug offers it)."""
@@ -256,7 +256,7 @@ class Handler(Reader):
             self._refuse(error)
             return
         environ, application = self.environ, self.application
-        sock = UpgradeSocket(fileno=self._detach().detach())
+        sock = UpgradeSocket(fileno=self._detach())
         sock.setblocking(True)
         environ["werkzeug.socket"] = sock
         environ["wsgi.input"] = io.BytesIO()

@@ -11,6 +11,10 @@ import gevent
 #: send can cost milliseconds, because it gives up the GIL.
 SENDS_PER_TURN = 64
 SECONDS_PER_TURN = 0.005
+#: While the loop has nothing to do in between, which is when it is back within so many seconds, each turn is twice as
+#: long as the last one, up to so many sends: to poll costs what several sends cost.
+IDLE_S = 50e-6
+MOST_SENDS_PER_TURN = 256
 
 #: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does. Windows' loop counts in milliseconds.
 _PAUSE, _PAUSE_LIBUV = 1e-6, 1e-3
@@ -23,12 +27,13 @@ class Pace:
 
     def __init__(self, loop: Any) -> None:
         self._pause = _PAUSE_LIBUV if "libuv" in type(loop).__module__ else _PAUSE
+        self._turn = SENDS_PER_TURN
         self._sends_left, self._least, self._ends = SENDS_PER_TURN, 0.0, 0.0
 
     def begin(self, least: float = 0.0) -> None:
         """Begin a turn; it lasts for at least so many seconds, if there is so much to do."""
         now = clock()
-        self._sends_left, self._least, self._ends = SENDS_PER_TURN, now + least, now + SECONDS_PER_TURN
+        self._sends_left, self._least, self._ends = self._turn, now + least, now + SECONDS_PER_TURN
 
     def sent(self, sends: int) -> None:
         """Let the loop poll if it is time, after so many more sends."""
@@ -36,5 +41,7 @@ class Pace:
         now = clock()
         if now > self._ends or (self._sends_left <= 0 and now > self._least):
             gevent.sleep(self._pause)
+            took = clock() - now
+            self._turn = min(2 * self._turn, MOST_SENDS_PER_TURN) if took < IDLE_S else SENDS_PER_TURN
             # Where the others took long, in a storm of connections say, streams get as long: half of the time.
-            self.begin(min(clock() - now, SECONDS_PER_TURN))
+            self.begin(min(took, SECONDS_PER_TURN))
