@@ -609,6 +609,22 @@ def test_tls(tls: Server) -> None:
     assert "Traceback" not in tls.log()
 
 
+def test_who_reads_slowly_over_tls_is_not_given_up(certificate: tuple[str, str]) -> None:
+    """It may take longer than ``HYBRID_STALL_S`` over what is sent at once; one that takes nothing may not."""
+    cert, key = certificate
+    with (Server("ours", "--certfile", cert, "--keyfile", key, HYBRID_STALL_S=1, HYBRID_RESUME_S=0) as server,
+          server.opened(rcvbuf=4096) as slow, server.opened(rcvbuf=4096) as stalled):
+        server.emit("fact_added", 40, size=65536)
+        for size in range(0, 40 * 65536, 20_000):
+            slow.read_until(lambda stream, size=size: len(stream.raw) > size)
+            time.sleep(0.1)  # that is what is tried: 200 kB a second
+        slow.wait_for("fact_added", 40)
+        assert [data["i"] for data in slow.payloads("fact_added")] == list(range(40))
+        wait_until(lambda: server.status()["traffic"]["ended"] == {"stalled": 1}, what="the other one to be given up")
+        assert stalled.closed()
+        assert server.status()["streams"] == 1
+
+
 def test_tls_streams_are_told_good_bye(tls: Server) -> None:
     """Streams over TLS end like others when the server stops."""
     with tls.opened() as stream:

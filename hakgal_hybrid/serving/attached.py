@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,10 @@ from gevent.event import Event
 
 from ..feed import Feed
 from ..settings import Settings
+from .connection import SEND_BUFFER
+
+#: What fits into one record of TLS (bytes, RFC 8446, section 5.1): what is sent at a time.
+RECORD = 2**14
 
 
 class Attached:
@@ -37,6 +42,7 @@ class Attached:
         self._news.add(news)
         reason = "stopped"
         try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self._send(sock, head + feed.opening())
             while not self._stopping() and not feed.finished:
                 news.clear()
@@ -57,6 +63,8 @@ class Attached:
             self._left(feed, reason)
 
     def _send(self, sock: Any, data: bytes) -> None:
-        if data:
+        """Send all of it, however long that takes, as long as the client goes on taking some."""
+        rest = memoryview(data)
+        while rest:
             with gevent.Timeout(self._settings.stall_s):
-                sock.sendall(data)
+                rest = rest[sock.send(rest[:RECORD]):]
