@@ -81,7 +81,7 @@ class Event:
         if to is not None or skip or (namespace and namespace != "/"):
             target = _target(namespace, to, skip)
         if type(name) is not str or name not in _good_names:
-            name = checked_name(name)
+            name = _remembered(checked_name(name))
         text = payload_text(name, args) if dumps is None else foreign_text(name, args, dumps)
         # What the constructor of a frozen dataclass does, in half the time.
         event = _new(cls)
@@ -104,16 +104,18 @@ _new = object.__new__
 _set_name, _set_data, _set_count, _set_target, _set_ack = (
     vars(Event)[field].__set__ for field in ("name", "data", "count", "target", "ack"))
 
-#: Names that have been found good: a host has few, and emits each of them again and again.
+#: Names that have been emitted, so they are good: a host has few, and emits each of them again and again.
 _good_names: set[str] = set()
 _NAMES_REMEMBERED = 4096
 
 
 def checked_name(name: object) -> str:
-    """Return ``name`` if it can be an event's name.
+    """Return ``name``, as plain text, if it can be an event's name.
 
     :raises EventError: if it is no text, empty, too long, holds CR, LF, NUL or a lone surrogate, or is reserved.
     """
+    if isinstance(name, str):
+        name = str.__str__(name)  # of a subclass (an Enum's member) its text, not what it is formatted as
     if not isinstance(name, str) or not name or len(name) > MAX_NAME:
         raise EventError(f"event name {name!r:.80} is not a text of 1 to {MAX_NAME} characters", code="bad_event_name")
     if name.startswith(RESERVED_PREFIX):
@@ -123,10 +125,13 @@ def checked_name(name: object) -> str:
         raise EventError(f"event name {name!r} holds CR, LF or NUL, which end a field of an event stream",
                          code="bad_event_name")
     _refuse_surrogates(name, f"event name {name!r}")
-    if type(name) is str:  # a subclass might look different tomorrow
-        if len(_good_names) >= _NAMES_REMEMBERED:
-            _good_names.clear()
-        _good_names.add(name)
+    return name
+
+
+def _remembered(name: str) -> str:
+    if len(_good_names) >= _NAMES_REMEMBERED:
+        _good_names.clear()
+    _good_names.add(name)
     return name
 
 

@@ -247,13 +247,18 @@ class HybridTransport(Reception):
         :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
         :raises ConfigurationError: before :meth:`init_app`.
         """
-        sent = self.emit_here(event, *args, to=to, namespace=namespace, skip_sid=skip_sid, callback=callback)
+        self.emit_args(event, args, to, namespace, skip_sid, callback)
+
+    def emit_args(self, event: str, args: tuple[Any, ...], to: Any, namespace: str | None, skip_sid: Any,
+                  callback: Callback | None) -> None:
+        """Do what :meth:`emit` does, for whoever has the arguments in a tuple already: nothing is packed anew."""
+        sent = self.emit_here(event, args, to, namespace, skip_sid, callback)
         if self.twins is not None:
             self.twins.mirror(sent, callback)
 
-    def emit_here(self, event: str, *args: Any, to: Any, namespace: str | None, skip_sid: Any,
+    def emit_here(self, event: str, args: tuple[Any, ...], to: Any, namespace: str | None, skip_sid: Any,
                   callback: Callback | None) -> Event:
-        """Send an event as :meth:`emit` does, to clients of this transport only; return what was sent."""
+        """Do that for the clients of this transport only; return what was sent."""
         if self._app is None:
             _ = self.app  # says what is missing
         ack = None if callback is None else self.acks.expect(callback, once=self.hub.client(to) is not None)

@@ -123,10 +123,13 @@ class EventLog:
         self._inherited = -1
         self._tears: list[int] = []
         self._count = _Counters()
-        # Re-entrant, so that a thread can be asked whether it is in here.
+        # Re-entrant, so that a thread can be asked whether it is in here (:meth:`entered`).
         self._lock = threading.RLock()
-        #: True if the calling thread is using this log just now: it was interrupted, by a signal or a finalizer.
-        self.entered: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as threading.Condition
+
+    def entered(self) -> bool:
+        """Return true if the calling thread is using this log just now: a signal or a finalizer has interrupted it."""
+        # Asked of the lock that is there now: eventlet, if it patches a process that runs, puts another in its place.
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # as threading.Condition does
 
     # -- earlier lives ---------------------------------------------------------------------------------------
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import threading
+from collections import OrderedDict
 from contextlib import suppress
-from enum import Enum
+from dataclasses import FrozenInstanceError
+from enum import Enum, IntEnum
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hakgal_hybrid import event as event_module
 from hakgal_hybrid.errors import EventError
 from hakgal_hybrid.event import (
     EVERYBODY,
@@ -61,6 +66,86 @@ def test_name_is_refused(name):
     assert caught.value.code in {"bad_event_name", "bad_payload"}
     with pytest.raises(EventError):
         checked_name(name)
+
+
+class Name(str, Enum):
+    UPDATE = "kb_update"
+
+
+class Changing(str):
+    """A text that looks different from what it is, to whoever asks it."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return 1
+
+    def __str__(self) -> str:
+        return "fine"
+
+    def __format__(self, spec: str) -> str:
+        return "fine"
+
+
+def test_name_of_an_enum_is_its_text():
+    """A member of a string Enum names the event by its text, as in JSON, however Python formats such a member."""
+    name = Event.create(Name.UPDATE).name
+    assert (type(name), name) == (str, "kb_update")
+
+
+def test_name_of_a_strange_class_is_checked_as_what_it_is():
+    """A subclass of str is judged by the text it holds, each time, and only that text leaves."""
+    Event.create("good")
+    assert type(Event.create(Changing("good")).name) is str
+    for _ in range(2):
+        for name in ("a\nb", "hybrid_open", "x" * (MAX_NAME + 1), ""):
+            with pytest.raises(EventError):
+                Event.create(Changing(name))
+
+
+def test_names_are_remembered_within_a_bound(monkeypatch):
+    """Names that a host makes up for ever take no memory for ever, and each is checked, before and after."""
+    monkeypatch.setattr(event_module, "_good_names", set())
+    monkeypatch.setattr(event_module, "_NAMES_REMEMBERED", 10)
+    for n in range(35):
+        assert Event.create(f"job_{n}").name == Event.create(f"job_{n}").name == f"job_{n}"
+        assert len(event_module._good_names) <= 10
+        with pytest.raises(EventError):
+            Event.create(f"job_{n}\n")
+
+
+def test_only_names_that_are_emitted_are_remembered(monkeypatch):
+    """What a client asks for is checked but not kept: it cannot push out what the host emits."""
+    monkeypatch.setattr(event_module, "_good_names", set())
+    checked_name("asked_for")
+    assert event_module._good_names == set()
+
+
+def test_names_are_remembered_by_many_threads(monkeypatch):
+    """Threads that emit new names while others forget all of them lose none, and let none through that is bad."""
+    monkeypatch.setattr(event_module, "_good_names", set())
+    monkeypatch.setattr(event_module, "_NAMES_REMEMBERED", 3)
+    failures: list[BaseException] = []
+
+    def create(number: int) -> None:
+        try:
+            for n in range(300):
+                assert Event.create(f"{number}_{n % 7}").name == f"{number}_{n % 7}"
+                with pytest.raises(EventError):
+                    Event.create(f"hybrid_{n % 7}")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
 
 
 def test_refused_name_is_quoted_but_not_at_any_length():
@@ -148,6 +233,97 @@ def test_payload_is_refused(make):
     with pytest.raises(EventError, match="payload of event 'e'") as caught:
         Event.create("e", (make(),))
     assert (caught.value.status, caught.value.code) == (422, "bad_payload")
+
+
+class Number(IntEnum):
+    SEVEN = 7
+
+
+class Loud(float):
+    def __repr__(self) -> str:
+        return "LOUD"
+
+
+#: Values of every kind that the encoder treats by itself, and a few that it must refuse.
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20)
+    | st.sampled_from([Name.UPDATE, Changing("x\n"), Number.SEVEN, Loud(1.5), b"bytes", 1j, {1}, object]),
+    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(
+        st.text(st.characters(), max_size=5) | st.integers() | st.floats() | st.none() | st.booleans()
+        | st.sampled_from([Name.UPDATE, b"bytes", (1, 2)]), inner, max_size=4)
+    | st.lists(st.tuples(st.text(max_size=3), inner), max_size=3).map(OrderedDict),
+    max_leaves=12,
+)
+
+
+def outcome(function: Any, *args: Any, **options: Any) -> Any:
+    """Return what a function returns, or the class and text of what it raises."""
+    try:
+        return function(*args, **options)
+    except (TypeError, ValueError, RecursionError) as error:
+        return type(error), str(error)
+
+
+def plain_dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@settings(quick, max_examples=500)
+@given(anything)
+def test_json_is_that_of_the_standard_library(value):
+    """The short way to the encoder in C gives what ``json.dumps`` gives, or refuses it with the same words."""
+    assert outcome(event_module._dumps, value) == outcome(plain_dumps, value)
+
+
+@pytest.mark.parametrize("make", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_json_is_refused_as_by_the_standard_library(make):
+    """So for what cannot be JSON, cycles and depth among it; and what was refused leaves nothing behind."""
+    value = make()
+    assert outcome(event_module._dumps, value) == outcome(plain_dumps, value)
+    assert outcome(event_module._dumps, value) == outcome(plain_dumps, value)
+
+
+def test_the_same_value_twice_is_no_cycle():
+    """A value may occur in several places, side by side or in events made one inside the making of another."""
+    class Items(dict[str, Any]):
+        def items(self) -> Any:
+            Event.create("inner", (shared,))
+            return super().items()
+
+    shared: list[Any] = [1]
+    shared.append(Items(a=1))
+    shared.pop()
+    assert Event.create("e", ([shared, shared],)).data == "[[1],[1]]"
+    assert Event.create("e", ([shared, Items(a=shared)],)).data == '[[1],{"a":[1]}]'
+
+
+def test_json_without_the_encoder_in_c(monkeypatch):
+    """Where Python has no encoder in C (PyPy), the module's own is as good."""
+    monkeypatch.setattr(event_module, "_new_encoder", None)
+    assert Event.create("e", ({"a": [1, "ü", None]}, b"\xff")).data == '[{"a":[1,"ü",null]},{"$binary":"/w=="}]'
+    with pytest.raises(EventError, match="Circular"):
+        Event.create("e", (cyclic_dict(),))
+
+
+def test_an_event_is_what_its_constructor_makes():
+    """However it is made, an event has the same fields, hash and text, and cannot be changed."""
+    made = Event.create("e", (1, b"\xff"), namespace="/x", to="a", skip="b", ack="5")
+    same = Event("e", '[1,{"$binary":"/w=="}]', 2, Target("/x", frozenset({"a"}), frozenset({"b"})), "5")
+    assert (made, hash(made), repr(made)) == (same, hash(same), repr(same))
+    assert Event.create("e") == Event("e", "null")
+    assert pickle.loads(pickle.dumps(made)) == made
+    with pytest.raises(FrozenInstanceError):
+        made.name = "other"
+
+
+@quick
+@given(st.none() | texts | st.lists(texts | st.integers(), max_size=3) | st.just("/"),
+       st.none() | st.just("") | st.lists(texts, max_size=2), st.sampled_from([None, "", "/", "/x"]))
+def test_target_is_that_of_the_long_way(to, skip, namespace):
+    """The event for everybody is told from others without making its target, and by nothing but what it is for."""
+    target = Event.create("e", to=to, skip=skip, namespace=namespace).target
+    assert target == event_module._target(namespace, to, skip)
+    assert (target is EVERYBODY) == target.everybody
 
 
 @pytest.mark.parametrize("value", [b"\x00\xff", bytearray(b"\x00\xff"), memoryview(b"\x00\xff")])

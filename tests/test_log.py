@@ -906,6 +906,22 @@ def _fast_switching() -> Iterator[None]:
 THREADS, EACH = 6, 250
 
 
+def test_who_is_in_the_log():
+    """A thread can ask whether it is in here itself; also if the lock has been replaced, as eventlet does when late."""
+    log = make_log()
+    for _ in range(2):
+        assert not log.entered()
+        with log._lock:
+            assert log.entered()
+            elsewhere = []
+            thread = threading.Thread(target=lambda: elsewhere.append(log.entered()))  # noqa: B023
+            thread.start()
+            thread.join()
+            assert elsewhere == [False]
+        log._lock = threading.RLock()
+
+
+
 @pytest.mark.usefixtures("_fast_switching")
 @pytest.mark.parametrize("max_events", [10_000, 40], ids=["roomy", "dropping"])
 @pytest.mark.parametrize("conflate", [(), ("load",)], ids=["plain", "conflating"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Iterator
@@ -222,6 +223,23 @@ def test_receivers_may_come_and_go_while_one_is_called(hub):
         event_emitted.disconnect(once)
         event_emitted.disconnect(late)
     assert heard == ["once", "late"]
+    assert hub.announcer.errors == 0
+
+
+def test_receivers_that_come_late_or_are_gone(hub):
+    """Whether anybody listens is asked for every event: one that comes is told the next, one that died nothing more."""
+    heard = []
+
+    def receiver(sender: object, **values: Any) -> None:
+        heard.append(values["event_id"])
+
+    emit(hub)
+    event_emitted.connect(receiver, sender=APP)
+    emit(hub)
+    del receiver
+    gc.collect()
+    emit(hub)
+    assert heard == ["1-2"]
     assert hub.announcer.errors == 0
 
 

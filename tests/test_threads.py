@@ -372,6 +372,86 @@ def test_an_interruption_at_the_worst_place(transport: HybridTransport, manifest
     assert [block.event for block in blocks(steady.leave())][2:] == ["interrupted", "interrupting"]
 
 
+def test_an_event_between_the_look_and_the_wait(transport: HybridTransport) -> None:
+    """Who has looked, found nothing and does not wait yet is counted: an emit of just then waits to tell it."""
+    hub = transport.hub
+    emitting = threading.Thread(target=lambda: transport.emit("between"))
+    with hub.changed:
+        assert transport.log.newest == 0
+        emitting.start()
+        wait_until(lambda: transport.log.newest == 1, AT_ONCE, "the event")
+        emitting.join(0.3)  # it would be over by now if it took nobody for watching
+        assert hub.changed.wait(AT_ONCE), "the wake-up is lost"
+    emitting.join(AT_ONCE)
+    assert not emitting.is_alive()
+    assert hub.changed.watched == 0
+
+
+def test_who_looks_is_asked_for_after_the_append(transport: HybridTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether anybody watches is asked when the event can be seen: asked before, somebody might come in between."""
+    asked_at: list[int] = []
+
+    class Asked(type(transport.hub.changed)):  # type: ignore[misc]
+        @property
+        def watched(self) -> int:
+            asked_at.append(transport.log.newest)
+            return 0
+
+    monkeypatch.setattr(transport.hub, "changed", Asked())
+    transport.emit("first")
+    transport.emit("second")
+    assert asked_at == [1, 2]
+
+
+def test_watching_is_counted_through_waits_errors_and_nesting(transport: HybridTransport) -> None:
+    """Who waits still counts; who leaves, in whatever way, does not."""
+    changed = transport.hub.changed
+    waits = threading.Thread(target=lambda: StreamBody.__next__(body))
+    body = StreamBody(transport, open_feed_of(transport))
+    next(body)
+    waits.start()
+    wait_until(lambda: changed._waiters, AT_ONCE, "the stream to wait")
+    assert changed.watched == 1
+    with changed, changed:
+        assert changed.watched == 3
+    with pytest.raises(RuntimeError, match="on purpose"), changed:
+        raise RuntimeError("on purpose")
+    assert changed.watched == 1
+    transport.emit("news")
+    waits.join(AT_ONCE)
+    assert (waits.is_alive(), changed.watched) == (False, 0)
+    body.close()
+
+
+def test_watching_is_counted_with_the_lock_held(transport: HybridTransport) -> None:
+    """Two threads that count at once would lose one: the count changes only under the condition's own lock."""
+    class Guarded(type(transport.hub.changed)):  # type: ignore[misc]
+        def __setattr__(self, name: str, value: Any) -> None:
+            assert name != "watched" or self._is_owned()
+            super().__setattr__(name, value)
+
+    transport.hub.changed = Guarded()
+    with transport.hub.changed:
+        assert transport.hub.changed.watched == 1
+        transport.hub.wake()
+    assert transport.hub.changed.watched == 0
+
+
+def test_no_wake_up_is_lost_in_a_thousand(transport: HybridTransport) -> None:
+    """Two threads wait by turns, each for what the other emits: one wake-up lost, and both would wait for ever."""
+    hub, log, turns = transport.hub, transport.log, 1000
+
+    def play(first: int) -> None:
+        for turn in range(first, turns, 2):
+            with hub.changed:
+                while log.newest < turn:
+                    assert hub.changed.wait(AT_ONCE), f"the wake-up by {turn} is lost"
+            transport.emit("turn", turn)
+
+    run_all([lambda: play(0), lambda: play(1)])
+    assert (log.newest, hub.changed.watched) == (turns, 0)
+
+
 def test_a_finalizer_that_emits(transport: HybridTransport, manifest: Manifest) -> None:
     """The garbage collector may run finalizers in the middle of an emit; those may emit."""
     class Garbage:

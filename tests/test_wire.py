@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hakgal_hybrid.wire import HEARTBEAT, Decoder, Message, encode_event
+from hakgal_hybrid.wire import HEARTBEAT, Decoder, Message, encode_event, encode_message
 
 quick = settings(max_examples=150, deadline=None, database=None, derandomize=True)
 
@@ -252,6 +252,25 @@ def test_encoder_refuses_surrogates_in_data():
     """A lone surrogate cannot be sent as UTF-8."""
     with pytest.raises(ValueError):
         encode_event("\ud800")
+
+
+def encoded(encode: Any, *args: Any, **fields: Any) -> Any:
+    """Return the bytes, or the class and text of what the encoder raises."""
+    try:
+        return encode(*args, **fields)
+    except ValueError as error:
+        return type(error), str(error)
+
+
+#: Texts of what ends lines and fields, more often than chance would have it.
+broken_texts = st.text(st.sampled_from("\n\r\0a: \u2028\x85\ufeff\ud800") | st.characters(), max_size=12)
+
+
+@settings(quick, max_examples=500)
+@given(broken_texts, broken_texts, broken_texts)
+def test_message_is_encoded_as_by_the_long_way(data, event, event_id):
+    """The short way for what most events are gives the same bytes for every text, or refuses it with the same words."""
+    assert encoded(encode_message, data, event, event_id) == encoded(encode_event, data, event=event, event_id=event_id)
 
 
 def test_heartbeat_has_no_blank_line():

@@ -76,8 +76,7 @@ class Twins:
         """Emit to our clients what the host emits. Never raises: its own clients must not miss what ours cannot get."""
         args = data if isinstance(data, tuple) else () if data is None else (data,)
         try:
-            self.transport.emit_here(event, *args, to=to or None, namespace=namespace, skip_sid=skip or None,
-                                     callback=callback or None)
+            self.transport.emit_here(event, args, to or None, namespace, skip or None, callback or None)
         except EventError as error:
             self._not_sent("event %r does not leave by SSE: %s", event, error.detail)
         except Exception:

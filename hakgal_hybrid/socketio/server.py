@@ -60,8 +60,7 @@ class Server:
             self._log('emitting event "%s" to %s [%s]', event, rooms or "all", namespace or "/")
         args = data if isinstance(data, tuple) else () if data is None else (data,)
         try:
-            socketio.transport.emit(event, *args, to=rooms or None, namespace=namespace, skip_sid=skip_sid or None,
-                                    callback=callback or None)
+            socketio.transport.emit_args(event, args, rooms or None, namespace, skip_sid or None, callback or None)
         except EventError as error:
             raise as_type_error(error) from error.__cause__
 
