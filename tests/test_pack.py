@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -194,6 +195,76 @@ def test_members_of_a_room_share_too() -> None:
     assert [member.numbers() for member in members] == [[1, 2, 3]] * 4 + [[1, 3]] * 2
 
 
+def test_rooms_that_change_within_a_step() -> None:
+    """Who comes and goes between the events of one step gets what was emitted while it was there."""
+    writer = Writer()
+    members = [writer.open(envelope=n % 2 == 1, events=("fact",) if n == 5 else ()) for n in range(6)]
+    sids = [member.feed.link.clients[0].sid for member in members]
+    writer.run()
+    for sid in sids[:4]:
+        writer.hub.enter_room(sid, "red")
+    writer.emit("fact", to="red")  # 1: for 0 to 3
+    writer.hub.leave_room(sids[0], "red")
+    writer.hub.enter_room(sids[4], "red")
+    writer.hub.enter_room(sids[5], "red")
+    writer.emit("noise", to="red", skip=sids[1])  # 2: for 2, 3, 4; 5 does not want it
+    writer.emit("fact")  # 3
+    writer.hub.enter_room(sids[0], "red")
+    writer.hub.enter_room(sids[0], "blue")
+    writer.hub.leave_room(sids[4], "red")
+    writer.emit("fact", to=["red", "blue", sids[1], sids[0]])  # 4: for all but 4, once
+    writer.emit("fact", skip=sids[2])  # 5
+    writer.emit("fact", to=sids[3])  # 6
+    writer.run()
+    assert [member.numbers() for member in members] == [
+        [1, 3, 4, 5], [1, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [2, 3, 5], [3, 4, 5]]
+    assert len(writer.pack) == 6
+
+
+def test_a_share_for_each_trail() -> None:
+    """However many events for rooms are in a step: those with the same ones share the same bytes."""
+    writer = Writer()
+    members = [writer.open() for _ in range(30)]
+    writer.run()
+    for number, member in enumerate(members):
+        for room in ("all", f"third {number % 3}"):
+            writer.hub.enter_room(member.feed.link.clients[0].sid, room)
+    for room in ("all", "third 0", "all", "third 1", "third 0", "all"):
+        writer.emit("fact", to=room)
+    shares = writer.pack.step().shares
+    assert [(share.delivered, len(share.members)) for share in shares] == [(5, 10), (4, 10), (3, 10)]
+    assert all(share.whole is None for share in shares)
+
+
+def test_rooms_are_joined_and_left_by_threads_while_steps_are_made() -> None:
+    """A member gets exactly what was emitted while it was in the room, however its coming falls between the steps."""
+    writer = Writer()
+    member, staying, riders = writer.open(), writer.open(), writer.open(envelope=True)
+    other = writer.hub.admit(riders.feed.link, {}, "/")
+    writer.run()
+    writer.hub.enter_room(staying.feed.link.clients[0].sid, "room")
+    moving = [member.feed.link.clients[0].sid, other.sid]
+    wanted: list[int] = []
+
+    def host() -> None:
+        for _ in range(200):
+            for act, name in ((writer.hub.enter_room, "in"), (writer.hub.leave_room, "out")):
+                for sid in moving:
+                    act(sid, "room")
+                writer.emit(name, to="room")
+                if name == "in":
+                    wanted.append(writer.log.newest)
+
+    thread = threading.Thread(target=host)
+    thread.start()
+    while thread.is_alive():
+        writer.run()
+    thread.join()
+    writer.run()
+    assert member.numbers() == riders.numbers() == wanted
+    assert staying.numbers() == list(range(1, 401))
+
+
 def test_who_is_skipped() -> None:
     """An event that leaves somebody out goes to the others in one share."""
     writer = Writer()
@@ -372,10 +443,15 @@ class PackMachine(RuleBasedStateMachine):
             act(clients[which % len(clients)].sid, room)
 
     @precondition(lambda self: self.members)
-    @rule(which=st.integers(0, 20), act=st.sampled_from(["end", "ride"]))
-    def meanwhile(self, which: int, act: str) -> None:
+    @rule(which=st.integers(0, 20), room=st.sampled_from(ROOMS),
+          act=st.sampled_from(["end", "ride", "come", "go", "emit"]))
+    def meanwhile(self, which: int, room: str, act: str) -> None:
         """Have that happen while the next step is made, after it has read the log."""
-        self.writer.meanwhile.append(partial(getattr(self, act), which, *["/"] * (act == "ride")))
+        self.writer.meanwhile.append({
+            "end": partial(self.end, which), "ride": partial(self.ride, which, "/"),
+            "come": partial(self.move, which, room, True), "go": partial(self.move, which, room, False),
+            "emit": partial(self.emit, "fact", "/", room, False, which),
+        }[act])
 
     @precondition(lambda self: self.members)
     @rule(which=st.integers(0, 5))
