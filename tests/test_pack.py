@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.hubs import carried, make_hub
 
-from hakgal_hybrid.event import Event, glob_matcher
+from hakgal_hybrid.client import Client
+from hakgal_hybrid.event import Event, Target, glob_matcher
 from hakgal_hybrid.feed import Feed, Wish, encode_entry
 from hakgal_hybrid.log import EventLog
 from hakgal_hybrid.pack import Pack, Step
@@ -291,6 +292,31 @@ def test_a_client_that_ends_during_a_step() -> None:
     assert not writer.hub._parting
 
 
+def test_a_rider_that_comes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that gets a second client between two events of a step is given each once, and told for whom it is."""
+    writer = Writer()
+    member, other = writer.open(envelope=True), writer.open(envelope=True)
+    writer.run()
+    client = member.feed.link.clients[0]
+    for sid in (client.sid, other.feed.link.clients[0].sid):
+        writer.hub.enter_room(sid, "room")
+    writer.emit("one", to="room")
+    writer.emit("two", to="room")
+    in_rooms = writer.hub.in_rooms
+
+    def interrupted(seq: int, target: Target) -> list[Client]:
+        if seq == 2 and len(member.feed.link.clients) == 1:
+            writer.hub.admit(member.feed.link, {}, "/")
+        return in_rooms(seq, target)
+
+    monkeypatch.setattr(writer.hub, "in_rooms", interrupted)
+    writer.run()
+    writer.emit("three", to="room")
+    writer.run()
+    assert member.numbers() == other.numbers() == [1, 2, 3]
+    assert [body.get("to") for body in member.messages()] == [None, None, [client.sid]]
+
+
 @pytest.mark.parametrize("envelope", [False, True])
 def test_conflation_in_a_step(envelope: bool) -> None:
     """Of several events of a conflated kind in one step only the last is sent, and counted for whom it is sent to."""
@@ -410,6 +436,8 @@ class PackMachine(RuleBasedStateMachine):
         self.members: list[Member] = []
         #: For each stream, by event number, for which of its clients it was.
         self.due: dict[Member, dict[int, set[str]]] = {}
+        #: And which of them were there, in its namespace.
+        self.there: dict[Member, dict[int, set[str]]] = {}
         self.sent: list[str] = []
 
     @precondition(lambda self: len(self.members) < 6)
@@ -418,7 +446,7 @@ class PackMachine(RuleBasedStateMachine):
     def connect(self, namespace: str, events: tuple[str, ...], envelope: bool) -> None:
         member = self.writer.open(namespace, events=events, envelope=envelope)
         self.members.append(member)
-        self.due[member] = {}
+        self.due[member], self.there[member] = {}, {}
 
     @precondition(lambda self: self.members)
     @rule(which=st.integers(0, 5), namespace=st.sampled_from(NAMESPACES))
@@ -478,6 +506,8 @@ class PackMachine(RuleBasedStateMachine):
                      and not (skip and client.sid == other)}
             if meant and accepts:
                 self.due[member][len(self.sent)] = meant
+                self.there[member][len(self.sent)] = {client.sid for client in member.feed.link.living
+                                                      if client.namespace == namespace}
 
     @rule(steps=st.integers(1, 4))
     def pass_on(self, steps: int) -> None:
@@ -523,9 +553,13 @@ class PackMachine(RuleBasedStateMachine):
             later = [number for number in given if number > seq and self.sent[number - 1] == "load"]
             assert seq <= covered or (self.sent[seq - 1] == "load" and later)
         if member.feed.wish.envelope:
+            gone = set()
             for body in member.messages():
-                if "to" in body and not body["event"].startswith("hybrid_"):
-                    assert set(body["to"]) == due[int(body["id"].rpartition("-")[2])]
+                if body["event"] == "hybrid_disconnect":
+                    gone.add(body["data"]["sid"])
+                elif not body["event"].startswith("hybrid_"):
+                    seq = int(body["id"].rpartition("-")[2])
+                    assert set(body["to"]) == due[seq] if "to" in body else self.there[member][seq] - gone <= due[seq]
 
     def covered(self, member: Member) -> int:
         """Return the last number that a gap has told to be missing."""
