@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .event import EVERYWHERE, Target
 from .opened import Opened
-from .rooms import NOWHERE, Rooms
+from .rooms import NOWHERE, Rooms, within
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Client(Opened):
 
     def in_room(self, room: Hashable, seq: int) -> bool:
         """True if the client was in ``room`` when event number ``seq`` was emitted."""
-        return any(joined < seq and (left is None or seq <= left) for joined, left in self._rooms.spells(self, room))
+        return within(self._rooms.spells(self, room), seq)
 
     def is_for(self, seq: int, target: Target) -> bool:
         """True if an event with this number and target is for this client."""

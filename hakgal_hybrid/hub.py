@@ -279,10 +279,19 @@ class Hub:
         for client in self.clients(namespace):
             self.leave_room(client.sid, room)
 
-    def in_rooms(self, target: Target) -> list[Client]:
-        """Return whom an event for rooms may be for: :meth:`~hakgal_hybrid.client.Client.is_for` decides."""
-        alone = (self.carried(room) for room in target.rooms or ())
-        return list({*self._rooms.known(target), *(client for client in alone if client is not None)})
+    def in_rooms(self, seq: int, target: Target) -> list[Client]:
+        """Return whom an event for rooms is for: each of whom :meth:`~hakgal_hybrid.client.Client.is_for` is true.
+
+        Many may be in a room, so who is in one is not asked that; who is alone in its own is.
+        """
+        rooms, skip = target.rooms or (), target.skip
+        there = [client for client in self._rooms.there(seq, target)
+                 if client.since < seq and (client.ended_at is None or seq <= client.ended_at)
+                 and not (skip and client.sid in skip)]
+        alone = [client for client in map(self.carried, rooms) if client is not None and client.is_for(seq, target)]
+        if there and (alone or len(rooms) > 1):  # somebody may be in two of them
+            return list(dict.fromkeys([*there, *alone]))
+        return there or alone
 
     # -- statistics ------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ socket.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from .client import Client
@@ -45,6 +44,30 @@ class Cohort:
         self.sent_at = 0.0
         self.last_id = 0
         self.delivered = 0
+
+
+class Trail:
+    """What makes some members' step another than their cohort's: an event more, or one less, and what came before it.
+
+    Members of a cohort with the same trail share it: an event for many makes a few of these, and no list for each.
+
+    :ivar before: the trail up to then; the cohort itself at its beginning.
+    """
+
+    __slots__ = ("before", "cohort", "entry")
+
+    def __init__(self, before: Cohort | Trail, entry: Entry) -> None:
+        self.before, self.entry = before, entry
+        self.cohort: Cohort = before.cohort if isinstance(before, Trail) else before
+
+    def entries(self) -> list[Entry]:
+        """Return its events: those for rooms are more, those for everybody are less."""
+        found: list[Entry] = []
+        at: Cohort | Trail = self
+        while isinstance(at, Trail):
+            found.append(at.entry)
+            at = at.before
+        return found
 
 
 class Share(NamedTuple):
@@ -177,7 +200,7 @@ class Pack:
     def _plan(self, entries: list[Entry]) -> tuple[int, list[Share]]:
         upto, size = self.position, 0
         todo: dict[Cohort, list[Entry]] = {}
-        own: dict[Member, tuple[list[Entry], list[Entry]]] = {}
+        own: dict[Member, Trail] = {}
         for entry in entries:
             if size >= MAX_TAKE:
                 break
@@ -186,18 +209,33 @@ class Pack:
             if target.rooms is None:
                 for cohort in self._audience(target.namespace, entry.event.name):
                     todo.setdefault(cohort, []).append(entry)
-            for client in self._concerned(entry, target):
-                carrier = client.link.carrier if client.link is not None else None
-                member = carrier.writer if isinstance(carrier, Feed) else None
-                if member is None:
-                    continue  # it goes on alone, or its stream is somebody else's to write
-                if len(member.feed.link.clients) > 1:  # it must be told for which of them
-                    self._part(member)
-                    own.pop(member, None)
-                elif member.feed.accepts(entry.event.name):
-                    more, less = own.setdefault(member, ([], []))
-                    (less if target.rooms is None else more).append(entry)
+            if target.rooms is not None or target.skip:
+                self._set_apart(entry, self._concerned(entry, target), own)
         return upto, self._shares(todo, own)
+
+    def _set_apart(self, entry: Entry, concerned: list[Client], own: dict[Member, Trail]) -> None:
+        """Note for whom of those that it concerns an event is more, or less, than for their cohorts.
+
+        Many may be in a room: what can be said of all with the same trail is said once.
+        """
+        following: dict[Cohort | Trail, Cohort | Trail] = {}
+        for client in concerned:
+            link = client.link
+            feed = link.carrier if link is not None else None
+            if not isinstance(feed, Feed) or (cohort := feed.cohort) is None:
+                continue  # it goes on alone, or its stream is somebody else's to write
+            member = feed.writer
+            if len(feed.link.riders.clients) > 1:  # it must be told for which of them
+                self._part(member)
+                own.pop(member, None)
+                continue
+            at = own.get(member, cohort)
+            after = following.get(at)
+            if after is None:
+                wanted = feed.accepts(entry.event.name)  # by all of the cohort, or by none
+                after = following[at] = Trail(at, entry) if wanted else at
+            if isinstance(after, Trail):
+                own[member] = after
 
     def _audience(self, namespace: str, name: str) -> tuple[Cohort, ...]:
         """Return the cohorts that want what has this name and is for everybody."""
@@ -210,15 +248,14 @@ class Pack:
                 if namespace in cohort.namespaces and cohort.accepts(name))
         return audience
 
-    def _concerned(self, entry: Entry, target: Target) -> Iterable[Client]:
+    def _concerned(self, entry: Entry, target: Target) -> list[Client]:
         """Return the clients that an event is for, or, if it is for a whole namespace, that it is not for."""
         if target.rooms is not None:
-            return [client for client in self._hub.in_rooms(target) if client.is_for(entry.seq, target)]
+            return self._hub.in_rooms(entry.seq, target)
         found = (self._hub.carried(sid) for sid in target.skip)
         return [client for client in found if client is not None and client.namespace == target.namespace]
 
-    def _shares(self, todo: dict[Cohort, list[Entry]],
-                own: dict[Member, tuple[list[Entry], list[Entry]]]) -> list[Share]:
+    def _shares(self, todo: dict[Cohort, list[Entry]], own: dict[Member, Trail]) -> list[Share]:
         shares: list[Share] = []
         wrapped: dict[Entry, bytes] = {}
         given: dict[Cohort, int] = {}
@@ -227,17 +264,11 @@ class Pack:
             if members:
                 shares.append(self._share(cohort, entries, members, wrapped)._replace(whole=cohort))
                 given[cohort] = shares[-1].delivered
-        alike: dict[tuple[Cohort, tuple[Entry, ...], tuple[Entry, ...]], list[Member]] = {}
-        for member, (more, less) in own.items():
-            if member.feed.cohort is not None:
-                alike.setdefault((member.feed.cohort, tuple(more), tuple(less)), []).append(member)
-        for (cohort, plus, minus), members in alike.items():
-            entries = [entry for entry in todo.get(cohort, ()) if entry not in minus]
-            if plus:
-                entries = sorted([*entries, *plus], key=lambda entry: entry.seq)
+        for trail, members in _by_trail(own).items():
+            entries = _on_trail(todo.get(trail.cohort, []), trail)
             if entries:
-                share = self._share(cohort, entries, members, wrapped)
-                shares.append(share._replace(instead=given.get(cohort, 0)))
+                share = self._share(trail.cohort, entries, members, wrapped)
+                shares.append(share._replace(instead=given.get(trail.cohort, 0)))
         return shares
 
     def _share(self, cohort: Cohort, entries: list[Entry], members: list[Any], wrapped: dict[Entry, bytes]) -> Share:
@@ -260,6 +291,25 @@ class Pack:
         if entry not in wrapped:
             wrapped[entry] = envelope(entry.event, self._hub.log.id_of(entry.seq), entry.ts)
         return wrapped[entry]
+
+
+def _by_trail(own: dict[Member, Trail]) -> dict[Trail, list[Member]]:
+    """Return who is on the same trail."""
+    found: dict[Trail, list[Member]] = {trail: [] for trail in dict.fromkeys(own.values())}
+    for member, trail in own.items():
+        found[trail].append(member)
+    return found
+
+
+def _on_trail(entries: list[Entry], trail: Trail) -> list[Entry]:
+    """Return what those get who get ``entries`` but for their trail."""
+    more, less = [], set()
+    for entry in trail.entries():
+        if entry.event.target.rooms is None:
+            less.add(entry)
+        else:
+            more.append(entry)
+    return sorted([*(entry for entry in entries if entry not in less), *more], key=lambda entry: entry.seq)
 
 
 def _conflate(entries: list[Entry]) -> tuple[list[Entry], dict[int, int]]:

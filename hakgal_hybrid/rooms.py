@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Spell = tuple[int, "int | None"]
 
 
+def within(spells: tuple[Spell, ...], seq: int) -> bool:
+    """True if event number ``seq`` was emitted in one of these."""
+    return any(joined < seq and (left is None or seq <= left) for joined, left in spells)
+
+
 class Rooms:
     """The rooms of all namespaces. Every client is alone in a room named by its ``sid``; that takes no entry.
 
@@ -37,12 +42,18 @@ class Rooms:
             return ((0, None),) if room == client.sid else ()
         return ((spells, None),) if isinstance(spells, int) else spells
 
-    def known(self, target: Target) -> list[Client]:
-        """Return everybody who is in one of a target's rooms, or was not long ago; but for rooms named by a sid."""
-        found: dict[Client, None] = {}
+    def there(self, seq: int, target: Target) -> list[Client]:
+        """Return who was in a target's rooms at event number ``seq``, maybe twice; but for rooms named by a sid.
+
+        That is the work of an event for a room, so each is looked at once, in the room's own table.
+        """
+        found: list[Client] = []
         for room in target.rooms or ():
-            found.update(dict.fromkeys(self._rooms.get((target.namespace, room), {}).copy()))
-        return list(found)
+            there = self._rooms.get((target.namespace, room))
+            if there is not None:  # a copy, because others change it meanwhile
+                found += [client for client, spells in there.copy().items()
+                          if (spells < seq if isinstance(spells, int) else within(spells, seq))]
+        return found
 
     # -- changing --------------------------------------------------------------------------------------------
 

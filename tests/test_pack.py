@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.hubs import carried, make_hub
 
-from hakgal_hybrid.event import Event, glob_matcher
+from hakgal_hybrid.client import Client
+from hakgal_hybrid.event import Event, Target, glob_matcher
 from hakgal_hybrid.feed import Feed, Wish, encode_entry
 from hakgal_hybrid.log import EventLog
 from hakgal_hybrid.pack import Pack, Step
@@ -158,10 +160,9 @@ def test_an_event_looks_at_nobody_it_is_not_for() -> None:
     asked: list[object] = []
     for member in members:
         client = member.feed.link.clients[0]
-        watched = type("Watched", (type(client),), {
-            "is_for": lambda self, seq, target: asked.append(self) or type(self).__mro__[1].is_for(self, seq, target),
+        client.__class__ = type("Watched", (type(client),), {
+            "__getattribute__": lambda self, name: asked.append(self) or object.__getattribute__(self, name),
             "__slots__": ()})
-        client.__class__ = watched
     writer.emit("secret", to="room")
     (share,) = writer.pack.step().shares
     assert set(share.members) == set(members[:3])
@@ -195,6 +196,76 @@ def test_members_of_a_room_share_too() -> None:
     assert [member.numbers() for member in members] == [[1, 2, 3]] * 4 + [[1, 3]] * 2
 
 
+def test_rooms_that_change_within_a_step() -> None:
+    """Who comes and goes between the events of one step gets what was emitted while it was there."""
+    writer = Writer()
+    members = [writer.open(envelope=n % 2 == 1, events=("fact",) if n == 5 else ()) for n in range(6)]
+    sids = [member.feed.link.clients[0].sid for member in members]
+    writer.run()
+    for sid in sids[:4]:
+        writer.hub.enter_room(sid, "red")
+    writer.emit("fact", to="red")  # 1: for 0 to 3
+    writer.hub.leave_room(sids[0], "red")
+    writer.hub.enter_room(sids[4], "red")
+    writer.hub.enter_room(sids[5], "red")
+    writer.emit("noise", to="red", skip=sids[1])  # 2: for 2, 3, 4; 5 does not want it
+    writer.emit("fact")  # 3
+    writer.hub.enter_room(sids[0], "red")
+    writer.hub.enter_room(sids[0], "blue")
+    writer.hub.leave_room(sids[4], "red")
+    writer.emit("fact", to=["red", "blue", sids[1], sids[0]])  # 4: for all but 4, once
+    writer.emit("fact", skip=sids[2])  # 5
+    writer.emit("fact", to=sids[3])  # 6
+    writer.run()
+    assert [member.numbers() for member in members] == [
+        [1, 3, 4, 5], [1, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [2, 3, 5], [3, 4, 5]]
+    assert len(writer.pack) == 6
+
+
+def test_a_share_for_each_trail() -> None:
+    """However many events for rooms are in a step: those with the same ones share the same bytes."""
+    writer = Writer()
+    members = [writer.open() for _ in range(30)]
+    writer.run()
+    for number, member in enumerate(members):
+        for room in ("all", f"third {number % 3}"):
+            writer.hub.enter_room(member.feed.link.clients[0].sid, room)
+    for room in ("all", "third 0", "all", "third 1", "third 0", "all"):
+        writer.emit("fact", to=room)
+    shares = writer.pack.step().shares
+    assert [(share.delivered, len(share.members)) for share in shares] == [(5, 10), (4, 10), (3, 10)]
+    assert all(share.whole is None for share in shares)
+
+
+def test_rooms_are_joined_and_left_by_threads_while_steps_are_made() -> None:
+    """A member gets exactly what was emitted while it was in the room, however its coming falls between the steps."""
+    writer = Writer()
+    member, staying, riders = writer.open(), writer.open(), writer.open(envelope=True)
+    other = writer.hub.admit(riders.feed.link, {}, "/")
+    writer.run()
+    writer.hub.enter_room(staying.feed.link.clients[0].sid, "room")
+    moving = [member.feed.link.clients[0].sid, other.sid]
+    wanted: list[int] = []
+
+    def host() -> None:
+        for _ in range(200):
+            for act, name in ((writer.hub.enter_room, "in"), (writer.hub.leave_room, "out")):
+                for sid in moving:
+                    act(sid, "room")
+                writer.emit(name, to="room")
+                if name == "in":
+                    wanted.append(writer.log.newest)
+
+    thread = threading.Thread(target=host)
+    thread.start()
+    while thread.is_alive():
+        writer.run()
+    thread.join()
+    writer.run()
+    assert member.numbers() == riders.numbers() == wanted
+    assert staying.numbers() == list(range(1, 401))
+
+
 def test_who_is_skipped() -> None:
     """An event that leaves somebody out goes to the others in one share."""
     writer = Writer()
@@ -219,6 +290,31 @@ def test_a_client_that_ends_during_a_step() -> None:
     assert [body["event"] for body in member.messages()] == ["private", "hybrid_disconnect"]
     assert other.numbers() == [2]
     assert not writer.hub._parting
+
+
+def test_a_rider_that_comes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that gets a second client between two events of a step is given each once, and told for whom it is."""
+    writer = Writer()
+    member, other = writer.open(envelope=True), writer.open(envelope=True)
+    writer.run()
+    client = member.feed.link.clients[0]
+    for sid in (client.sid, other.feed.link.clients[0].sid):
+        writer.hub.enter_room(sid, "room")
+    writer.emit("one", to="room")
+    writer.emit("two", to="room")
+    in_rooms = writer.hub.in_rooms
+
+    def interrupted(seq: int, target: Target) -> list[Client]:
+        if seq == 2 and len(member.feed.link.clients) == 1:
+            writer.hub.admit(member.feed.link, {}, "/")
+        return in_rooms(seq, target)
+
+    monkeypatch.setattr(writer.hub, "in_rooms", interrupted)
+    writer.run()
+    writer.emit("three", to="room")
+    writer.run()
+    assert member.numbers() == other.numbers() == [1, 2, 3]
+    assert [body.get("to") for body in member.messages()] == [None, None, [client.sid]]
 
 
 @pytest.mark.parametrize("envelope", [False, True])
@@ -340,6 +436,8 @@ class PackMachine(RuleBasedStateMachine):
         self.members: list[Member] = []
         #: For each stream, by event number, for which of its clients it was.
         self.due: dict[Member, dict[int, set[str]]] = {}
+        #: And which of them were there, in its namespace.
+        self.there: dict[Member, dict[int, set[str]]] = {}
         self.sent: list[str] = []
 
     @precondition(lambda self: len(self.members) < 6)
@@ -348,7 +446,7 @@ class PackMachine(RuleBasedStateMachine):
     def connect(self, namespace: str, events: tuple[str, ...], envelope: bool) -> None:
         member = self.writer.open(namespace, events=events, envelope=envelope)
         self.members.append(member)
-        self.due[member] = {}
+        self.due[member], self.there[member] = {}, {}
 
     @precondition(lambda self: self.members)
     @rule(which=st.integers(0, 5), namespace=st.sampled_from(NAMESPACES))
@@ -373,10 +471,15 @@ class PackMachine(RuleBasedStateMachine):
             act(clients[which % len(clients)].sid, room)
 
     @precondition(lambda self: self.members)
-    @rule(which=st.integers(0, 20), act=st.sampled_from(["end", "ride"]))
-    def meanwhile(self, which: int, act: str) -> None:
+    @rule(which=st.integers(0, 20), room=st.sampled_from(ROOMS),
+          act=st.sampled_from(["end", "ride", "come", "go", "emit"]))
+    def meanwhile(self, which: int, room: str, act: str) -> None:
         """Have that happen while the next step is made, after it has read the log."""
-        self.writer.meanwhile.append(partial(getattr(self, act), which, *["/"] * (act == "ride")))
+        self.writer.meanwhile.append({
+            "end": partial(self.end, which), "ride": partial(self.ride, which, "/"),
+            "come": partial(self.move, which, room, True), "go": partial(self.move, which, room, False),
+            "emit": partial(self.emit, "fact", "/", room, False, which),
+        }[act])
 
     @precondition(lambda self: self.members)
     @rule(which=st.integers(0, 5))
@@ -403,6 +506,8 @@ class PackMachine(RuleBasedStateMachine):
                      and not (skip and client.sid == other)}
             if meant and accepts:
                 self.due[member][len(self.sent)] = meant
+                self.there[member][len(self.sent)] = {client.sid for client in member.feed.link.living
+                                                      if client.namespace == namespace}
 
     @rule(steps=st.integers(1, 4))
     def pass_on(self, steps: int) -> None:
@@ -448,9 +553,13 @@ class PackMachine(RuleBasedStateMachine):
             later = [number for number in given if number > seq and self.sent[number - 1] == "load"]
             assert seq <= covered or (self.sent[seq - 1] == "load" and later)
         if member.feed.wish.envelope:
+            gone = set()
             for body in member.messages():
-                if "to" in body and not body["event"].startswith("hybrid_"):
-                    assert set(body["to"]) == due[int(body["id"].rpartition("-")[2])]
+                if body["event"] == "hybrid_disconnect":
+                    gone.add(body["data"]["sid"])
+                elif not body["event"].startswith("hybrid_"):
+                    seq = int(body["id"].rpartition("-")[2])
+                    assert set(body["to"]) == due[seq] if "to" in body else self.there[member][seq] - gone <= due[seq]
 
     def covered(self, member: Member) -> int:
         """Return the last number that a gap has told to be missing."""

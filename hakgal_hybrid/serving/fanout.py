@@ -247,6 +247,7 @@ class Fanout:
     def _send_share(self, share: Share, upto: int) -> None:
         """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""
         data, size, members, now, failed = share.data, len(share.data), share.members, clock(), 0
+        more = share.delivered - share.instead
         if share.whole is not None:
             share.whole.sent_at = now
             share.whole.delivered += share.delivered
@@ -267,7 +268,7 @@ class Fanout:
             if share.whole is None:
                 for connection in some:
                     connection.progress_at = now
-                    connection.feed.own_delivered += share.delivered - share.instead
+                    connection.feed.own_delivered += more
             self._pace.sent(len(some))
         sent = len(members) - failed
         self._hub.count_delivery(sent * share.delivered, sent * size)
