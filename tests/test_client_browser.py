@@ -230,6 +230,32 @@ def test_a_tab_that_crashes_is_disconnected(context, server):
     server.wait_for_streams(1)
 
 
+def test_a_tab_that_has_said_that_it_leaves_is_ended_once_more(context, server):
+    """The others may see that it is gone before they hear that it has left: nobody is refused for that."""
+    tabs = open_tabs(context, server.page, 3)
+    refused: list[tuple[str, str]] = []
+    complaints: list[str] = []
+    context.on("response", lambda answer: answer.status >= 400 and refused.append((answer.url, answer.text())))
+    context.on("console", lambda message: complaints.append(message.text))
+    sid = tabs[0].evaluate("socket.id")
+    for tab in tabs[1:]:
+        tab.evaluate("""sid => {
+          const { link, _post } = socket.io, { heard } = link;
+          link.heard = news => news.kind === "mine" && !news.ids.length || heard.call(link, news);
+          socket.io._post = async (path, body, ...rest) => {
+            const answer = await _post.call(socket.io, path, body, ...rest);
+            if (path === "disconnect" && body.sid === sid) window.ended = answer.status;
+            return answer;
+          };
+        }""", sid)
+    tabs[0].close()
+    for tab in tabs[1:]:
+        tab.wait_for_function("window.ended")
+        assert tab.evaluate("ended") == 200
+    assert (refused, complaints) == ([], [])
+    assert [note["reason"] for note in server.notes()["disconnects"] if note["sid"] == sid] == ["client disconnect"]
+
+
 def test_tabs_that_close_are_disconnected(context, server):
     """Each says so as it goes; with the last one goes the stream."""
     tabs = open_tabs(context, server.page, 3)

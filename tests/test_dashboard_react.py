@@ -147,7 +147,7 @@ class Dashboard:
 
     def _keep(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self.complaints.append(f"{message.type}: {message.text}")
+            self.complaints.append(f"{message.type}: {message.text} ({message.location['url']})")
 
     def find(self, name: str) -> Locator:
         """What has this ``data-testid``."""

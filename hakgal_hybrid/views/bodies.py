@@ -92,12 +92,17 @@ def speaker(transport: HybridTransport, message: dict[str, Any]) -> Client:
     :raises AccessDenied: if it does not.
     """
     client = transport.hub.client(message.get("sid"))
-    if client is None or not client.proves(request.headers.get("X-Hybrid-Token", "")):
+    if client is None or not client.proves(token_of_request()):
         # One answer for both, so that nobody can find out which sids exist.
         raise AccessDenied("'sid' is no open client, or X-Hybrid-Token is not its token", code="bad_token")
     if message.get("namespace", client.namespace) != client.namespace:
         raise RequestError(f"this client is in namespace {client.namespace!r}", code="bad_namespace")
     return client
+
+
+def token_of_request() -> str:
+    """Return the token by which the request proves in whose name it speaks."""
+    return request.headers.get("X-Hybrid-Token", "")
 
 
 def answer(value: dict[str, Any], status: int = 200) -> Response:

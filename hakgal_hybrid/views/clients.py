@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl
 from flask import Blueprint, Response, request
 from werkzeug.datastructures import MultiDict
 
-from ..client import Client
+from ..client import Client, proves
 from ..errors import AccessDenied, HybridError, RequestError
 from ..event import restore_binary
 from ..logs import get_logger
 from ..tickets import VALID_S
-from .bodies import answer, arguments_of, namespace_of, read_object, speaker
+from .bodies import answer, arguments_of, namespace_of, read_object, speaker, token_of_request
 from .gate import ACK, CONNECT, DISCONNECT, TICKET, behind_the_gate, problem
 from .stream import parse_wish
 
@@ -59,7 +59,15 @@ def blueprint(transport: HybridTransport) -> Blueprint:
 
     @views.post(DISCONNECT, provide_automatic_options=False, strict_slashes=True)
     def disconnect() -> Response:
-        transport.end_client(speaker(transport, read_object(transport)), "client disconnect")
+        message = read_object(transport)
+        try:
+            client = speaker(transport, message)
+        except AccessDenied:
+            # Whoever is gone has what it asks for: a tab that closes leaves, and another may have it leave once more.
+            if not proves(message.get("sid"), token_of_request()):
+                raise
+        else:
+            transport.end_client(client, "client disconnect")
         return answer({})
 
     @views.post(ACK, provide_automatic_options=False, strict_slashes=True)
