@@ -173,7 +173,8 @@ def _use_session(client: Client) -> None:
     """Make ``flask.session`` the client's own in the current context, forking it at first use."""
     with _session_lock:
         if client.session is None:
-            client.use_session(ForkedSession(flask.session))
+            session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
+            client.use_session(ForkedSession((key, session[key]) for key in session))
     _set_session(client.session)
 
 
