@@ -205,7 +205,7 @@ class Gate:
                 self._refusals.count(environ.pop(REFUSED))
 
     def _serves(self, path: str) -> bool:
-        """True if a URL of ours is served. Once it was, routing is not asked again: no route that comes later goes before."""
+        """True if a URL of ours is served. Once it was, routing is not asked again: no later route goes before it."""
         if path in self._found:
             return True
         served = self._ours(path)
