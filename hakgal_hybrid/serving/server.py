@@ -59,6 +59,7 @@ class Front:
     def __init__(self, transport: HybridTransport) -> None:
         settings: Settings = transport.settings
         self.settings = settings
+        self.loop = gevent.get_hub().loop
         self.left: Callable[[Feed, str], None] = transport.stream_left
         self.degraded: Callable[[str], None] = transport.degraded
         self.attached = Attached(settings, self.left, lambda: transport.stopping)
@@ -66,7 +67,7 @@ class Front:
         self.refusals = transport.refusals
         self.connections = Connections(settings.max_connections, lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
-        self.mailroom = Mailroom(gevent.get_hub().loop)
+        self.mailroom = Mailroom(self.loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
         self.lag = LoopLag()
