@@ -39,7 +39,8 @@ def blueprint(transport: HybridTransport) -> Blueprint:
         environ = request.environ
         try:
             check_server(environ)
-            wish = parse_wish(request.args.to_dict(), environ.get("HTTP_LAST_EVENT_ID"))
+            args = request.args.to_dict() if environ.get("QUERY_STRING") else {}
+            wish = parse_wish(args, environ.get("HTTP_LAST_EVENT_ID"))
             if environ["REQUEST_METHOD"] == "HEAD":
                 return Response(iter(()), headers=STREAM_HEADERS)
             return _open(transport, wish, environ)
