@@ -16,7 +16,6 @@ import gevent
 from gevent import pywsgi
 from gevent import socket as gevent_socket
 from gevent.event import Event
-from gevent.pool import Pool
 
 from ..errors import ConfigurationError
 from ..feed import Feed
@@ -25,6 +24,7 @@ from ..logs import get_logger
 from ..settings import Settings
 from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM, TICKET
 from .attached import Attached
+from .crew import Crew
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
@@ -115,7 +115,8 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front
         self._logs = log is not None
-        super().__init__(sock, application, spawn=Pool(), log=log, error_log=logger,
+        self.crew = Crew(front.loop)
+        super().__init__(sock, application, spawn=self.crew.spawn, log=log, error_log=logger,
                          environ={"wsgi.errors": sys.stderr}, **ssl_args)
 
     def logs_requests(self) -> bool:
@@ -230,7 +231,7 @@ class Server:
         while self._transport.hub.links.open and time.monotonic() < ends:
             gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
-            listener.pool.kill(timeout=1)
+            listener.crew.kill(timeout=1)
         front.lag.stop()
         self._transport.observer.stop()
         self._transport.server_statistics = dict
