@@ -33,6 +33,10 @@ MAX_TAKE = 256 * 1024
 MAX_LOOK = 20_000
 
 
+#: Made once: ``json.dumps`` makes an encoder for each call that wishes anything.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a client asked for when it opened its stream (section "The stream" of ``docs/http.md``).
@@ -204,7 +208,10 @@ class Feed:
         if not self._opening:
             self._opening = self._make_opening()
             # What is left of the wish is what many wish alike: kept once.
-            self.wish = _shared_wish(replace(self.wish, last_event_id=None, ticket=None))
+            wish = self.wish
+            if wish.last_event_id is not None or wish.ticket is not None:
+                wish = replace(wish, last_event_id=None, ticket=None)
+            self.wish = _shared_wish(wish)
 
     def _make_opening(self) -> bytes:
         log, gap = self.hub.log, self.cursor.pending_gap
@@ -343,7 +350,7 @@ class Feed:
 
     def _control(self, name: str, data: dict[str, Any], event_id: str | None = None, *, namespace: str = "/",
                  to: list[str] | None = None) -> bytes:
-        text = json.dumps(data, separators=(",", ":"))
+        text = _compact(data)
         if not self.wish.envelope:
             return encode_event(text, event=name, event_id=event_id)
         return envelope(Event(name, text, 1, Target(namespace)), event_id, None, to=to)

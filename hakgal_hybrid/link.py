@@ -170,9 +170,10 @@ class Links:
 
     # -- streams ---------------------------------------------------------------------------------------------
 
-    def carry(self, link: Link, carrier: Carrier) -> None:
+    def carry(self, link: Link, carrier: Carrier) -> bool:
         """A stream begins; one that the link had before is replaced.
 
+        :return: true if there was one, which whoever writes it must be told.
         :raises Overloaded: if the link was away and there is no place for it now.
         :raises AccessDenied: if nobody can come back to it any more.
         """
@@ -187,6 +188,7 @@ class Links:
             replaced, link.carrier, link.opened = link.carrier, carrier, True
             if replaced is not None:
                 replaced.stir()
+            return replaced is not None
 
     def let_go(self, link: Link, carrier: object) -> bool:
         """A stream has ended: wait for the next one. False if it was not the link's stream (any more)."""

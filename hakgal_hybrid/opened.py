@@ -30,7 +30,9 @@ class Opened:
     def __init__(self, environ: dict[str, Any]) -> None:
         port = environ.get(_PORT)
         self._port = int(port) if isinstance(port, str) and port.isascii() and port.isdigit() else None
-        rest = {key: value for key, value in environ.items() if key != _PORT or self._port is None}
+        rest = dict(environ)
+        if self._port is not None:
+            del rest[_PORT]
         try:
             key = tuple(rest.items())
             # Two threads may each make one for the same request: a little memory, no harm.

@@ -60,8 +60,9 @@ class Reception:
         self.authority.check("connect", namespace, data=auth)
         own = link is None
         link = self.hub.new_link(environ) if link is None else link
-        environ = {key: value for key, value in environ.items() if key not in CONNECTION_KEYS}
-        environ["flask.app"] = self.app
+        environ = {**environ, "flask.app": self.app}
+        for key in CONNECTION_KEYS:
+            environ.pop(key, None)
         try:
             client = self.hub.admit(link, environ, namespace)
             try:

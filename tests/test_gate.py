@@ -36,6 +36,20 @@ def test_no_spelling_of_a_url_goes_round_the_guard(app: Flask, path: str) -> Non
     assert transport.statistics().streams == 0
 
 
+def test_a_url_that_was_found_stays_guarded(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routing is asked about a URL of ours once; every request for it is judged, and answered, like the first."""
+    asked: list[str] = []
+    ask = HybridTransport._is_ours
+    monkeypatch.setattr(HybridTransport, "_is_ours", lambda self, path: bool(asked.append(path)) or ask(self, path))
+    HybridTransport(app)
+    client = app.test_client()
+    for _ in range(3):
+        assert client.get("/api/hybrid/status").status_code == 200
+        assert client.get("/api/hybrid/status", environ_overrides=REMOTE).status_code == 403
+        assert client.get("/api/events/ws").status_code == 404  # it is not served, and may be the host's
+    assert asked == ["/api/hybrid/status", *3 * ["/api/events/ws"]]
+
+
 def test_a_url_that_begins_with_several_slashes_is_ours_for_this_machine(app: Flask) -> None:
     """Werkzeug takes them for one, and so do we: guarded like the plain one, and answered."""
     HybridTransport(app)

@@ -173,12 +173,14 @@ def _use_session(client: Client) -> None:
     """Make ``flask.session`` the client's own in the current context, forking it at first use."""
     with _session_lock:
         if client.session is None:
-            client.use_session(ForkedSession(flask.session))
+            session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
+            client.use_session(ForkedSession((key, session[key]) for key in session))
     _set_session(client.session)
 
 
 def _set_session(session: Any) -> None:
-    context: Any = flask.globals.app_ctx if hasattr(flask.globals.app_ctx, "session") else flask.globals.request_ctx
-    context = context._get_current_object()
+    context: Any = flask.globals.app_ctx._get_current_object()  # type: ignore[attr-defined]
+    if not hasattr(context, "session"):
+        context = flask.globals.request_ctx._get_current_object()  # type: ignore[attr-defined]
     # Flask 3.1.3 made ``session`` a property over ``_session``.
     setattr(context, "_session" if hasattr(context, "_session") else "session", session)

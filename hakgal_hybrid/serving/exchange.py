@@ -11,7 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import gevent
 from gevent.event import Event
+
+from .limit import Limit
 
 #: Answers up to this size (bytes) with a known length come back in one piece, which frees their thread at once.
 WHOLE = 1 << 20
@@ -53,6 +56,7 @@ class Mailroom:
     """Wakes greenlets from native threads: what a thread posts is delivered by the loop's async watcher."""
 
     def __init__(self, loop: Any) -> None:
+        self._loop = loop
         self._ready: deque[Event] = deque()
         self._bell = loop.async_()
         self._bell.start(self._deliver)
@@ -61,6 +65,15 @@ class Mailroom:
         """Set ``event`` on the loop's thread. May be called from any thread."""
         self._ready.append(event)
         self._bell.send()
+
+    def await_in_time(self, event: Event, seconds: float) -> bool:
+        """Wait for an event, in the calling greenlet; false if it does not come in time."""
+        try:
+            with Limit(self._loop, seconds):
+                event.wait()
+        except gevent.Timeout:
+            return False
+        return True
 
     def _deliver(self) -> None:
         while self._ready:
@@ -92,7 +105,9 @@ class Exchange:
             self._arrived.clear()
             if self._messages:
                 break
-            if not self._arrived.wait(seconds):
+            if seconds is None:
+                self._arrived.wait()
+            elif not self._mailroom.await_in_time(self._arrived, seconds):
                 return None
         message = self._messages.popleft()
         if isinstance(message, bytes):

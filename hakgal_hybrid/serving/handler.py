@@ -24,6 +24,7 @@ from ..views.gate import HANDOFF, STREAM, STREAM_HEADERS, normal, problem_respon
 from ..views.stream import busy_body, wants_stream
 from .exchange import End, Exchange, Head, head_bytes
 from .lanes import Job
+from .limit import Limit
 from .reader import Reader
 from .upgrade import UpgradeSocket
 
@@ -61,10 +62,10 @@ class Handler(Reader):
 
     def _wants_websocket(self) -> bool:
         """True for a WebSocket handshake (RFC 6455, section 4.1); anything less is an ordinary request."""
+        if self.command != "GET" or self.environ.get("HTTP_UPGRADE", "").lower() != "websocket":
+            return False
         tokens = [item.strip().lower() for item in self.environ.get("HTTP_CONNECTION", "").split(",")]
-        return (self.command == "GET" and "upgrade" in tokens and not self.content_length
-                and not self.wsgi_input.chunked_input
-                and self.environ.get("HTTP_UPGRADE", "").lower() == "websocket")
+        return "upgrade" in tokens and not self.content_length and not self.wsgi_input.chunked_input
 
     def _answer(self, body: BinaryIO, length: int) -> None:
         environ = self.environ
@@ -175,7 +176,7 @@ class Handler(Reader):
             raise BrokenPipeError
         view = memoryview(data)
         for start in range(0, len(view), _PIECE):
-            with gevent.Timeout(self.front.settings.stall_s):
+            with Limit(self.front.loop, self.front.settings.stall_s):
                 self.socket.sendall(view[start:start + _PIECE])
         self.response_length += len(data)
 

@@ -14,7 +14,7 @@ from ..errors import RequestError
 
 _FIRST = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+ (?:/|https?://)[\x21-\x7e\x80-\xff]*|OPTIONS \*) "
                     rb"HTTP/1\.[01]\r\n")
-_NAME = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):")
+_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)\r\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 #: How many headers a request may have: one less than http.client gives up at.
 _HEADERS = 99
@@ -103,13 +103,12 @@ class HeadLines:
         self._left -= len(line)
         if self._left < 0 or len(self.headers.items) >= _HEADERS:
             raise TooLarge("the request's head is too large")
-        if not line.endswith(b"\r\n") or b"\r" in line[:-2] or b"\0" in line:
-            raise ValueError("a header line is malformed, or the head is not complete")
         if line != b"\r\n":
-            name = _NAME.match(line)
-            if name is None:
-                raise ValueError(f"header line {line!r:.80} is malformed")
-            self.headers.add(name[1].decode("ascii"), line[name.end():-2].decode("latin-1").strip(" \t"))
+            header = _HEADER.fullmatch(line)
+            if header is None:
+                raise ValueError(f"header line {line!r:.80} is malformed, or the head is not complete")
+            name, value = header.groups()
+            self.headers.add(name.decode("ascii"), value.decode("latin-1").strip(" \t"))
         return line
 
     def check(self, version: str) -> None:

@@ -17,6 +17,7 @@ from ..redact import redacted
 from ..views.gate import problem_response
 from .exchange import head_bytes
 from .intake import read_body
+from .limit import Limit
 from .lines import Chunks, Headers, HeadLines, TooLarge, check_first_line
 from .places import Place
 
@@ -75,9 +76,11 @@ class Reader(pywsgi.WSGIHandler):  # type: ignore[misc]
     def read_requestline(self) -> str:
         """Return the request line, or nothing if none comes in time: the connection is then closed silently."""
         self.front.connections.wait_for(self.place)
-        with gevent.Timeout(self.front.settings.request_s, False):
-            return str(super().read_requestline())
-        return ""
+        try:
+            with Limit(self.front.loop, self.front.settings.request_s):
+                return str(super().read_requestline())
+        except gevent.Timeout:
+            return ""
 
     def handle_one_request(self) -> Any:
         """Serve one request; see pywsgi."""
@@ -100,7 +103,7 @@ class Reader(pywsgi.WSGIHandler):  # type: ignore[misc]
     def read_request(self, raw_requestline: str) -> bool:
         """Read the head of a request within its time."""
         try:
-            with gevent.Timeout(self.front.settings.request_s):
+            with Limit(self.front.loop, self.front.settings.request_s):
                 return self._parse_head(raw_requestline)
         except gevent.Timeout:
             raise _TooSlow("the request's head took too long") from None

@@ -16,7 +16,6 @@ import gevent
 from gevent import pywsgi
 from gevent import socket as gevent_socket
 from gevent.event import Event
-from gevent.pool import Pool
 
 from ..errors import ConfigurationError
 from ..feed import Feed
@@ -25,6 +24,7 @@ from ..logs import get_logger
 from ..settings import Settings
 from ..views.gate import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM, TICKET
 from .attached import Attached
+from .crew import Crew
 from .exchange import Mailroom
 from .fanout import Fanout
 from .handler import Handler
@@ -59,6 +59,7 @@ class Front:
     def __init__(self, transport: HybridTransport) -> None:
         settings: Settings = transport.settings
         self.settings = settings
+        self.loop = gevent.get_hub().loop
         self.left: Callable[[Feed, str], None] = transport.stream_left
         self.degraded: Callable[[str], None] = transport.degraded
         self.attached = Attached(settings, self.left, lambda: transport.stopping)
@@ -66,7 +67,7 @@ class Front:
         self.refusals = transport.refusals
         self.connections = Connections(settings.max_connections, lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
-        self.mailroom = Mailroom(gevent.get_hub().loop)
+        self.mailroom = Mailroom(self.loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
         self.lag = LoopLag()
@@ -114,7 +115,8 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
     def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
         self.front = front
         self._logs = log is not None
-        super().__init__(sock, application, spawn=Pool(), log=log, error_log=logger,
+        self.crew = Crew(front.loop)
+        super().__init__(sock, application, spawn=self.crew.spawn, log=log, error_log=logger,
                          environ={"wsgi.errors": sys.stderr}, **ssl_args)
 
     def logs_requests(self) -> bool:
@@ -229,7 +231,7 @@ class Server:
         while self._transport.hub.links.open and time.monotonic() < ends:
             gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
-            listener.pool.kill(timeout=1)
+            listener.crew.kill(timeout=1)
         front.lag.stop()
         self._transport.observer.stop()
         self._transport.server_statistics = dict

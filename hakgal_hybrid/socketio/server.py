@@ -87,14 +87,14 @@ class Server:
         :raises AccessDenied: if the function that authorizes does not allow it.
         :raises Overloaded: if the client is in ``HYBRID_MAX_ROOMS`` already.
         """
-        client = self.find(sid, namespace)
+        client, transport = self.find(sid, namespace), self._transport
         if client is None:
             raise NotConnected(sid, namespace)
         if room != sid and self._is_own_room(room, namespace):
             raise ValueError(f"cannot enter a sid room: {room!r} is another client's own")
-        self._transport.may_join(client, room)
+        transport.may_join(client, room)
         self._log("%s is entering room %s [%s]", sid, room, namespace or "/")
-        self._transport.hub.enter_room(sid, room)
+        transport.hub.enter_room(sid, room)
 
     def leave_room(self, sid: str, room: Hashable, namespace: str | None = None) -> None:
         """Take a client out of a room; it still gets what was emitted there before."""

@@ -159,12 +159,13 @@ class Gate:
         self._host, self._settings, self._knows_ticket = host, settings, knows_ticket
         self._rate, self._refusals = rate, refusals
         self._ours, self._known_as, self._body, self._left = ours, known_as, body, left
+        self._found: set[str] = set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""
         path = normal(environ.get("PATH_INFO", ""))
         methods = methods_of(path)
-        if methods is None or not self._ours(path):
+        if methods is None or not self._serves(path):
             return self._host(environ, start_response)
         cors = self._cors(environ)
 
@@ -202,6 +203,15 @@ class Gate:
         finally:
             if REFUSED in environ:
                 self._refusals.count(environ.pop(REFUSED))
+
+    def _serves(self, path: str) -> bool:
+        """True if a URL of ours is served. Once it was, routing is not asked again: no later route goes before it."""
+        if path in self._found:
+            return True
+        served = self._ours(path)
+        if served and path in _METHODS:  # the others are without number
+            self._found.add(path)
+        return served
 
     def _has_ticket(self, path: str, environ: dict[str, Any]) -> bool:
         query = environ.get("QUERY_STRING", "")

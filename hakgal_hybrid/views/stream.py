@@ -36,15 +36,17 @@ def blueprint(transport: HybridTransport) -> Blueprint:
     # HEAD is routed with GET; provide_automatic_options is off because the gate answers OPTIONS.
     @views.get(STREAM, provide_automatic_options=False, strict_slashes=True)
     def stream() -> Response:
+        environ = request.environ
         try:
-            check_server(request.environ)
-            wish = parse_wish(request.args.to_dict(), request.headers.get("Last-Event-ID"))
-            if request.method == "HEAD":
+            check_server(environ)
+            args = request.args.to_dict() if environ.get("QUERY_STRING") else {}
+            wish = parse_wish(args, environ.get("HTTP_LAST_EVENT_ID"))
+            if environ["REQUEST_METHOD"] == "HEAD":
                 return Response(iter(()), headers=STREAM_HEADERS)
-            return _open(transport, wish)
+            return _open(transport, wish, environ)
         except Overloaded as busy:
-            request.environ[REFUSED] = busy.code
-            if not wants_stream(request.environ):
+            environ[REFUSED] = busy.code
+            if not wants_stream(environ):
                 return problem(busy)
             return Response([busy_body(busy)], headers=STREAM_HEADERS)
         except HybridError as error:
@@ -97,10 +99,10 @@ def check_server(environ: dict[str, Any]) -> None:
         raise UnsuitableServer(_SINGLE_THREADED, code="single_threaded_server")
 
 
-def _open(transport: HybridTransport, wish: Wish) -> Response:
+def _open(transport: HybridTransport, wish: Wish, environ: dict[str, Any]) -> Response:
     feed = open_feed(transport, wish)
-    _limit_writes(request.environ, transport.settings.stall_s)
-    request.environ[HANDOFF].append(feed)
+    _limit_writes(environ, transport.settings.stall_s)
+    environ[HANDOFF].append(feed)
     return Response(b"", headers=STREAM_HEADERS)
 
 
@@ -112,13 +114,14 @@ def open_feed(transport: HybridTransport, wish: Wish) -> Feed:
     links = transport.hub.links
     link, wish = _link_of(transport, wish)
     feed = Feed(link, transport.hub, transport.settings, wish, transport.on_gap)
-    links.carry(link, feed)
+    replaced = links.carry(link, feed)
     try:
         feed.prepare()
     except BaseException:
         transport.stream_left(feed, "failed")
         raise
-    transport.hub.wake()  # whoever writes the stream that this one replaces
+    if replaced:
+        transport.hub.wake()
     return feed
 
 

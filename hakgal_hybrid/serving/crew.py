@@ -1,0 +1,56 @@
+"""Crew: the greenlets that serve connections, one after the other.
+
+Making one for each would cost more than anything else that a short connection needs of the loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+#: How many greenlets are kept that have nothing to do.
+SPARE = 32
+
+
+class Crew:
+    """Runs calls, each in a greenlet that it has to itself meanwhile. For the loop's thread.
+
+    :param loop: the loop.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._spare: list[Any] = []
+        self._all: set[Any] = set()
+
+    def spawn(self, call: Callable[..., object], *args: Any) -> None:
+        """Run ``call`` in a greenlet, soon."""
+        if self._spare:
+            self._loop.run_callback(self._spare.pop().switch, (call, args))
+        else:
+            self._all.add(gevent.spawn(self._work, call, args))
+
+    def _work(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        greenlet, hub = gevent.getcurrent(), gevent.get_hub()
+        try:
+            while True:
+                try:
+                    call(*args)
+                except Exception:
+                    hub.handle_error(call, *sys.exc_info())
+                del call, args  # a greenlet that waits must not keep its last connection alive
+                if len(self._spare) >= SPARE:
+                    return
+                self._spare.append(greenlet)
+                call, args = hub.switch()
+        finally:
+            self._all.discard(greenlet)
+
+    def kill(self, timeout: float) -> None:
+        """End all, in the middle of whatever they do; wait for that, but not for longer than ``timeout`` seconds."""
+        self._spare.clear()
+        with gevent.Timeout(timeout, False):
+            gevent.killall(list(self._all))

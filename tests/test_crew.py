@@ -1,0 +1,160 @@
+"""The greenlets that serve connections: used again, never shared, and ended with the server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from hakgal_hybrid.serving import crew as crews
+from hakgal_hybrid.serving.crew import Crew
+from hakgal_hybrid.serving.limit import Limit
+
+Trial = Callable[[Callable[[Crew], None]], None]
+
+
+@pytest.fixture
+def trial() -> Trial:
+    """Run a function with a crew, on a loop and in a thread of its own; its crew must end within a second."""
+
+    def run(function: Callable[[Crew], None]) -> None:
+        crew = Crew(gevent.get_hub().loop)
+        try:
+            function(crew)
+            crew.kill(timeout=1)
+            assert not crew._all
+        finally:
+            gevent.get_hub().destroy(destroy_loop=True)
+
+    def in_a_thread(function: Callable[[Crew], None]) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(run, function).result(30)
+
+    return in_a_thread
+
+
+def who(found: list[Any]) -> None:
+    """Note in which greenlet this runs."""
+    found.append(gevent.getcurrent())
+
+
+def test_a_greenlet_serves_one_call_after_the_other(trial: Trial) -> None:
+    """A call runs in the greenlet of one that has ended; what that one was given is not kept meanwhile."""
+
+    def use(crew: Crew) -> None:
+        found: list[Any] = []
+        for _ in range(3):
+            crew.spawn(who, found)
+            gevent.sleep(0.001)
+        assert len(found) == 3
+        assert len(set(found)) == 1
+        assert "args" not in found[0].gr_frame.f_locals
+
+    trial(use)
+
+
+def test_calls_at_the_same_time_have_a_greenlet_each(trial: Trial) -> None:
+    """Of calls that wait, none is in another one's greenlet; of those greenlets only some are kept."""
+
+    def use(crew: Crew) -> None:
+        found: list[Any] = []
+        may_end = Event()
+
+        def wait() -> None:
+            who(found)
+            may_end.wait()
+
+        many = crews.SPARE + 5
+        for _ in range(many):
+            crew.spawn(wait)
+        gevent.sleep(0.001)
+        assert len(set(found)) == many
+        may_end.set()
+        gevent.sleep(0.01)
+        assert len(crew._spare) == len(crew._all) == crews.SPARE
+        assert sum(not greenlet.dead for greenlet in found) == crews.SPARE
+
+    trial(use)
+
+
+def test_a_call_that_raises_does_not_end_its_greenlet(trial: Trial) -> None:
+    """Its error is shown, and the next call runs."""
+
+    def use(crew: Crew) -> None:
+        found: list[Any] = []
+        shown: list[Any] = []
+        gevent.get_hub().handle_error = lambda context, kind, error, trace: shown.append(kind)
+
+        def fail() -> None:
+            who(found)
+            raise ZeroDivisionError
+
+        for _ in range(2):
+            crew.spawn(fail)
+            gevent.sleep(0.001)
+        assert shown == [ZeroDivisionError, ZeroDivisionError]
+        assert len(set(found)) == 1
+
+    trial(use)
+
+
+def test_the_end_is_the_end_of_all(trial: Trial) -> None:
+    """Calls that are going on are broken off, and may clean up; greenlets that wait for a call end too."""
+
+    def use(crew: Crew) -> None:
+        told: list[str] = []
+
+        def wait() -> None:
+            try:
+                gevent.sleep(60)
+            finally:
+                told.append("cleaned up")
+
+        crew.spawn(wait)
+        crew.spawn(told.append, "called")
+        gevent.sleep(0.001)
+        assert len(crew._all) == 2
+        crew.kill(timeout=1)
+        assert told == ["called", "cleaned up"]
+
+    trial(use)
+
+
+def test_a_call_that_does_not_end_does_not_keep_the_others(trial: Trial) -> None:
+    """Whoever goes on although it was told to end is waited for as long as that was allowed."""
+
+    def use(crew: Crew) -> None:
+        may_end = Event()
+
+        def wait() -> None:
+            with contextlib.suppress(gevent.GreenletExit):
+                gevent.sleep(60)
+            may_end.wait()
+
+        crew.spawn(wait)
+        gevent.sleep(0.001)
+        crew.kill(timeout=0.01)
+        assert len(crew._all) == 1
+        may_end.set()
+        gevent.sleep(0.001)
+
+    trial(use)
+
+
+def test_a_limit_breaks_off_what_takes_too_long_and_nothing_later(trial: Trial) -> None:
+    """It raises inside; once what is inside has ended, it does nothing any more."""
+
+    def use(crew: Crew) -> None:
+        loop = gevent.get_hub().loop
+        with pytest.raises(gevent.Timeout), Limit(loop, 0.005):
+            gevent.sleep(60)
+        with Limit(loop, 0.005):
+            pass
+        gevent.sleep(0.02)
+
+    trial(use)
