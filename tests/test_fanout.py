@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import signal
 import statistics
 import sys
@@ -413,6 +414,24 @@ def test_heartbeats_only_in_silence(server: Server) -> None:
         assert b"\n:\n" not in stream.raw
         size = len(stream.raw)
         stream.read_until(lambda stream: b":\n" in stream.raw[size - 1:])
+
+
+def test_heartbeats_do_not_come_together() -> None:
+    """Clients who got the same event at the same time get their heartbeats spread over half of the interval."""
+    with Server("ours", HYBRID_HEARTBEAT_S=2) as server, opened(server, 60) as streams:
+        began = time.monotonic()
+        server.emit("fact_added")
+        for stream in streams:
+            stream.wait_for("fact_added", 1)
+        waiting, came = {stream.sock for stream in streams}, []
+        while waiting:
+            assert time.monotonic() < began + SOON
+            for sock in select.select(list(waiting), [], [], 0.1)[0]:
+                assert sock.recv(100) == b":\n"
+                came.append(time.monotonic() - began)
+                waiting.remove(sock)
+    assert min(came) > 1
+    assert max(came) - min(came) > 0.4
 
 
 def test_delivery_is_counted(server: Server) -> None:

@@ -10,6 +10,7 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 from __future__ import annotations
 
 import errno
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -38,13 +39,11 @@ MAX_CHATTER = 64 * 1024
 #: What is taken from the log for one stream is kept for others if it has so many bytes, and how many such are.
 LONG, LONG_KEPT = 64 * 1024, 8
 #: In how many parts an interval is cut in which all streams are looked after.
-PARTS = 16
-#: A heartbeat comes after this much less than the interval, at the most (a share of it). Half of it is what makes the
-#: most heartbeats in a tenth of a second no more than twice the mean.
+PARTS = 32
+#: In what share of the heartbeat's interval, its last, a heartbeat may come.
 SPREAD = 0.5
 
 _WRITE = 2
-_GOLDEN = 0.6180339887  # its multiples spread evenly, whatever run of numbers they come from
 
 clock = time.monotonic
 
@@ -392,7 +391,10 @@ class Fanout:
             return
         cohort, fileno = connection.feed.cohort, connection.fileno()
         sent_at = connection.progress_at if cohort is None else max(connection.progress_at, cohort.sent_at)
-        # Each has a patience of its own: or all who got the last event together would get their heartbeats together.
-        patience = self._settings.heartbeat_s * (1 - (fileno * _GOLDEN) % SPREAD)
-        if fileno >= 0 and not connection.leaving and now - sent_at >= patience - interval:
+        left = self._settings.heartbeat_s - (now - sent_at)
+        # Or all who got the last event together would get their heartbeats together: each moment is as likely as the
+        # others, so of those that are left this one is the likelier the fewer they are. (Moments of a stream's own,
+        # the same each time, fall together again after some heartbeats.)
+        due = left < self._settings.heartbeat_s * SPREAD and random.random() * (left - interval) < interval
+        if due and fileno >= 0 and not connection.leaving:
             self._send(connection, connection.feed.beat())
