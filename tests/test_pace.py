@@ -52,7 +52,7 @@ def something() -> None:
 
 def test_an_idle_loop_is_polled_less_and_less() -> None:
     """While there is nothing else to do turns grow, up to a bound; as soon as the machine lets us see it."""
-    pace = Pace(gevent.get_hub().loop)
+    pace = Pace(gevent.get_hub().loop, lambda: False)
     seen = [polls(pace, nothing)]
     ends = time.monotonic() + 30
     while seen[-1] > SENDS // SENDS_PER_TURN // 2 and time.monotonic() < ends:
@@ -62,8 +62,14 @@ def test_an_idle_loop_is_polled_less_and_less() -> None:
 
 def test_a_busy_loop_is_polled_as_often_as_ever() -> None:
     """As soon as there is something else to do turns are short again."""
-    pace = Pace(gevent.get_hub().loop)
+    pace = Pace(gevent.get_hub().loop, lambda: False)
     for _ in range(50):
         polls(pace, nothing)
     polls(pace, something)  # the first turn of these may still be a long one
     assert max(polls(pace, something) for _ in range(5)) > SENDS // SENDS_PER_TURN // 2
+
+
+def test_beside_requests_the_loop_is_polled_as_often_as_ever() -> None:
+    """A request that is being answered may have something for the loop at any moment, so turns stay short."""
+    pace = Pace(gevent.get_hub().loop, lambda: True)
+    assert max(polls(pace, nothing) for _ in range(5)) > SENDS // SENDS_PER_TURN // 2

@@ -54,10 +54,11 @@ class Fanout:
     :param left: called when a stream ended, with its feed and the reason.
     :param stopping: true once every stream shall end with a farewell.
     :param attached: the streams that greenlets write; they are woken with the others.
+    :param busy: true while requests are being answered.
     """
 
     def __init__(self, hub: Hub, settings: Settings, left: Callable[[Feed, str], None],
-                 stopping: Callable[[], bool], attached: Attached) -> None:
+                 stopping: Callable[[], bool], attached: Attached, busy: Callable[[], bool]) -> None:
         self._hub, self._settings, self._left, self._stopping = hub, settings, left, stopping
         self._attached = attached
         self._connections: dict[int, Connection] = {}
@@ -74,7 +75,7 @@ class Fanout:
         self._loop = gevent.get_hub().loop
         self._alarm = self._loop.async_()
         self._hangups = HangUps(self._loop, self._on_readable)
-        self._pace = Pace(self._loop)
+        self._pace = Pace(self._loop, busy)
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -11,8 +12,8 @@ import gevent
 #: send can cost milliseconds, because it gives up the GIL.
 SENDS_PER_TURN = 64
 SECONDS_PER_TURN = 0.005
-#: While the loop has nothing to do in between, which is when it is back within so many seconds, each turn is twice as
-#: long as the last one, up to so many sends: to poll costs what several sends cost.
+#: While nothing else is to do (no request is being answered, and the loop is back within so many seconds) each turn is
+#: twice as long as the last one, up to so many sends: to poll costs what several sends cost.
 IDLE_S = 50e-6
 MOST_SENDS_PER_TURN = 256
 
@@ -23,9 +24,13 @@ clock = time.monotonic
 
 
 class Pace:
-    """The turns of the writer, on one loop."""
+    """The turns of the writer, on one loop.
 
-    def __init__(self, loop: Any) -> None:
+    :param busy: true while requests are being answered.
+    """
+
+    def __init__(self, loop: Any, busy: Callable[[], bool]) -> None:
+        self._busy = busy
         self._pause = _PAUSE_LIBUV if "libuv" in type(loop).__module__ else _PAUSE
         self._turn = SENDS_PER_TURN
         self._sends_left, self._least, self._ends = SENDS_PER_TURN, 0.0, 0.0
@@ -42,6 +47,7 @@ class Pace:
         if now > self._ends or (self._sends_left <= 0 and now > self._least):
             gevent.sleep(self._pause)
             took = clock() - now
-            self._turn = min(2 * self._turn, MOST_SENDS_PER_TURN) if took < IDLE_S else SENDS_PER_TURN
+            idle = took < IDLE_S and not self._busy()
+            self._turn = min(2 * self._turn, MOST_SENDS_PER_TURN) if idle else SENDS_PER_TURN
             # Where the others took long, in a storm of connections say, streams get as long: half of the time.
             self.begin(min(took, SECONDS_PER_TURN))

@@ -63,7 +63,8 @@ class Front:
         self.left: Callable[[Feed, str], None] = transport.stream_left
         self.degraded: Callable[[str], None] = transport.degraded
         self.attached = Attached(settings, self.left, lambda: transport.stopping)
-        self.fanout = Fanout(transport.hub, settings, self.left, lambda: transport.stopping, self.attached)
+        self.fanout = Fanout(transport.hub, settings, self.left, lambda: transport.stopping, self.attached,
+                             lambda: self.active > len(self.attached))
         self.refusals = transport.refusals
         self.connections = Connections(settings.max_connections, lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
