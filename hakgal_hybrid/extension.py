@@ -18,7 +18,7 @@ from .acks import Acks, Callback
 from .commands import Command, GovernorDesk, Worker
 from .errors import ConfigurationError, EventError
 from .event import Event, glob_matcher
-from .feed import encode_entry
+from .frames import encode_entry
 from .handlers import Handlers
 from .history import History, sample
 from .hub import Hub

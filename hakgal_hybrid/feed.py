@@ -11,18 +11,19 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .client import Client
 from .cursor import Cursor
 from .event import RESERVED_PREFIX, Event, Target, glob_matcher
+from .frames import envelope
 from .hub import Hub
 from .link import NEVER, Link
 from .log import Entry, Gap
 from .past import TEAR
 from .settings import Settings
-from .wire import HEARTBEAT, encode_event, encode_message
+from .wire import HEARTBEAT, encode_event
+from .wish import Wish, shared_wish
 
 if TYPE_CHECKING:
     from .pack import Cohort
@@ -35,29 +36,6 @@ MAX_LOOK = 20_000
 
 #: Made once: ``json.dumps`` makes an encoder for each call that wishes anything.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client asked for when it opened its stream (section "The stream" of ``docs/http.md``).
-
-    :ivar snapshot: ``1`` at the beginning and after each gap, ``gap`` only there.
-    :ivar visible_heartbeat: heartbeats shall be events, because an ``EventSource`` hides comments from its script.
-    """
-
-    namespace: str = "/"
-    events: tuple[str, ...] = ()
-    snapshot: Literal["", "1", "gap"] = ""
-    envelope: bool = False
-    last_event_id: str | None = None
-    ticket: str | None = None
-    visible_heartbeat: bool = False
-
-
-@lru_cache(maxsize=1024)
-def _shared_wish(wish: Wish) -> Wish:
-    """Return the same object for the same wish."""
-    return wish
 
 
 class Written(NamedTuple):
@@ -103,6 +81,9 @@ class Feed:
     #: How it is written, and how many events were: for the list of clients.
     medium: str = field(init=False, default="sse")
     own_delivered: int = field(init=False, default=0)
+    #: Up to which number its cohort was given something else than it was, and when it was last given the same.
+    _aside_until: int = field(init=False, default=-1)
+    _together_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         log = self.hub.log
@@ -149,6 +130,34 @@ class Feed:
         """How many events were written, those included that its cohort got."""
         cohort = self.cohort
         return self.own_delivered + (0 if cohort is None else cohort.delivered)
+
+    @property
+    def told_id(self) -> int:
+        """Number of the last event whose id the client was told, by its own frames or its cohort's."""
+        cohort = self.cohort
+        return self.known_id if cohort is None or self._is_aside(cohort) else max(self.known_id, cohort.last_id)
+
+    @property
+    def told_at(self) -> float:
+        """When it was last given what its cohort was (monotonic seconds)."""
+        cohort = self.cohort
+        if cohort is None:
+            return 0.0
+        return self._together_at if self._is_aside(cohort) else cohort.sent_at
+
+    def _is_aside(self, cohort: Cohort) -> bool:
+        return cohort.last_id == self._aside_until
+
+    def step_aside(self, own_id: int, cohort_id: int) -> None:
+        """Note that it is about to be given events up to ``own_id``, its cohort others up to ``cohort_id``.
+
+        :param own_id: 0 if none of those is for it.
+        """
+        cohort = self.cohort
+        if cohort is not None and not self._is_aside(cohort):
+            self.known_id, self._together_at = self.told_id, cohort.sent_at
+        self.known_id = max(self.known_id, own_id)
+        self._aside_until = cohort_id
 
     def level_with(self, position: int) -> bool:
         """True if it has got everything up to ``position``, and what comes next is like what others get."""
@@ -211,7 +220,7 @@ class Feed:
             wish = self.wish
             if wish.last_event_id is not None or wish.ticket is not None:
                 wish = replace(wish, last_event_id=None, ticket=None)
-            self.wish = _shared_wish(wish)
+            self.wish = shared_wish(wish)
 
     def _make_opening(self) -> bytes:
         log, gap = self.hub.log, self.cursor.pending_gap
@@ -257,7 +266,7 @@ class Feed:
     def beat(self) -> bytes:
         """Return a heartbeat; with an id first if events that were not for this client made its id grow stale."""
         position = self.position
-        known = self.known_id if self.cohort is None else max(self.known_id, self.cohort.last_id)
+        known = self.told_id
         news = None if position <= known else self.hub.log.id_of(position)
         self.known_id = max(known, position)
         if self.wish.visible_heartbeat:
@@ -373,25 +382,3 @@ class Feed:
                  if client.namespace == event.target.namespace and (replayed or client.lives_at(entry.seq))]
         meant = [client.sid for client in there if client.is_for(entry.seq, event.target)]
         return None if len(meant) == len(there) else meant
-
-
-def encode_entry(event: Event, event_id: str) -> bytes:
-    """Encode an event as plain streams carry it: the encoder that the log is given."""
-    return encode_message(event.data, event.name, event_id)
-
-
-def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int = 0,
-             to: list[str] | None = None) -> bytes:
-    """Encode an event as an unnamed message that carries everything about it.
-
-    The data is ``{"event", "args", "data", "id", "ts", "namespace"}``, ``ts`` in milliseconds since 1970;
-    ``"conflated"`` where it stands for older ones, ``"ack"`` where it may be acknowledged, ``"to"`` where it is for
-    some of the stream's clients only. Its arguments are spliced in as the text they already are.
-    """
-    head = json.dumps(event.name, ensure_ascii=False)
-    more = {"conflated": conflated or None, "ack": event.ack, "to": to}
-    tail = json.dumps({"id": event_id, "ts": ts, "namespace": event.target.namespace,
-                       **{name: value for name, value in more.items() if value is not None}},
-                      ensure_ascii=False, separators=(",", ":"))
-    text = f'{{"event":{head},"args":{event.args_text},"data":{event.data},{tail[1:]}'
-    return encode_event(text, event_id=event_id)

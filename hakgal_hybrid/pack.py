@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 from .client import Client
 from .event import Target
-from .feed import MAX_TAKE, Feed, envelope
+from .feed import MAX_TAKE, Feed
+from .frames import envelope
 from .hub import Hub
 from .log import Entry
 
@@ -136,7 +137,7 @@ class Pack:
         feed, cohort = member.feed, member.feed.cohort
         if cohort is None:
             return
-        feed.go_alone(position, max(cohort.last_id, last_id))
+        feed.go_alone(position, max(feed.told_id, last_id))
         feed.writer = None
         cohort.members.discard(member)
         self._disband(cohort)
@@ -163,14 +164,21 @@ class Pack:
         if entries and (start > self.position + 1 or entries[0].at < log.clock() - self._max_backlog_s):
             return self.scatter()  # each has to be told what it missed
         upto, shares = self._plan(entries)
-        # Already now: a heartbeat in the middle of the pass must not take back the id of what was just sent.
+        self._tell(shares)
+        return Step(upto, [share for share in shares if share.data], self._parted())
+
+    def _tell(self, shares: list[Share]) -> None:
+        """Note which ids are told. Already now: a heartbeat in the middle of the pass must take none of them back."""
+        wholes = {share.whole: share.last_id for share in shares if share.whole is not None}
         for share in shares:
-            if share.whole is not None:
-                share.whole.last_id = share.last_id
-            else:
+            if share.whole is None:
                 for member in share.members:
-                    member.feed.known_id = share.last_id
-        return Step(upto, shares, self._parted())
+                    feed = member.feed
+                    feed.step_aside(share.last_id, wholes.get(feed.cohort, feed.cohort.last_id))
+                    if not share.data:
+                        feed.own_delivered -= share.instead
+        for cohort, last_id in wholes.items():
+            cohort.last_id = last_id
 
     def scatter(self) -> Step:
         """Have every member go on alone, like those who do already since a step that failed."""
@@ -230,6 +238,8 @@ class Pack:
                 own.pop(member, None)
                 continue
             at = own.get(member, cohort)
+            if isinstance(at, Trail) and at.entry is entry:
+                continue  # there were two clients on it a moment ago
             after = following.get(at)
             if after is None:
                 wanted = feed.accepts(entry.event.name)  # by all of the cohort, or by none
@@ -269,6 +279,8 @@ class Pack:
             if entries:
                 share = self._share(trail.cohort, entries, members, wrapped)
                 shares.append(share._replace(instead=given.get(trail.cohort, 0)))
+            elif trail.cohort in given:
+                shares.append(Share(b"", 0, 0, 0, members, None, given[trail.cohort]))
         return shares
 
     def _share(self, cohort: Cohort, entries: list[Entry], members: list[Any], wrapped: dict[Entry, bytes]) -> Share:

@@ -10,7 +10,7 @@ import pytest
 from support.accounting import Account, Got, Manifest, Writer, account, blocks
 
 from hakgal_hybrid.event import Event
-from hakgal_hybrid.feed import encode_entry, envelope
+from hakgal_hybrid.frames import encode_entry, envelope
 from hakgal_hybrid.wire import encode_event
 
 EPOCH = 1755412806000

@@ -26,12 +26,14 @@ from hakgal_hybrid import pack as pack_module
 from hakgal_hybrid.client import Client
 from hakgal_hybrid.deadlines import Deadline
 from hakgal_hybrid.event import Event, glob_matcher
-from hakgal_hybrid.feed import Feed, Wish, encode_entry
+from hakgal_hybrid.feed import Feed
+from hakgal_hybrid.frames import encode_entry
 from hakgal_hybrid.journal import Journal
 from hakgal_hybrid.link import Link
 from hakgal_hybrid.log import EventLog
 from hakgal_hybrid.pack import Pack
 from hakgal_hybrid.settings import load_settings
+from hakgal_hybrid.wish import Wish
 
 EPOCH = 1755412806000
 NAMES = ("a", "b", "c", "cc")

@@ -416,6 +416,19 @@ def test_heartbeats_only_in_silence(server: Server) -> None:
         stream.read_until(lambda stream: b":\n" in stream.raw[size - 1:])
 
 
+def test_who_is_left_out_of_everything_gets_heartbeats() -> None:
+    """Whoever emits to all but itself hears nothing of what it sets going: but that it is still connected."""
+    with Server("ours", HYBRID_HEARTBEAT_S=1) as server, server.opened() as left, server.opened() as other:
+        for number in range(40):
+            server.emit("typing", skip=left.sid)
+            other.wait_for("typing", number + 1)
+            time.sleep(0.1)  # the others hear something all the time, for four times the interval
+        server.emit("done")
+        left.wait_for("done", 1)
+        assert not left.payloads("typing")
+        assert left.raw.count(b"\n:\n") >= 3
+
+
 def test_heartbeats_do_not_come_together() -> None:
     """Clients who got the same event at the same time get their heartbeats spread over half of the interval."""
     with Server("ours", HYBRID_HEARTBEAT_S=2) as server, opened(server, 60) as streams:

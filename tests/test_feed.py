@@ -11,10 +11,12 @@ from support.hubs import admit, carried, client_of, make_hub
 from hakgal_hybrid import feed as feed_module
 from hakgal_hybrid.client import Client
 from hakgal_hybrid.event import Event, glob_matcher
-from hakgal_hybrid.feed import Feed, Wish, encode_entry, envelope
+from hakgal_hybrid.feed import Feed
+from hakgal_hybrid.frames import encode_entry, envelope
 from hakgal_hybrid.log import EventLog, Gap
 from hakgal_hybrid.settings import load_settings
 from hakgal_hybrid.wire import HEARTBEAT, Decoder, Message
+from hakgal_hybrid.wish import Wish
 
 EPOCH = 1755412806000
 TS = EPOCH + 7

@@ -27,8 +27,9 @@ from support.servers import SOON, Server, Stream, wait_until
 from hakgal_hybrid import ConfigurationError, HybridTransport, signals
 from hakgal_hybrid import journal as journal_module
 from hakgal_hybrid.archive import Archive
-from hakgal_hybrid.feed import Feed, Wish
+from hakgal_hybrid.feed import Feed
 from hakgal_hybrid.journal import JournalStatistics
+from hakgal_hybrid.wish import Wish
 
 FLUSH_MS = 50
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be moved away on Windows")

@@ -10,7 +10,7 @@ from support.hubs import make_hub
 
 from hakgal_hybrid.errors import AccessDenied, Overloaded
 from hakgal_hybrid.event import Target
-from hakgal_hybrid.feed import encode_entry
+from hakgal_hybrid.frames import encode_entry
 from hakgal_hybrid.hub import Hub
 from hakgal_hybrid.link import MAX_RIDERS, Link, Links
 from hakgal_hybrid.log import EventLog

@@ -22,11 +22,13 @@ from hakgal_hybrid.client import Client
 from hakgal_hybrid.cursor import Cursor
 from hakgal_hybrid.errors import EventError
 from hakgal_hybrid.event import Event, Target, glob_matcher
-from hakgal_hybrid.feed import Feed, Wish, encode_entry
+from hakgal_hybrid.feed import Feed
+from hakgal_hybrid.frames import encode_entry
 from hakgal_hybrid.hub import Hub
 from hakgal_hybrid.log import EventLog, Gap
 from hakgal_hybrid.settings import load_settings
 from hakgal_hybrid.wire import Decoder
+from hakgal_hybrid.wish import Wish
 
 EPOCH = 1755412806000
 ALL = 1 << 30

@@ -18,11 +18,13 @@ from support.hubs import carried, make_hub
 
 from hakgal_hybrid.client import Client
 from hakgal_hybrid.event import Event, Target, glob_matcher
-from hakgal_hybrid.feed import Feed, Wish, encode_entry
+from hakgal_hybrid.feed import Feed
+from hakgal_hybrid.frames import encode_entry
 from hakgal_hybrid.log import EventLog
 from hakgal_hybrid.pack import Pack, Step
 from hakgal_hybrid.settings import load_settings
 from hakgal_hybrid.wire import Decoder
+from hakgal_hybrid.wish import Wish
 
 EPOCH = 1755412806000
 
@@ -317,6 +319,30 @@ def test_a_rider_that_comes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPa
     assert [body.get("to") for body in member.messages()] == [None, None, [client.sid]]
 
 
+def test_a_rider_that_goes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream of two clients in a room, one of whom is forgotten just now, is given the event once."""
+    writer = Writer()
+    member = writer.open(envelope=True)
+    link = member.feed.link
+    writer.hub.admit(link, {}, "/")
+    writer.run()
+    first, second = link.clients
+    for client in (first, second):
+        writer.hub.enter_room(client.sid, "room")
+    writer.emit("one", to="room")
+    in_rooms = writer.hub.in_rooms
+
+    def interrupted(seq: int, target: Target) -> list[Client]:
+        found = in_rooms(seq, target)
+        writer.hub.forget(second)
+        return found
+
+    monkeypatch.setattr(writer.hub, "in_rooms", interrupted)
+    writer.emit("two", to="room")
+    writer.run()
+    assert member.numbers() == [1, 2]
+
+
 @pytest.mark.parametrize("envelope", [False, True])
 def test_conflation_in_a_step(envelope: bool) -> None:
     """Of several events of a conflated kind in one step only the last is sent, and counted for whom it is sent to."""
@@ -387,6 +413,36 @@ def test_a_heartbeat_tells_the_id_that_grew_stale() -> None:
     assert concerned.feed.beat() == b":\n"
     assert other.feed.beat() == f"id: {EPOCH}-1\n\n:\n".encode()
     assert other.feed.beat() == b":\n"
+
+
+def test_who_is_left_out_was_told_nothing() -> None:
+    """What its cohort is given in its place is no id, no time and no event of a member that has nothing in a step."""
+    writer = Writer()
+    left, other = writer.open(), writer.open()
+    writer.run()
+    sid, cohort = left.feed.link.clients[0].sid, left.feed.cohort
+    assert cohort is not None
+
+    def step(name: str, **target: Any) -> list[tuple[int, float, int]]:
+        writer.emit(name, **target)
+        writer.run()
+        cohort.delivered += 1  # as whoever sends does
+        cohort.sent_at += 1
+        return [(feed.told_id, feed.told_at, feed.delivered) for feed in (left.feed, other.feed)]
+
+    assert step("one") == [(1, 1, 1), (1, 1, 1)]
+    assert step("two", skip=sid) == [(1, 1, 1), (2, 2, 2)]
+    assert step("three", skip=sid) == [(1, 1, 1), (3, 3, 3)]
+    assert left.feed.beat() == f"id: {EPOCH}-3\n\n:\n".encode()
+    assert left.feed.beat() == other.feed.beat() == b":\n"
+    assert step("four") == [(4, 4, 2), (4, 4, 4)]
+    writer.emit("five")
+    assert step("six", skip=sid)[0][0] == 5, "of two events it had the first"
+    assert left.feed.beat() == f"id: {EPOCH}-6\n\n:\n".encode()
+    assert step("seven", skip=sid)[0][0] == 6
+    writer.pack.leave(left, writer.pack.position)
+    assert left.feed.beat() == f"id: {EPOCH}-7\n\n:\n".encode()
+    assert left.numbers() == [1, 4, 5]
 
 
 @pytest.mark.parametrize("private", [False, True])

@@ -27,8 +27,8 @@ PACKAGE = REPOSITORY / "hakgal_hybrid"
 ORDER = [
     {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"redact"}, {"limits"}, {"event"}, {"wire"}, {"remote"},
     {"past"}, {"log"}, {"cursor"}, {"archive"}, {"journal"}, {"signals"}, {"turns"}, {"deadlines"}, {"stacks"},
-    {"opened"}, {"rooms"}, {"client"}, {"access"}, {"acks"}, {"link"}, {"tickets"}, {"hub"}, {"feed"}, {"pack"},
-    {"observe"}, {"roster"}, {"handlers"}, {"commands"}, {"statistics"}, {"history"}, {"metrics"},
+    {"opened"}, {"rooms"}, {"client"}, {"access"}, {"acks"}, {"link"}, {"tickets"}, {"hub"}, {"frames"}, {"wish"},
+    {"feed"}, {"pack"}, {"observe"}, {"roster"}, {"handlers"}, {"commands"}, {"statistics"}, {"history"}, {"metrics"},
     {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
     {"launch"}, {"testing", "measure", "doctor"}, {"tools"}, {"cli"}, {"__main__"},
 ]

@@ -10,10 +10,12 @@ from support.hubs import carried, make_hub
 
 from hakgal_hybrid.client import Client
 from hakgal_hybrid.event import Event, glob_matcher
-from hakgal_hybrid.feed import Feed, Wish, encode_entry
+from hakgal_hybrid.feed import Feed
+from hakgal_hybrid.frames import encode_entry
 from hakgal_hybrid.log import EventLog
 from hakgal_hybrid.settings import load_settings
 from hakgal_hybrid.wire import Decoder
+from hakgal_hybrid.wish import Wish
 
 
 class Ride:

@@ -11,10 +11,12 @@ from support.hubs import carried, make_hub
 
 from hakgal_hybrid.client import Client
 from hakgal_hybrid.event import Event, Target
-from hakgal_hybrid.feed import Feed, Wish, encode_entry
+from hakgal_hybrid.feed import Feed
+from hakgal_hybrid.frames import encode_entry
 from hakgal_hybrid.hub import Hub
 from hakgal_hybrid.log import EventLog
 from hakgal_hybrid.settings import load_settings
+from hakgal_hybrid.wish import Wish
 
 CLIENTS = 4
 ROOMS = ("red", "blue")

@@ -15,7 +15,7 @@ from support.hubs import make_hub
 from hakgal_hybrid import signals
 from hakgal_hybrid.cursor import Cursor
 from hakgal_hybrid.event import Event
-from hakgal_hybrid.feed import encode_entry
+from hakgal_hybrid.frames import encode_entry
 from hakgal_hybrid.hub import Hub
 from hakgal_hybrid.log import EventLog
 from hakgal_hybrid.signals import event_emitted

@@ -26,8 +26,8 @@ from support.servers import SOON, TESTS, Server, Stream, wait_until
 
 from hakgal_hybrid import HybridTransport, signals
 from hakgal_hybrid.event import Event
-from hakgal_hybrid.feed import Wish
 from hakgal_hybrid.views.stream import StreamBody, open_feed
+from hakgal_hybrid.wish import Wish
 
 #: For whatever must happen at once, on a machine that does other things too.
 AT_ONCE = 60.0

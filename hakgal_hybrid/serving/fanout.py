@@ -390,12 +390,10 @@ class Fanout:
             if connection.pending is not None and now - connection.progress_at > self._settings.stall_s:
                 self._close(connection, "stalled")
             return
-        cohort, fileno = connection.feed.cohort, connection.fileno()
-        sent_at = connection.progress_at if cohort is None else max(connection.progress_at, cohort.sent_at)
-        left = self._settings.heartbeat_s - (now - sent_at)
+        left = self._settings.heartbeat_s - (now - max(connection.progress_at, connection.feed.told_at))
         # Or all who got the last event together would get their heartbeats together: each moment is as likely as the
         # others, so of those that are left this one is the likelier the fewer they are. (Moments of a stream's own,
         # the same each time, fall together again after some heartbeats.)
         due = left < self._settings.heartbeat_s * SPREAD and random.random() * (left - interval) < interval
-        if due and fileno >= 0 and not connection.leaving:
+        if due and connection.fileno() >= 0 and not connection.leaving:
             self._send(connection, connection.feed.beat())

@@ -13,11 +13,12 @@ from flask import Blueprint, Response, request
 from ..client import Client
 from ..errors import HybridError, Overloaded, RequestError, UnsuitableServer
 from ..event import MAX_NAME, checked_name
-from ..feed import Feed, Wish
+from ..feed import Feed
 from ..link import Link, bad_ticket
 from ..settings import _BOOLEANS
 from ..tickets import is_signed
 from ..wire import encode_event
+from ..wish import Wish
 from .gate import HANDOFF, REFUSED, STREAM, STREAM_HEADERS, behind_the_gate, problem
 
 if TYPE_CHECKING:

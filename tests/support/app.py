@@ -135,7 +135,7 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
         padding = {"padding": "x" * wish["size"]} if "size" in wish else {}
         for number in range(wish.get("first", 0), wish.get("first", 0) + wish.get("n", 1)):
             args = wish["args"] if "args" in wish else [wish.get("data", {"i": number, **padding})]
-            transport.emit(name, *args, to=to, namespace=wish.get("namespace"))
+            transport.emit(name, *args, to=to, namespace=wish.get("namespace"), skip_sid=wish.get("skip"))
         return {"newest": transport.statistics().newest}
 
     @app.post("/storm")
