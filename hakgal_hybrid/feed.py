@@ -148,15 +148,19 @@ class Feed:
     def _is_aside(self, cohort: Cohort) -> bool:
         return cohort.last_id == self._aside_until
 
-    def step_aside(self, own_id: int, cohort_id: int) -> None:
+    def step_aside(self, cohort: Cohort, own_id: int, cohort_id: int) -> None:
         """Note that it is about to be given events up to ``own_id``, its cohort others up to ``cohort_id``.
+
+        (Of many in a room each is asked: so little is done here.)
 
         :param own_id: 0 if none of those is for it.
         """
-        cohort = self.cohort
-        if cohort is not None and not self._is_aside(cohort):
-            self.known_id, self._together_at = self.told_id, cohort.sent_at
-        self.known_id = max(self.known_id, own_id)
+        if self._aside_until != cohort.last_id:
+            self._together_at = cohort.sent_at
+            if self.known_id < cohort.last_id:
+                self.known_id = cohort.last_id
+        if own_id:
+            self.known_id = own_id  # it is newer than all that went before
         self._aside_until = cohort_id
 
     def level_with(self, position: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
@@ -99,7 +100,8 @@ class Hub:
     def _publish_later(self, event: Event) -> None:
         self._late.append(event)
         try:
-            threading.Thread(target=self._publish_late, name="hakgal-hybrid-late", daemon=True).start()
+            # No threading.Thread: to start one takes a lock, whose holder may be in a finalizer and wait for the log.
+            _thread.start_new_thread(self._publish_late, ())
         except RuntimeError:  # the system has none to give; the next one that is late takes this along
             logger.exception("event %r is held up", event.name)
 

@@ -171,12 +171,14 @@ class Pack:
         """Note which ids are told. Already now: a heartbeat in the middle of the pass must take none of them back."""
         wholes = {share.whole: share.last_id for share in shares if share.whole is not None}
         for share in shares:
-            if share.whole is None:
+            if share.whole is None:  # they are all of one cohort
+                cohort = share.members[0].feed.cohort
+                cohort_id = wholes.get(cohort, cohort.last_id)
                 for member in share.members:
-                    feed = member.feed
-                    feed.step_aside(share.last_id, wholes.get(feed.cohort, feed.cohort.last_id))
-                    if not share.data:
-                        feed.own_delivered -= share.instead
+                    member.feed.step_aside(cohort, share.last_id, cohort_id)
+                if not share.data:
+                    for member in share.members:
+                        member.feed.own_delivered -= share.instead
         for cohort, last_id in wholes.items():
             cohort.last_id = last_id
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -54,6 +56,56 @@ def test_a_greenlet_serves_one_call_after_the_other(trial: Trial) -> None:
         assert len(found) == 3
         assert len(set(found)) == 1
         assert "args" not in found[0].gr_frame.f_locals
+
+    trial(use)
+
+
+def test_what_a_call_was_given_is_not_kept(trial: Trial) -> None:
+    """Neither the first one's nor a later one's: a connection would stay in memory for as long as its greenlet."""
+
+    class Given:
+        """Something that can be seen to be gone."""
+
+    def use(crew: Crew) -> None:
+        for _ in range(3):
+            given = Given()
+            gone = weakref.ref(given)
+            crew.spawn(id, given)
+            del given
+            gevent.sleep(0.001)
+            gc.collect()
+            assert gone() is None
+        assert len(crew._spare) == 1
+
+    trial(use)
+
+
+def test_a_greenlet_that_was_killed_gets_no_call(trial: Trial) -> None:
+    """What has killed it is not known to the next one, whose call must not be lost."""
+
+    def use(crew: Crew) -> None:
+        found: list[Any] = []
+        crew.spawn(who, found)
+        gevent.sleep(0.001)
+        found[0].kill()
+        assert not crew._all
+        crew.spawn(who, found)
+        gevent.sleep(0.001)
+        assert len(set(found)) == 2
+
+    trial(use)
+
+
+def test_calls_that_have_not_begun_end_too(trial: Trial) -> None:
+    """Who is to be killed before it has run does not run, and is not kept."""
+
+    def use(crew: Crew) -> None:
+        found: list[Any] = []
+        crew.spawn(who, found)
+        crew.kill(timeout=1)
+        assert not crew._all
+        gevent.sleep(0.001)
+        assert not found
 
     trial(use)
 

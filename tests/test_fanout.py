@@ -6,15 +6,19 @@ import contextlib
 import json
 import select
 import signal
+import socket
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import gevent
 import psutil
 import pytest
+from flask import Flask
 from support.servers import (
     SOON,
     STREAM,
@@ -26,6 +30,12 @@ from support.servers import (
     shown_on_failure,
     wait_until,
 )
+
+from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.serving.attached import Attached
+from hakgal_hybrid.serving.fanout import Fanout
+from hakgal_hybrid.views.stream import open_feed
+from hakgal_hybrid.wish import Wish
 
 CONNECT = "/api/events/connect"
 STALL_S = 2.0
@@ -457,6 +467,34 @@ def test_delivery_is_counted(server: Server) -> None:
     after = server.status()["traffic"]
     assert after["delivered"] - before["delivered"] == 30
     assert after["bytes"] > before["bytes"]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="sockets have all options here")
+def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
+    """A socket that refuses an option, as some systems do once the peer is gone, is closed, and so is its stream."""
+    app = Flask(__name__)
+    transport = HybridTransport(app, resume_s=0)
+    with app.test_request_context():
+        feed = open_feed(transport, Wish())
+    ours, theirs = socket.socketpair()  # is no TCP socket
+
+    def adopt() -> None:
+        settings, left = transport.settings, transport.stream_left
+        attached = Attached(settings, left, lambda: False)
+        fanout = Fanout(transport.hub, settings, left, lambda: False, attached, lambda: False)
+        try:
+            fanout.adopt(ours.detach(), feed, b"")
+            assert not len(fanout)
+        finally:
+            fanout._hangups.close()
+            gevent.get_hub().destroy(destroy_loop=True)
+
+    with theirs, ThreadPoolExecutor(1) as pool:
+        assert transport.hub.links.open == 1
+        pool.submit(adopt).result(SOON)
+        theirs.settimeout(SOON)
+        assert theirs.recv(1) == b""
+    assert transport.hub.links.open == 0
 
 
 @posix_only

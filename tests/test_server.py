@@ -625,6 +625,42 @@ def test_who_reads_slowly_over_tls_is_not_given_up(certificate: tuple[str, str])
         assert server.status()["streams"] == 1
 
 
+def test_a_stream_over_tls_that_is_replaced_does_not_keep_its_socket(certificate: tuple[str, str]) -> None:
+    """Whoever opens one stream after the other, and reads from all of them, has one in the end."""
+    cert, key = certificate
+    with (Server("ours", "--certfile", cert, "--keyfile", key, HYBRID_STALL_S=60) as server,
+          contextlib.ExitStack() as stack):
+        ticket = server.ask("POST", "/api/events/connect", {}).json()["ticket"]
+        server.emit("large", 100, size=65536)
+        streams = []
+        for _ in range(4):
+            streams.append(stack.enter_context(server.opened(f"ticket={ticket}", rcvbuf=4096)))
+            server.emit("large", 100, size=65536)
+        *replaced, last = streams
+        whole = 100 * 65536
+        for stream in replaced:
+            stream.read_to_end()
+            assert len(stream.raw) < whole / 2
+        assert server.status()["traffic"]["ended"] == {"replaced": 3}
+        last.wait_for("large", 100)
+
+
+@pytest.mark.parametrize("kind", ["tls", "werkzeug"])
+def test_news_for_others_put_no_heartbeat_off(kind: str, certificate: tuple[str, str]) -> None:
+    """A stream that is left out of all that happens still shows that it is there, whoever writes it."""
+    cert, key = certificate
+    options = ("ours", "--certfile", cert, "--keyfile", key) if kind == "tls" else (kind,)
+    with Server(*options, HYBRID_HEARTBEAT_S=1) as server, server.opened() as left, server.opened() as other:
+        for number in range(40):
+            server.emit("typing", skip=left.sid)
+            other.wait_for("typing", number + 1)
+            time.sleep(0.1)  # the others hear something all the time, for four times the interval
+        server.emit("done")
+        left.wait_for("done", 1)
+        assert not left.payloads("typing")
+        assert left.raw.count(b"\n:\n") >= 2
+
+
 def test_tls_streams_are_told_good_bye(tls: Server) -> None:
     """Streams over TLS end like others when the server stops."""
     with tls.opened() as stream:

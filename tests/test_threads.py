@@ -473,10 +473,35 @@ def test_a_finalizer_that_emits(transport: HybridTransport, manifest: Manifest) 
         run_all([litter] * 8)
     finally:
         gc.set_threshold(*threshold)
-    gc.collect()
-    wait_until(lambda: transport.log.newest == 3200, AT_ONCE, "all to be appended")
+    # Again and again: it does nothing while another thread, one that publishes what is late, collects.
+    wait_until(lambda: gc.collect() >= 0 and transport.log.newest == 3200, AT_ONCE, "all to be appended")
     wait_until(lambda: steady.caught_up, AT_ONCE, "the client to catch up")
     account(blocks(steady.leave()), manifest, upto=transport.log.id_of(3200))
+
+
+def test_an_interrupted_emit_waits_for_no_lock_of_the_threading_module(transport: HybridTransport) -> None:
+    """Its holder may be in a finalizer that emits, and wait for the very log that the interrupted emit holds."""
+    begun, held, log = threading.Barrier(2), threading.Barrier(2), transport.log
+    the_lock: Any = threading._active_limbo_lock  # type: ignore[attr-defined]  # that of starting and ending threads
+
+    def start_a_thread() -> None:
+        begun.wait(AT_ONCE)
+        with the_lock:
+            held.wait(AT_ONCE)
+            transport.emit("a finalizer's")
+
+    def emit() -> None:
+        begun.wait(AT_ONCE)
+        with log._lock:  # as an emit does
+            held.wait(AT_ONCE)
+            transport.emit("another finalizer's")
+
+    threads = [threading.Thread(target=target, daemon=True) for target in (start_a_thread, emit)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: log.newest == 2, AT_ONCE, "both to be appended")
+    for thread in threads:
+        thread.join(AT_ONCE)
 
 
 @posix_only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from .connection import SEND_BUFFER
 
 #: What fits into one record of TLS (bytes, RFC 8446, section 5.1): what is sent at a time.
 RECORD = 2**14
+
+clock = time.monotonic
 
 
 class Attached:
@@ -43,28 +46,35 @@ class Attached:
         reason = "stopped"
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            self._send(sock, head + feed.opening())
+            self._send(sock, feed, head + feed.opening())
+            beat_at = clock() + self._settings.heartbeat_s
             while not self._stopping() and not feed.finished:
                 news.clear()
-                data = feed.take()
-                if not data and not news.wait(self._settings.heartbeat_s):
-                    data = feed.beat()
-                self._send(sock, data)
+                data, left = feed.take(), beat_at - clock()
+                if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
+                    if not feed.behind:
+                        news.wait(left)
+                    continue
+                self._send(sock, feed, data or feed.beat())
+                beat_at = clock() + self._settings.heartbeat_s
             while feed.behind:
-                self._send(sock, feed.take())
+                self._send(sock, feed, feed.take())
             if feed.finished:
                 reason = feed.finished
             else:
-                self._send(sock, feed.bye())
+                self._send(sock, feed, feed.bye())
         except (OSError, gevent.Timeout) as error:
             reason = "stalled" if isinstance(error, gevent.Timeout) else "gone"
         finally:
             self._news.discard(news)
             self._left(feed, reason)
 
-    def _send(self, sock: Any, data: bytes) -> None:
-        """Send all of it, however long that takes, as long as the client goes on taking some."""
+    def _send(self, sock: Any, feed: Feed, data: bytes) -> None:
+        """Send all of it, however long that takes, as long as the client goes on taking some and has no other stream.
+
+        (Or it could have many wait for it, each with its socket.)
+        """
         rest = memoryview(data)
-        while rest:
+        while rest and not feed.replaced:
             with gevent.Timeout(self._settings.stall_s):
                 rest = rest[sock.send(rest[:RECORD]):]

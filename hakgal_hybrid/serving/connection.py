@@ -28,17 +28,20 @@ class Connection(socket.SocketType):
 
     __slots__ = ("feed", "leaving", "pending", "progress_at", "writer")
 
-    def __init__(self, fileno: int, feed: Feed, settings: Settings) -> None:
+    def __init__(self, fileno: int, feed: Feed) -> None:
         super().__init__(fileno=fileno)
-        self.setblocking(False)
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.have_kernel_wait(settings.stall_s)
         self.feed = feed
         self.pending: memoryview | None = None
         self.progress_at = clock()
         self.leaving = ""
         self.writer: Any = None
+
+    def prepare(self, settings: Settings) -> None:
+        """Set the socket's options. Some systems refuse that once the peer is gone."""
+        self.setblocking(False)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.have_kernel_wait(settings.stall_s)
 
     def have_kernel_wait(self, seconds: float) -> None:
         """Have the kernel notice a peer that vanished without a word, where it can be told how long to try.

@@ -28,13 +28,17 @@ class Crew:
 
     def spawn(self, call: Callable[..., object], *args: Any) -> None:
         """Run ``call`` in a greenlet, soon."""
-        if self._spare:
-            self._loop.run_callback(self._spare.pop().switch, (call, args))
-        else:
-            self._all.add(gevent.spawn(self._work, call, args))
+        while self._spare:
+            greenlet = self._spare.pop()
+            if not greenlet.dead:  # somebody else's code may have killed it while it had nothing to do
+                self._loop.run_callback(greenlet.switch, (call, args))
+                return
+        self._all.add(gevent.spawn(self._work, [(call, args)]))
 
-    def _work(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+    def _work(self, first: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
+        """Run the first call, taken out of its list because gevent keeps what a greenlet began with, then others."""
         greenlet, hub = gevent.getcurrent(), gevent.get_hub()
+        call, args = first.pop()
         try:
             while True:
                 try:
@@ -54,3 +58,4 @@ class Crew:
         self._spare.clear()
         with gevent.Timeout(timeout, False):
             gevent.killall(list(self._all))
+        self._all = {greenlet for greenlet in self._all if not greenlet.dead}  # some had not even begun

@@ -10,7 +10,6 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 from __future__ import annotations
 
 import errno
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from .attached import Attached
 from .connection import Connection, SwitchInterval
 from .hangups import HangUps
 from .pace import SECONDS_PER_TURN, Pace
+from .rounds import Rounds
 
 logger = get_logger(__name__)
 
@@ -38,10 +38,6 @@ MAX_CHATTER = 64 * 1024
 
 #: What is taken from the log for one stream is kept for others if it has so many bytes, and how many such are.
 LONG, LONG_KEPT = 64 * 1024, 8
-#: In how many parts an interval is cut in which all streams are looked after.
-PARTS = 32
-#: In what share of the heartbeat's interval, its last, a heartbeat may come.
-SPREAD = 0.5
 
 _WRITE = 2
 
@@ -76,6 +72,7 @@ class Fanout:
         self._alarm = self._loop.async_()
         self._hangups = HangUps(self._loop, self._on_readable)
         self._pace = Pace(self._loop, busy)
+        self._rounds = Rounds(settings)
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
@@ -131,9 +128,15 @@ class Fanout:
 
     def adopt(self, fileno: int, feed: Feed, head: bytes) -> None:
         """Take over a detached socket: write ``head``, then the stream, until the client or the server is gone."""
-        connection = Connection(fileno, feed, self._settings)
+        connection = Connection(fileno, feed)
+        try:
+            connection.prepare(self._settings)
+            self._hangups.watch(fileno)
+        except OSError:
+            connection.close()
+            self._left(feed, "gone")
+            return
         self._connections[fileno] = connection
-        self._hangups.watch(fileno)
         self._switching.adjust(len(self._connections))
         self._alone[connection] = None
         self._send(connection, head + feed.opening())
@@ -370,17 +373,16 @@ class Fanout:
 
     def _tick_for_ever(self) -> None:
         """Look after every stream once an interval; little by little, so that not all heartbeats go out at once."""
-        interval = min(self._settings.heartbeat_s / 8, self._settings.stall_s / 4, 1.0)
+        rounds = self._rounds
         while True:
             connections = list(self._connections.values())
             self._shared = {}
-            for part in range(PARTS):
-                gevent.sleep(interval / PARTS)
+            for part in rounds.parts():
                 now = clock()
-                for connection in connections[part::PARTS]:
-                    self._guarded(self._look_after, connection, now, interval)
+                for connection in connections[part]:
+                    self._guarded(self._look_after, connection, now)
 
-    def _look_after(self, connection: Connection, now: float, interval: float) -> None:
+    def _look_after(self, connection: Connection, now: float) -> None:
         if connection.pending is not None:
             if connection.feed.replaced:  # or a client could have many sockets wait, in one place
                 self._close(connection, "replaced")
@@ -390,10 +392,6 @@ class Fanout:
             if connection.pending is not None and now - connection.progress_at > self._settings.stall_s:
                 self._close(connection, "stalled")
             return
-        left = self._settings.heartbeat_s - (now - max(connection.progress_at, connection.feed.told_at))
-        # Or all who got the last event together would get their heartbeats together: each moment is as likely as the
-        # others, so of those that are left this one is the likelier the fewer they are. (Moments of a stream's own,
-        # the same each time, fall together again after some heartbeats.)
-        due = left < self._settings.heartbeat_s * SPREAD and random.random() * (left - interval) < interval
-        if due and connection.fileno() >= 0 and not connection.leaving:
+        quiet = now - max(connection.progress_at, connection.feed.told_at)
+        if connection.fileno() >= 0 and not connection.leaving and self._rounds.beat_is_due(quiet):
             self._send(connection, connection.feed.beat())

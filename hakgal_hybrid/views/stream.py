@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +29,8 @@ _SINGLE_THREADED = ("this server handles one request at a time, so that a stream
                     "socketio.run, a threaded server, or gunicorn with --worker-class gthread or gevent")
 _MULTIPROCESS = ("this app runs in several processes, each of which would hold a part of the events only; "
                  "use one process (gunicorn --workers 1)")
+
+clock = time.monotonic
 
 
 def blueprint(transport: HybridTransport) -> Blueprint:
@@ -186,6 +189,7 @@ class StreamBody:
             self._opened = True
             return self._feed.opening()
         hub, feed = self._transport.hub, self._feed
+        beat_at = clock() + feed.settings.heartbeat_s  # what came before has just been sent
         while not self._closed:
             stopping = self._transport.stopping
             chunk = b"" if feed.replaced else feed.take()
@@ -197,9 +201,10 @@ class StreamBody:
                 self._closed = True
                 return feed.bye()
             with hub.changed:
-                woken = hub.changed.wait_for(
+                # What is new may all be for others: that puts no heartbeat off.
+                woken = beat_at > clock() and hub.changed.wait_for(
                     lambda: feed.behind or self._closed or feed.finished or self._transport.stopping,
-                    feed.settings.heartbeat_s)
+                    beat_at - clock())
             if not woken:
                 return feed.beat()
         raise StopIteration
