@@ -141,9 +141,7 @@ class Feed:
     def told_at(self) -> float:
         """When it was last given what its cohort was (monotonic seconds)."""
         cohort = self.cohort
-        if cohort is None:
-            return 0.0
-        return self._together_at if self._is_aside(cohort) else cohort.sent_at
+        return self._together_at if cohort is None or self._is_aside(cohort) else cohort.sent_at
 
     def _is_aside(self, cohort: Cohort) -> bool:
         return cohort.last_id == self._aside_until
@@ -174,6 +172,7 @@ class Feed:
         self.cohort = cohort
         if self.level_with(cohort.pack.position):
             self.own_delivered -= cohort.delivered
+            self._aside_until = cohort.last_id  # what it was given before, this one was not
             del self.cursor  # most streams keep up most of the time, and there are many
             return True
         self.cohort = None
@@ -181,7 +180,7 @@ class Feed:
 
     def go_alone(self, position: int, known_id: int) -> None:
         """Leave the cohort, having been given everything up to ``position``; ``known_id`` is the last id it gave."""
-        self.own_delivered = self.delivered
+        self.own_delivered, self._together_at = self.delivered, self.told_at
         self.cursor = self._new_cursor(position)
         self.cohort = None
         self.known_id = max(self.known_id, known_id)

@@ -235,7 +235,8 @@ class Pack:
             if not isinstance(feed, Feed) or (cohort := feed.cohort) is None:
                 continue  # it goes on alone, or its stream is somebody else's to write
             member = feed.writer
-            if len(feed.link.riders.clients) > 1:  # it must be told for which of them
+            # It must be told for which of them; also if one is going, which may be this one, and be gone in a moment.
+            if len(feed.link.riders.clients) > 1 or client.ended_at is not None:
                 self._part(member)
                 own.pop(member, None)
                 continue

@@ -80,15 +80,15 @@ def test_what_a_call_was_given_is_not_kept(trial: Trial) -> None:
     trial(use)
 
 
-def test_a_greenlet_that_was_killed_gets_no_call(trial: Trial) -> None:
+@pytest.mark.parametrize("block", [True, False])
+def test_a_greenlet_that_was_killed_gets_no_call(trial: Trial, block: bool) -> None:
     """What has killed it is not known to the next one, whose call must not be lost."""
 
     def use(crew: Crew) -> None:
         found: list[Any] = []
         crew.spawn(who, found)
         gevent.sleep(0.001)
-        found[0].kill()
-        assert not crew._all
+        found[0].kill(block=block)
         crew.spawn(who, found)
         gevent.sleep(0.001)
         assert len(set(found)) == 2

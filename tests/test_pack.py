@@ -343,6 +343,32 @@ def test_a_rider_that_goes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPat
     assert member.numbers() == [1, 2]
 
 
+@pytest.mark.parametrize("target", ["skip", "to"])
+def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(
+        monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """One who is refused just now was concerned by an event, the one that stays was not: it gets what was for it."""
+    writer = Writer()
+    member = writer.open(envelope=True)
+    link = member.feed.link
+    writer.hub.admit(link, {}, "/")
+    writer.run()
+    second = link.clients[1]
+    concerned = writer.pack._concerned
+
+    def interrupted(*args: Any) -> list[Client]:
+        found = concerned(*args)
+        if second in found:
+            writer.hub.forget(second)
+        return found
+
+    monkeypatch.setattr(writer.pack, "_concerned", interrupted)
+    writer.emit("one", **{target: second.sid})
+    writer.emit("two")
+    writer.run()
+    assert len(link.clients) == 1
+    assert member.numbers() == ([1, 2] if target == "skip" else [2])
+
+
 @pytest.mark.parametrize("envelope", [False, True])
 def test_conflation_in_a_step(envelope: bool) -> None:
     """Of several events of a conflated kind in one step only the last is sent, and counted for whom it is sent to."""
@@ -443,6 +469,28 @@ def test_who_is_left_out_was_told_nothing() -> None:
     writer.pack.leave(left, writer.pack.position)
     assert left.feed.beat() == f"id: {EPOCH}-7\n\n:\n".encode()
     assert left.numbers() == [1, 4, 5]
+
+
+def test_who_joins_was_not_given_what_the_others_were() -> None:
+    """A stream of two clients of which one is left out goes alone each time, gets nothing, and comes back."""
+    writer = Writer()
+    left, other = writer.open(envelope=True), writer.open(envelope=True)
+    second = writer.hub.admit(left.feed.link, {}, "/chat")
+    writer.hub.admit(other.feed.link, {}, "/chat")
+    writer.run()
+    assert left.feed.cohort is other.feed.cohort is not None
+    for number in range(1, 4):
+        writer.emit("typing", namespace="/chat", skip=second.sid)
+        writer.run()
+        left.feed.cohort.sent_at = number  # as whoever sends does
+        assert (left.feed.told_id, left.feed.told_at) == (0, 0)
+    assert left.feed.beat() == f"id: {EPOCH}-3\n\n:\n".encode()
+    writer.emit("news")
+    writer.run()
+    left.feed.cohort.sent_at = 4
+    assert (left.feed.told_id, left.feed.told_at) == (4, 4)
+    writer.pack.leave(left, writer.pack.position)
+    assert (left.feed.told_id, left.feed.told_at) == (4, 4)
 
 
 @pytest.mark.parametrize("private", [False, True])

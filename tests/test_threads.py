@@ -26,6 +26,7 @@ from support.servers import SOON, TESTS, Server, Stream, wait_until
 
 from hakgal_hybrid import HybridTransport, signals
 from hakgal_hybrid.event import Event
+from hakgal_hybrid.views.bell import Bell
 from hakgal_hybrid.views.stream import StreamBody, open_feed
 from hakgal_hybrid.wish import Wish
 
@@ -481,27 +482,51 @@ def test_a_finalizer_that_emits(transport: HybridTransport, manifest: Manifest) 
 
 def test_an_interrupted_emit_waits_for_no_lock_of_the_threading_module(transport: HybridTransport) -> None:
     """Its holder may be in a finalizer that emits, and wait for the very log that the interrupted emit holds."""
-    begun, held, log = threading.Barrier(2), threading.Barrier(2), transport.log
-    the_lock: Any = threading._active_limbo_lock  # type: ignore[attr-defined]  # that of starting and ending threads
+    held, published = threading.Event(), threading.Event()
+    in_time: list[bool] = []
 
     def start_a_thread() -> None:
-        begun.wait(AT_ONCE)
-        with the_lock:
-            held.wait(AT_ONCE)
-            transport.emit("a finalizer's")
+        with threading._active_limbo_lock:  # type: ignore[attr-defined]  # as starting and ending threads does
+            held.set()
+            in_time.append(published.wait(SOON))
 
-    def emit() -> None:
-        begun.wait(AT_ONCE)
-        with log._lock:  # as an emit does
-            held.wait(AT_ONCE)
-            transport.emit("another finalizer's")
+    starter = threading.Thread(target=start_a_thread)
+    starter.start()
+    assert held.wait(AT_ONCE)
+    with transport.log._lock:  # as an emit does
+        transport.emit("a finalizer's")
+        published.set()
+    starter.join(AT_ONCE)
+    assert in_time == [True]
+    wait_until(lambda: transport.log.newest == 1, AT_ONCE, "it to be appended")
 
-    threads = [threading.Thread(target=target, daemon=True) for target in (start_a_thread, emit)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: log.newest == 2, AT_ONCE, "both to be appended")
-    for thread in threads:
-        thread.join(AT_ONCE)
+
+def test_a_bell_may_be_rung_while_it_is_rung() -> None:
+    """At every line of the ringing of a WebSocket's bell something may emit, and ring it."""
+    bell, lines = Bell(), []
+
+    def ring(frame: Any, event: str, arg: object) -> Any:
+        if event == "line":
+            lines.append(frame.f_lineno)
+            bell.ring()
+        return ring
+
+    def interrupted() -> None:
+        sys.settrace(ring)
+        bell.ring()
+        sys.settrace(None)
+
+    for _ in range(2):
+        ringer = threading.Thread(target=interrupted, daemon=True)
+        ringer.start()
+        ringer.join(SOON)
+        assert not ringer.is_alive()
+    assert lines
+    assert bell.wait(0)
+    bell.clear()
+    assert not bell.wait(0)
+    bell.ring()
+    assert bell.wait(AT_ONCE)
 
 
 @posix_only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -16,6 +17,10 @@ from .connection import SEND_BUFFER
 
 #: What fits into one record of TLS (bytes, RFC 8446, section 5.1): what is sent at a time.
 RECORD = 2**14
+#: How long the loop gets (s) while a stream goes through much that is not for it.
+MOMENT_S = 0.001
+#: How long (s) a client that takes nothing goes unwatched.
+LOOK_S = 0.5
 
 clock = time.monotonic
 
@@ -52,19 +57,19 @@ class Attached:
                 news.clear()
                 data, left = feed.take(), beat_at - clock()
                 if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
-                    if not feed.behind:
-                        news.wait(left)
+                    news.wait(min(left, MOMENT_S) if feed.behind else left)
                     continue
                 self._send(sock, feed, data or feed.beat())
                 beat_at = clock() + self._settings.heartbeat_s
             while feed.behind:
                 self._send(sock, feed, feed.take())
+                gevent.sleep(MOMENT_S)
             if feed.finished:
                 reason = feed.finished
             else:
                 self._send(sock, feed, feed.bye())
-        except (OSError, gevent.Timeout) as error:
-            reason = "stalled" if isinstance(error, gevent.Timeout) else "gone"
+        except OSError as error:
+            reason = "stalled" if error.errno == errno.ETIMEDOUT else "gone"
         finally:
             self._news.discard(news)
             self._left(feed, reason)
@@ -74,7 +79,11 @@ class Attached:
 
         (Or it could have many wait for it, each with its socket.)
         """
-        rest = memoryview(data)
+        rest, progress_at = memoryview(data), clock()
         while rest and not feed.replaced:
-            with gevent.Timeout(self._settings.stall_s):
+            with gevent.Timeout(min(LOOK_S, self._settings.stall_s / 4), False):
+                # What is broken off is sent again as it was: so TLS wants it.
                 rest = rest[sock.send(rest[:RECORD]):]
+                progress_at = clock()
+            if clock() - progress_at > self._settings.stall_s:
+                raise TimeoutError(errno.ETIMEDOUT, "the client takes nothing")

@@ -28,11 +28,19 @@ class Crew:
 
     def spawn(self, call: Callable[..., object], *args: Any) -> None:
         """Run ``call`` in a greenlet, soon."""
-        while self._spare:
-            greenlet = self._spare.pop()
-            if not greenlet.dead:  # somebody else's code may have killed it while it had nothing to do
-                self._loop.run_callback(greenlet.switch, (call, args))
-                return
+        if self._spare:
+            self._loop.run_callback(self._give, self._spare.pop(), call, args)
+        else:
+            self._begin(call, args)
+
+    def _give(self, greenlet: Any, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Switch to a greenlet that has nothing to do; somebody else's code may have killed it meanwhile."""
+        if greenlet.dead:
+            self._begin(call, args)
+        else:
+            greenlet.switch((call, args))
+
+    def _begin(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         self._all.add(gevent.spawn(self._work, [(call, args)]))
 
     def _work(self, first: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:

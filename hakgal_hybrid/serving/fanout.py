@@ -10,6 +10,7 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 from __future__ import annotations
 
 import errno
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -35,7 +36,6 @@ logger = get_logger(__name__)
 SENDS_PER_LOOK = 8
 #: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
 MAX_CHATTER = 64 * 1024
-
 #: What is taken from the log for one stream is kept for others if it has so many bytes, and how many such are.
 LONG, LONG_KEPT = 64 * 1024, 8
 
@@ -128,12 +128,15 @@ class Fanout:
 
     def adopt(self, fileno: int, feed: Feed, head: bytes) -> None:
         """Take over a detached socket: write ``head``, then the stream, until the client or the server is gone."""
-        connection = Connection(fileno, feed)
+        connection = None
         try:
+            connection = Connection(fileno, feed)
             connection.prepare(self._settings)
             self._hangups.watch(fileno)
-        except OSError:
-            connection.close()
+        except (OSError, ValueError):  # libuv raises the latter
+            if connection is not None:
+                connection.detach()
+            socket.close(fileno)
             self._left(feed, "gone")
             return
         self._connections[fileno] = connection

@@ -18,6 +18,7 @@ from wsproto.utilities import LocalProtocolError
 from ..feed import Feed
 from ..logs import get_logger
 from ..wire import Decoder
+from .bell import Bell
 from .socket_channel import PARTING_S, Channel, Inbox, clock
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Writer:
     def __init__(self, transport: HybridTransport, feed: Feed, ws: Any, channel: Channel, inbox: Inbox) -> None:
         self._transport, self._feed, self._ws, self._channel, self._inbox = transport, feed, ws, channel, inbox
         self._decoder = Decoder()
-        self._news = threading.Event()
+        self._news = Bell()
         self._answers: deque[tuple[int, str]] = deque()
         self._places = threading.Semaphore(MAX_ANSWERS)
         self._over = False
@@ -73,23 +74,23 @@ class Writer:
         else:
             self._answers.append((self._transport.log.newest, text))
         self._inbox.done()
-        self._news.set()
+        self._news.ring()
 
     def refuse(self, code: int, reason: str) -> None:
         """End the connection because of what the client did, or what it led to."""
         self._refusal = code, reason
         self._inbox.done()
-        self._news.set()
+        self._news.ring()
 
     def hung_up(self) -> None:
         """Nothing more will come from the client."""
         self._inbox.finish()
-        self._news.set()
+        self._news.ring()
 
     # -- writing ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        remove_waker = self._transport.hub.add_waker(self._news.set)
+        remove_waker = self._transport.hub.add_waker(self._news.ring)
         reason = "failed"
         try:
             reason = self._write()

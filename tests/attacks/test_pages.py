@@ -110,7 +110,10 @@ def page_at(browser: Any, url: str) -> Iterator[Any]:
 def orders(server: Server) -> list[str]:
     """What the governor was really told."""
     answer = server.ask("POST", "/api/governor/control", {"action": "status"})
-    return list(answer.json()["result"]["calls"])
+    at = answer.headers.get("location")  # there is one if it took longer than is waited for
+    wait_until(lambda: "result" in answer.json() or (at and "result" in server.ask("GET", at).json()))
+    done = server.ask("GET", at) if at else answer
+    return list(done.json()["result"]["calls"])
 
 
 def harmless(name: str, outcome: Any) -> bool:
