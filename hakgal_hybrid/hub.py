@@ -206,6 +206,8 @@ class Hub:
             if client.sid not in self._clients:
                 return False
             told = told and link is not None and link.carrier is not None
+            if link is not None:
+                link.stir()  # whoever does not find it any more knows that somebody has gone
             if told:
                 self._parting[client.sid] = client  # first: at no time can its stream's writer not find it
             del self._clients[client.sid]

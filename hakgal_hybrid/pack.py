@@ -164,6 +164,9 @@ class Pack:
         if entries and (start > self.position + 1 or entries[0].at < log.clock() - self._max_backlog_s):
             return self.scatter()  # each has to be told what it missed
         upto, shares = self._plan(entries)
+        while self._stirred:  # just now: whom an event concerns may not have been found any more
+            self._part_stirred()
+            upto, shares = self._plan(entries)
         self._tell(shares)
         return Step(upto, [share for share in shares if share.data], self._parted())
 

@@ -369,6 +369,25 @@ def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(
     assert member.numbers() == ([1, 2] if target == "skip" else [2])
 
 
+def test_who_is_not_found_any_more_is_not_taken_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stream's two clients the one that an event leaves out is gone when it is looked for: nobody gets it."""
+    writer = Writer()
+    member, other = writer.open(envelope=True), writer.open(envelope=True)
+    second, third = (writer.hub.admit(each.feed.link, {}, "/chat") for each in (member, other))
+    writer.run()
+    concerned = writer.pack._concerned
+
+    def interrupted(*args: Any) -> list[Client]:
+        writer.hub.forget(second)
+        return concerned(*args)
+
+    monkeypatch.setattr(writer.pack, "_concerned", interrupted)
+    writer.emit("secret", namespace="/chat", skip=second.sid)
+    writer.run()
+    assert member.numbers() == []
+    assert (other.numbers(), third.namespace) == ([1], "/chat")
+
+
 @pytest.mark.parametrize("envelope", [False, True])
 def test_conflation_in_a_step(envelope: bool) -> None:
     """Of several events of a conflated kind in one step only the last is sent, and counted for whom it is sent to."""

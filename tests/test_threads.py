@@ -26,7 +26,7 @@ from support.servers import SOON, TESTS, Server, Stream, wait_until
 
 from hakgal_hybrid import HybridTransport, signals
 from hakgal_hybrid.event import Event
-from hakgal_hybrid.views.bell import Bell
+from hakgal_hybrid.views.bell import make_bell
 from hakgal_hybrid.views.stream import StreamBody, open_feed
 from hakgal_hybrid.wish import Wish
 
@@ -503,7 +503,7 @@ def test_an_interrupted_emit_waits_for_no_lock_of_the_threading_module(transport
 
 def test_a_bell_may_be_rung_while_it_is_rung() -> None:
     """At every line of the ringing of a WebSocket's bell something may emit, and ring it."""
-    bell, lines = Bell(), []
+    bell, lines = make_bell(), []
 
     def ring(frame: Any, event: str, arg: object) -> Any:
         if event == "line":
@@ -527,6 +527,36 @@ def test_a_bell_may_be_rung_while_it_is_rung() -> None:
     assert not bell.wait(0)
     bell.ring()
     assert bell.wait(AT_ONCE)
+
+
+PATCHED = """
+import gevent.monkey
+start, sleep = gevent.monkey.get_original("_thread", "start_new_thread"), gevent.monkey.get_original("time", "sleep")
+gevent.monkey.patch_all()
+from hakgal_hybrid.views.bell import make_bell
+
+bell = make_bell()
+
+def ring():
+    while not waiting:
+        sleep(0.001)
+    sleep(0.05)  # so that the loop has nothing to do when it rings
+    bell.ring()
+
+waiting = []
+start(ring, ())
+waiting.append(True)
+assert bell.wait(30)
+bell.clear()
+assert not bell.wait(0)
+"""
+
+
+def test_a_bell_wakes_a_patched_process_from_a_native_thread() -> None:
+    """Where gevent has put its own threads in place, a thread that is none of these wakes its loop."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", PATCHED], cwd=TESTS.parent, check=True, timeout=60)
+    assert time.monotonic() - began < 20
 
 
 @posix_only

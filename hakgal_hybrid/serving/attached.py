@@ -15,8 +15,8 @@ from ..feed import Feed
 from ..settings import Settings
 from .connection import SEND_BUFFER
 
-#: What fits into one record of TLS (bytes, RFC 8446, section 5.1): what is sent at a time.
-RECORD = 2**14
+#: How much is sent at a time (bytes), as a record of TLS: of so much a slow client must take one in ``HYBRID_STALL_S``.
+RECORD = 2**12
 #: How long the loop gets (s) while a stream goes through much that is not for it.
 MOMENT_S = 0.001
 #: How long (s) a client that takes nothing goes unwatched.

@@ -25,6 +25,7 @@ class Crew:
         self._loop = loop
         self._spare: list[Any] = []
         self._all: set[Any] = set()
+        self._over = False
 
     def spawn(self, call: Callable[..., object], *args: Any) -> None:
         """Run ``call`` in a greenlet, soon."""
@@ -35,10 +36,10 @@ class Crew:
 
     def _give(self, greenlet: Any, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         """Switch to a greenlet that has nothing to do; somebody else's code may have killed it meanwhile."""
-        if greenlet.dead:
-            self._begin(call, args)
-        else:
+        if not greenlet.dead:
             greenlet.switch((call, args))
+        elif not self._over:
+            self._begin(call, args)
 
     def _begin(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         self._all.add(gevent.spawn(self._work, [(call, args)]))
@@ -63,6 +64,7 @@ class Crew:
 
     def kill(self, timeout: float) -> None:
         """End all, in the middle of whatever they do; wait for that, but not for longer than ``timeout`` seconds."""
+        self._over = True
         self._spare.clear()
         with gevent.Timeout(timeout, False):
             gevent.killall(list(self._all))

@@ -136,8 +136,8 @@ class Fanout:
         except (OSError, ValueError):  # libuv raises the latter
             if connection is not None:
                 connection.detach()
-            socket.close(fileno)
             self._left(feed, "gone")
+            socket.close(fileno)
             return
         self._connections[fileno] = connection
         self._switching.adjust(len(self._connections))

@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import queue
+import threading
+from typing import Protocol
 
 
-class Bell:
-    """Like :class:`threading.Event`, whose lock a finalizer or signal handler that emits would find held by itself."""
+class Bell(Protocol):
+    """Something that is rung by many and waited for by one."""
+
+    def ring(self) -> None:
+        """Wake whoever waits, or will. May be called from any thread; never waits."""
+
+    def clear(self) -> None:
+        """Forget that it was rung."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is rung, or was; false if it was not, for so many seconds."""
+
+
+def make_bell() -> Bell:
+    """Return a bell for the threads that this process has now: gevent and eventlet put their own in their place."""
+    return _Native() if queue.SimpleQueue.__module__ == "_queue" else _Patched()
+
+
+class _Native:
+    """A queue that needs no lock: that of an event a finalizer that emits would find held by its own thread."""
 
     def __init__(self) -> None:
         self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def ring(self) -> None:
-        """Wake whoever waits, or will. May be called from any thread; never waits."""
         if self._rung.empty():
             self._rung.put(None)
 
     def clear(self) -> None:
-        """Forget that it was rung."""
         while not self._rung.empty():
             self._rung.get()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it is rung, or was; false if it was not, for so many seconds."""
         try:
             self._rung.get(timeout=seconds)
         except queue.Empty:
             return False
         return True
+
+
+class _Patched:
+    """An event: gevent's wakes a loop from any thread, which its queue does not."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Event()
+        self.ring, self.clear = self._rung.set, self._rung.clear
+
+    def wait(self, seconds: float) -> bool:
+        return self._rung.wait(seconds)

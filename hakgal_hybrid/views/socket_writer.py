@@ -18,7 +18,7 @@ from wsproto.utilities import LocalProtocolError
 from ..feed import Feed
 from ..logs import get_logger
 from ..wire import Decoder
-from .bell import Bell
+from .bell import make_bell
 from .socket_channel import PARTING_S, Channel, Inbox, clock
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Writer:
     def __init__(self, transport: HybridTransport, feed: Feed, ws: Any, channel: Channel, inbox: Inbox) -> None:
         self._transport, self._feed, self._ws, self._channel, self._inbox = transport, feed, ws, channel, inbox
         self._decoder = Decoder()
-        self._news = Bell()
+        self._news = make_bell()
         self._answers: deque[tuple[int, str]] = deque()
         self._places = threading.Semaphore(MAX_ANSWERS)
         self._over = False
