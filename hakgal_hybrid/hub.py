@@ -206,14 +206,12 @@ class Hub:
             if client.sid not in self._clients:
                 return False
             told = told and link is not None and link.carrier is not None
-            if link is not None:
-                link.stir()  # whoever does not find it any more knows that somebody has gone
             if told:
                 self._parting[client.sid] = client  # first: at no time can its stream's writer not find it
-            del self._clients[client.sid]
             client.end_reason, client.ended_at = reason, NEVER
             if link is not None:
-                link.stir()
+                link.stir()  # before: a writer that does not find it any more is to know that somebody has gone
+            del self._clients[client.sid]
             client.ended_at = self.log.newest  # read when the stream's writer knows, as in _admitted
             if link is not None and told:
                 link.refresh(link.clients)

@@ -6,12 +6,12 @@ import contextlib
 import gc
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
+from support.loops import on_a_loop
 
 from hakgal_hybrid.serving import crew as crews
 from hakgal_hybrid.serving.crew import Crew
@@ -26,18 +26,11 @@ def trial() -> Trial:
 
     def run(function: Callable[[Crew], None]) -> None:
         crew = Crew(gevent.get_hub().loop)
-        try:
-            function(crew)
-            crew.kill(timeout=1)
-            assert not crew._all
-        finally:
-            gevent.get_hub().destroy(destroy_loop=True)
+        function(crew)
+        crew.kill(timeout=1)
+        assert not crew._all
 
-    def in_a_thread(function: Callable[[Crew], None]) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(run, function).result(30)
-
-    return in_a_thread
+    return lambda function: on_a_loop(lambda: run(function))
 
 
 def who(found: list[Any]) -> None:

@@ -12,13 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import gevent
 import psutil
 import pytest
 from flask import Flask
+from support.hubs import open_feed_of
+from support.loops import on_a_loop
 from support.servers import (
     SOON,
     STREAM,
@@ -34,8 +34,6 @@ from support.servers import (
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.serving.attached import Attached
 from hakgal_hybrid.serving.fanout import Fanout
-from hakgal_hybrid.views.stream import open_feed
-from hakgal_hybrid.wish import Wish
 
 CONNECT = "/api/events/connect"
 STALL_S = 2.0
@@ -426,19 +424,6 @@ def test_heartbeats_only_in_silence(server: Server) -> None:
         stream.read_until(lambda stream: b":\n" in stream.raw[size - 1:])
 
 
-def test_who_is_left_out_of_everything_gets_heartbeats() -> None:
-    """Whoever emits to all but itself hears nothing of what it sets going: but that it is still connected."""
-    with Server("ours", HYBRID_HEARTBEAT_S=1) as server, server.opened() as left, server.opened() as other:
-        for number in range(40):
-            server.emit("typing", skip=left.sid)
-            other.wait_for("typing", number + 1)
-            time.sleep(0.1)  # the others hear something all the time, for four times the interval
-        server.emit("done")
-        left.wait_for("done", 1)
-        assert not left.payloads("typing")
-        assert left.raw.count(b"\n:\n") >= 3
-
-
 def test_heartbeats_do_not_come_together() -> None:
     """Clients who got the same event at the same time get their heartbeats spread over half of the interval."""
     with Server("ours", HYBRID_HEARTBEAT_S=2) as server, opened(server, 60) as streams:
@@ -472,10 +457,8 @@ def test_delivery_is_counted(server: Server) -> None:
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="sockets have all options here")
 def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
     """A socket that refuses an option, as some systems do once the peer is gone, is closed, and so is its stream."""
-    app = Flask(__name__)
-    transport = HybridTransport(app, resume_s=0)
-    with app.test_request_context():
-        feed = open_feed(transport, Wish())
+    transport = HybridTransport(Flask(__name__), resume_s=0)
+    feed = open_feed_of(transport)
     ours, theirs = socket.socketpair()  # is no TCP socket
 
     def adopt() -> None:
@@ -487,11 +470,10 @@ def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
             assert not len(fanout)
         finally:
             fanout._hangups.close()
-            gevent.get_hub().destroy(destroy_loop=True)
 
-    with theirs, ThreadPoolExecutor(1) as pool:
+    with theirs:
         assert transport.hub.links.open == 1
-        pool.submit(adopt).result(SOON)
+        on_a_loop(adopt)
         theirs.settimeout(SOON)
         assert theirs.recv(1) == b""
     assert transport.hub.links.open == 0

@@ -22,13 +22,13 @@ from typing import Any
 import pytest
 from flask import Flask
 from support.accounting import Manifest, account, blocks
+from support.hubs import open_feed_of
 from support.servers import SOON, TESTS, Server, Stream, wait_until
 
 from hakgal_hybrid import HybridTransport, signals
 from hakgal_hybrid.event import Event
 from hakgal_hybrid.views.bell import make_bell
-from hakgal_hybrid.views.stream import StreamBody, open_feed
-from hakgal_hybrid.wish import Wish
+from hakgal_hybrid.views.stream import StreamBody
 
 #: For whatever must happen at once, on a machine that does other things too.
 AT_ONCE = 60.0
@@ -94,11 +94,6 @@ class Client:
         self._thread.join(AT_ONCE)
         assert not self._thread.is_alive()
         return bytes(self.raw)
-
-
-def open_feed_of(transport: HybridTransport, **wish: Any) -> Any:
-    with transport.app.test_request_context():
-        return open_feed(transport, Wish(**wish))
 
 
 def run_all(calls: list[Callable[[], object]]) -> None:

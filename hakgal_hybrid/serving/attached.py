@@ -13,7 +13,7 @@ from gevent.event import Event
 
 from ..feed import Feed
 from ..settings import Settings
-from .connection import SEND_BUFFER
+from .connection import SEND_BUFFER, why_lost
 
 #: How much is sent at a time (bytes), as a record of TLS: of so much a slow client must take one in ``HYBRID_STALL_S``.
 RECORD = 2**12
@@ -69,7 +69,7 @@ class Attached:
             else:
                 self._send(sock, feed, feed.bye())
         except OSError as error:
-            reason = "stalled" if error.errno == errno.ETIMEDOUT else "gone"
+            reason = why_lost(error)
         finally:
             self._news.discard(news)
             self._left(feed, reason)

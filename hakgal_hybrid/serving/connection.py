@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 import time
@@ -51,6 +52,11 @@ class Connection(socket.SocketType):
         """
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+def why_lost(error: OSError) -> str:
+    """Return why a stream ends whose socket fails; the kernel, too, gives up whoever takes nothing for so long."""
+    return "stalled" if error.errno == errno.ETIMEDOUT else "gone"
 
 
 class SwitchInterval:

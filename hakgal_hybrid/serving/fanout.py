@@ -9,7 +9,6 @@ whose socket is full keeps its place in the log until the socket takes bytes aga
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
@@ -25,7 +24,7 @@ from ..logs import get_logger
 from ..pack import Pack, Share
 from ..settings import Settings
 from .attached import Attached
-from .connection import Connection, SwitchInterval
+from .connection import Connection, SwitchInterval, why_lost
 from .hangups import HangUps
 from .pace import SECONDS_PER_TURN, Pace
 from .rounds import Rounds
@@ -164,8 +163,8 @@ class Fanout:
             self._close(connection, "chatter")
 
     def _lost(self, connection: Connection, error: OSError) -> None:
-        """Close a connection that cannot be used; the kernel, too, gives up whoever takes nothing for so long."""
-        self._close(connection, "stalled" if error.errno == errno.ETIMEDOUT else "gone")
+        """Close a connection that cannot be used."""
+        self._close(connection, why_lost(error))
 
     def _close(self, connection: Connection, reason: str) -> None:
         fileno = connection.fileno()

@@ -26,15 +26,15 @@ class Rounds:
     def __init__(self, settings: Settings) -> None:
         self._heartbeat_s = settings.heartbeat_s
         self._planned = min(settings.heartbeat_s / 8, settings.stall_s / 4, 1.0)
+        self._parts = max(1, min(PARTS, int(self._planned / LEAST_S)))
         self._took = self._planned
 
     def parts(self) -> Iterator[slice]:
         """Go once through all streams: give, at its time, each of the slices of a list of them."""
         began = clock()
-        parts = max(1, min(PARTS, int(self._planned / LEAST_S)))
-        for part in range(parts):
-            gevent.sleep(max(LEAST_S / 2, began + self._planned * (part + 1) / parts - clock()))
-            yield slice(part, None, parts)
+        for part in range(self._parts):
+            gevent.sleep(max(LEAST_S / 2, began + self._planned * (part + 1) / self._parts - clock()))
+            yield slice(part, None, self._parts)
         self._took = max(self._planned, clock() - began)
 
     def beat_is_due(self, quiet: float) -> bool:

@@ -1,15 +1,18 @@
-"""Hubs without a transport around them, and streams on them."""
+"""Hubs without a transport around them, and streams on these and on those that have one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.client import Client
 from hakgal_hybrid.feed import Feed
 from hakgal_hybrid.hub import Hub
 from hakgal_hybrid.link import Link, Links
 from hakgal_hybrid.log import EventLog
 from hakgal_hybrid.signals import Announcer
+from hakgal_hybrid.views.stream import open_feed
+from hakgal_hybrid.wish import Wish
 
 
 def make_hub(log: EventLog, sender: object = None, **limits: Any) -> Hub:
@@ -40,3 +43,9 @@ def carried(feed: Feed) -> Feed:
 def client_of(feed: Feed) -> Client:
     """Return the first client of a stream."""
     return feed.link.clients[0]
+
+
+def open_feed_of(transport: HybridTransport, **wish: Any) -> Feed:
+    """Return a stream that is opened as a request opens it, for whoever is to write it."""
+    with transport.app.test_request_context():
+        return open_feed(transport, Wish(**wish))
