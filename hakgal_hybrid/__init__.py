@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .errors import Overloaded as Overloaded
     from .errors import RequestError as RequestError
     from .extension import HybridTransport as HybridTransport
-    from .host import hybridize as hybridize
-    from .host import prepare as prepare
+    from .host.hybridize import hybridize as hybridize
+    from .host.hybridize import prepare as prepare
     from .settings import Profile as Profile
     from .settings import Settings as Settings
 
@@ -25,8 +25,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AccessDenied": "errors", "ConfigurationError": "errors", "EventError": "errors", "HybridError": "errors",
-    "Overloaded": "errors", "RequestError": "errors", "HybridTransport": "extension", "hybridize": "host",
-    "prepare": "host", "Profile": "settings", "Settings": "settings",
+    "Overloaded": "errors", "RequestError": "errors", "HybridTransport": "extension", "hybridize": "host.hybridize",
+    "prepare": "host.hybridize", "Profile": "settings", "Settings": "settings",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604

@@ -1,5 +1,5 @@
 """``python -m hakgal_hybrid`` is ``hakgal-hybrid``."""
 
-from .cli import main
+from .tools.cli import main
 
 main(prog_name="hakgal-hybrid")

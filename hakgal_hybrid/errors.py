@@ -6,6 +6,7 @@ a view only has to let it fly.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
@@ -97,3 +98,20 @@ class Overloaded(HybridError):
         super().__init__(detail, **extra)
         self.retry_after = retry_after
         self.headers["Retry-After"] = str(retry_after)
+Headers = list[tuple[str, str]]
+_STATUS_LINES = {
+    200: "200 OK", 400: "400 Bad Request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found",
+    405: "405 Method Not Allowed", 408: "408 Request Timeout", 409: "409 Conflict", 413: "413 Content Too Large",
+    414: "414 URI Too Long", 431: "431 Request Header Fields Too Large",
+    415: "415 Unsupported Media Type", 422: "422 Unprocessable Content", 426: "426 Upgrade Required",
+    429: "429 Too Many Requests",
+    500: "500 Internal Server Error", 501: "501 Not Implemented", 503: "503 Service Unavailable",
+}
+
+
+def problem_response(error: HybridError) -> tuple[str, Headers, bytes]:
+    """Return status line, headers and body of the problem document for ``error`` (RFC 9457)."""
+    body = json.dumps(error.problem()).encode()
+    status = _STATUS_LINES.get(error.status, f"{error.status} Error")
+    return status, [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body))),
+                    ("Cache-Control", "no-store"), *error.headers.items()], body

@@ -13,32 +13,35 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from . import signals
-from .access import Authority
-from .acks import Acks, Callback
-from .commands import Command, GovernorDesk, Worker
+from .broker.counters import Refusals
+from .broker.envelope import encode_entry
+from .broker.epochs import Record, RestoredHistory
+from .broker.event import Event, glob_matcher
+from .broker.hub import Hub
+from .broker.journal import Journal, JournalStatistics
+from .broker.log import EventLog
+from .broker.sessions import SessionRegistry
+from .commands import Handlers
+from .commands.acks import Acks, Callback
+from .commands.authorization import Authorizer
+from .commands.governor import Command, GovernorQueue
+from .commands.lifecycle import ClientLifecycle
+from .commands.worker import Worker
 from .errors import ConfigurationError, EventError
-from .event import Event, glob_matcher
-from .frames import encode_entry
-from .handlers import Handlers
-from .history import History, sample
-from .hub import Hub
-from .journal import Journal, JournalStatistics
-from .limits import Rate, Refusals
-from .link import Links
-from .log import EventLog
-from .logs import LIMIT, get_logger
-from .observe import Observer, patched
-from .past import Past, Record
-from .reception import Reception
-from .redact import redact_server_logs
+from .logs import LIMIT, get_logger, redact_server_logs
+from .monitoring.backlog import BacklogMonitor
+from .monitoring.patching import patched
+from .monitoring.samples import SampleHistory, sample
+from .monitoring.statistics import Statistics
 from .settings import Profile, Settings, load_settings
-from .statistics import Statistics
-from .tickets import Tickets, is_signed
-from .views import assets, clients, control, diagnosis, gate, monitor, openapi, stream
+from .web import assets, clients, control, diagnosis, gate, monitor, openapi, stream
+from .web.ratelimit import RateLimiter
+from .web.stream_body import StreamBody
+from .web.tickets import Tickets, is_signed
 
 if TYPE_CHECKING:
     from .socketio import SocketIO
-    from .socketio.routing import Twins
+    from .socketio.bridge import DualBridge
 
 logger = get_logger(__name__)
 
@@ -46,7 +49,7 @@ KEY = "hakgal_hybrid"
 _OURS = "hakgal_hybrid_"
 
 
-class HybridTransport(Reception):
+class HybridTransport(ClientLifecycle):
     """Server-Sent Events and HTTP commands for one Flask app.
 
     :param app_or_api: a Flask app, or a finished host (an object whose ``app`` is a Flask app) that was built with
@@ -61,7 +64,7 @@ class HybridTransport(Reception):
 
     def __init__(self, app_or_api: Any = None, *, governor: Any = None, **settings: Any) -> None:
         self.handlers = Handlers()
-        self.authority = Authority()
+        self.authority = Authorizer()
         self.refusals = Refusals()
         self.acks = Acks()
         #: Which namespaces clients may connect to besides those with handlers; ``"*"``: to any.
@@ -78,7 +81,7 @@ class HybridTransport(Reception):
         self._host: Any = None
         self._socketio: SocketIO | None = None
         #: In profile DUAL, what binds this transport to the host's own server.
-        self.twins: Twins | None = None
+        self.twins: DualBridge | None = None
         #: What keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
         self.journal: Journal | None = None
         if app_or_api is None:
@@ -86,7 +89,7 @@ class HybridTransport(Reception):
         if isinstance(app_or_api, Flask):
             self.init_app(app_or_api)
             return
-        from .host import attach  # below us: only a host needs it
+        from .host.hybridize import attach  # below us: only a host needs it
 
         attach(self, app_or_api)
 
@@ -133,7 +136,7 @@ class HybridTransport(Reception):
         # which one that hangs must not hold up the others.
         self._background = Worker("hakgal-hybrid-background", limit=100_000)
         self._goodbyes = Worker("hakgal-hybrid-goodbyes", limit=100_000, threads=8)
-        epoch, past = int(self.started_at * 1000), Past()
+        epoch, past = int(self.started_at * 1000), RestoredHistory()
         records: list[Record] = []
         if settings.journal is not None and settings.profile is not Profile.WEBSOCKET:
             self.journal = Journal(
@@ -146,20 +149,20 @@ class HybridTransport(Reception):
             epoch=epoch, clock=time.monotonic, wall_ms=lambda: int(time.time() * 1000),
             encode=encode_entry, max_events=settings.log_events, max_bytes=settings.log_bytes,
             max_event_bytes=settings.max_event_bytes, conflates=glob_matcher(settings.conflate))
-        links = Links(self._lapsed, max_streams=settings.max_streams,
+        links = SessionRegistry(self._lapsed, max_streams=settings.max_streams,
                       max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s,
                       resume_s=settings.resume_s)
         self.tickets = Tickets(lambda: _secret_keys(app))
-        self.rate = Rate(settings.command_rate)
+        self.rate = RateLimiter(settings.command_rate)
         self.hub = Hub(self.log, self._announcer, links, max_clients=settings.max_clients)
         self.log.inherit(past, records)
         if self.journal is not None:
             self.journal.follow(self.log)
             self.hub.add_waker(self.journal.ring)
-        self.observer = Observer(self.hub)
+        self.observer = BacklogMonitor(self.hub)
         self.observer.looked = self._remember
-        self.history = History()
-        self.governor_desk = GovernorDesk(
+        self.history = SampleHistory()
+        self.governor_queue = GovernorQueue(
             self._find_governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self._announcer.announce(signals.command_received, command=command),
             on_finished=self._command_finished)
@@ -172,7 +175,7 @@ class HybridTransport(Reception):
         if self.settings.enable_control_http:
             views.append(control.blueprint(self))
         if self.settings.enable_ws_special:
-            from .views import websocket  # only then: it imports flask-sock
+            from .web.websocket import view as websocket  # only then: it imports flask-sock
 
             views.append(websocket.blueprint(self))
         for view in views:
@@ -181,7 +184,7 @@ class HybridTransport(Reception):
         app.wsgi_app = gate.Gate(  # type: ignore[method-assign]
             app.wsgi_app, self.settings, ours=self._is_ours, known_as=lambda: app.config["SERVER_NAME"] or "",
             knows_ticket=self._knows_ticket, rate=self.rate, refusals=self.refusals,
-            body=partial(stream.StreamBody, self), left=self.stream_left)
+            body=partial(StreamBody, self), left=self.stream_left)
         redact_server_logs()
 
     def _knows_ticket(self, ticket: str, query: str) -> bool:
@@ -323,7 +326,7 @@ class HybridTransport(Reception):
             acks_waiting=len(self.acks), acks_dropped=self.acks.dropped,
             oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
             journal=JournalStatistics() if self.journal is None else self.journal.statistics(),
-            traffic=self.hub.traffic(), commands_waiting=self.governor_desk.waiting,
+            traffic=self.hub.traffic(), commands_waiting=self.governor_queue.waiting,
             receiver_errors=self._announcer.errors, slow_receivers=self._announcer.slow,
             unsent=0 if self.twins is None else self.twins.unsent,
             oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),

@@ -28,7 +28,7 @@ def _named(name: str, doc: str) -> blinker.NamedSignal:
 
 
 event_emitted = _named("event-emitted", """An event got its id. Keywords: ``event``
-(:class:`~hakgal_hybrid.event.Event`), ``event_id``.""")
+(:class:`~hakgal_hybrid.broker.event.Event`), ``event_id``.""")
 command_received = _named("command-received", """A command was accepted. Keyword: ``command``.""")
 command_finished = _named("command-finished", """A command ended. Keyword: ``command``.""")
 client_connected = _named("client-connected", """A client has connected. Keyword: ``client``.""")

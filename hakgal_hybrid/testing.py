@@ -21,10 +21,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from . import signals
-from .event import Event
+from .broker.event import Event
+from .broker.sse import Decoder, Message
 from .extension import HybridTransport
-from .views.gate import STREAM
-from .wire import Decoder, Message
+from .web.urls import STREAM
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from support.accounting import Account, Got, Manifest, Writer, account, blocks
 
-from hakgal_hybrid.event import Event
-from hakgal_hybrid.frames import encode_entry, envelope
-from hakgal_hybrid.wire import encode_event
+from hakgal_hybrid.broker.envelope import encode_entry, envelope
+from hakgal_hybrid.broker.event import Event
+from hakgal_hybrid.broker.sse import encode_event
 
 EPOCH = 1755412806000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hakgal_hybrid.acks import Acks
-from hakgal_hybrid.client import Client
+from hakgal_hybrid.broker.client import Client
+from hakgal_hybrid.commands.acks import Acks
 from hakgal_hybrid.errors import RequestError
 
 A, B = (Client({}, "/") for _ in range(2))

@@ -18,7 +18,7 @@ from support.hosts import Stream, call, serving
 from support.parity import Host, event
 
 from hakgal_hybrid import ConfigurationError, EventError, HybridError, HybridTransport, RequestError, signals
-from hakgal_hybrid.event import Event
+from hakgal_hybrid.broker.event import Event
 from hakgal_hybrid.socketio import Namespace, SocketIO
 from hakgal_hybrid.socketio import call as call_client
 
@@ -277,7 +277,7 @@ def test_call_gives_up_as_python_socketio_does(site: Flask, socketio: SocketIO) 
 
 def test_call_does_without_python_socketio() -> None:
     """In a process that has not imported it, it is not imported, and the error is Python's alone."""
-    script = ("import sys; from hakgal_hybrid.socketio.calls import timeout_error; "
+    script = ("import sys; from hakgal_hybrid.socketio.ack_wait import timeout_error; "
               "assert timeout_error() is TimeoutError; assert 'socketio' not in sys.modules")
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -11,7 +11,7 @@ from support.hubs import open_feed_of
 from support.loops import on_a_loop
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.serving.attached import Attached
+from hakgal_hybrid.server.fanout.tls import Attached
 
 
 def test_much_that_is_for_others_does_not_stop_the_loop() -> None:

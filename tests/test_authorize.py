@@ -12,8 +12,8 @@ from flask import Flask
 from support.servers import SOON, wait_until
 
 from hakgal_hybrid import AccessDenied, ConfigurationError, HybridTransport
-from hakgal_hybrid.access import Access
-from hakgal_hybrid.client import Client
+from hakgal_hybrid.broker.client import Client
+from hakgal_hybrid.commands.authorization import AuthorizationRequest
 from hakgal_hybrid.socketio import SocketIOTestClient, join_room
 from hakgal_hybrid.testing import open_stream
 
@@ -34,10 +34,10 @@ class Gatekeeper:
     """Refuses what is in ``refused``, and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.refused: list[Callable[[Access], bool]] = []
-        self.asked: list[Access] = []
+        self.refused: list[Callable[[AuthorizationRequest], bool]] = []
+        self.asked: list[AuthorizationRequest] = []
 
-    def __call__(self, access: Access) -> bool:
+    def __call__(self, access: AuthorizationRequest) -> bool:
         self.asked.append(access)
         return not any(refuses(access) for refuses in self.refused)
 
@@ -190,7 +190,7 @@ def test_a_function_that_raises_has_refused(transport: HybridTransport, caplog: 
     """And its traceback is in the log."""
 
     @transport.authorize
-    def decide(access: Access) -> bool:
+    def decide(access: AuthorizationRequest) -> bool:
         raise LookupError("the directory is away")
 
     with caplog.at_level(logging.ERROR):
@@ -202,7 +202,7 @@ def test_it_may_say_why(transport: HybridTransport) -> None:
     """An ``AccessDenied`` of its own goes out as it is."""
 
     @transport.authorize
-    def decide(access: Access) -> bool:
+    def decide(access: AuthorizationRequest) -> bool:
         raise AccessDenied("not on Sundays", code="sunday")
 
     status, problem = post(transport, "events/connect", {})

@@ -36,8 +36,8 @@ from support.hosts import (
 
 import hakgal_hybrid
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.cli import main
-from hakgal_hybrid.launch import INHERIT
+from hakgal_hybrid.host.launcher import INHERIT
+from hakgal_hybrid.tools.cli import main
 
 needs_script = pytest.mark.skipif(SCRIPT is None, reason="the console script is not installed here")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and exit statuses")
@@ -248,7 +248,7 @@ def test_exec_hooks_the_named_class(tiny: Path, monkeypatch: pytest.MonkeyPatch)
     script.write_text("import tiny_host, sys\nprint(type(tiny_host.Api(False).socketio).__module__, sys.argv[1:])")
     result = invoke("exec", "--class", "tiny_host:Api", "--", "python", str(script), "a")
     assert result.exit_code == 0
-    assert result.output.splitlines()[-1] == "hakgal_hybrid.socketio.facade ['a']"
+    assert result.output.splitlines()[-1] == "hakgal_hybrid.socketio.socketio ['a']"
 
 
 @pytest.mark.parametrize("way", ["-c", "-m"])
@@ -423,7 +423,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> list[dict[str, Any]]:
 
         def serve_forever(self) -> None: ...
 
-    monkeypatch.setattr("hakgal_hybrid.serving.server.Server", Server)
+    monkeypatch.setattr("hakgal_hybrid.server.server.Server", Server)
     monkeypatch.setattr(Flask, "run", lambda app, host, port, **options: calls.append(
         {"by": "flask", "name": app.name, "transport": app.extensions.get("hakgal_hybrid"), "at": (host, port)}))
     monkeypatch.chdir(tiny)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from hakgal_hybrid import commands
-from hakgal_hybrid.commands import Command, GovernorDesk, Worker
+from hakgal_hybrid.broker.payload import payload_text
+from hakgal_hybrid.commands import governor as commands
+from hakgal_hybrid.commands.governor import Command, GovernorQueue
+from hakgal_hybrid.commands.worker import Worker
 from hakgal_hybrid.errors import Overloaded, RequestError
-from hakgal_hybrid.event import payload_text
 
 #: How long a state may take to come about (seconds) before a test gives up.
 PATIENCE = 10
@@ -53,7 +54,7 @@ class Office:
         self.told: list[tuple[str, str]] = []
         self.statuses: list[Any] = []
         self.finished = threading.Condition()
-        self.desk = GovernorDesk(lambda: self.governor, queue_limit=queue_limit, results=results,
+        self.desk = GovernorQueue(lambda: self.governor, queue_limit=queue_limit, results=results,
                                  on_received=lambda command: self.told.append(("received", command.id)),
                                  on_finished=self.on_finished)
 
@@ -177,7 +178,7 @@ def test_quick_command_is_done_when_it_is_answered(office, action, arguments, re
 
 def test_answer_does_not_wait_for_a_command_that_takes_its_time(office):
     """The answer to a command that blocks comes after a grace of 25 ms, while it still runs."""
-    assert commands.GRACE_S == 0.025
+    assert commands.INLINE_WAIT_S == 0.025
     command = office.blocked()
     assert not command.wait(0)
     assert command.report() == {"status": "running", "id": command.id, "action": "stop"}
@@ -252,7 +253,7 @@ def test_other_members_of_the_body_are_not_passed_on(office):
 
 def test_no_governor_is_a_conflict():
     """A host that has no governor answers 409."""
-    desk = GovernorDesk(lambda: None, queue_limit=1, results=1, on_received=lambda command: None,
+    desk = GovernorQueue(lambda: None, queue_limit=1, results=1, on_received=lambda command: None,
                         on_finished=lambda command, status: None)
     with pytest.raises(RequestError) as caught:
         desk.take("status", {})

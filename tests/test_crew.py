@@ -13,19 +13,19 @@ import pytest
 from gevent.event import Event
 from support.loops import on_a_loop
 
-from hakgal_hybrid.serving import crew as crews
-from hakgal_hybrid.serving.crew import Crew
-from hakgal_hybrid.serving.limit import Limit
+from hakgal_hybrid.server import greenlets as crews
+from hakgal_hybrid.server.greenlets import GreenletPool
+from hakgal_hybrid.server.timeout import Limit
 
-Trial = Callable[[Callable[[Crew], None]], None]
+Trial = Callable[[Callable[[GreenletPool], None]], None]
 
 
 @pytest.fixture
 def trial() -> Trial:
     """Run a function with a crew, on a loop and in a thread of its own; its crew must end within a second."""
 
-    def run(function: Callable[[Crew], None]) -> None:
-        crew = Crew(gevent.get_hub().loop)
+    def run(function: Callable[[GreenletPool], None]) -> None:
+        crew = GreenletPool(gevent.get_hub().loop)
         function(crew)
         crew.kill(timeout=1)
         assert not crew._all
@@ -41,7 +41,7 @@ def who(found: list[Any]) -> None:
 def test_a_greenlet_serves_one_call_after_the_other(trial: Trial) -> None:
     """A call runs in the greenlet of one that has ended; what that one was given is not kept meanwhile."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         found: list[Any] = []
         for _ in range(3):
             crew.spawn(who, found)
@@ -59,7 +59,7 @@ def test_what_a_call_was_given_is_not_kept(trial: Trial) -> None:
     class Given:
         """Something that can be seen to be gone."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         for _ in range(3):
             given = Given()
             gone = weakref.ref(given)
@@ -77,7 +77,7 @@ def test_what_a_call_was_given_is_not_kept(trial: Trial) -> None:
 def test_a_greenlet_that_was_killed_gets_no_call(trial: Trial, block: bool) -> None:
     """What has killed it is not known to the next one, whose call must not be lost."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         found: list[Any] = []
         crew.spawn(who, found)
         gevent.sleep(0.001)
@@ -92,7 +92,7 @@ def test_a_greenlet_that_was_killed_gets_no_call(trial: Trial, block: bool) -> N
 def test_calls_that_have_not_begun_end_too(trial: Trial) -> None:
     """Who is to be killed before it has run does not run, and is not kept."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         found: list[Any] = []
         crew.spawn(who, found)
         crew.kill(timeout=1)
@@ -106,7 +106,7 @@ def test_calls_that_have_not_begun_end_too(trial: Trial) -> None:
 def test_calls_at_the_same_time_have_a_greenlet_each(trial: Trial) -> None:
     """Of calls that wait, none is in another one's greenlet; of those greenlets only some are kept."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         found: list[Any] = []
         may_end = Event()
 
@@ -130,7 +130,7 @@ def test_calls_at_the_same_time_have_a_greenlet_each(trial: Trial) -> None:
 def test_a_call_that_raises_does_not_end_its_greenlet(trial: Trial) -> None:
     """Its error is shown, and the next call runs."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         found: list[Any] = []
         shown: list[Any] = []
         gevent.get_hub().handle_error = lambda context, kind, error, trace: shown.append(kind)
@@ -151,7 +151,7 @@ def test_a_call_that_raises_does_not_end_its_greenlet(trial: Trial) -> None:
 def test_the_end_is_the_end_of_all(trial: Trial) -> None:
     """Calls that are going on are broken off, and may clean up; greenlets that wait for a call end too."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         told: list[str] = []
 
         def wait() -> None:
@@ -173,7 +173,7 @@ def test_the_end_is_the_end_of_all(trial: Trial) -> None:
 def test_a_call_that_does_not_end_does_not_keep_the_others(trial: Trial) -> None:
     """Whoever goes on although it was told to end is waited for as long as that was allowed."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         may_end = Event()
 
         def wait() -> None:
@@ -194,7 +194,7 @@ def test_a_call_that_does_not_end_does_not_keep_the_others(trial: Trial) -> None
 def test_a_limit_breaks_off_what_takes_too_long_and_nothing_later(trial: Trial) -> None:
     """It raises inside; once what is inside has ended, it does nothing any more."""
 
-    def use(crew: Crew) -> None:
+    def use(crew: GreenletPool) -> None:
         loop = gevent.get_hub().loop
         with pytest.raises(gevent.Timeout), Limit(loop, 0.005):
             gevent.sleep(60)

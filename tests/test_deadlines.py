@@ -7,15 +7,15 @@ from collections.abc import Collection
 
 import pytest
 
-from hakgal_hybrid import deadlines as module
-from hakgal_hybrid.deadlines import Deadlines
+from hakgal_hybrid.broker import timers as module
+from hakgal_hybrid.broker.timers import TimerQueue
 
 
 @pytest.fixture
-def deadlines(monkeypatch: pytest.MonkeyPatch) -> Deadlines:
+def deadlines(monkeypatch: pytest.MonkeyPatch) -> TimerQueue:
     """Deadlines whose thread ends soon."""
     monkeypatch.setattr(module, "IDLE_S", 0.01)
-    return Deadlines()
+    return TimerQueue()
 
 
 def threads(others: Collection[threading.Thread] = ()) -> list[threading.Thread]:
@@ -66,7 +66,7 @@ def test_the_thread_ends_and_begins_again(deadlines):
 
 def test_cancelled_calls_do_not_pile_up():
     """Clients that come back leave cancelled deadlines far in the future: those are forgotten."""
-    deadlines = Deadlines()
+    deadlines = TimerQueue()
     for _ in range(5000):
         deadlines.after(3600, lambda: None).cancel()
     assert len(deadlines._heap) < 200
@@ -80,7 +80,7 @@ def test_cancelled_calls_do_not_wake_the_thread():
         looked[0] += threading.current_thread().name == "hakgal-hybrid-deadlines"
         return 0.0
 
-    deadlines = Deadlines(clock=clock)
+    deadlines = TimerQueue(clock=clock)
     for _ in range(200):
         deadlines.after(3600, lambda: None).cancel()
         threading.Event().wait(0.0005)
@@ -90,7 +90,7 @@ def test_cancelled_calls_do_not_wake_the_thread():
 def test_calls_are_made_at_their_time_by_the_clock_given():
     """The clock decides, not the time that passes."""
     now = [0.0]
-    deadlines = Deadlines(clock=lambda: now[0])
+    deadlines = TimerQueue(clock=lambda: now[0])
     called = threading.Event()
     deadlines.after(0.05, called.set)
     assert not called.wait(0.2)

@@ -21,19 +21,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from support.accounting import Account, Got, Manifest, Sent, account, blocks
 from support.hubs import make_hub
 
-from hakgal_hybrid import feed as feed_module
-from hakgal_hybrid import pack as pack_module
-from hakgal_hybrid.client import Client
-from hakgal_hybrid.deadlines import Deadline
-from hakgal_hybrid.event import Event, glob_matcher
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.frames import encode_entry
-from hakgal_hybrid.journal import Journal
-from hakgal_hybrid.link import Link
-from hakgal_hybrid.log import EventLog
-from hakgal_hybrid.pack import Pack
+from hakgal_hybrid.broker import live as pack_module
+from hakgal_hybrid.broker import stream as feed_module
+from hakgal_hybrid.broker.client import Client, Session
+from hakgal_hybrid.broker.envelope import encode_entry
+from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.journal import Journal
+from hakgal_hybrid.broker.live import LiveGroup
+from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamRequest
+from hakgal_hybrid.broker.timers import TimerHandle
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.wish import Wish
 
 EPOCH = 1755412806000
 NAMES = ("a", "b", "c", "cc")
@@ -43,8 +42,8 @@ CONFLATE = ("c*",)
 class NoDeadlines:
     """Nobody lapses by the clock here, but when the model says so."""
 
-    def after(self, seconds: float, call: Any) -> Deadline:
-        return Deadline(float("inf"), call)
+    def after(self, seconds: float, call: Any) -> TimerHandle:
+        return TimerHandle(float("inf"), call)
 
 
 class Person:
@@ -59,7 +58,7 @@ class Person:
         self.raw = b""
         self.mine: set[str] = set()
         self.rooms: set[Hashable] = set()
-        self.link: Link | None = None
+        self.link: Session | None = None
         self.client: Client | None = None
         self.feed: Any = None
         self.stalled = False
@@ -122,7 +121,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.journal.follow(self.log)
         self.hub = make_hub(self.log)
         self.hub.links._deadlines = NoDeadlines()  # type: ignore[assignment]
-        self.pack = Pack(self.hub, 60)
+        self.pack = LiveGroup(self.hub, 60)
         self.alone: list[Person] = []
         self.flushed = self.log.newest
         self.manifest.begin(epoch)
@@ -191,7 +190,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def open(self, person: Person, last: str | None) -> None:
         assert person.link is not None
         events = tuple(person.events.split(",")) if person.events else ()
-        person.feed = Feed(person.link, self.hub, self.settings, Wish(person.namespace, events,
+        person.feed = SubscriberStream(person.link, self.hub, self.settings, StreamRequest(person.namespace, events,
                                                                       envelope=person.envelope, last_event_id=last))
         self.hub.links.carry(person.link, person.feed)
         person.raw += person.feed.opening()

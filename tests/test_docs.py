@@ -34,7 +34,7 @@ from support.hosts import SRC, Running, environment, free_port, running
 
 import hakgal_hybrid
 from hakgal_hybrid import Settings, errors, settings, signals
-from hakgal_hybrid.views import gate
+from hakgal_hybrid.web import gate
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -248,7 +248,7 @@ def test_migration(tmp_path: Path) -> None:
         play(shown, translate)
         assert server.post("/api/governor/control", {"action": "stop"}).status in (200, 202)
         play(marked("http.md", *PLAYED), translate)
-        assert translate("INFO hakgal_hybrid.serving.server: serving on http://127.0.0.1:5001") in server.text()
+        assert translate("INFO hakgal_hybrid.server.server: serving on http://127.0.0.1:5001") in server.text()
 
 
 @needs_shell

@@ -22,9 +22,9 @@ from support.needs import missing
 from support.patients import PATIENT, nginx, patient
 
 from hakgal_hybrid import ConfigurationError, HybridTransport
-from hakgal_hybrid.cli import main
-from hakgal_hybrid.doctor import LATER, Level, Options, Probe, Report, examine
-from hakgal_hybrid.doctor.answering import KINDS
+from hakgal_hybrid.tools.cli import main
+from hakgal_hybrid.tools.doctor import LATER, Level, Options, Probe, Report, examine
+from hakgal_hybrid.tools.doctor.answering import KINDS
 
 #: Fast, but a loaded machine is not taken for a slow host: what is slow here waits for 1.2 s and more.
 QUICK: dict[str, Any] = {"requests": 3, "sample_s": 2.5, "wait_s": 4.0, "slow_ms": 600.0}

@@ -31,8 +31,8 @@ from support.hosts import (
 )
 
 from hakgal_hybrid import ConfigurationError, HybridTransport, hybridize, prepare
+from hakgal_hybrid.broker.sse import Message
 from hakgal_hybrid.socketio import SocketIO as Facade
-from hakgal_hybrid.wire import Message
 
 flask_socketio = pytest.importorskip("flask_socketio", reason="the hosts are written against Flask-SocketIO")
 socketio_client = pytest.importorskip("socketio", reason="python-socketio's client is not installed")

@@ -16,18 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hakgal_hybrid import event as event_module
+from hakgal_hybrid.broker import event as event_module
+from hakgal_hybrid.broker.event import EVERYBODY, MAX_NAME, Event, Target, checked_name, glob_matcher
+from hakgal_hybrid.broker.payload import json_safe, restore_binary
 from hakgal_hybrid.errors import EventError
-from hakgal_hybrid.event import (
-    EVERYBODY,
-    MAX_NAME,
-    Event,
-    Target,
-    checked_name,
-    glob_matcher,
-    json_safe,
-    restore_binary,
-)
 
 quick = settings(max_examples=150, deadline=None, database=None, derandomize=True)
 

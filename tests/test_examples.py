@@ -15,7 +15,7 @@ import pytest
 from support.hosts import free_port
 from support.servers import wait_until
 
-from hakgal_hybrid.wire import Decoder
+from hakgal_hybrid.broker.sse import Decoder
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

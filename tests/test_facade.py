@@ -21,8 +21,8 @@ from support.hosts import Answer, Stream, call, free_port, listens, serving, unt
 from werkzeug.debug import DebuggedApplication
 
 from hakgal_hybrid import ConfigurationError, EventError, HybridTransport, signals
-from hakgal_hybrid.event import Event, Target
-from hakgal_hybrid.serving.server import Server
+from hakgal_hybrid.broker.event import Event, Target
+from hakgal_hybrid.server.server import Server
 from hakgal_hybrid.socketio import SocketIO
 from hakgal_hybrid.testing import collect
 
@@ -526,7 +526,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         def serve_forever(self) -> None:
             started.append(self.given)
 
-    monkeypatch.setattr("hakgal_hybrid.serving.server.Server", Server)
+    monkeypatch.setattr("hakgal_hybrid.server.server.Server", Server)
     return started
 
 
@@ -692,7 +692,7 @@ def test_stop_while_the_server_is_being_made(site: Flask, socketio: SocketIO, mo
             super().__init__(*args, **options)
             socketio.stop()
 
-    monkeypatch.setattr("hakgal_hybrid.serving.server.Server", Early)
+    monkeypatch.setattr("hakgal_hybrid.server.server.Server", Early)
     thread = threading.Thread(target=socketio.run, args=(site,), kwargs={"port": 0}, daemon=True)
     thread.start()
     thread.join(15)

@@ -32,8 +32,8 @@ from support.servers import (
 )
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.serving.attached import Attached
-from hakgal_hybrid.serving.fanout import Fanout
+from hakgal_hybrid.server.fanout.fanout import Fanout
+from hakgal_hybrid.server.fanout.tls import Attached
 
 CONNECT = "/api/events/connect"
 STALL_S = 2.0

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from support.hubs import admit, carried, client_of, make_hub
 
-from hakgal_hybrid import feed as feed_module
-from hakgal_hybrid.client import Client
-from hakgal_hybrid.event import Event, glob_matcher
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.frames import encode_entry, envelope
-from hakgal_hybrid.log import EventLog, Gap
+from hakgal_hybrid.broker import stream as feed_module
+from hakgal_hybrid.broker.client import Client
+from hakgal_hybrid.broker.entry import Gap
+from hakgal_hybrid.broker.envelope import encode_entry, envelope
+from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.sse import HEARTBEAT, Decoder, Message
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.wire import HEARTBEAT, Decoder, Message
-from hakgal_hybrid.wish import Wish
 
 EPOCH = 1755412806000
 TS = EPOCH + 7
@@ -37,10 +38,10 @@ class House:
     def emit(self, name: str, *args: Any, **target: Any) -> None:
         self.hub.publish(Event.create(name, args, **target))
 
-    def open(self, *, opened: bool = True, **wish: Any) -> Feed:
+    def open(self, *, opened: bool = True, **wish: Any) -> SubscriberStream:
         namespace = wish.get("namespace", "/")
         link = admit(self.hub, namespace).link
-        feed = carried(Feed(link, self.hub, self.settings, Wish(**wish),
+        feed = carried(SubscriberStream(link, self.hub, self.settings, StreamRequest(**wish),
                             lambda client, gap: self.gaps.append((client, gap))))
         if opened:
             feed.opening()

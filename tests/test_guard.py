@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hakgal_hybrid import guard
 from hakgal_hybrid.errors import AccessDenied, RequestError
 from hakgal_hybrid.settings import Settings, load_settings
+from hakgal_hybrid.web import access as guard
 
 KEY = "k3y-of-the-house"
 NO_KEY = load_settings({}, {})

@@ -16,8 +16,8 @@ from support.parity import Host, event
 
 import hakgal_hybrid.socketio
 from hakgal_hybrid import AccessDenied, RequestError
-from hakgal_hybrid.client import Client
-from hakgal_hybrid.handlers import NOT_HANDLED, ConnectionRefusedError, Handlers
+from hakgal_hybrid.broker.client import Client
+from hakgal_hybrid.commands import NOT_HANDLED, ConnectionRefusedError, Handlers
 from hakgal_hybrid.socketio import Namespace, SocketIO
 
 Hosts = Callable[..., Host]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hakgal_hybrid.histogram import BOUNDS_MS, WINDOW_S, Histogram, nearest_rank, percentile
+from hakgal_hybrid.monitoring.histogram import BOUNDS_MS, WINDOW_S, Histogram, nearest_rank, percentile
 
 
 class Clock:

@@ -37,7 +37,7 @@ from support.hosts import running as server_process
 
 import hakgal_hybrid
 from hakgal_hybrid import ConfigurationError, HybridTransport, hybridize, prepare, signals
-from hakgal_hybrid.host import hook
+from hakgal_hybrid.host.hybridize import hook
 from hakgal_hybrid.socketio import SocketIO as Facade
 
 flask_socketio = pytest.importorskip("flask_socketio", reason="the hosts are written against Flask-SocketIO")
@@ -577,7 +577,7 @@ print(json.dumps(told), flush=True)
 def check_swapped(told: Any, vintage: str) -> None:
     """All that section 1 promises of a swapped host."""
     later = vintage == "later"
-    assert told["socketio"] == told["extension"] == "hakgal_hybrid.socketio.facade.SocketIO"
+    assert told["socketio"] == told["extension"] == "hakgal_hybrid.socketio.socketio.SocketIO"
     assert told["adapter"].startswith("adapters.websocket_adapter.")
     assert told["holders"] == ([True] * 3 if later else [True, None, None])
     assert told["restored"] is True
@@ -654,7 +654,7 @@ attempt("prepare", hakgal_hybrid.prepare)
 hybrid = hakgal_hybrid.hybridize(host.HexagonalAPI)
 attempt("hybridize", lambda: hybrid(enable_websocket=False))
 attempt("attach", lambda: hakgal_hybrid.HybridTransport(host.HexagonalAPI(enable_websocket=False)))
-if hakgal_hybrid.host.current_profile() is hakgal_hybrid.Profile.HYBRID:
+if hakgal_hybrid.host.hybridize.current_profile() is hakgal_hybrid.Profile.HYBRID:
     plain = hakgal_hybrid.HybridTransport(host.Flask("plain"))
     attempt("run", lambda: plain.run(port=0))
 print(json.dumps(told), flush=True)
@@ -756,7 +756,7 @@ def test_a_failing_hook_reports_and_breaks_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(tmp_path)
     hook((name,))
     module = importlib.import_module(name)
-    [record] = [record for record in caplog.records if record.name == "hakgal_hybrid.host"]
+    [record] = [record for record in caplog.records if record.name == "hakgal_hybrid.host.hybridize"]
     assert record.levelno == logging.ERROR
     assert f"{name}.HexagonalAPI could not be hybridized" in record.getMessage()
     assert why in caplog.text

@@ -25,17 +25,17 @@ from support.hubs import carried
 from support.servers import SOON, Server, Stream, wait_until
 
 from hakgal_hybrid import ConfigurationError, HybridTransport, signals
-from hakgal_hybrid import journal as journal_module
-from hakgal_hybrid.archive import Archive
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.journal import JournalStatistics
-from hakgal_hybrid.wish import Wish
+from hakgal_hybrid.broker import journal as journal_module
+from hakgal_hybrid.broker.journal import JournalStatistics
+from hakgal_hybrid.broker.sqlite import SQLiteStore
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamRequest
 
 FLUSH_MS = 50
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be moved away on Windows")
 
 
-class Life:
+class Epoch:
     """One life of a transport in this process. It ends well, or is cut off as if the process had been killed."""
 
     def __init__(self, path: Path | str, **settings: Any) -> None:
@@ -53,7 +53,7 @@ class Life:
             self.transport.emit(name, number, **target)
         return self.log.id_of(self.log.newest)
 
-    def written(self) -> Life:
+    def written(self) -> Epoch:
         """Wait until everything is in the file."""
         wait_until(lambda: self.told.waiting == 0 and self.told.state == "on", what="the journal to be written")
         return self
@@ -78,7 +78,8 @@ class Life:
         namespace = wish.get("namespace", "/")
         link = self.hub.new_link({})
         self.hub.admit(link, {}, namespace)
-        feed = carried(Feed(link, self.hub, self.transport.settings, Wish(last_event_id=last_event_id, **wish)))
+        feed = carried(SubscriberStream(link, self.hub, self.transport.settings,
+                                        StreamRequest(last_event_id=last_event_id, **wish)))
         data = feed.opening()
         while feed.behind:
             data += feed.take({})
@@ -102,12 +103,12 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def lives(path: Path) -> Iterator[Callable[..., Life]]:
+def lives(path: Path) -> Iterator[Callable[..., Epoch]]:
     """Make lives on one file; what is still alive at the end is ended."""
-    made: list[Life] = []
+    made: list[Epoch] = []
 
-    def begin(**settings: Any) -> Life:
-        made.append(Life(settings.pop("path", path), **settings))
+    def begin(**settings: Any) -> Epoch:
+        made.append(Epoch(settings.pop("path", path), **settings))
         return made[-1]
 
     yield begin
@@ -321,7 +322,8 @@ def test_envelopes_keep_their_time(lives):
     second = lives()
     link = second.hub.new_link({})
     second.hub.admit(link, {}, "/")
-    feed = carried(Feed(link, second.hub, second.transport.settings, Wish(last_event_id=start, envelope=True)))
+    feed = carried(SubscriberStream(link, second.hub, second.transport.settings, StreamRequest(last_event_id=start,
+                                                                                               envelope=True)))
     feed.opening()
     bodies = [json.loads(block.partition(b"data: ")[2]) for block in feed.take().split(b"\n\n")[:-1]]
     assert bodies[0] == {"event": "b", "args": [1, {"$binary": "AA=="}, {"x": [1.5, None]}],
@@ -340,7 +342,7 @@ def test_snapshot_shows_what_earlier_lives_left(lives):
     second.emit("b")
     link = second.hub.new_link({})
     second.hub.admit(link, {}, "/")
-    feed = carried(Feed(link, second.hub, second.transport.settings, Wish(snapshot="1")))
+    feed = carried(SubscriberStream(link, second.hub, second.transport.settings, StreamRequest(snapshot="1")))
     assert [got.event for got in blocks(feed.opening()) if got.event] == ["hybrid_open", "a", "b"]
 
 
@@ -470,7 +472,7 @@ class Failing:
             raise sqlite3.OperationalError("database or disk is full")
 
         self._context = self._patch.context()
-        self._context.__enter__().setattr(Archive, "write", full)
+        self._context.__enter__().setattr(SQLiteStore, "write", full)
 
     def __exit__(self, *error: Any) -> None:
         self._context.__exit__(*error)
@@ -510,7 +512,7 @@ def test_a_file_that_cannot_be_used(kind, tmp_path, lives, caplog):
     if kind != "no directory":
         path.parent.mkdir()
     mend = broken(kind, path)
-    with caplog.at_level(logging.WARNING, "hakgal_hybrid.journal"):
+    with caplog.at_level(logging.WARNING, "hakgal_hybrid.broker.journal"):
         life = lives(path=path)
     assert "cannot be written" in caplog.text
     told = life.told
@@ -572,7 +574,7 @@ def test_trouble_is_signalled_once(lives, monkeypatch, caplog):
     """When events cannot be kept any more, transport_degraded says so; so does the log, not with every try."""
     life = lives()
     heard = Degradations(life.transport.app)
-    with Failing(monkeypatch), caplog.at_level(logging.WARNING, "hakgal_hybrid.journal"):
+    with Failing(monkeypatch), caplog.at_level(logging.WARNING, "hakgal_hybrid.broker.journal"):
         life.emit("a")
         wait_until(lambda: heard.reasons, what="the signal")
         tries = len(caplog.records)

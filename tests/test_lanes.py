@@ -12,8 +12,8 @@ import pytest
 from support.servers import SOON, wait_until
 
 from hakgal_hybrid import Overloaded
-from hakgal_hybrid.serving import lanes
-from hakgal_hybrid.serving.lanes import Job, Lane
+from hakgal_hybrid.server import pool as lanes
+from hakgal_hybrid.server.pool import Job, ThreadPool
 
 
 class Gate:
@@ -31,13 +31,13 @@ class Gate:
 
 
 @pytest.fixture
-def lane_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lane]]:
+def lane_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ThreadPool]]:
     """Make lanes whose idle threads end soon; wait for all of them at the end."""
     monkeypatch.setattr(lanes, "IDLE_S", 0.05)
-    made: list[Lane] = []
+    made: list[ThreadPool] = []
 
-    def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000, **options: Any) -> Lane:
-        made.append(Lane("test", threads, max_waiting=max_waiting, max_bytes=max_bytes, **options))
+    def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000, **options: Any) -> ThreadPool:
+        made.append(ThreadPool("test", threads, max_waiting=max_waiting, max_bytes=max_bytes, **options))
         return made[-1]
 
     yield make
@@ -45,7 +45,7 @@ def lane_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lane]]:
         wait_until(lambda lane=lane: lane.statistics()["threads"] == 0, what="idle threads to end")
 
 
-def submitted(lane: Lane, size: int = 0) -> Gate:
+def submitted(lane: ThreadPool, size: int = 0) -> Gate:
     """Submit a job that holds its thread, and wait until it does."""
     gate = Gate()
     lane.submit(Job(gate, size))
@@ -53,7 +53,7 @@ def submitted(lane: Lane, size: int = 0) -> Gate:
     return gate
 
 
-def test_jobs_run_in_threads_of_the_lane(lane_of: Callable[..., Lane]) -> None:
+def test_jobs_run_in_threads_of_the_lane(lane_of: Callable[..., ThreadPool]) -> None:
     """A job runs in a daemon thread that carries the lane's name, not in its caller's."""
     gate = submitted(lane_of())
     gate.may_end.set()
@@ -63,7 +63,7 @@ def test_jobs_run_in_threads_of_the_lane(lane_of: Callable[..., Lane]) -> None:
     assert gate.thread.name == "hakgal-hybrid-test"
 
 
-def test_short_jobs_run_one_after_the_other(lane_of: Callable[..., Lane]) -> None:
+def test_short_jobs_run_one_after_the_other(lane_of: Callable[..., ThreadPool]) -> None:
     """In a lane with patience, jobs that end soon never run side by side, however many threads there are."""
     lane = lane_of(4, max_waiting=100, patience_s=SOON)
     running, most, done = [0], [0], threading.Semaphore(0)
@@ -82,7 +82,7 @@ def test_short_jobs_run_one_after_the_other(lane_of: Callable[..., Lane]) -> Non
     assert most == [1]
 
 
-def test_a_job_gives_way_for_a_moment(lane_of: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_gives_way_for_a_moment(lane_of: Callable[..., ThreadPool], monkeypatch: pytest.MonkeyPatch) -> None:
     """No job begins while the lane gives way; but it does not wait for ever."""
     monkeypatch.setattr(lanes, "COURTESY_S", SOON)
     free = threading.Event()
@@ -96,7 +96,7 @@ def test_a_job_gives_way_for_a_moment(lane_of: Callable[..., Lane], monkeypatch:
     assert submitted(lane).may_end.set() is None
 
 
-def test_a_job_that_lasts_holds_up_nobody(lane_of: Callable[..., Lane]) -> None:
+def test_a_job_that_lasts_holds_up_nobody(lane_of: Callable[..., ThreadPool]) -> None:
     """Once a job has had the lane to itself for long enough, the next one begins beside it."""
     lane = lane_of(2, patience_s=0.05)
     first = submitted(lane)
@@ -107,7 +107,7 @@ def test_a_job_that_lasts_holds_up_nobody(lane_of: Callable[..., Lane]) -> None:
     wait_until(lambda: lane.busy == 0)
 
 
-def test_no_more_threads_than_allowed(lane_of: Callable[..., Lane]) -> None:
+def test_no_more_threads_than_allowed(lane_of: Callable[..., ThreadPool]) -> None:
     """As many jobs run at once as there are threads; the next one waits for the first that is free."""
     lane = lane_of(2)
     running = [submitted(lane), submitted(lane)]
@@ -123,7 +123,7 @@ def test_no_more_threads_than_allowed(lane_of: Callable[..., Lane]) -> None:
     wait_until(lambda: lane.busy == 0)
 
 
-def test_jobs_begin_in_order(lane_of: Callable[..., Lane]) -> None:
+def test_jobs_begin_in_order(lane_of: Callable[..., ThreadPool]) -> None:
     """Jobs that wait begin in the order they came."""
     lane = lane_of(1, max_waiting=100)
     gate, order = submitted(lane), []
@@ -134,7 +134,7 @@ def test_jobs_begin_in_order(lane_of: Callable[..., Lane]) -> None:
     assert order == list(range(100))
 
 
-def test_an_idle_thread_is_used_again(lane_of: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_thread_is_used_again(lane_of: Callable[..., ThreadPool], monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread is started while one is idle."""
     monkeypatch.setattr(lanes, "IDLE_S", SOON)
     lane = lane_of(5)
@@ -149,7 +149,7 @@ def test_an_idle_thread_is_used_again(lane_of: Callable[..., Lane], monkeypatch:
     lane.submit(Job(lambda: None))
 
 
-def test_idle_threads_end(lane_of: Callable[..., Lane]) -> None:
+def test_idle_threads_end(lane_of: Callable[..., ThreadPool]) -> None:
     """A thread that has had nothing to do for a while ends, and a new one is started when there is."""
     lane = lane_of(3)
     gates = [submitted(lane) for _ in range(3)]
@@ -163,7 +163,7 @@ def test_idle_threads_end(lane_of: Callable[..., Lane]) -> None:
     submitted(lane).may_end.set()
 
 
-def test_number_of_waiting_jobs_is_bounded(lane_of: Callable[..., Lane]) -> None:
+def test_number_of_waiting_jobs_is_bounded(lane_of: Callable[..., ThreadPool]) -> None:
     """A job that would be one too many to wait is refused and counted; those before it are not touched."""
     lane = lane_of(1, max_waiting=2)
     gate, done = submitted(lane), []
@@ -180,7 +180,7 @@ def test_number_of_waiting_jobs_is_bounded(lane_of: Callable[..., Lane]) -> None
     assert done == [1, 2]
 
 
-def test_no_queue_at_all(lane_of: Callable[..., Lane]) -> None:
+def test_no_queue_at_all(lane_of: Callable[..., ThreadPool]) -> None:
     """With a bound of zero a job runs if a thread is free, and is refused otherwise."""
     lane = lane_of(1, max_waiting=0)
     gate = submitted(lane)
@@ -191,7 +191,7 @@ def test_no_queue_at_all(lane_of: Callable[..., Lane]) -> None:
     submitted(lane).may_end.set()
 
 
-def test_bytes_of_waiting_jobs_are_bounded(lane_of: Callable[..., Lane]) -> None:
+def test_bytes_of_waiting_jobs_are_bounded(lane_of: Callable[..., ThreadPool]) -> None:
     """Jobs that wait may hold so many bytes together; what begins or is taken back no longer counts."""
     lane = lane_of(1, max_bytes=100)
     gate = submitted(lane, size=1000)  # it does not wait, so it is not counted
@@ -210,7 +210,7 @@ def test_bytes_of_waiting_jobs_are_bounded(lane_of: Callable[..., Lane]) -> None
     gate.may_end.set()
 
 
-def test_a_system_without_threads(lane_of: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_threads(lane_of: Callable[..., ThreadPool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no thread can be started a job is refused, unless one that runs may take it later."""
 
     class Refused(threading.Thread):
@@ -233,7 +233,7 @@ def test_a_system_without_threads(lane_of: Callable[..., Lane], monkeypatch: pyt
     wait_until(lambda: done == [1])
 
 
-def test_cancel(lane_of: Callable[..., Lane]) -> None:
+def test_cancel(lane_of: Callable[..., ThreadPool]) -> None:
     """A job that waits can be taken back; one that has begun, or is not known, cannot."""
     lane = lane_of()
     gate, done = submitted(lane), []
@@ -249,7 +249,7 @@ def test_cancel(lane_of: Callable[..., Lane]) -> None:
     assert done == ["kept"]
 
 
-def test_equal_jobs_are_not_the_same(lane_of: Callable[..., Lane]) -> None:
+def test_equal_jobs_are_not_the_same(lane_of: Callable[..., ThreadPool]) -> None:
     """Taking back one of two alike jobs leaves the other."""
     lane, done = lane_of(), []
 
@@ -265,7 +265,8 @@ def test_equal_jobs_are_not_the_same(lane_of: Callable[..., Lane]) -> None:
     assert done == [1]
 
 
-def test_a_job_that_raises_costs_nobody_else(lane_of: Callable[..., Lane], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_raises_costs_nobody_else(lane_of: Callable[..., ThreadPool],
+                                             caplog: pytest.LogCaptureFixture) -> None:
     """A job that raises is logged; its thread goes on."""
 
     def fail() -> None:
@@ -278,7 +279,8 @@ def test_a_job_that_raises_costs_nobody_else(lane_of: Callable[..., Lane], caplo
     assert "lane test" in caplog.text
 
 
-def test_an_idle_thread_keeps_nothing_alive(lane_of: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_thread_keeps_nothing_alive(lane_of: Callable[..., ThreadPool],
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
     """What a job held can be freed as soon as it is done."""
     monkeypatch.setattr(lanes, "IDLE_S", SOON)
     lane = lane_of()
@@ -302,7 +304,7 @@ def test_an_idle_thread_keeps_nothing_alive(lane_of: Callable[..., Lane], monkey
     lane.submit(Job(lambda: None))
 
 
-def test_many_at_once(lane_of: Callable[..., Lane]) -> None:
+def test_many_at_once(lane_of: Callable[..., ThreadPool]) -> None:
     """Jobs submitted from many threads at once each run exactly once."""
     lane, lock, done = lane_of(4, max_waiting=10_000), threading.Lock(), []
 

@@ -8,24 +8,25 @@ from typing import Any
 import pytest
 from support.hubs import make_hub
 
+from hakgal_hybrid.broker.client import MAX_SESSION_CLIENTS, Session
+from hakgal_hybrid.broker.envelope import encode_entry
+from hakgal_hybrid.broker.event import Target
+from hakgal_hybrid.broker.hub import Hub
+from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.sessions import SessionRegistry
 from hakgal_hybrid.errors import AccessDenied, Overloaded
-from hakgal_hybrid.event import Target
-from hakgal_hybrid.frames import encode_entry
-from hakgal_hybrid.hub import Hub
-from hakgal_hybrid.link import MAX_RIDERS, Link, Links
-from hakgal_hybrid.log import EventLog
 
 
-class Watched(Links):
+class Watched(SessionRegistry):
     """Links that tell what lapsed."""
 
     def __init__(self, **bounds: Any) -> None:
-        self.over: list[Link] = []
+        self.over: list[Session] = []
         self.lapsed = threading.Event()
         settings = {"max_streams": 100, "max_per_address": 100, "connect_s": 60, "resume_s": 60, **bounds}
         super().__init__(self._note, **settings)
 
-    def _note(self, link: Link) -> None:
+    def _note(self, link: Session) -> None:
         self.over.append(link)
         self.lapsed.set()
 
@@ -39,7 +40,7 @@ class Carrier:
         self.stirred += 1
 
 
-def open_one(links: Links, address: str = "here") -> Link:
+def open_one(links: SessionRegistry, address: str = "here") -> Session:
     link = links.make({"REMOTE_ADDR": address}, 0)
     links.carry(link, Carrier())
     return link
@@ -169,7 +170,7 @@ def test_one_link_carries_so_many():
     """The riders of one stream are bounded."""
     hub = hub_of(max_clients=10_000)
     link = hub.new_link({})
-    for _ in range(MAX_RIDERS):
+    for _ in range(MAX_SESSION_CLIENTS):
         hub.admit(link, {}, "/")
     with pytest.raises(Overloaded) as refused:
         hub.admit(link, {}, "/")
@@ -196,7 +197,7 @@ def test_a_client_joins_in_the_middle():
     hub = hub_of()
     link = hub.new_link({})
     first = hub.admit(link, {}, "/")
-    from hakgal_hybrid.event import Event
+    from hakgal_hybrid.broker.event import Event
 
     hub.publish(Event.create("before"))
     second = hub.admit(link, {}, "/")

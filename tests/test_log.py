@@ -17,18 +17,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.hubs import admit, carried, client_of, make_hub
 
-from hakgal_hybrid import feed as feed_module
-from hakgal_hybrid.client import Client
-from hakgal_hybrid.cursor import Cursor
+from hakgal_hybrid.broker import stream as feed_module
+from hakgal_hybrid.broker.client import Client
+from hakgal_hybrid.broker.cursor import Cursor
+from hakgal_hybrid.broker.entry import Gap
+from hakgal_hybrid.broker.envelope import encode_entry
+from hakgal_hybrid.broker.event import Event, Target, glob_matcher
+from hakgal_hybrid.broker.hub import Hub
+from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.sse import Decoder
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.errors import EventError
-from hakgal_hybrid.event import Event, Target, glob_matcher
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.frames import encode_entry
-from hakgal_hybrid.hub import Hub
-from hakgal_hybrid.log import EventLog, Gap
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.wire import Decoder
-from hakgal_hybrid.wish import Wish
 
 EPOCH = 1755412806000
 ALL = 1 << 30
@@ -610,7 +611,7 @@ Kind = tuple[str, str, "frozenset[Hashable] | None", "frozenset[Hashable]"]
 class Reader:
     """A stream, and what the model knows about it."""
 
-    feed: Feed
+    feed: SubscriberStream
     position: int
     mine: dict[int, Kind] = field(default_factory=dict)
     rooms: set[Hashable] = field(default_factory=set)
@@ -718,8 +719,8 @@ class LogMachine(RuleBasedStateMachine):
             last_event_id = {"restarted": "5-5", "future": f"{EPOCH}-{newest + 1}", "malformed": "what"}[how]
             position = self.oldest - 1 if how == "restarted" else newest
         client = admit(self.hub, namespace)
-        feed = carried(Feed(client.link, self.hub, self.settings,
-                            Wish(namespace, only, envelope=True, last_event_id=last_event_id)))
+        feed = carried(SubscriberStream(client.link, self.hub, self.settings,
+                            StreamRequest(namespace, only, envelope=True, last_event_id=last_event_id)))
         one = Reader(feed, position, asked=how in ("restarted", "future", "malformed"))
         for seq in range(position + 1, newest + 1):
             target = self.sent[seq][0].target

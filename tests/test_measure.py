@@ -357,7 +357,7 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, arguments: list[str], sa
 
 def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
     """A library that is missing is named, with the extra that has it."""
-    code = "import sys; sys.modules['psutil'] = None; from hakgal_hybrid.cli import main; main()"
+    code = "import sys; sys.modules['psutil'] = None; from hakgal_hybrid.tools.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "measure", *TARGET], env=environment(tmp_path), cwd=tmp_path,
                           capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2

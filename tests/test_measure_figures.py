@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hakgal_hybrid.errors import ConfigurationError
-from hakgal_hybrid.measure.document import Plan, document, holds, known_figures
-from hakgal_hybrid.measure.figures import Figure, Summary, change, mean, percentile, shown, speedup
-from hakgal_hybrid.measure.hosts import Host, copy_database, quoted
-from hakgal_hybrid.measure.logs import read_log
-from hakgal_hybrid.measure.readers import Dechunker, WebSocketReader, emitted_at, masked_text_frame
-from hakgal_hybrid.measure.record import Run, Work, histogram
-from hakgal_hybrid.measure.summary import figures_of
-from hakgal_hybrid.measure.targets import MET, MISSED, NOT_MEASURED, Results, Row, Threshold
-from hakgal_hybrid.measure.timing import Endpoint, Samples, Timing
-from hakgal_hybrid.remote.request import Base
+from hakgal_hybrid.tools.measure.document import Plan, document, holds, known_figures
+from hakgal_hybrid.tools.measure.figures import Figure, Summary, change, mean, percentile, shown, speedup
+from hakgal_hybrid.tools.measure.hosts import Host, copy_database, quoted
+from hakgal_hybrid.tools.measure.logs import read_log
+from hakgal_hybrid.tools.measure.readers import Dechunker, WebSocketReader, emitted_at, masked_text_frame
+from hakgal_hybrid.tools.measure.record import Run, Work, histogram
+from hakgal_hybrid.tools.measure.summary import figures_of
+from hakgal_hybrid.tools.measure.targets import MET, MISSED, NOT_MEASURED, Results, Row, Threshold
+from hakgal_hybrid.tools.measure.timing import Endpoint, Samples, Timing
+from hakgal_hybrid.tools.remote.request import Base
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[1] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 TIMES = st.lists(st.floats(0, 1e6, allow_nan=False), min_size=1, max_size=200)

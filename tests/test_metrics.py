@@ -17,9 +17,10 @@ from flask import Flask
 from support.app import create_app
 from support.servers import InProcess, Server, wait_until
 
-from hakgal_hybrid import HybridTransport, metrics
-from hakgal_hybrid.histogram import BOUNDS_MS, Histogram
-from hakgal_hybrid.metrics import METRICS, PREFIX, Exporter, families
+from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.monitoring import metrics
+from hakgal_hybrid.monitoring.histogram import BOUNDS_MS, Histogram
+from hakgal_hybrid.monitoring.metrics import METRICS, PREFIX, Exporter, families
 
 prometheus = pytest.importorskip("prometheus_client")
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics  # noqa: E402

@@ -10,10 +10,11 @@ import pytest
 from support.servers import Server, wait_until
 from test_feed import House
 
-from hakgal_hybrid import observe
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.observe import Observer, patched
-from hakgal_hybrid.serving.lag import INTERVAL_S
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.monitoring import backlog as observe
+from hakgal_hybrid.monitoring.backlog import BacklogMonitor
+from hakgal_hybrid.monitoring.patching import patched
+from hakgal_hybrid.server.fanout.lag import INTERVAL_S
 
 
 class Watched(House):
@@ -21,8 +22,8 @@ class Watched(House):
 
     def __init__(self, **log: Any) -> None:
         super().__init__(**log)
-        self.clogged: list[Feed] = []
-        self.observer = Observer(self.hub)
+        self.clogged: list[SubscriberStream] = []
+        self.observer = BacklogMonitor(self.hub)
         self.observer.clogged = lambda: self.clogged
 
     def oldest(self) -> float:
@@ -150,7 +151,7 @@ def test_who_has_patched_the_process_is_told(name: str) -> None:
     code = {"eventlet": "import eventlet; eventlet.monkey_patch()",
             "gevent": "from gevent import monkey; monkey.patch_all()"}[name]
     done = subprocess.run([sys.executable, "-W", "ignore", "-c",
-                           f"{code}\nfrom hakgal_hybrid.observe import patched\nprint(patched())"],
+                           f"{code}\nfrom hakgal_hybrid.monitoring.backlog import patched\nprint(patched())"],
                           capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == str({"eventlet": name == "eventlet", "gevent": name == "gevent"})
     assert not any(patched().values())
@@ -174,7 +175,7 @@ def test_our_server_times_deliveries_and_answers() -> None:
 
 def test_a_pass_is_timed_a_few_times_only() -> None:
     """However much was emitted during a pause, the writer's loop looks at a bounded number of events."""
-    lag = pytest.importorskip("hakgal_hybrid.serving.lag")
+    lag = pytest.importorskip("hakgal_hybrid.server.fanout.lag")
     house = House(max_events=10_000)
     times = lag.DeliveryLag(house.log, lambda: 1)
     for _ in range(1000):

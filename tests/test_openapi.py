@@ -12,25 +12,25 @@ from flask import Flask
 from support.servers import Server, shown_on_failure
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.views import gate, openapi
+from hakgal_hybrid.web import openapi, urls
 
 #: These do not end by themselves: their queries are tried by the fuzz tests.
-ENDLESS = (gate.STREAM, gate.WEBSOCKET)
+ENDLESS = (urls.STREAM, urls.WEBSOCKET)
 #: How many requests are tried, each; a long run tries others each time.
 LONG = "FUZZ_EXAMPLES" in os.environ
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 #: Of these a few are enough: whatever it is that they are asked with, they look for two seconds.
-SLOW = {gate.STACKS: 5}
+SLOW = {urls.STACKS: 5}
 
 
 def test_every_url_is_in_it_with_its_methods() -> None:
     """Each with the methods that the gate lets through, besides HEAD and OPTIONS."""
     paths = openapi.document()["paths"]
-    urls = {value for name, value in vars(gate).items() if name.isupper() and not name.startswith("_")
+    all_of_ours = {value for name, value in vars(urls).items() if name.isupper() and not name.startswith("_")
             and isinstance(value, str) and value.startswith("/")}
-    assert set(paths) == {*urls, gate.CONTROL + "/{id}", gate.DASHBOARD + "dashboard/{file}"}
+    assert set(paths) == {*all_of_ours, urls.CONTROL + "/{id}", urls.DASHBOARD + "dashboard/{file}"}
     for url, item in paths.items():
-        methods = set((gate.methods_of(url) or "").lower().split(", ")) - {"head", "options"}
+        methods = set((urls.methods_of(url) or "").lower().split(", ")) - {"head", "options"}
         assert set(item) == methods, url
 
 
@@ -38,9 +38,9 @@ def test_what_is_not_served_is_not_in_it() -> None:
     """The document that an app serves is that of its settings."""
     app = Flask(__name__)
     HybridTransport(app, enable_sse=False)
-    paths = set(app.test_client().get(gate.OPENAPI).get_json()["paths"])
-    assert paths >= {gate.EMIT, gate.CONTROL, gate.CONTROL + "/{id}", gate.STATUS, gate.OPENAPI, gate.CLIENT}
-    assert not paths & {gate.STREAM, gate.CONNECT, gate.DISCONNECT, gate.ACK, gate.TICKET, gate.WEBSOCKET}
+    paths = set(app.test_client().get(urls.OPENAPI).get_json()["paths"])
+    assert paths >= {urls.EMIT, urls.CONTROL, urls.CONTROL + "/{id}", urls.STATUS, urls.OPENAPI, urls.CLIENT}
+    assert not paths & {urls.STREAM, urls.CONNECT, urls.DISCONNECT, urls.ACK, urls.TICKET, urls.WEBSOCKET}
 
 
 def test_it_is_read_like_the_status() -> None:
@@ -48,8 +48,8 @@ def test_it_is_read_like_the_status() -> None:
     app = Flask(__name__)
     HybridTransport(app, api_key="k")
     client = app.test_client()
-    assert client.get(gate.OPENAPI).status_code == 200
-    assert client.get(gate.OPENAPI, environ_overrides={"REMOTE_ADDR": "203.0.113.9"}).status_code == 401
+    assert client.get(urls.OPENAPI).status_code == 200
+    assert client.get(urls.OPENAPI, environ_overrides={"REMOTE_ADDR": "203.0.113.9"}).status_code == 401
 
 
 def test_references_lead_somewhere() -> None:

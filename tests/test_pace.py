@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import gevent
 
-from hakgal_hybrid.serving.pace import IDLE_S, MOST_SENDS_PER_TURN, SENDS_PER_TURN, Pace
+from hakgal_hybrid.server.fanout.pacing import IDLE_S, MOST_SENDS_PER_TURN, SENDS_PER_TURN, Pace
 
 SENDS = 16 * SENDS_PER_TURN
 

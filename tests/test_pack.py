@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.hubs import carried, make_hub
 
-from hakgal_hybrid.client import Client
-from hakgal_hybrid.event import Event, Target, glob_matcher
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.frames import encode_entry
-from hakgal_hybrid.log import EventLog
-from hakgal_hybrid.pack import Pack, Step
+from hakgal_hybrid.broker.client import Client
+from hakgal_hybrid.broker.envelope import encode_entry
+from hakgal_hybrid.broker.event import Event, Target, glob_matcher
+from hakgal_hybrid.broker.live import BroadcastPlan, LiveGroup
+from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.sse import Decoder
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.wire import Decoder
-from hakgal_hybrid.wish import Wish
 
 EPOCH = 1755412806000
 
@@ -33,7 +33,7 @@ EPOCH = 1755412806000
 class Member:
     """A stream's writer: what it was given, and whether its socket takes anything."""
 
-    feed: Feed
+    feed: SubscriberStream
     data: bytearray = field(default_factory=bytearray)
     stuck: bool = False
 
@@ -63,7 +63,7 @@ class Writer:
                             conflates=glob_matcher(["load*"]), **bounds)
         self.hub = make_hub(self.log)
         self.settings = load_settings({}, {})
-        self.pack = Pack(self.hub, self.settings.max_backlog_s)
+        self.pack = LiveGroup(self.hub, self.settings.max_backlog_s)
         self.alone: dict[Member, None] = {}
         self.under_way: Iterator[None] | None = None
         #: What other threads do in the next step, after it has read the log.
@@ -83,7 +83,8 @@ class Writer:
     def open(self, namespace: str = "/", **wish: Any) -> Member:
         link = self.hub.new_link({})
         self.hub.admit(link, {}, namespace)
-        member = Member(carried(Feed(link, self.hub, self.settings, Wish(namespace=namespace, **wish))))
+        member = Member(carried(SubscriberStream(link, self.hub, self.settings, StreamRequest(namespace=namespace,
+                                                                                              **wish))))
         member.feed.opening()
         self.alone[member] = None
         return member
@@ -439,7 +440,7 @@ def test_a_failed_step_can_be_survived() -> None:
     members = [writer.open() for _ in range(3)]
     writer.run()
     writer.emit("one")
-    step: Step = writer.pack.scatter()
+    step: BroadcastPlan = writer.pack.scatter()
     assert (len(writer.pack), set(step.apart)) == (0, set(members))
     writer.alone.update(dict.fromkeys(step.apart))
     writer.pack.arrive(step)

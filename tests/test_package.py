@@ -177,9 +177,9 @@ def test_requirements_are_those_agreed_on(setup: configparser.ConfigParser) -> N
 def test_entry_points_lead_somewhere(setup: configparser.ConfigParser) -> None:
     """The console script and the pytest plugin name what can be imported."""
     points = setup["options.entry_points"]
-    assert listed(points["console_scripts"]) == ["hakgal-hybrid = hakgal_hybrid.cli:main"]
+    assert listed(points["console_scripts"]) == ["hakgal-hybrid = hakgal_hybrid.tools.cli:main"]
     assert listed(points["pytest11"]) == ["hakgal_hybrid = hakgal_hybrid.testing"]
-    assert listed(points["flask.commands"]) == ["hybrid = hakgal_hybrid.tools.group:flask_group"]
+    assert listed(points["flask.commands"]) == ["hybrid = hakgal_hybrid.tools.commands.group:flask_group"]
     for line in [line for kind in ("console_scripts", "pytest11", "flask.commands") for line in listed(points[kind])]:
         module, _, name = line.split("=")[1].strip().partition(":")
         loaded: Any = importlib.import_module(module)
@@ -256,7 +256,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     static = {name for name in packaged - expected if name.startswith("hakgal_hybrid/static/")}
     assert packaged - expected == static, "no tests, no examples, nothing but the package"
     assert any(name.endswith("LICENSE") for name in names)
-    assert "hakgal-hybrid = hakgal_hybrid.cli:main" in scripts
+    assert "hakgal-hybrid = hakgal_hybrid.tools.cli:main" in scripts
     assert {normalized(line.partition(":")[2]) for line in metadata.splitlines()
             if line.startswith("Requires-Dist") and "extra ==" not in line} == RUNTIME
 

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from support.hosts import example_host, free_port, serving, until
 
 from hakgal_hybrid import ConfigurationError, HybridTransport
-from hakgal_hybrid.remote.body import BodyReader
-from hakgal_hybrid.remote.load import Load, Spread, allow_files, time_of
-from hakgal_hybrid.remote.request import Base, request, resolve
-from hakgal_hybrid.remote.stream import Events, Note, Received, Source, StreamRefused
+from hakgal_hybrid.tools.remote.body import BodyReader
+from hakgal_hybrid.tools.remote.limits import allow_files, time_of
+from hakgal_hybrid.tools.remote.load import Load
+from hakgal_hybrid.tools.remote.request import Base, request, resolve
+from hakgal_hybrid.tools.remote.results import Spread
+from hakgal_hybrid.tools.remote.stream import Events, Note, Received, Source, StreamRefused
 
 # -- bodies ------------------------------------------------------------------------------------------------------
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from support.hubs import carried, make_hub
 
-from hakgal_hybrid.client import Client
-from hakgal_hybrid.event import Event, glob_matcher
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.frames import encode_entry
-from hakgal_hybrid.log import EventLog
+from hakgal_hybrid.broker.client import Client
+from hakgal_hybrid.broker.envelope import encode_entry
+from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.sse import Decoder
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.wire import Decoder
-from hakgal_hybrid.wish import Wish
 
 
 class Ride:
@@ -34,9 +34,9 @@ class Ride:
     def join(self, namespace: str = "/") -> Client:
         return self.hub.admit(self.link, {}, namespace)
 
-    def opened(self, **wish: Any) -> Feed:
-        feed = carried(Feed(self.link, self.hub, load_settings({}, {}),
-                            Wish(envelope=True, ticket=self.hub.links.ticket_of(self.link), **wish)))
+    def opened(self, **wish: Any) -> SubscriberStream:
+        feed = carried(SubscriberStream(self.link, self.hub, load_settings({}, {}),
+                            StreamRequest(envelope=True, ticket=self.hub.links.ticket_of(self.link), **wish)))
         feed.opening()
         return feed
 
@@ -129,7 +129,7 @@ def test_conflation_still_works_for_several():
 
 def test_what_one_take_looks_at_is_bounded(monkeypatch):
     """Many clients on one stream cost more for each event, so that one take looks at fewer; nothing is left out."""
-    monkeypatch.setattr("hakgal_hybrid.feed.MAX_LOOK", 640)
+    monkeypatch.setattr("hakgal_hybrid.broker.stream.MAX_LOOK", 640)
     ride = Ride(clients=10)
     for number in range(300):
         ride.emit("e", number)

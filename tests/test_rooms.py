@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.hubs import carried, make_hub
 
-from hakgal_hybrid.client import Client
-from hakgal_hybrid.event import Event, Target
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.frames import encode_entry
-from hakgal_hybrid.hub import Hub
-from hakgal_hybrid.log import EventLog
+from hakgal_hybrid.broker.client import Client
+from hakgal_hybrid.broker.envelope import encode_entry
+from hakgal_hybrid.broker.event import Event, Target
+from hakgal_hybrid.broker.hub import Hub
+from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.wish import Wish
 
 CLIENTS = 4
 ROOMS = ("red", "blue")
@@ -30,7 +30,7 @@ def new_hub() -> Hub:
 def admit(hub: Hub, namespace: str = "/") -> Client:
     link = hub.new_link({})
     client = hub.admit(link, {}, namespace)
-    carried(Feed(link, hub, load_settings({}, {}), Wish(namespace=namespace)))
+    carried(SubscriberStream(link, hub, load_settings({}, {}), StreamRequest(namespace=namespace)))
     return client
 
 

@@ -11,7 +11,7 @@ from support.app import create_app
 from support.servers import InProcess, Server, wait_until
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.roster import MAX_CLIENTS, SHOWN
+from hakgal_hybrid.monitoring.clients import MAX_CLIENTS, SHOWN
 
 URL = "/api/hybrid/clients"
 

@@ -7,8 +7,8 @@ import itertools
 import gevent
 import pytest
 
-from hakgal_hybrid.serving import rounds as module
-from hakgal_hybrid.serving.rounds import LEAST_S, PARTS, Rounds
+from hakgal_hybrid.server.fanout import heartbeats as module
+from hakgal_hybrid.server.fanout.heartbeats import LEAST_S, PARTS, Rounds
 from hakgal_hybrid.settings import Settings
 
 

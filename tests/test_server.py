@@ -34,7 +34,7 @@ from support.servers import (
 )
 
 from hakgal_hybrid import ConfigurationError, HybridTransport
-from hakgal_hybrid.serving.server import listening_sockets
+from hakgal_hybrid.server.listening import listening_sockets
 
 #: What the contract promises for status, control and opening a stream, in milliseconds.
 PROMISED_MS = 50.0

@@ -13,11 +13,11 @@ import pytest
 from support.hubs import make_hub
 
 from hakgal_hybrid import signals
-from hakgal_hybrid.cursor import Cursor
-from hakgal_hybrid.event import Event
-from hakgal_hybrid.frames import encode_entry
-from hakgal_hybrid.hub import Hub
-from hakgal_hybrid.log import EventLog
+from hakgal_hybrid.broker.cursor import Cursor
+from hakgal_hybrid.broker.envelope import encode_entry
+from hakgal_hybrid.broker.event import Event
+from hakgal_hybrid.broker.hub import Hub
+from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.signals import event_emitted
 
 APP = object()

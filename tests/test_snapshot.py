@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from support.hosts import example_host, free_port
 
 from hakgal_hybrid import ConfigurationError
-from hakgal_hybrid.measure.snapshot import Change, Snapshot, diff, load, take
-from hakgal_hybrid.remote.request import Base
+from hakgal_hybrid.tools.measure.snapshot import Change, Snapshot, diff, load, take
+from hakgal_hybrid.tools.remote.request import Base
 
 
 def test_of_a_host_with_its_database(tmp_path: Path) -> None:

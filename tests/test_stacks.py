@@ -18,7 +18,7 @@ from support.hosts import call, serving, until
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.stacks import Sampling, sample
+from hakgal_hybrid.monitoring.sampler import Sampling, sample
 
 REMOTE = {"REMOTE_ADDR": "203.0.113.9"}
 

@@ -27,12 +27,12 @@ import a_host
 """
 EXEC = HIDE + """
 sys.argv = ["hakgal-hybrid", "exec", "--class", "a_host:Host", "--", "python", "-c", "import a_host"]
-from hakgal_hybrid.cli import main
+from hakgal_hybrid.tools.cli import main
 main()
 """
 RUN = HIDE + """
 sys.argv = ["hakgal-hybrid", "run", "a_host:serve"]
-from hakgal_hybrid.cli import main
+from hakgal_hybrid.tools.cli import main
 main()
 """
 #: Imports, by name and by module, everything that hosts and their tests do.

@@ -26,9 +26,9 @@ from support.hubs import open_feed_of
 from support.servers import SOON, TESTS, Server, Stream, wait_until
 
 from hakgal_hybrid import HybridTransport, signals
-from hakgal_hybrid.event import Event
-from hakgal_hybrid.views.bell import make_bell
-from hakgal_hybrid.views.stream import StreamBody
+from hakgal_hybrid.broker.event import Event
+from hakgal_hybrid.broker.wakeups import make_bell
+from hakgal_hybrid.web.stream_body import StreamBody
 
 #: For whatever must happen at once, on a machine that does other things too.
 AT_ONCE = 60.0
@@ -528,7 +528,7 @@ PATCHED = """
 import gevent.monkey
 start, sleep = gevent.monkey.get_original("_thread", "start_new_thread"), gevent.monkey.get_original("time", "sleep")
 gevent.monkey.patch_all()
-from hakgal_hybrid.views.bell import make_bell
+from hakgal_hybrid.broker.wakeups import make_bell
 
 bell = make_bell()
 

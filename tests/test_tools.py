@@ -20,10 +20,10 @@ from support.hosts import SCRIPT, Running, environment, example_host, free_port,
 from support.patients import patient
 
 import hakgal_hybrid
-from hakgal_hybrid.cli import main
-from hakgal_hybrid.measure.snapshot import load
-from hakgal_hybrid.tools.group import MODULES, flask_group
-from hakgal_hybrid.tools.printing import pretty, shown
+from hakgal_hybrid.tools.cli import main
+from hakgal_hybrid.tools.commands.group import TOOLS, flask_group
+from hakgal_hybrid.tools.commands.printing import pretty, shown
+from hakgal_hybrid.tools.measure.snapshot import load
 
 MODULE = [sys.executable, "-m", "hakgal_hybrid"]
 
@@ -323,7 +323,7 @@ def test_flask_hybrid(tmp_path: Path) -> None:
     def flask(*arguments: str, app: str = "served") -> subprocess.CompletedProcess[str]:
         code = "from flask.cli import main; main()"
         if not entry_point_installed():
-            code = ("from flask.cli import cli, main\nfrom hakgal_hybrid.tools.group import flask_group\n"
+            code = ("from flask.cli import cli, main\nfrom hakgal_hybrid.tools.commands.group import flask_group\n"
                     "cli.add_command(flask_group)\nmain()")
         return subprocess.run([sys.executable, "-c", code, "--app", app, "hybrid", *arguments], cwd=tmp_path,
                               env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False)
@@ -362,18 +362,18 @@ def test_both_command_lines_have_the_same_commands() -> None:
 
     for group in (main, flask_group):
         context = click.Context(group)
-        for name in MODULES:
+        for name in TOOLS:
             command = group.get_command(context, name)
             assert command is not None
             assert "Example" in (command.help or ""), name
             for parameter in command.params:
                 assert not isinstance(parameter, click.Option) or parameter.help, (name, parameter.name)
-    assert set(MODULES) <= set(main.list_commands(click.Context(main)))
+    assert set(TOOLS) <= set(main.list_commands(click.Context(main)))
 
 
 def test_help_of_every_command() -> None:
     """``--help`` shows examples as they are written, none wrapped."""
-    for name in [*MODULES, "exec", "run"]:
+    for name in [*TOOLS, "exec", "run"]:
         told = invoke(name, "--help")
         assert told.exit_code == 0, told.output
         assert f"hakgal-hybrid {name}" in told.stdout
@@ -382,7 +382,7 @@ def test_help_of_every_command() -> None:
 
 def test_the_command_line_loads_little() -> None:
     """``--version`` needs none of the tools, and no tool needs gevent."""
-    code = ("import sys\nfrom click.testing import CliRunner\nfrom hakgal_hybrid.cli import main\n"
+    code = ("import sys\nfrom click.testing import CliRunner\nfrom hakgal_hybrid.tools.cli import main\n"
             "CliRunner().invoke(main, ['--version'])\n"
             "assert not [n for n in sys.modules if n.startswith('hakgal_hybrid.') and n.split('.')[1] in "
             "('doctor', 'measure', 'remote')]\n"
@@ -403,7 +403,7 @@ def test_completion(shell: str, words: str, expected: str) -> None:
     last = words.split()[-1]
     env = {**os.environ, "_HAKGAL_HYBRID_COMPLETE": f"{shell}_complete",
            "COMP_WORDS": words, "COMP_CWORD": last if shell == "fish" else str(len(words.split()) - 1)}
-    code = "import sys; sys.argv[0] = 'hakgal-hybrid'; from hakgal_hybrid.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'hakgal-hybrid'; from hakgal_hybrid.tools.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
     assert set(expected.split()) <= set(re.split(r"[\s]+|(?<=plain),(?=tail)", done.stdout)), done.stdout
 

@@ -6,15 +6,15 @@ import threading
 
 import pytest
 
-from hakgal_hybrid import turns as module
+from hakgal_hybrid.broker import sequencer as module
+from hakgal_hybrid.broker.sequencer import Sequencer
 from hakgal_hybrid.errors import RequestError
-from hakgal_hybrid.turns import Turns
 
 
 def test_calls_that_arrive_in_reverse_start_in_order(monkeypatch):
     """Threads that come with 3, 2 and 1 run as 1, 2, 3."""
     monkeypatch.setattr(module, "PATIENCE_S", 30.0)
-    turns, order = Turns(), []
+    turns, order = Sequencer(), []
     threads = [threading.Thread(target=turns.run, args=(number, lambda begin, number=number: str(order.append(number))))
                for number in (3, 2, 1)]
     for thread in threads[:2]:
@@ -29,7 +29,7 @@ def test_calls_that_arrive_in_reverse_start_in_order(monkeypatch):
 
 def test_a_repeated_number_gets_the_first_answer_and_runs_nothing():
     """A post that is sent again because its answer was lost does not act twice."""
-    turns, ran = Turns(), []
+    turns, ran = Sequencer(), []
 
     def call(begin):
         ran.append(1)
@@ -41,7 +41,7 @@ def test_a_repeated_number_gets_the_first_answer_and_runs_nothing():
 
 def test_a_repeated_number_that_failed_fails_alike():
     """The error of the first call is what a repetition gets."""
-    turns = Turns()
+    turns = Sequencer()
     for _ in range(2):
         with pytest.raises(RequestError, match="no"):
             turns.run(1, lambda begin: (_ for _ in ()).throw(RequestError("no")))
@@ -49,7 +49,7 @@ def test_a_repeated_number_that_failed_fails_alike():
 
 def test_a_repetition_while_the_first_still_runs_waits_for_its_answer():
     """Two posts of one number at the same time give one call and two equal answers."""
-    turns, begun, go, answers = Turns(), threading.Event(), threading.Event(), []
+    turns, begun, go, answers = Sequencer(), threading.Event(), threading.Event(), []
 
     def call(begin):
         begun.set()
@@ -71,7 +71,7 @@ def test_a_number_whose_predecessor_never_comes_is_refused(monkeypatch):
     """Waiting is bounded in time, and the refusal says which number is expected."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.01)
     with pytest.raises(RequestError) as caught:
-        Turns().run(2, lambda begin: "")
+        Sequencer().run(2, lambda begin: "")
     assert (caught.value.status, caught.value.code, caught.value.extra) == (409, "out_of_turn", {"expected": 1})
 
 
@@ -79,13 +79,13 @@ def test_only_so_many_calls_may_wait(monkeypatch):
     """Waiting holds a thread of the host, so that it is bounded in number too."""
     monkeypatch.setattr(module, "MAX_WAITING", 0)
     with pytest.raises(RequestError, match="out of turn"):
-        Turns().run(2, lambda begin: "")
+        Sequencer().run(2, lambda begin: "")
 
 
 def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
     """Only the last answers are kept; an older number is told that it comes too late."""
     monkeypatch.setattr(module, "KEPT", 1)
-    turns = Turns()
+    turns = Sequencer()
     for number in (1, 2):
         turns.run(number, lambda begin: "")
     with pytest.raises(RequestError) as caught:
@@ -95,7 +95,7 @@ def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
 
 def test_the_next_call_may_start_once_this_one_has_begun():
     """A slow handler does not hold up the events behind it, as on one socket."""
-    turns, second = Turns(), []
+    turns, second = Sequencer(), []
 
     def slow(begin):
         begin()
@@ -110,7 +110,7 @@ def test_the_next_call_may_start_once_this_one_has_begun():
 def test_a_repetition_does_not_wait_for_ever(monkeypatch):
     """While the first call hangs, those that repeat its number are refused after a while."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.01)
-    turns, refused = Turns(), []
+    turns, refused = Sequencer(), []
 
     def hanging(begin):
         with pytest.raises(RequestError) as caught:
@@ -124,7 +124,7 @@ def test_a_repetition_does_not_wait_for_ever(monkeypatch):
 
 def test_repeating_an_error_keeps_nothing_alive():
     """Each repetition raises an error of its own, so that neither frames nor what they hold pile up."""
-    turns = Turns()
+    turns = Sequencer()
 
     def failing(begin):
         raise RequestError("no", code="unknown_event", status=404, accepted=["x"])
@@ -146,7 +146,7 @@ def test_repeating_an_error_keeps_nothing_alive():
 
 def test_kept_answers_are_bounded_in_size():
     """What is kept for repetitions is bounded in number and in size; the oldest goes first."""
-    turns = Turns()
+    turns = Sequencer()
     for number in range(1, 6):
         turns.run(number, lambda begin: "x" * (module.KEPT_SIZE // 3))
     assert len(turns._answers) <= 4

@@ -25,7 +25,7 @@ from werkzeug.serving import make_server
 
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.settings import Settings
-from hakgal_hybrid.views.socket_channel import MAX_WAITING, Channel, Inbox
+from hakgal_hybrid.web.websocket.channel import MAX_WAITING, Channel, Inbox
 
 WS = "/api/events/ws"
 CONNECT, ACK = "/api/events/connect", "/api/events/ack"
@@ -989,7 +989,7 @@ def test_commands_that_fail_as_nobody_expects(monkeypatch: pytest.MonkeyPatch,
         raise LookupError("not even this was expected")
 
     transport.socketio.on("leave_thread")(leave)
-    monkeypatch.setattr(transport.governor_desk, "take", fail)
+    monkeypatch.setattr(transport.governor_queue, "take", fail)
     with werkzeug_with(app) as port, Socket(port) as client:
         status, body = client.ask("control", action="status")
         assert (status, body["code"]) == (500, "internal_error")

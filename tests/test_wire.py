@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hakgal_hybrid.wire import HEARTBEAT, Decoder, Message, encode_event, encode_message
+from hakgal_hybrid.broker.sse import HEARTBEAT, Decoder, Message, encode_event, encode_message
 
 quick = settings(max_examples=150, deadline=None, database=None, derandomize=True)
 

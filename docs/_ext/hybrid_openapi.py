@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from hakgal_hybrid.views import openapi
+from hakgal_hybrid.web import openapi
 
 
 def text() -> list[str]:

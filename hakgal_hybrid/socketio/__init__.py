@@ -6,7 +6,7 @@ a handler, and the client for tests.
 
 from __future__ import annotations
 
-from ..handlers import ConnectionRefusedError as ConnectionRefusedError
+from ..commands import ConnectionRefusedError as ConnectionRefusedError
 from .context import call as call
 from .context import close_room as close_room
 from .context import disconnect as disconnect
@@ -15,8 +15,8 @@ from .context import join_room as join_room
 from .context import leave_room as leave_room
 from .context import rooms as rooms
 from .context import send as send
-from .facade import SocketIO as SocketIO
 from .namespace import Namespace as Namespace
+from .socketio import SocketIO as SocketIO
 from .test_client import SocketIOTestClient as SocketIOTestClient
 
 __all__ = ["ConnectionRefusedError", "Namespace", "SocketIO", "SocketIOTestClient", "call", "close_room", "disconnect",

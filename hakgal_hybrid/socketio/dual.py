@@ -19,9 +19,9 @@ from ..errors import ConfigurationError
 from ..extension import KEY, HybridTransport
 from ..logs import get_logger
 from ..settings import Profile
-from .facade import SocketIO
+from .bridge import DualBridge, DualServer, Side
 from .options import HONOURED, apply_options
-from .routing import Routed, Side, Twins
+from .socketio import SocketIO
 
 if TYPE_CHECKING:
     _SocketIO = Any
@@ -87,7 +87,7 @@ class _Extensions(dict[str, Any]):
 
 
 class DualSocketIO(_SocketIO):  # type: ignore[misc]
-    """What Flask-SocketIO's ``SocketIO`` becomes. The sides part at its ``server``: see :class:`.Routed`."""
+    """What Flask-SocketIO's ``SocketIO`` becomes. The sides part at its ``server``: see :class:`.DualServer`."""
 
     _hybrid: HybridTransport | None = None
 
@@ -113,7 +113,7 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
         _avoid_blocking_mode(self, server)
         options = {name: self.server_options[name] for name in HONOURED & self.server_options.keys()}
         apply_options({**options, "manage_session": self.manage_session}, self._hybrid)
-        Routed.take(server, self._hybrid)
+        DualServer.take(server, self._hybrid)
         self._hybrid.handlers.on_error = self.exception_handlers
         self._hybrid.handlers.on_any_error = self.default_exception_handler
         if self.server_options.get("message_queue"):
@@ -147,12 +147,12 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
 class DualBroadcaster(_SocketIO):  # type: ignore[misc]
     """What a home-grown ``SocketIO`` becomes: one with ``emit``, ``on`` and, for rooms, itself as its ``server``."""
 
-    _twins: Twins | None = None
+    _twins: DualBridge | None = None
 
     def __init__(self, app: Flask | None = None, *args: Any, **options: Any) -> None:
         if isinstance(app, Flask):
             transport = _transport_of(app)
-            self._twins = Twins(transport, self._emit_there, lambda sid, namespace: False)
+            self._twins = DualBridge(transport, self._emit_there, lambda sid, namespace: False)
             _unite(transport, self)
         super().__init__(app, *args, **options)
 
@@ -199,7 +199,7 @@ class DualBroadcaster(_SocketIO):  # type: ignore[misc]
         return self._twins.face.server if self._twins is not None and self._twins.owns(sid) else super()
 
 
-class GreenSocketIO(SocketIO):
+class EventletSocketIO(SocketIO):
     """Our facade, for a host without a WebSocket whose process eventlet may have patched: gevent cannot serve there."""
 
     def run(self, app: Flask | None = None, host: str | None = None, port: int | None = None,
@@ -208,7 +208,7 @@ class GreenSocketIO(SocketIO):
 
         :raises ConfigurationError: under eventlet, for TLS and the reloader.
         """
-        from ..host import eventlet_patched
+        from ..monitoring.patching import eventlet_patched
 
         if not eventlet_patched("thread"):
             super().run(app, host, port, **options)  # which refuses a process that is patched in part
@@ -242,7 +242,7 @@ def _avoid_blocking_mode(socketio: Any, server: Any) -> None:
 
     (Engine.IO takes eventlet or gevent, if it is installed, unless told otherwise.)
     """
-    from ..host import eventlet_patched, gevent_patched
+    from ..monitoring.patching import eventlet_patched, gevent_patched
 
     mode = server.async_mode
     if mode not in ("eventlet", "gevent") or (eventlet_patched("thread") if mode == "eventlet" else gevent_patched()):

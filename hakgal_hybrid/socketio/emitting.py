@@ -7,8 +7,8 @@ from typing import Any
 
 import flask
 
+from ..commands import Handlers
 from ..extension import HybridTransport
-from ..handlers import Handlers
 from .server import Server
 
 

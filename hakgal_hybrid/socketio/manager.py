@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
-from ..handlers import serving
+from ..commands import serving
 
 if TYPE_CHECKING:
-    from ..client import Client
+    from ..broker.client import Client
+    from ..broker.sessions import SessionRegistry
     from ..extension import HybridTransport
-    from ..link import Links
     from .server import Server
 
 
@@ -77,7 +77,7 @@ class Manager:
         raise absent("socketio.server.manager", name)
 
 
-def eio_sid_of(client: Client, links: Links) -> str:
+def eio_sid_of(client: Client, links: SessionRegistry) -> str:
     """Return a public name for the stream that carries a client (its ticket is a secret)."""
     secret = client.token if client.link is None else links.ticket_of(client.link)
     return hashlib.blake2s(secret.encode(), digest_size=10).hexdigest()

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .facade import SocketIO
     from .server import Server
+    from .socketio import SocketIO
 
 
 class Namespace:

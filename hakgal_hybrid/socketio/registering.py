@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..handlers import Handler, Handlers
+from ..commands import Handler, Handlers
 from .server import Server
 
 F = TypeVar("F", bound=Callable[..., Any])

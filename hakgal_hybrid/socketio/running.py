@@ -44,7 +44,7 @@ class Running:
         :param kwargs: options that only other servers have are ignored.
         :raises ConfigurationError: if the address cannot be listened on or an option cannot be honoured.
         """
-        from ..host import refuse_patched_process  # below us: only a server needs it
+        from ..monitoring.patching import refuse_patched_process  # below us: only a server needs it
 
         transport = self.transport
         app = app if app is not None else transport.app
@@ -58,7 +58,7 @@ class Running:
         address = host or "127.0.0.1", _default_port(app) if port is None else port
 
         def serve() -> None:
-            from ..serving.server import Server  # gevent is imported only where it serves
+            from ..server.server import Server  # gevent is imported only where it serves
 
             self._running = Server(transport, application, *address, log_output=debug if log_output is None
                                    else log_output, ssl_args=_ssl_arguments(certfile, keyfile, ssl_context))

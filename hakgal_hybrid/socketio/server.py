@@ -8,15 +8,15 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..commands import serving
 from ..errors import EventError
-from ..handlers import serving
-from .calls import NotConnected, as_type_error, wait_for_answer
+from .ack_wait import NotConnected, as_type_error, wait_for_answer
 from .manager import Manager, absent, eio_sid_of
 
 if TYPE_CHECKING:
-    from ..client import Client
+    from ..broker.client import Client
     from ..extension import HybridTransport
-    from .facade import SocketIO
+    from .socketio import SocketIO
 
 
 class Reason:

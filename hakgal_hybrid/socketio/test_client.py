@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from flask.testing import EnvironBuilder
 
-from ..client import Client
+from ..broker.client import Client, Session
+from ..broker.entry import Entry
+from ..broker.payload import foreign_text, payload_text, restore_binary
+from ..commands import NOT_HANDLED, propagating
 from ..errors import AccessDenied, EventError
-from ..event import foreign_text, payload_text, restore_binary
-from ..handlers import NOT_HANDLED, propagating
-from ..link import Link
-from ..log import Entry
-from .calls import as_type_error
+from .ack_wait import as_type_error
 from .manager import eio_sid_of
 from .server import Reason
 
 if TYPE_CHECKING:
-    from .facade import SocketIO
+    from .socketio import SocketIO
 
 
 class SocketIOTestClient:
@@ -41,7 +40,7 @@ class SocketIOTestClient:
         self.flask_test_client = flask_test_client
         self.connected: dict[str, bool] = {}
         self._clients: dict[str, Client] = {}
-        self._link: Link | None = None
+        self._link: Session | None = None
         self._received: list[dict[str, Any]] = []
         self._position = socketio.transport.log.newest
         self._missed = False

@@ -13,9 +13,11 @@ import pytest
 from support.attacks import REMOTE, code, counted, refusals, said, statuses
 from support.servers import CONTROL, EMIT, SOON, Http, Server, shown_on_failure, wait_until
 
+from hakgal_hybrid.broker.counters import Refusals
 from hakgal_hybrid.errors import Overloaded
-from hakgal_hybrid.limits import MAX_ADDRESSES, Bounded, Rate, Refusals
-from hakgal_hybrid.serving.places import Budget, Connections
+from hakgal_hybrid.server.admission import AdmissionControl, Budget
+from hakgal_hybrid.web.control import BoundedList
+from hakgal_hybrid.web.ratelimit import MAX_ADDRESSES, RateLimiter
 
 
 @contextlib.contextmanager
@@ -213,7 +215,7 @@ def test_limits_of_requests(setting: str, value: float, request_: bytes, expecte
 def test_a_rate_lets_a_seconds_worth_through_and_then_so_many_a_second() -> None:
     """Time is given, so that nothing is waited for."""
     now = [0.0]
-    rate = Rate(10, lambda: now[0])
+    rate = RateLimiter(10, lambda: now[0])
 
     def taken(address: str) -> int:
         count = 0
@@ -237,7 +239,7 @@ def test_a_rate_lets_a_seconds_worth_through_and_then_so_many_a_second() -> None
 def test_a_rate_that_is_refused_does_not_put_off_the_next_token() -> None:
     """Asking in vain costs nothing: who waits as long as it was told gets through."""
     now = [0.0]
-    rate = Rate(1, lambda: now[0])
+    rate = RateLimiter(1, lambda: now[0])
     rate.take("a")
     for tenth in range(1, 10):
         now[0] = tenth / 10
@@ -249,7 +251,7 @@ def test_a_rate_that_is_refused_does_not_put_off_the_next_token() -> None:
 
 def test_a_rate_remembers_so_many_addresses_only() -> None:
     """Addresses that were made up do not fill the memory."""
-    rate = Rate(1, lambda: 0.0)
+    rate = RateLimiter(1, lambda: 0.0)
     for number in range(MAX_ADDRESSES + 100):
         rate.take(str(number))
     assert len(rate._buckets) == MAX_ADDRESSES
@@ -258,7 +260,7 @@ def test_a_rate_remembers_so_many_addresses_only() -> None:
 def test_connections_give_way_oldest_first() -> None:
     """And only those that are waited for."""
     gone: list[str] = []
-    connections = Connections(2, lambda: gone.append("counted"))
+    connections = AdmissionControl(2, lambda: gone.append("counted"))
     a = connections.enter(lambda: gone.append("a"))
     b = connections.enter(lambda: gone.append("b"))
     assert a is not None
@@ -289,7 +291,7 @@ def test_a_budget_is_given_back() -> None:
 
 def test_a_bounded_list_has_no_holes() -> None:
     """Once something did not fit, nothing more is taken, however small."""
-    items: Bounded[str] = Bounded(len, 5)
+    items: BoundedList[str] = BoundedList(len, 5)
     for item in ("abc", "defg", "h"):
         items.append(item)
     assert (list(items), items.dropped) == (["abc"], 2)
@@ -302,7 +304,7 @@ def test_a_bounded_list_can_be_interrupted_by_itself() -> None:
             items.append("b")  # as the garbage collector may have it
         return 1
 
-    items: Bounded[str] = Bounded(size, 5)
+    items: BoundedList[str] = BoundedList(size, 5)
     adding = threading.Thread(target=items.append, args=("a",), daemon=True)
     adding.start()
     adding.join(SOON)

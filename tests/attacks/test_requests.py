@@ -18,7 +18,8 @@ from support.attacks import KEY, REMOTE, code, counted, said, statuses
 from support.servers import CONTROL, EMIT, STATUS, STREAM, Server, shown_on_failure
 
 import hakgal_hybrid
-from hakgal_hybrid import client, guard
+from hakgal_hybrid.broker import client
+from hakgal_hybrid.web import access as guard
 
 WITH_KEY = {"X-API-Key": KEY}
 MAX_BODY = 100_000

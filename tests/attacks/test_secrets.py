@@ -10,7 +10,7 @@ import pytest
 from support.attacks import KEY, TICKET, issue, make_ticket, said
 from support.servers import CONTROL, EMIT, STATUS, STREAM, Server, wait_until
 
-from hakgal_hybrid.redact import redact_server_logs, redacted
+from hakgal_hybrid.logs import redact_server_logs, redacted
 
 
 @contextlib.contextmanager

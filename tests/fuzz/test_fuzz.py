@@ -22,8 +22,8 @@ from support.attacks import HEALTH, statuses
 from support.servers import EMIT, STREAM, Http, InProcess, Server, shown_on_failure, wait_until
 
 from hakgal_hybrid import ConfigurationError, Settings
+from hakgal_hybrid.broker.sse import Decoder, encode_event
 from hakgal_hybrid.settings import load_settings
-from hakgal_hybrid.wire import Decoder, encode_event
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 

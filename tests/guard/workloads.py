@@ -26,10 +26,11 @@ from flask import Flask, request
 from gevent import socket
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.event import Event
-from hakgal_hybrid.serving import fanout, lag, pace
+from hakgal_hybrid.broker.event import Event
+from hakgal_hybrid.broker.sse import Decoder, encode_event
+from hakgal_hybrid.server.fanout import fanout, lag
+from hakgal_hybrid.server.fanout import pacing as pace
 from hakgal_hybrid.socketio import join_room
-from hakgal_hybrid.wire import Decoder, encode_event
 
 CLIENTS = 200
 #: 200 bytes as JSON.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from hakgal_hybrid.event import Event, glob_matcher
+from hakgal_hybrid.broker.event import Event, glob_matcher
 
 #: Which life of the server, and which number in it.
 Place = tuple[int, int]

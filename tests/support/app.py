@@ -454,8 +454,8 @@ def _limit_files(size: int) -> None:
 def _shorten_idle_time() -> None:
     """Have idle threads end after ``SUPPORT_IDLE_S``, for tests that wait for that."""
     if "SUPPORT_IDLE_S" in os.environ:
-        from hakgal_hybrid import commands
-        from hakgal_hybrid.serving import lanes
+        from hakgal_hybrid.commands import governor as commands
+        from hakgal_hybrid.server import pool as lanes
 
         lanes.IDLE_S = commands.IDLE_S = float(os.environ["SUPPORT_IDLE_S"])
 

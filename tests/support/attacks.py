@@ -10,7 +10,7 @@ from typing import Any
 
 from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 
-from hakgal_hybrid import tickets
+from hakgal_hybrid.web import tickets
 
 from .servers import Answer, Http, Server
 

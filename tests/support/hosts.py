@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from hakgal_hybrid.wire import Decoder, Message
+from hakgal_hybrid.broker.sse import Decoder, Message
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SRC = REPOSITORY / "examples" / "legacy_backend" / "src_hexagonal"

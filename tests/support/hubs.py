@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.client import Client
-from hakgal_hybrid.feed import Feed
-from hakgal_hybrid.hub import Hub
-from hakgal_hybrid.link import Link, Links
-from hakgal_hybrid.log import EventLog
+from hakgal_hybrid.broker.client import Client, Session
+from hakgal_hybrid.broker.hub import Hub
+from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.sessions import SessionRegistry
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.signals import Announcer
-from hakgal_hybrid.views.stream import open_feed
-from hakgal_hybrid.wish import Wish
+from hakgal_hybrid.web.stream import open_feed
 
 
 def make_hub(log: EventLog, sender: object = None, **limits: Any) -> Hub:
@@ -21,11 +21,11 @@ def make_hub(log: EventLog, sender: object = None, **limits: Any) -> Hub:
     clients = bounds.pop("max_clients", 1000)
     hub: Hub
 
-    def lapsed(link: Link) -> None:
+    def lapsed(link: Session) -> None:
         for client in link.clients:
             hub.forget(client)
 
-    hub = Hub(log, Announcer(sender), Links(lapsed, **bounds), max_clients=clients)
+    hub = Hub(log, Announcer(sender), SessionRegistry(lapsed, **bounds), max_clients=clients)
     return hub
 
 
@@ -34,18 +34,18 @@ def admit(hub: Hub, namespace: str = "/") -> Client:
     return hub.admit(hub.new_link({}), {}, namespace)
 
 
-def carried(feed: Feed) -> Feed:
+def carried(feed: SubscriberStream) -> SubscriberStream:
     """Make ``feed`` the stream of its link; return it."""
     feed.hub.links.carry(feed.link, feed)
     return feed
 
 
-def client_of(feed: Feed) -> Client:
+def client_of(feed: SubscriberStream) -> Client:
     """Return the first client of a stream."""
     return feed.link.clients[0]
 
 
-def open_feed_of(transport: HybridTransport, **wish: Any) -> Feed:
+def open_feed_of(transport: HybridTransport, **wish: Any) -> SubscriberStream:
     """Return a stream that is opened as a request opens it, for whoever is to write it."""
     with transport.app.test_request_context():
-        return open_feed(transport, Wish(**wish))
+        return open_feed(transport, StreamRequest(**wish))

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from flask import Flask
 
-from hakgal_hybrid.wire import Decoder, Message
+from hakgal_hybrid.broker.sse import Decoder, Message
 
 from . import accounting
 

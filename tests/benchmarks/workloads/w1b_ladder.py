@@ -20,7 +20,7 @@ from .audience import SIZE, audience, told_losses
 LOWEST, FIRST, HIGHEST = 50 / 2**4, 50.0, 50.0 * 2**12
 LATE_MS = 100.0
 #: How long after the last event is due a rung waits for those that are still on their way.
-GRACE_S = 1.0
+INLINE_WAIT_S = 1.0
 
 
 def measure(peer: Peer, scale: Scale, clients: int) -> Values:
@@ -71,7 +71,7 @@ def rung(server: Server, load: Load, rate: float, seconds: float) -> Values:
     load.order("reset")
     before, load_before = server.cpu_seconds(), load.cpu_seconds()
     asked = server.ask(f"rate {rate} {count} {SIZE}")
-    waited = load.order(f"wait all {count}", count / rate + GRACE_S, may_be_late=True)
+    waited = load.order(f"wait all {count}", count / rate + INLINE_WAIT_S, may_be_late=True)
     used, load_used = server.cpu_seconds() - before, load.cpu_seconds() - load_before
     stats: dict[str, Any] = load.order("stats all")
     if waited["late"]:

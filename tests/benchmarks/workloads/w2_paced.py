@@ -15,7 +15,7 @@ REQUESTS = 25
 
 
 #: How long after the last event is due a server that has not sent everything counts as overloaded.
-GRACE_S = 3.0
+INLINE_WAIT_S = 3.0
 
 
 def measure(peer: Peer, scale: Scale, clients: int) -> Values:
@@ -45,7 +45,7 @@ def published(server: Server, load: Load, seconds: float) -> Values:
     count = max(10, int(RATE * seconds))
     load.order("reset")
     asked = server.ask(f"rate {RATE} {count} {SIZE}")
-    waited = load.order(f"wait all {count}", seconds + GRACE_S, may_be_late=True)
+    waited = load.order(f"wait all {count}", seconds + INLINE_WAIT_S, may_be_late=True)
     if waited["late"]:
         asked.forget()
     else:

@@ -1,0 +1,1 @@
+"""What happened, for whom, and who has what: no framework, no socket."""

@@ -1,0 +1,61 @@
+"""Opened: whoever was opened by a request, which it keeps in as little memory as possible.
+
+Handlers see its arguments, headers and cookies for as long as the client lives. Most clients of a server are the same
+page in the same browser: what their requests have in common is kept once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+#: What differs from one connection to the next, whoever opens it.
+_PORT = "REMOTE_PORT"
+
+
+class _Common(dict[str, Any]):
+    """A WSGI environment that several clients share; nobody changes it."""
+
+    __slots__ = ("__weakref__",)
+
+
+_commons: weakref.WeakValueDictionary[tuple[tuple[str, Any], ...], _Common] = weakref.WeakValueDictionary()
+
+
+class OpeningRequest:
+    """Keeps one request: what it has in common with others, and its port."""
+
+    __slots__ = ("_common", "_port")
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        port = environ.get(_PORT)
+        self._port = int(port) if isinstance(port, str) and port.isascii() and port.isdigit() else None
+        rest = dict(environ)
+        if self._port is not None:
+            del rest[_PORT]
+        try:
+            key = tuple(rest.items())
+            # Two threads may each make one for the same request: a little memory, no harm.
+            common = _commons.get(key)
+            if common is None:
+                common = _commons[key] = _Common(rest)
+        except TypeError:  # something in it cannot be compared
+            common = _Common(rest)
+        self._common = common
+
+    @property
+    def address(self) -> str:
+        """The IP address that opened it."""
+        return str(self._common.get("REMOTE_ADDR", ""))
+
+    def opening_environ(self) -> dict[str, Any]:
+        """Return the WSGI environment of the request, as a dict of the caller's own."""
+        return dict(self._common) if self._port is None else {**self._common, _PORT: str(self._port)}
+#: Where the gate leaves the address that a request is judged by: of a proxy on this machine, the one that it wrote.
+ADDRESS = "hakgal_hybrid.address"
+#: Where views leave the code of the refusal that they answer with, for the gate to count.
+REFUSED = "hakgal_hybrid.refused"
+#: What the gate leaves in the environment of requests that it has let through.
+PASSED = "hakgal_hybrid.passed"
+#: Where a view leaves the feed of the stream it has opened (a list in the environment).
+HANDOFF = "hakgal_hybrid.handoff"

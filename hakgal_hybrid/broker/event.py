@@ -1,0 +1,186 @@
+"""Event: what happened, for whom. Validated and turned into JSON where it is made, in the caller's traceback."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..errors import EventError
+from .payload import _refuse_surrogates, foreign_text, payload_text
+
+#: Names that begin so are the protocol's own (``hybrid_open``, ``hybrid_gap``, …).
+RESERVED_PREFIX = "hybrid_"
+MAX_NAME = 256
+#: A namespace that no client has, and every client gets: for the protocol's own events.
+EVERYWHERE = "*"
+
+_LINE_BREAKERS = re.compile(r"[\r\n\x00]")
+
+
+class Target(NamedTuple):
+    """For whom an event is: a namespace, in it everybody (``rooms=None``) or some rooms, less some clients.
+
+    Every client is alone in a room named by its ``sid``, as in Flask-SocketIO, so one ``sid`` is a room too.
+    """
+
+    namespace: str = "/"
+    rooms: frozenset[Hashable] | None = None
+    skip: frozenset[Hashable] = frozenset()
+
+    @property
+    def everybody(self) -> bool:
+        """True if every client of the default namespace gets it."""
+        return self.rooms is None and not self.skip and self.namespace == "/"
+
+
+EVERYBODY = Target()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    :ivar name: the event's name, one line of text.
+    :ivar data: its arguments as JSON text: ``null`` for none, the argument itself for one, an array for several.
+    :ivar count: how many arguments there were (an array of one argument that is a list looks like several).
+    :ivar target: for whom.
+    :ivar ack: under which id a client that got it may acknowledge it; ``None`` if nobody asked for that.
+    """
+
+    name: str
+    data: str
+    count: int = 0
+    target: Target = EVERYBODY
+    ack: str | None = None
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        args: tuple[Any, ...] = (),
+        *,
+        namespace: str | None = None,
+        to: Hashable | Iterable[Hashable] = None,
+        skip: Hashable | Iterable[Hashable] = None,
+        ack: str | None = None,
+        dumps: Callable[..., str] | None = None,
+    ) -> Event:
+        """Validate and serialise an event.
+
+        :param args: the positional arguments, each made of JSON values and ``bytes``.
+        :param to: a room, a ``sid``, or several; ``None`` or ``"/"`` mean the whole namespace.
+        :param skip: a ``sid`` or several that must not get it.
+        :param dumps: the ``dumps`` of another JSON module than the standard library's.
+        :raises EventError: if the name cannot stand in a stream or the payload cannot be sent as JSON.
+        """
+        target = EVERYBODY
+        if to is not None or skip or (namespace and namespace != "/"):
+            target = _target(namespace, to, skip)
+        if type(name) is not str or name not in _good_names:
+            name = _remembered(checked_name(name))
+        text = payload_text(name, args) if dumps is None else foreign_text(name, args, dumps)
+        # What the constructor of a frozen dataclass does, in half the time.
+        event = _new(cls)
+        _set_name(event, name)
+        _set_data(event, text)
+        _set_count(event, len(args))
+        _set_target(event, target)
+        _set_ack(event, ack)
+        return event
+
+    @property
+    def args_text(self) -> str:
+        """The arguments as the JSON array that envelopes carry."""
+        if self.count > 1:
+            return self.data
+        return f"[{self.data}]" if self.count else "[]"
+
+
+_new = object.__new__
+_set_name, _set_data, _set_count, _set_target, _set_ack = (
+    vars(Event)[field].__set__ for field in ("name", "data", "count", "target", "ack"))
+
+#: Names that have been emitted, so they are good: a host has few, and emits each of them again and again.
+_good_names: set[str] = set()
+_NAMES_REMEMBERED = 4096
+
+
+def checked_name(name: object) -> str:
+    """Return ``name``, as plain text, if it can be an event's name.
+
+    :raises EventError: if it is no text, empty, too long, holds CR, LF, NUL or a lone surrogate, or is reserved.
+    """
+    if isinstance(name, str):
+        name = str.__str__(name)  # of a subclass (an Enum's member) its text, not what it is formatted as
+    if not isinstance(name, str) or not name or len(name) > MAX_NAME:
+        raise EventError(f"event name {name!r:.80} is not a text of 1 to {MAX_NAME} characters", code="bad_event_name")
+    if name.startswith(RESERVED_PREFIX):
+        raise EventError(f"event name {name!r}: names beginning with {RESERVED_PREFIX!r} are reserved for the protocol",
+                         code="bad_event_name")
+    if _LINE_BREAKERS.search(name):
+        raise EventError(f"event name {name!r} holds CR, LF or NUL, which end a field of an event stream",
+                         code="bad_event_name")
+    _refuse_surrogates(name, f"event name {name!r}")
+    return name
+
+
+def _remembered(name: str) -> str:
+    if len(_good_names) >= _NAMES_REMEMBERED:
+        _good_names.clear()
+    _good_names.add(name)
+    return name
+
+
+def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return a predicate that is true for names matching one of ``patterns``, in which ``*`` stands for anything.
+
+    It takes linear time, whatever the patterns: they may be a client's.
+    """
+    exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
+    globs = [pattern.split("*") for pattern in patterns if "*" in pattern]
+    if not globs:  # as by default; it is asked for every event
+        return exact.__contains__
+    return lambda name: name in exact or any(_matches(parts, name) for parts in globs)
+
+
+def _matches(parts: list[str], name: str) -> bool:
+    first, *middle, last = parts
+    position, end = len(first), len(name) - len(last)
+    if end < position or not (name.startswith(first) and name.endswith(last)):
+        return False
+    for part in middle:
+        position = name.find(part, position, end)
+        if position < 0:
+            return False
+        position += len(part)
+    return True
+
+
+def _rooms(names: Hashable | Iterable[Hashable]) -> frozenset[Hashable] | None:
+    if names is None or names == "/":
+        return None
+    try:
+        rooms = frozenset(names if isinstance(names, (list, tuple, set, frozenset)) else (names,))
+    except TypeError:
+        raise EventError(f"{names!r:.80} is neither a room nor several rooms", code="bad_room") from None
+    return None if "/" in rooms else rooms
+
+
+def _target(namespace: str | None, to: Hashable | Iterable[Hashable], skip: Hashable | Iterable[Hashable]) -> Target:
+    place, rooms = _checked_namespace(namespace), _rooms(to)
+    if not skip and rooms is None and place == "/":
+        return EVERYBODY
+    return Target(place, rooms, _rooms(skip) or frozenset())
+
+
+def _checked_namespace(namespace: str | None) -> str:
+    if not namespace or namespace == "/":
+        return "/"
+    if not isinstance(namespace, str) or not namespace.startswith("/"):
+        raise EventError(f"namespace {namespace!r} does not begin with '/'", code="bad_namespace")
+    _refuse_surrogates(namespace, f"namespace {namespace!r}")
+    return namespace
+
+

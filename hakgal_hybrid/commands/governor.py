@@ -1,0 +1,204 @@
+"""Commands: ordered execution away from requests, and outcomes that can be asked for later."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from ..broker.payload import json_safe
+from ..errors import Overloaded, RequestError
+from ..logs import get_logger
+from .worker import Worker
+
+logger = get_logger(__name__)
+
+#: How long an answer waits for its command (seconds): leaves half of the promised 50 ms for everything else.
+INLINE_WAIT_S = 0.025
+#: Longest ``Idempotency-Key``.
+MAX_KEY = 255
+
+
+class Command:
+    """One accepted command and, in time, its outcome.
+
+    :ivar status: ``accepted``, ``running``, ``done`` or ``failed``.
+    """
+
+    def __init__(self, action: str, arguments: dict[str, Any]) -> None:
+        self.id = secrets.token_urlsafe(12)
+        self.action = action
+        self.arguments = arguments
+        self.status = "accepted"
+        self.result: Any = None
+        self.error: str | None = None
+        self.accepted_at = time.time()
+        self._finished = threading.Event()
+
+    def run(self, call: Callable[[], Any]) -> None:
+        """Execute; whatever the result is, it becomes something JSON can hold."""
+        self.status = "running"
+        try:
+            self.result = json_safe(call())
+        except BaseException as error:  # a governor that exits has failed too; the worker goes on
+            logger.exception("command %s raised", self.action)
+            self.error = f"{type(error).__name__}: {_text_of(error)}"
+        # The outcome is complete before anybody is told that there is one.
+        self.status = "done" if self.error is None else "failed"
+        self._finished.set()
+
+    @property
+    def finished(self) -> bool:
+        """True once there is an outcome."""
+        return self._finished.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the outcome; false if there is none yet."""
+        return self._finished.wait(seconds)
+
+    def report(self) -> dict[str, Any]:
+        """Return what clients are told: ``status``, ``id``, ``action`` and, once there is one, the outcome."""
+        told: dict[str, Any] = {"status": self.status, "id": self.id, "action": self.action}
+        if self.status == "done":
+            told["result"] = self.result
+        if self.status == "failed":
+            told["error"] = self.error
+        return told
+
+
+class CommandStore:
+    """Remembers commands by id and by ``Idempotency-Key``; the oldest finished ones are forgotten first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._commands: OrderedDict[str, Command] = OrderedDict()
+        self._keys: dict[str, Command] = {}
+        self._lock = threading.Lock()
+
+    def find(self, command_id: str) -> Command:
+        """Return a command.
+
+        :raises RequestError: 404 if there is none, or it was so long ago that it is forgotten.
+        """
+        command = self._commands.get(command_id)
+        if command is None:
+            raise RequestError(f"no command {command_id!r} is remembered", status=404, code="unknown_command")
+        return command
+
+    def enter(self, action: str, arguments: dict[str, Any], key: str | None,
+              submit: Callable[[Command], bool]) -> tuple[Command, bool]:
+        """Accept a command, or return the one that was accepted under the same key before.
+
+        :param submit: queues the command; false if there is no room.
+        :return: the command, and whether it is a repetition.
+        :raises RequestError: if the key was used for another command, or is too long.
+        :raises Overloaded: if there is no room; nothing is remembered then, the key may be used again.
+        """
+        if key is not None and not 0 < len(key) <= MAX_KEY:
+            raise RequestError(f"Idempotency-Key must have 1 to {MAX_KEY} characters", code="bad_idempotency_key")
+        with self._lock:
+            earlier = self._keys.get(key) if key is not None else None
+            if earlier is not None:
+                if (earlier.action, earlier.arguments) != (action, arguments):
+                    raise RequestError("this Idempotency-Key was used for another command",
+                                       code="idempotency_key_reused")
+                return earlier, True
+            command = Command(action, arguments)
+            if not submit(command):
+                raise Overloaded("too many commands are waiting (HYBRID_COMMAND_QUEUE)",
+                                 code="command_queue_full", status=429, retry_after=5)
+            self._commands[command.id] = command
+            if key is not None:
+                self._keys[key] = command
+            self._forget()
+        return command, False
+
+    def _forget(self) -> None:
+        while len(self._commands) > self._limit:
+            oldest = next((item for item in self._commands.values() if item.finished), None)
+            if oldest is None:
+                return  # none has an outcome yet; how many those can be is bounded by the queue
+            del self._commands[oldest.id]
+            self._keys = {key: command for key, command in self._keys.items() if command is not oldest}
+
+
+#: What ``POST /api/governor/control`` takes, and the arguments each needs.
+ACTIONS: dict[str, tuple[str, ...]] = {"start": (), "stop": (), "status": (), "set_mode": ("mode",)}
+
+
+class GovernorQueue:
+    """Takes orders for a governor and carries them out in order, one at a time, in a thread of its own.
+
+    ``status`` never queues behind orders: it has a worker of its own, so that it also answers while ``stop()``
+    blocks.
+
+    :param governor: returns the governor, or ``None``.
+    :param on_received: called in the worker's thread as a command's turn comes; ``on_finished``: with the command
+        and the governor's status after it (``None`` if that could not be had).
+    """
+
+    def __init__(self, governor: Callable[[], Any], *, queue_limit: int, results: int,
+                 on_received: Callable[[Command], None],
+                 on_finished: Callable[[Command, dict[str, Any] | None], None]) -> None:
+        self.ledger = CommandStore(results)
+        self._governor = governor
+        self._on_received, self._on_finished = on_received, on_finished
+        self._orders = Worker("hakgal-hybrid-orders", queue_limit)
+        self._inquiries = Worker("hakgal-hybrid-status", queue_limit)
+
+    @property
+    def waiting(self) -> int:
+        """How many orders have not begun."""
+        return self._orders.waiting
+
+    def take(self, action: object, arguments: dict[str, Any], key: str | None = None) -> tuple[Command, bool]:
+        """Accept an order; return the command, which may be finished already, and whether it repeats an earlier one.
+
+        Waits for the outcome at most :data:`INLINE_WAIT_S`.
+
+        :raises RequestError: 422 for an unknown action or a missing argument, 409 without a governor.
+        :raises Overloaded: 429 if too many orders wait.
+        """
+        if not isinstance(action, str) or action not in ACTIONS:
+            raise RequestError(f"unknown action {action!r}; use one of {', '.join(ACTIONS)}",
+                               code="unknown_action", accepted=list(ACTIONS))
+        for name in ACTIONS[action]:
+            if not isinstance(arguments.get(name), str) or not arguments[name]:
+                raise RequestError(f"action {action!r} needs {name!r}, a text", code="missing_argument")
+        arguments = {name: arguments[name] for name in ACTIONS[action]}
+        governor = self._governor()
+        if governor is None:
+            raise RequestError("this host has no governor", status=409, code="no_governor")
+        command, repeated = self.ledger.enter(action, arguments, key, lambda new: self._submit(governor, new))
+        command.wait(INLINE_WAIT_S)
+        return command, repeated
+
+    def _submit(self, governor: Any, command: Command) -> bool:
+        method = "get_status" if command.action == "status" else command.action
+
+        def execute() -> None:
+            self._on_received(command)
+            command.run(lambda: getattr(governor, method)(*command.arguments.values()))
+            self._on_finished(command, None if command.action == "status" else _status_of(governor))
+
+        worker = self._inquiries if command.action == "status" else self._orders
+        return worker.submit(execute)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(json_safe(str(error)))
+    except Exception:
+        return "(it cannot say why)"
+
+
+def _status_of(governor: Any) -> dict[str, Any] | None:
+    try:
+        status = json_safe(governor.get_status())
+    except Exception:
+        logger.exception("the governor's status could not be had")
+        return None
+    return status if isinstance(status, dict) else {"status": status}

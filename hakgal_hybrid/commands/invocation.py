@@ -1,0 +1,186 @@
+"""Calling one function of the host on behalf of a client: in what context, with which arguments and session."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import flask
+from flask import Flask, sessions
+
+from ..broker.client import Client
+
+Handler = Callable[..., Any]
+
+#: What only coming and going causes: no client can post it, and no catch-all handler gets it.
+RESERVED = ("connect", "disconnect")
+
+#: WSGI keys that belong to the connection of the opening request and mean nothing afterwards.
+CONNECTION_KEYS = ("wsgi.input", "werkzeug.request", "werkzeug.socket", "gunicorn.socket", "hakgal_hybrid.handoff")
+
+
+class ConnectionRefusedError(Exception):
+    """Raised by a ``connect`` handler to refuse a client; its arguments tell the client why."""
+
+
+class BadArguments(TypeError):
+    """A handler takes other arguments than came."""
+
+
+class UnsavedSession(sessions.NullSession):
+    """A session that can be written to, and that Flask does not save."""
+
+
+for _name in ("__setitem__", "__delitem__", "clear", "pop", "popitem", "update", "setdefault"):
+    setattr(UnsavedSession, _name, getattr(sessions.SecureCookieSession, _name))
+
+
+class ForkedSession(dict[str, Any], sessions.SessionMixin):
+    """The session that the handlers of one client share: a copy of the one of the request that opened it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The event that is being handled in this thread, and whose it is."""
+
+    client: Client
+    event: str
+    begin: Callable[[], None]
+
+
+_serving: ContextVar[Serving | None] = ContextVar("hakgal_hybrid_serving", default=None)
+
+
+def serving() -> Serving | None:
+    """Return what is being handled in this thread; its client need not be registered (any more)."""
+    return _serving.get()
+
+
+@contextmanager
+def serve(client: Client, event: str, begin: Callable[[], None]) -> Iterator[None]:
+    """Be serving this event for a while.
+
+    :param begin: called right before the host's function is.
+    """
+    token = _serving.set(Serving(client, event, begin))
+    try:
+        yield
+    finally:
+        _serving.reset(token)
+
+
+@contextmanager
+def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any, ...], *,
+               own_session: bool) -> Iterator[None]:
+    """Be in a request context of ``client`` for a while: with the request that opened it, and who it is.
+
+    :param message: what the function that is about to be called was registered for; ``None`` for a callback.
+    :param own_session: true for the session that the client's handlers share, false for the app's own.
+    """
+    environ = client.request_environ()
+    for key in CONNECTION_KEYS:
+        environ.pop(key, None)
+    environ["wsgi.input"] = io.BytesIO()
+    with app.request_context(environ):
+        if own_session:
+            _use_session(client)
+        request = flask.request._get_current_object()  # type: ignore[attr-defined]
+        request.sid, request.namespace = client.sid, client.namespace
+        request.event = {"message": message, "args": args}
+        yield
+
+
+def call(handler: Handler, message: str | None, args: tuple[Any, ...]) -> Any:
+    """Call a function of the host with what came, or with as much of it as it takes.
+
+    :raises BadArguments: if it takes something else.
+    """
+    args = _fitting(handler, message, args)
+    if not accepts(handler, args):
+        raise BadArguments(f"the handler of {message!r} does not take {len(args)} arguments")
+    current = serving()
+    if current is not None:
+        current.begin()
+    return handler(*args)
+
+
+def accepts(handler: Handler, args: tuple[Any, ...]) -> bool:
+    """True if ``handler`` itself, whatever it wraps, can be called with these arguments (or hides its signature)."""
+    try:
+        return _takes(handler, len(args))
+    except TypeError:  # it cannot be remembered
+        return _takes.__wrapped__(handler, len(args))
+
+
+@lru_cache(maxsize=1024)
+def _takes(handler: Handler, count: int) -> bool:
+    try:
+        inspect.signature(handler, follow_wrapped=False).bind(*(None,) * count)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+def is_refusal(error: BaseException) -> bool:
+    """True for our ``ConnectionRefusedError`` and for python-socketio's, which hosts import from Flask-SocketIO."""
+    return any(base.__name__ == "ConnectionRefusedError" and base is not builtins.ConnectionRefusedError
+               for base in type(error).__mro__)
+
+
+def save_session(app: Flask) -> None:
+    """Have the app's own session interface keep what a handler changed. A cookie would go nowhere."""
+    session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
+    if getattr(session, "modified", True):
+        app.session_interface.save_session(app, session, app.response_class())
+
+
+def discard_session() -> None:
+    """Keep the app from saving the session of a request of ours.
+
+    It was opened before the handler ran; an interface that saves it all the same (because it is permanent, say) would
+    undo what the handler has changed.
+    """
+    _set_session(UnsavedSession(flask.session))
+
+
+def _fitting(handler: Handler, message: str | None, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what a handler is called with: one of ``connect`` may leave out ``auth``, of ``disconnect`` the reason."""
+    if message not in RESERVED:
+        return args
+    full = args[1:2] or (None,) if message == "connect" else args
+    short = full[:-1]
+    # A decorator that takes anything hides what the function below takes; one that adds arguments shows too much.
+    if not accepts(handler, full):
+        return short if accepts(handler, short) else full
+    wraps_less = not accepts(inspect.unwrap(handler), full) and accepts(inspect.unwrap(handler), short)
+    return short if wraps_less and accepts(handler, short) else full
+
+
+_session_lock = threading.RLock()  # eventlet makes only such ones its own, where it patches later
+
+
+def _use_session(client: Client) -> None:
+    """Make ``flask.session`` the client's own in the current context, forking it at first use."""
+    with _session_lock:
+        if client.session is None:
+            session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
+            client.use_session(ForkedSession((key, session[key]) for key in session))
+    _set_session(client.session)
+
+
+def _set_session(session: Any) -> None:
+    context: Any = flask.globals.app_ctx._get_current_object()  # type: ignore[attr-defined]
+    if not hasattr(context, "session"):
+        context = flask.globals.request_ctx._get_current_object()  # type: ignore[attr-defined]
+    # Flask 3.1.3 made ``session`` a property over ``_session``.
+    setattr(context, "_session" if hasattr(context, "_session") else "session", session)

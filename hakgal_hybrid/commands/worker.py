@@ -1,0 +1,83 @@
+"""Worker: runs calls one after the other, in threads of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+from ..logs import get_logger
+
+logger = get_logger(__name__)
+
+
+#: A worker's thread that has had nothing to do for so long (seconds) ends.
+IDLE_S = 10.0
+
+
+class Worker:
+    """Runs callables in daemon threads of its own, which start when they are needed; by default in one, in order.
+
+    :param limit: how many may wait; one more is refused.
+    :param threads: how many may run at once.
+    """
+
+    def __init__(self, name: str, limit: int, threads: int = 1) -> None:
+        self._name = name
+        self._limit, self._most = limit, threads
+        # Re-entrant, both: a finalizer that the garbage collector runs in here may submit too.
+        self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many callables have not begun."""
+        return self._queue.qsize()
+
+    def submit(self, task: Callable[[], object]) -> bool:
+        """Queue ``task``; false if the queue is full."""
+        with self._lock:
+            if self._queue.qsize() >= self._limit:
+                return False
+            self._queue.put(task)
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if not self._threads or (self._idle < self._queue.qsize() and len(self._threads) < self._most):
+                self._start_thread()
+        return True
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has none to give; the next task tries again
+            logger.exception("%s: no thread", self._name)
+        else:
+            self._threads.append(thread)
+
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
+            try:
+                task()
+            except BaseException:  # SystemExit included: what is queued behind must still run
+                logger.exception("%s: %r raised", self._name, task)
+
+    def _next(self) -> Callable[[], object] | None:
+        """Wait for a task; nothing if none has come for a while: the thread then ends."""
+        with self._lock:
+            self._idle += 1
+        try:
+            return self._queue.get(timeout=IDLE_S)
+        except queue.Empty:
+            pass
+        finally:
+            with self._lock:
+                self._idle -= 1
+        with self._lock:
+            try:
+                return self._queue.get_nowait()  # one that came just now, and saw this thread alive
+            except queue.Empty:
+                me = threading.current_thread()
+                self._threads = [thread for thread in self._threads if thread is not me]
+                return None

@@ -1,0 +1,159 @@
+"""``hakgal-hybrid exec`` and ``hakgal-hybrid run``: start a backend under this package."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigurationError
+from ..logs import get_logger
+from ..settings import Profile, current_profile, load_settings
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--class", "target", metavar="MODULE:CLASS",
+              help="The host's class, if it is not hexagonal_api_enhanced_clean:HexagonalAPI.")
+@click.option("--children", is_flag=True, help="Hook child Python processes too.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -> None:
+    """Run an unchanged start command, the host hooked as imported.
+
+    \b
+    Examples:
+      hakgal-hybrid exec -- python -c "from hexagonal_api_enhanced_clean import HexagonalAPI; …"
+      hakgal-hybrid exec -- python start.py
+      hakgal-hybrid exec --class backend.api:Api -- gunicorn -k gthread 'wsgi:app'
+    """  # noqa: D301 (click's mark for "do not wrap")
+    from .launcher import arm, run_command
+
+    _log_to_stderr()
+    arm(target, children=children)
+    try:
+        again = [*(["--class", target] if target else []), *(["--children"] if children else [])]
+        status = run_command(list(command), again)
+    except KeyboardInterrupt:
+        status = 130  # as a shell calls what an interrupt ended
+    except (EOFError, OSError):  # the command's own, of which click would not show the traceback
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    sys.exit(status)
+
+
+@click.command("run")
+@click.argument("target", metavar="MODULE:NAME")
+@click.option("--app-dir", default=".", type=click.Path(exists=True, file_okay=False), help="Where the module is.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Name or address to listen on.")
+@click.option("--port", type=int, help="Port; default HAKGAL_PORT or 5001.")
+@click.option("--set", "options", multiple=True, metavar="KEY=JSON",
+              help="Keyword for the class or factory, such as enable_governor=false.")
+@click.option("--debug", is_flag=True, help="Flask's debug mode.")
+def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[str, ...], debug: bool) -> None:
+    """Serve a host class, a factory (create_app) or a plain Flask app.
+
+    \b
+    Examples:
+      hakgal-hybrid run hexagonal_api_enhanced_clean:HexagonalAPI --app-dir src_hexagonal --port 5001
+      hakgal-hybrid run app:create_app --set enable_all=false
+      hakgal-hybrid run app:app
+    """  # noqa: D301
+    from .hybridize import hook, hybridize, prepare
+
+    profile = current_profile()
+    rollback = profile is Profile.WEBSOCKET
+    # A rollback must not stumble over a setting that it does not need.
+    wanted = {name: os.environ[name] for name in ("HAKGAL_PORT",) if name in os.environ} if rollback else os.environ
+    settings = load_settings(environ=wanted)
+    port = settings.port if port is None else port
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise ConfigurationError.bad_value("target", target, "MODULE:NAME")
+    keywords = _keywords(options)
+    sys.path.insert(0, str(Path(app_dir).resolve()))
+    _log_to_stderr()
+    if not rollback:
+        prepare()
+        hook()
+    thing = _found(module_name, name)
+    if isinstance(thing, type):
+        takes_flag = "enable_websocket" in inspect.signature(thing).parameters
+        flag = {"enable_websocket": profile is not Profile.HYBRID} if takes_flag else {}
+        thing = (thing if rollback else hybridize(thing))(**{**flag, **keywords})
+    elif callable(thing) and not hasattr(thing, "wsgi_app"):
+        thing = thing(**keywords)
+    if hasattr(thing, "wsgi_app"):
+        _run_app(thing, host, port, debug, rollback)
+        return
+    if not hasattr(thing, "app") or not hasattr(thing, "run"):
+        raise ConfigurationError.bad_value("target", target, "the name of a host's class or factory, or of a Flask app")
+    if not rollback:
+        _see_that_it_is_carried(thing)
+    thing.run(host=host, port=port, debug=debug)
+
+
+def _see_that_it_is_carried(api: Any) -> None:
+    """Give a transport to a host that a factory made of a class the hook does not know."""
+    from ..extension import KEY, HybridTransport
+
+    if KEY not in api.app.extensions:
+        HybridTransport(api)
+
+
+def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> None:
+    if rollback:
+        app.run(host=host, port=port, debug=debug, threaded=True, use_reloader=False)
+        return
+    from ..extension import KEY, HybridTransport
+
+    if KEY not in app.extensions and "socketio" in app.extensions and current_profile() is Profile.HYBRID:
+        get_logger(__name__).warning(
+            "this app made a SocketIO of its own, whose events do not leave by SSE; run its class or factory, or make "
+            "it with hakgal_hybrid.socketio.SocketIO")
+    transport = app.extensions.get(KEY) or HybridTransport(app)
+    transport.run(host, port, debug=debug, use_reloader=False)
+
+
+def _found(module_name: str, name: str) -> Any:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # something the host itself needs is missing: its own traceback says what
+        raise ConfigurationError(f"there is no module {module_name!r}; say where it is with --app-dir") from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise ConfigurationError(f"module {module_name!r} has no {name!r}") from None
+
+
+def _keywords(options: tuple[str, ...]) -> dict[str, Any]:
+    keywords = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigurationError.bad_value("--set", option, "KEY=JSON, such as enable_governor=false")
+        try:
+            keywords[name] = json.loads(value)
+        except ValueError:
+            keywords[name] = value  # a bare word is a text
+    return keywords
+
+
+def _log_to_stderr() -> None:
+    """Show what we have to say, unless the host sets up logging for itself."""
+    logger = logging.getLogger("hakgal_hybrid")
+    if not logger.handlers and not logging.getLogger().handlers and current_profile() is not Profile.WEBSOCKET:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+
+
+COMMANDS = {"exec": (lambda: exec_command,), "run": (lambda: run,)}

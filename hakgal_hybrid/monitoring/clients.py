@@ -1,0 +1,51 @@
+"""Roster: who is there, where from, and how far behind; for people who watch, without anybody's secrets."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from typing import Any
+
+from ..broker.client import Client
+from ..broker.hub import Hub
+from .backlog import BacklogMonitor, StreamBacklog
+
+#: How much of a ``sid`` is shown: enough to find it in the host's log, too little to be taken for it.
+SHOWN = 8
+#: How many clients are listed at most, and by default.
+MAX_CLIENTS, DEFAULT_CLIENTS = 1000, 100
+
+
+def roster(hub: Hub, observer: BacklogMonitor, limit: int = DEFAULT_CLIENTS) -> dict[str, Any]:
+    """Return the clients that are most behind, at most ``limit`` of them, the furthest first.
+
+    :return: ``total``, the number of all clients, and ``clients``, a list of objects as ``docs/http.md`` lists them.
+    """
+    _, _, found = observer.look(each=True)
+    clients = hub.clients()
+    now, newest = time.time(), hub.log.newest
+
+    def behind(client: Client) -> tuple[float, int, float]:
+        item = _open(client, found)
+        return (-1.0, -1, 0.0) if item is None else (item.age_s, newest - item.sent, now - client.opened_at)
+
+    chosen = heapq.nlargest(limit, clients, key=behind)
+    return {"total": len(clients), "clients": [_row(client, _open(client, found), now, newest) for client in chosen]}
+
+
+def _open(client: Client, found: dict[int, StreamBacklog]) -> StreamBacklog | None:
+    return None if client.link is None else found.get(id(client.link.carrier))
+
+
+def _row(client: Client, item: StreamBacklog | None, now: float, newest: int) -> dict[str, Any]:
+    link = client.link
+    row = {"sid": client.sid[:SHOWN] + "…", "namespace": client.namespace, "address": client.address,
+           "age_s": round(now - client.opened_at, 1),
+           "riders": 0 if link is None else len(link.living)}
+    if item is None:
+        waits = link is not None and not link.opened and not link.lasting
+        return {**row, "state": "caller" if link is None or link.lasting else "connecting" if waits else "away",
+                "transport": None, "filter": None, "delivered": None, "lag_events": None, "lag_s": None}
+    feed = item.feed
+    return {**row, "state": "open", "transport": feed.medium, "filter": list(feed.wish.events),
+            "delivered": feed.delivered, "lag_events": newest - item.sent, "lag_s": round(item.age_s, 3)}

@@ -1,0 +1,73 @@
+"""Intake: what is read of a request before a thread is taken for it."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from typing import Any, BinaryIO
+
+import gevent
+
+from ..errors import Overloaded, RequestError
+from ..settings import Settings
+from .admission import Budget
+
+#: A body larger than this (bytes) waits in a temporary file.
+SPOOL = 1 << 20
+
+_PIECE = 64 * 1024
+
+
+def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget) -> tuple[BinaryIO, int]:
+    """Read a whole body, bounded in size and in the time each piece of it takes.
+
+    :param source: what is read from, a file. :param declared: its ``Content-Length``, ``None`` if it comes in chunks.
+    :param budget: what the bodies that are being read may hold together.
+    :return: the body, to be closed by the caller, and its length.
+    :raises RequestError: 413 if it is too large, 408 if it comes too slowly, 400 if its chunks make no sense.
+    :raises Overloaded: 503 if too much is being read.
+    """
+    limit = settings.max_body_bytes
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    if declared == 0:
+        return io.BytesIO(), 0
+    body: Any = io.BytesIO()
+    length = 0
+    try:
+        while piece := _read_piece(source, settings.request_s):
+            if length + len(piece) > limit:
+                raise _too_large(limit)
+            if not budget.take(len(piece)):
+                raise Overloaded("the bodies that are being read are too large together (HYBRID_QUEUE_BYTES)",
+                                 code="too_many_requests_waiting", retry_after=2)
+            length += len(piece)
+            if length > SPOOL and isinstance(body, io.BytesIO):
+                body = _in_a_file(body)
+            body.write(piece)
+    except BaseException:
+        body.close()
+        raise
+    finally:
+        budget.give_back(length)
+    body.seek(0)
+    return body, length
+
+
+def _in_a_file(body: io.BytesIO) -> Any:
+    """Move a body that has grown large to disk. (Python 3.10's SpooledTemporaryFile is no full file object.)"""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    file.write(body.getvalue())
+    return file
+
+
+def _read_piece(source: Any, seconds: float) -> bytes:
+    try:
+        with gevent.Timeout(seconds):
+            return bytes(source.read(_PIECE))
+    except gevent.Timeout:
+        raise RequestError("the request's body came too slowly", status=408, code="request_timeout") from None
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(f"the body is larger than HYBRID_MAX_BODY_BYTES ({limit})", status=413, code="body_too_large")

@@ -1,0 +1,1 @@
+"""The one loop that writes to every stream."""

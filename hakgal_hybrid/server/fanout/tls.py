@@ -1,0 +1,90 @@
+"""Attached: streams whose socket cannot leave its greenlet, because TLS keeps its state in the socket object."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from ...broker.stream import SubscriberStream
+from ...settings import Settings
+from .connection import SEND_BUFFER, why_lost
+
+#: How much is sent at a time (bytes), as a record of TLS: of so much a slow client must take one in ``HYBRID_STALL_S``.
+RECORD = 2**12
+#: How long the loop gets (s) while a stream goes through much that is not for it.
+MOMENT_S = 0.001
+#: How long (s) a client that takes nothing goes unwatched.
+LOOK_S = 0.5
+
+clock = time.monotonic
+
+
+class Attached:
+    """Writes streams, each in the greenlet of its connection; from the same log, by the same feeds.
+
+    :param left: called when a stream ended, with its feed and the reason.
+    :param stopping: true once every stream shall end with a farewell.
+    """
+
+    def __init__(self, settings: Settings, left: Callable[[SubscriberStream, str], None],
+                 stopping: Callable[[], bool]) -> None:
+        self._settings, self._left, self._stopping = settings, left, stopping
+        self._news: set[Event] = set()
+
+    def __len__(self) -> int:
+        return len(self._news)
+
+    def wake(self) -> None:
+        """Have every stream look at the log again. For the loop's thread."""
+        for news in self._news:
+            news.set()
+
+    def serve(self, sock: Any, feed: SubscriberStream, head: bytes) -> None:
+        """Write one stream in the calling greenlet, until its client or the server is gone."""
+        news = Event()
+        self._news.add(news)
+        reason = "stopped"
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            self._send(sock, feed, head + feed.opening())
+            beat_at = clock() + self._settings.heartbeat_s
+            while not self._stopping() and not feed.finished:
+                news.clear()
+                data, left = feed.take(), beat_at - clock()
+                if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
+                    news.wait(min(left, MOMENT_S) if feed.behind else left)
+                    continue
+                self._send(sock, feed, data or feed.beat())
+                beat_at = clock() + self._settings.heartbeat_s
+            while feed.behind:
+                self._send(sock, feed, feed.take())
+                gevent.sleep(MOMENT_S)
+            if feed.finished:
+                reason = feed.finished
+            else:
+                self._send(sock, feed, feed.bye())
+        except OSError as error:
+            reason = why_lost(error)
+        finally:
+            self._news.discard(news)
+            self._left(feed, reason)
+
+    def _send(self, sock: Any, feed: SubscriberStream, data: bytes) -> None:
+        """Send all of it, however long that takes, as long as the client goes on taking some and has no other stream.
+
+        (Or it could have many wait for it, each with its socket.)
+        """
+        rest, progress_at = memoryview(data), clock()
+        while rest and not feed.replaced:
+            with gevent.Timeout(min(LOOK_S, self._settings.stall_s / 4), False):
+                # What is broken off is sent again as it was: so TLS wants it.
+                rest = rest[sock.send(rest[:RECORD]):]
+                progress_at = clock()
+            if clock() - progress_at > self._settings.stall_s:
+                raise TimeoutError(errno.ETIMEDOUT, "the client takes nothing")

@@ -1,0 +1,71 @@
+"""Crew: the greenlets that serve connections, one after the other.
+
+Making one for each would cost more than anything else that a short connection needs of the loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+#: How many greenlets are kept that have nothing to do.
+SPARE = 32
+
+
+class GreenletPool:
+    """Runs calls, each in a greenlet that it has to itself meanwhile. For the loop's thread.
+
+    :param loop: the loop.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._spare: list[Any] = []
+        self._all: set[Any] = set()
+        self._over = False
+
+    def spawn(self, call: Callable[..., object], *args: Any) -> None:
+        """Run ``call`` in a greenlet, soon."""
+        if self._spare:
+            self._loop.run_callback(self._give, self._spare.pop(), call, args)
+        else:
+            self._begin(call, args)
+
+    def _give(self, greenlet: Any, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Switch to a greenlet that has nothing to do; somebody else's code may have killed it meanwhile."""
+        if not greenlet.dead:
+            greenlet.switch((call, args))
+        elif not self._over:
+            self._begin(call, args)
+
+    def _begin(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self._all.add(gevent.spawn(self._work, [(call, args)]))
+
+    def _work(self, first: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
+        """Run the first call, taken out of its list because gevent keeps what a greenlet began with, then others."""
+        greenlet, hub = gevent.getcurrent(), gevent.get_hub()
+        call, args = first.pop()
+        try:
+            while True:
+                try:
+                    call(*args)
+                except Exception:
+                    hub.handle_error(call, *sys.exc_info())
+                del call, args  # a greenlet that waits must not keep its last connection alive
+                if len(self._spare) >= SPARE:
+                    return
+                self._spare.append(greenlet)
+                call, args = hub.switch()
+        finally:
+            self._all.discard(greenlet)
+
+    def kill(self, timeout: float) -> None:
+        """End all, in the middle of whatever they do; wait for that, but not for longer than ``timeout`` seconds."""
+        self._over = True
+        self._spare.clear()
+        with gevent.Timeout(timeout, False):
+            gevent.killall(list(self._all))
+        self._all = {greenlet for greenlet in self._all if not greenlet.dead}  # some had not even begun

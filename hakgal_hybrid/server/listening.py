@@ -1,0 +1,69 @@
+"""Listening sockets: every loopback address that a name resolves to."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gevent import socket as gevent_socket
+
+from ..errors import ConfigurationError
+from ..logs import get_logger
+
+logger = get_logger(__name__)
+
+#: The address is taken, or, on Windows, taken exclusively.
+_IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
+
+
+def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket.getaddrinfo) -> list[Any]:
+    """Return a listening gevent socket for every address ``host`` resolves to, all on the same port.
+
+    :raises ConfigurationError: if the name is unknown, or none of its addresses can be listened on.
+    """
+    try:
+        found = resolve(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigurationError(f"host={host!r} cannot be resolved: {error}") from error
+    sockets: list[Any] = []
+    failures = []
+    for family, _, _, _, address in dict.fromkeys((*item[:3], "", item[4]) for item in found):
+        try:
+            sock = _bound(family, (address[0], port, *address[2:]))
+        except OSError as error:
+            if error.errno in _IN_USE:  # whoever has it would get a part of our clients
+                raise ConfigurationError(f"{address[0]}:{port} is in use; choose a free port") from error
+            failures.append(f"{address[0]}:{port}: {error.strerror or error}")
+            continue
+        sockets.append(sock)
+        port = sock.getsockname()[1]
+    if not sockets:
+        raise ConfigurationError(f"cannot listen on {'; '.join(failures)}; choose a free port")
+    if failures:
+        logger.warning("not listening on %s", "; ".join(failures))
+    return sockets
+
+
+def _bound(family: int, address: Any) -> Any:
+    sock = gevent_socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            # There, SO_REUSEADDR would let another process take the port over.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(1024)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

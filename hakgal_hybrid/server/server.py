@@ -1,0 +1,165 @@
+"""Server: listeners, lanes and the fan-out writer of one app, from start to a clean stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent import pywsgi
+from gevent.event import Event
+
+from ..logs import get_logger
+from .front import Front
+from .greenlets import GreenletPool
+from .handler import Handler
+from .listening import _bracketed, listening_sockets
+from .reader import hang_up
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+logger = get_logger(__name__)
+access_logger = logging.getLogger("hakgal_hybrid.access")
+
+
+class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
+    """One listening socket of the server."""
+
+    handler_class = Handler
+    #: How many connections are accepted before the loop looks at anything else: a storm of them must not hold it up.
+    max_accept = 8
+
+    def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
+        self.front = front
+        self._logs = log is not None
+        self.crew = GreenletPool(front.loop)
+        super().__init__(sock, application, spawn=self.crew.spawn, log=log, error_log=logger,
+                         environ={"wsgi.errors": sys.stderr}, **ssl_args)
+
+    def logs_requests(self) -> bool:
+        """Whether somebody reads the access log."""
+        return self._logs and access_logger.isEnabledFor(logging.INFO)
+
+    def update_environ(self) -> None:
+        """Name the server without asking a name service."""
+        self.environ.setdefault("SERVER_NAME", str(self.address[0]))
+        self.environ.setdefault("SERVER_PORT", str(self.address[1]))
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+        """Begin TLS, within the time a request's head may take, then serve the connection."""
+        place = self.front.connections.enter(lambda: hang_up(client_socket))
+        try:
+            if place is None:
+                raise ConnectionRefusedError("there are too many connections")
+            with gevent.Timeout(self.front.settings.request_s):
+                tls = self.wrap_socket(client_socket, **self.ssl_args)
+        except (OSError, gevent.Timeout) as error:
+            logger.debug("TLS handshake with %s failed: %s", address, error)
+            self.front.refusals.count("too_many_connections" if place is None else "bad_tls")
+            client_socket.close()
+            return None
+        finally:
+            if place is not None:
+                self.front.connections.leave(place)
+        with tls:
+            return self.handle(tls, address)
+
+
+class Server:
+    """Serves one app on every address a host name stands for.
+
+    :param application: the WSGI app, usually the Flask app itself.
+    :param host: a name or address; ``localhost`` listens on ``127.0.0.1`` and ``::1``, if it resolves to both.
+    :param port: a port; 0 for any free one (the same for all addresses).
+    :param log_output: log every request to the logger ``hakgal_hybrid.access``.
+    :param ssl_args: what ``ssl.wrap_socket`` or an ``ssl_context`` need; empty for plain HTTP.
+    :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
+    :raises ConfigurationError: if an address cannot be listened on.
+    """
+
+    def __init__(self, transport: HybridTransport, application: Any, host: str, port: int, *, log_output: bool = False,
+                 ssl_args: dict[str, Any] | None = None, resolve: Callable[..., Any] = socket.getaddrinfo) -> None:
+        self._transport = transport
+        self._ended = Event()
+        self._front = Front(transport)
+        sockets = listening_sockets(host, port, resolve)
+        log = access_logger if log_output else None
+        self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]
+        self.addresses: list[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self.addresses[0][1]
+
+    def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until :meth:`stop`, Ctrl-C or a signal to end; then flush, say good-bye and return.
+
+        :param ready: called once connections are accepted.
+        """
+        front = self._front
+        self._transport.server_statistics = front.statistics
+        self._transport.stopping = False
+        front.fanout.start()
+        front.lag.start()
+        self._transport.observer.clogged = front.fanout.clogged
+        self._transport.observer.start()
+        for listener in self._listeners:
+            listener.start()
+        watchers = self._handle_signals()
+        scheme = "https" if self._listeners[0].ssl_enabled else "http"
+        logger.info("serving on %s", ", ".join(f"{scheme}://{_bracketed(address)}:{port}"
+                                               for address, port in self.addresses))
+        ready()
+        try:
+            self._ended.wait()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self._shut_down()
+            for number, (watcher, previous) in watchers.items():
+                watcher.cancel()
+                signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+    def stop(self) -> None:
+        """End :meth:`serve_forever`. May be called from any thread."""
+        self._front.mailroom.ring(self._ended)
+
+    def _handle_signals(self) -> dict[int, tuple[Any, Any]]:
+        """Have the usual signals end the server; return what must be put back when it has ended."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        names = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK is what CTRL_BREAK sends on Windows
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        previous = {number: signal.getsignal(number) for number in numbers}
+        return {number: (gevent.signal_handler(number, self._ended.set), previous[number]) for number in numbers}
+
+    def _shut_down(self) -> None:
+        """Accept no more, let requests end, flush streams, close."""
+        front, seconds = self._front, self._transport.settings.drain_s
+        for listener in self._listeners:
+            listener.close()
+        with gevent.Timeout(seconds, False):
+            while front.active > len(front.attached):  # what they still emit is flushed before the farewell
+                gevent.sleep(0.005)
+        self._transport.stop()
+        ends = time.monotonic() + seconds
+        front.fanout.farewell(seconds)
+        while self._transport.hub.links.open and time.monotonic() < ends:
+            gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
+        for listener in self._listeners:
+            listener.crew.kill(timeout=1)
+        front.lag.stop()
+        self._transport.observer.stop()
+        self._transport.server_statistics = dict
+        self._transport.hub.wake()
+        front.mailroom.close()
+
+

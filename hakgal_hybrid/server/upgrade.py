@@ -1,0 +1,59 @@
+"""Upgrade requests: a WebSocket of the host runs in a thread of its own, on a plain blocking socket."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from ..logs import get_logger
+from .wsgi import Headers, head_bytes
+
+logger = get_logger(__name__)
+
+#: How long an answer that is no WebSocket may take to write (seconds).
+_ANSWER_S = 10
+
+
+class UpgradeSocket(socket.socket):
+    """A socket that knows whether the app has answered on it itself, as WebSocket libraries do."""
+
+    answered = False
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send, and remember it."""
+        first, self.answered = not self.answered, True
+        try:
+            return super().send(data, flags)
+        except OSError:
+            if not first:
+                raise
+            # The answer to the handshake, and nobody is there any more. The kernel could as well have taken it: then
+            # the library would find out as it reads, where it expects that, instead of failing as a view.
+            return len(data)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send everything, and remember it."""
+        self.answered = True
+        super().sendall(data, flags)
+
+
+def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocket) -> None:
+    """Run the app for an upgrade request, in its thread; if it did not take the socket, answer as HTTP."""
+    started: list[tuple[str, Headers]] = []
+    try:
+        result = application(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
+        try:
+            if started and not sock.answered:
+                sock.settimeout(_ANSWER_S)
+                sock.sendall(head_bytes(started[-1][0], [*started[-1][1], ("Connection", "close")]))
+                for chunk in result:
+                    sock.sendall(chunk)
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+    except OSError:
+        logger.debug("a WebSocket's client went away")
+    except Exception:
+        logger.exception("the application raised in a WebSocket request")
+    finally:
+        sock.close()

@@ -1,0 +1,196 @@
+"""Exchange: one request's way through a native thread and back to the loop.
+
+One thread calls, iterates and closes one response, because context variables and SQLite connections are bound to
+threads. What it produces comes back as messages, in order, through a bounded buffer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import gevent
+from gevent.event import Event
+
+from .timeout import Limit
+
+#: Answers up to this size (bytes) with a known length come back in one piece, which frees their thread at once.
+WHOLE = 1 << 20
+#: How many chunks of a streamed answer may wait for the client.
+CHUNKS_AHEAD = 8
+
+Headers = list[tuple[str, str]]
+
+
+class Head(NamedTuple):
+    """Status line and headers; ``body`` is the whole body, after which nothing comes, or ``None`` if chunks follow."""
+
+    status: str
+    headers: Headers
+    body: bytes | None
+
+
+class End(NamedTuple):
+    """An answer in chunks is complete, or any broke off with ``error``."""
+
+    error: BaseException | None = None
+
+
+Message = Head | bytes | End
+
+
+def head_bytes(status: str, headers: Headers) -> bytes:
+    """Return the head of a response as it is sent.
+
+    :raises ValueError: if a header holds CR or LF, which would let whoever chose it write headers of their own.
+    """
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a status or header holds CR or LF")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class LoopNotifier:
+    """Wakes greenlets from native threads: what a thread posts is delivered by the loop's async watcher."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._ready: deque[Event] = deque()
+        self._bell = loop.async_()
+        self._bell.start(self._deliver)
+
+    def ring(self, event: Event) -> None:
+        """Set ``event`` on the loop's thread. May be called from any thread."""
+        self._ready.append(event)
+        self._bell.send()
+
+    def await_in_time(self, event: Event, seconds: float) -> bool:
+        """Wait for an event, in the calling greenlet; false if it does not come in time."""
+        try:
+            with Limit(self._loop, seconds):
+                event.wait()
+        except gevent.Timeout:
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        while self._ready:
+            self._ready.popleft().set()
+
+    def close(self) -> None:
+        """Deliver no more."""
+        self._bell.stop()
+
+
+class WSGICall:
+    """Runs a WSGI app in a native thread; :meth:`receive` gives its answer to a greenlet, message by message."""
+
+    def __init__(self, app: Any, environ: dict[str, Any], mailroom: LoopNotifier) -> None:
+        self._app, self._environ, self._mailroom = app, environ, mailroom
+        self._messages: deque[Message] = deque()
+        self._arrived = Event()
+        self._room: threading.Semaphore | None = None  # made with the first chunk; most answers have none
+        self._abandoned = False
+        self._head: tuple[str, Headers] | None = None
+        self._head_sent = False
+        self._written: list[bytes] = []
+
+    # -- on the loop -----------------------------------------------------------------------------------------
+
+    def receive(self, seconds: float | None = None) -> Message | None:
+        """Wait for the next message; ``None`` if none came in time."""
+        while not self._messages:
+            self._arrived.clear()
+            if self._messages:
+                break
+            if seconds is None:
+                self._arrived.wait()
+            elif not self._mailroom.await_in_time(self._arrived, seconds):
+                return None
+        message = self._messages.popleft()
+        if isinstance(message, bytes):
+            self._give_room()
+        return message
+
+    def abandon(self) -> None:
+        """The client is gone: have the thread stop producing."""
+        self._abandoned = True
+        self._give_room()
+
+    def _give_room(self) -> None:
+        if self._room is not None:
+            self._room.release()
+
+    # -- in the thread ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Call the app, iterate its answer, close it. Never raises: an error is the last message."""
+        try:
+            result = self._app(self._environ, self._start_response)
+            try:
+                self._iterate(result)
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
+            self._finish()
+        except BaseException as error:  # it belongs to the request, not to this thread
+            self._post(End(error))
+
+    def _start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], None]:
+        if exc_info is not None and self._head_sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if self._head is not None and exc_info is None:
+            raise RuntimeError("start_response was called twice")
+        self._head = (status, list(headers))
+        return self._written.append
+
+    def _iterate(self, result: Iterable[bytes]) -> None:
+        if isinstance(result, (list, tuple)) or self._length_known():
+            self._written.extend(result)
+            return
+        for piece in result:
+            if self._abandoned:
+                return
+            # What was given to the write callable of PEP 3333 comes before what is iterated.
+            chunk = b"".join([*self._written, piece])
+            self._written.clear()
+            if chunk:
+                self._send_head()
+                if self._room is None:
+                    self._room = threading.Semaphore(CHUNKS_AHEAD)
+                self._room.acquire()
+                if self._abandoned:
+                    return
+                self._post(chunk)
+
+    def _length_known(self) -> bool:
+        """True if the app has said how long its answer is, and that is short enough to hold it."""
+        if self._head is None:
+            return False
+        for name, value in self._head[1]:
+            if name.lower() == "content-length":
+                return value.isdigit() and int(value) <= WHOLE
+        return False
+
+    def _send_head(self) -> None:
+        if not self._head_sent:
+            self._head_sent = True
+            self._post(Head(*self._started(), None))
+
+    def _finish(self) -> None:
+        if self._head_sent:
+            self._post(End())
+        else:
+            self._post(Head(*self._started(), b"".join(self._written)))
+
+    def _started(self) -> tuple[str, Headers]:
+        if self._head is None:
+            raise RuntimeError("the application did not call start_response")
+        return self._head
+
+    def _post(self, message: Message) -> None:
+        self._messages.append(message)
+        self._mailroom.ring(self._arrived)

@@ -1,0 +1,133 @@
+"""The swap: having every ``SocketIO`` a host can reach yield another class for a while."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from ..settings import Profile, current_profile
+
+#: The function a host builds its push channel with.
+FACTORY = "create_websocket_adapter"
+
+#: The package whose own names are never bound anew.
+_OURS = "hakgal_hybrid"
+
+_swap_lock = threading.RLock()
+
+
+@contextmanager
+def swapped(replacements: dict[type, type]) -> Iterator[None]:
+    """Have every name that is bound to one of these classes yield its replacement for a while.
+
+    Each replacement must be a class of its own, so that what is bound to it meanwhile can be told from all else.
+    """
+    with _swap_lock:
+        _rebind(replacements)
+        try:
+            yield
+        finally:
+            # Modules that were imported meanwhile have bound the replacement.
+            _rebind({replacement: original for original, replacement in replacements.items()})
+
+
+def _rebind(classes: dict[type, type]) -> None:
+    for old, new in classes.items():
+        for names, name in _names_of(old):
+            names[name] = new
+
+
+def _socketio_classes(cls: type) -> list[type]:
+    """Return the ``SocketIO`` of ``flask_socketio``, and the one in the module that holds the host's factory."""
+    found = []
+    if importlib.util.find_spec("flask_socketio") is not None:
+        found.append(importlib.import_module("flask_socketio").SocketIO)
+    home = home_of(cls, FACTORY)
+    own = getattr(home, "SocketIO", None)
+    if isinstance(own, type) and own not in found:
+        found.append(own)
+    return [item for item in found if not item.__module__.startswith(_OURS)]
+
+
+def _names_of(value: object) -> list[tuple[dict[str, Any], str]]:
+    """Return where, in all modules but ours, a global name is bound to ``value``."""
+    found = []
+    for module_name, module in list(sys.modules.items()):
+        if module_name.partition(".")[0] == _OURS:
+            continue
+        names = getattr(module, "__dict__", None)
+        if isinstance(names, dict):
+            found += [(names, name) for name, bound in list(names.items()) if bound is value]
+    return found
+
+
+def home_of(cls: type, name: str) -> ModuleType | None:
+    """Return the module that defines the function which the host knows as ``name``."""
+    for base in cls.__mro__:
+        value = getattr(sys.modules.get(base.__module__), name, None)
+        if value is not None:
+            return sys.modules.get(getattr(value, "__module__", ""))
+    # A host may import it inside a method: then the module that defines it is enough.
+    defining = (module for module_name, module in list(sys.modules.items())
+                if getattr(getattr(module, "__dict__", {}).get(name), "__module__", None) == module_name)
+    return next(defining, None)
+
+
+def facades(cls: type) -> dict[type, type]:
+    """Return a facade for every ``SocketIO`` the host could use; ``isinstance`` takes it for what it stands in for."""
+    from . import SocketIO
+
+    base: Any = SocketIO
+    if current_profile() is Profile.DUAL:
+        from .dual import EventletSocketIO
+
+        base = EventletSocketIO  # eventlet was let through
+    names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__}
+    return {original: type("SocketIO", (base,), {**names, "__class__": _told_class(original)})
+            for original in _socketio_classes(cls)}
+
+
+def _told_class(original: type) -> property:
+    """Return what makes ``isinstance(facade, original)`` true: it asks for ``__class__`` where the type says no.
+
+    The type stays ours. A common base class would let behaviour of the original in.
+    """
+    return property(lambda self: original)
+
+
+def doubles(cls: type) -> dict[type, type]:
+    """Return for every ``SocketIO`` the host could use a subclass that serves our clients too."""
+    from .dual import double
+
+    return {original: double(original) for original in _socketio_classes(cls)}
+
+
+def threading_socketio() -> dict[type, type]:
+    """Return Flask-SocketIO's class with one that does without eventlet, if that was blocked; else nothing."""
+    if sys.modules.get("eventlet", ...) is not None or importlib.util.find_spec("flask_socketio") is None:
+        return {}
+    real: Any = importlib.import_module("flask_socketio").SocketIO
+    if real.__module__.startswith(_OURS):
+        return {}  # our own stands in
+
+    class SocketIO(real):  # type: ignore[misc]
+        """Flask-SocketIO's own class, with native threads in place of the eventlet that is not to be had."""
+
+        def init_app(self, app: Any, **kwargs: Any) -> None:
+            for options in (self.server_options, kwargs):
+                if options.get("async_mode") == "eventlet":
+                    options["async_mode"] = "threading"
+            super().init_app(app, **kwargs)
+
+        def run(self, app: Any, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+            from .dual import werkzeug_options
+
+            super().run(app, host, port, **werkzeug_options(kwargs))
+
+    return {real: SocketIO}

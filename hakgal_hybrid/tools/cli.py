@@ -1,0 +1,27 @@
+"""The command ``hakgal-hybrid``."""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from .commands.group import TOOLS, ToolGroup
+
+#: By name: what starts a host is not a tool, and needs all of the package.
+_HOST = "hakgal_hybrid.host.commands"
+
+
+class MainGroup(ToolGroup):
+    """The tools, and what starts a host."""
+
+    modules = TOOLS | {"exec": _HOST, "run": _HOST}
+
+
+@click.group(cls=MainGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Serve a Flask-SocketIO backend by Server-Sent Events and HTTP commands, without a change to its code.
+
+    APP_PROFILE=HYBRID (the default) swaps the transport; APP_PROFILE=DUAL keeps the host's WebSocket beside it;
+    APP_PROFILE=WEBSOCKET runs the host as if this were not installed.
+    """

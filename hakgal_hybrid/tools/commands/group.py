@@ -1,0 +1,54 @@
+"""The commands, found by name, and loaded when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from ...errors import HybridError
+
+#: Name and module of each command; its attribute ``COMMANDS`` has what makes it, by name: for the shell, and for Flask.
+TOOLS = {name: f"{__package__}.{module}" for name, module in {
+    "bench": "bench", "control": "control", "doctor": "doctor", "emit": "control", "measure": "measure",
+    "snapshot": "snapshot", "status": "control", "tail": "tail"}.items()}
+
+
+class ToolGroup(click.Group):
+    """A group with the tools in it; turns our errors into one line and exit status 2.
+
+    :ivar which: 0 for the commands of ``hakgal-hybrid``, 1 for those of ``flask hybrid``.
+    :ivar modules: name and module of each command.
+    """
+
+    which = 0
+    modules = TOOLS
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, sorted."""
+        return sorted({*super().list_commands(ctx), *self.modules})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, loaded if it is one of the tools."""
+        if cmd_name not in self.modules:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(self.modules[cmd_name])
+        command: click.Command = module.COMMANDS[cmd_name][self.which]()
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except HybridError as error:
+            raise click.UsageError(error.detail) from error
+
+
+class FlaskToolGroup(ToolGroup):
+    """The same, under Flask's own command line."""
+
+    which = 1
+
+
+flask_group = FlaskToolGroup("hybrid", help="Watch, ask and examine the running host of this app (hakgal_hybrid).")

@@ -1,0 +1,67 @@
+"""The doctor: why is a backend slow? Checks from outside, each with its evidence and a remedy.
+
+Read in this order: ``findings.py``, ``patient.py``, then the checks: ``reach.py`` (getting there), ``answering.py``
+(the host itself), ``streaming.py`` (what lies between), ``stalled.py`` (clients that do not read).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from ..remote.request import Base, key_headers
+from .answering import check_health, check_patching, check_stacks
+from .findings import Finding, Level, Report, not_checked
+from .patient import Options, Patient, Probe
+from .reach import check_addresses, check_resolution
+from .silence import Silence, check_forwarding
+from .stalled import check_stalled
+from .streaming import check_cors, check_resuming, check_stream
+
+__all__ = ["Finding", "Level", "Options", "Probe", "Report", "examine"]
+
+#: The checks that need an address, in the order in which they are made.
+LATER = ("health", "stacks", "patching", "forwarding", "stream", "resuming", "cors", "heartbeat", "stalled")
+
+
+def examine(url: str, options: Options | None = None, *, key: str | None = None,
+            on_finding: Callable[[Finding], None] = lambda finding: None) -> Report:
+    """Examine the host at ``url``.
+
+    :param key: the API key; by default that of the environment's ``HAKGAL_API_KEY``.
+    :param on_finding: called with each finding as it is made.
+    :raises ConfigurationError: for a URL that is none.
+    """
+    patient = Patient(Base.of(url), key_headers(key), options or Options())
+    findings: list[Finding] = []
+    started = time.monotonic()
+
+    def note(finding: Finding) -> None:
+        findings.append(finding)
+        on_finding(finding)
+
+    resolution, addresses = check_resolution(patient)
+    note(resolution)
+    if addresses:
+        note(check_addresses(patient, addresses))
+    if patient.address is None:
+        for check in LATER:
+            note(not_checked(check, "nobody accepts connections" if addresses else "the name does not resolve"))
+    else:
+        _examine(patient, note)
+    taken = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return Report(patient.base.url, taken, round(time.monotonic() - started, 3), tuple(findings))
+
+
+def _examine(patient: Patient, note: Callable[[Finding], None]) -> None:
+    """Make every check that needs a host. First those that need it undisturbed, last the one that disturbs."""
+    note(check_health(patient))
+    patient.get_acquainted()
+    for check in (check_stacks, check_patching, check_forwarding, check_stream):
+        note(check(patient))
+    silence = Silence(patient)  # takes as long as the host's heartbeat, so that the others go on beside it
+    for check in (check_resuming, check_cors):
+        note(check(patient))
+    note(silence.finding())
+    note(check_stalled(patient))

@@ -1,0 +1,162 @@
+"""How the host answers: its speed with nobody in the way, and what its requests wait for."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ...monitoring.histogram import nearest_rank
+from .findings import Finding, not_checked, ok, problem, warning
+from .patient import STACKS, Patient, Probe, ms
+
+#: Cause and remedy of each kind of place at which requests are seen to wait.
+KINDS = {
+    "emit": ("broadcaster", "a request waits while an event is written to clients",
+             "serve this host with APP_PROFILE=HYBRID: its emits then wait for nobody; or send from a thread of its "
+             "own, "
+             "with a bounded queue a client"),
+    "sleep": ("sleep", "a request sleeps", "take the sleep out of the handler, or do the waiting in a background "
+                                           "thread"),
+    "cpu_percent": ("cpu_percent", "a request waits in psutil.cpu_percent(interval=…), which sleeps that long",
+                    "call psutil.cpu_percent(interval=None), which answers at once since the call before, or sample "
+                    "in a "
+                    "background thread"),
+    "sqlite": ("sqlite", "a request waits for SQLite, which another connection has locked or keeps busy",
+               "keep write transactions short, turn on WAL (PRAGMA journal_mode=WAL), and look for a transaction that "
+               "nobody ends"),
+    "lock": ("lock", "a request waits for a lock, an event or another thread", "see who holds it so long"),
+    "subprocess": ("subprocess", "a request waits for another process", "start it in the background, and answer 202"),
+    "network": ("network", "a request waits for another server", "give it a short time-out, or ask it in the "
+                                                                 "background"),
+    "code": ("code", "a request spends its time in the host's own code", "profile this place; it may compute, or wait "
+                                                                         "in "
+             "something this check does not know"),
+}
+
+
+def check_health(patient: Patient) -> Finding:
+    """Time the probes, one after the other, each on a connection of its own, at the address that was chosen."""
+    options, before = patient.options, patient.clients()
+    evidence, data, slowest = [], {}, 0.0
+    for probe in options.probes:
+        try:
+            figures = time_probe(patient, probe, options.requests)
+        except OSError as error:
+            return problem("health", "no_answer", f"{probe} is not answered: {error or type(error).__name__}",
+                           remedy="look at the host's log; all of its threads may be busy")
+        data[str(probe)] = figures
+        slowest = max(slowest, figures["p50_ms"])
+        evidence.append(f"{probe}: connect {figures['connect_ms']} ms, first byte p50 {figures['p50_ms']} ms, max "
+                        f"{figures['max_ms']} ms (n = {figures['n']}), status {figures['status']}")
+    told = "the host does not tell how many clients are connected" if before is None else (
+        f"{before} client{'' if before == 1 else 's'} connected, by the host's own count")
+    failing = {name: figures["status"] for name, figures in data.items() if figures["status"] >= 400}
+    if any(status >= 500 for status in failing.values()):
+        return problem("health", "errors", f"the host answers with errors: {_told(failing)}", *evidence, told,
+                       remedy="look at the host's log", clients=before, **data)
+    if slowest <= options.slow_ms and failing:
+        return warning("health", "refused", f"the host answers in {slowest} ms, but refuses: {_told(failing)}",
+                                            *evidence,
+                       told, remedy="name a request that it serves (--probe), and give the key if it needs one",
+                       clients=before, **data)
+    if slowest <= options.slow_ms:
+        return ok("health", f"answers in {slowest} ms", *evidence, told, clients=before, **data)
+    if before == 0:
+        return problem("health", "slow_without_clients",
+                       f"answers in {slowest} ms with no client connected: it is not the broadcaster", *evidence, told,
+                       remedy="see below what the requests wait for; else profile the handler", clients=before, **data)
+    return problem("health", "slow_with_clients",
+                   f"answers in {slowest} ms; clients may be connected, so it may be the broadcaster or the handler "
+                   f"itself",
+                   *evidence, told, remedy="see below what the requests wait for; or measure again with every "
+                                           "dashboard "
+                   "closed, and with --probe-stall", clients=before, **data)
+
+
+def _told(failing: dict[str, int]) -> str:
+    return ", ".join(f"{name} with {status}" for name, status in failing.items())
+
+
+def time_probe(patient: Patient, probe: Probe, count: int) -> dict[str, Any]:
+    """Make a request ``count`` times; return its figures in milliseconds.
+
+    :raises OSError: if it is not answered.
+    """
+    answers = [patient.ask(probe.method, probe.path, probe.body) for _ in range(count)]
+    waits = [ms(answer.first_byte_s) for answer in answers]
+    return {"n": count, "status": answers[-1].status, "connect_ms": max(ms(answer.connect_s) for answer in answers),
+            "p50_ms": nearest_rank(sorted(waits), 0.5), "max_ms": max(waits)}
+
+
+def check_stacks(patient: Patient) -> Finding:
+    """Have the host look at the stacks of its own threads while we make requests."""
+    if not patient.seen:
+        return not_checked("stacks", patient.why_not)
+    stop = threading.Event()
+    makers = [threading.Thread(target=_keep_asking, args=(patient, stop), daemon=True) for _ in range(2)]
+    for thread in makers:
+        thread.start()
+    try:
+        answer = patient.ask("POST", STACKS, {"seconds": patient.options.sample_s},
+                             timeout=patient.options.sample_s + 20)
+    except OSError as error:
+        return not_checked("stacks", f"POST {STACKS} was not answered ({error or type(error).__name__})")
+    finally:
+        stop.set()
+        for thread in makers:
+            thread.join(25)
+    told = answer.json()
+    if answer.status != 200 or not isinstance(told, dict):
+        code = told.get("code") if isinstance(told, dict) else None
+        return not_checked("stacks", f"the host refused to be looked at ({answer.status} {code}); give the key "
+                           "(HAKGAL_API_KEY)")
+    return _judged(patient, told)
+
+
+def _judged(patient: Patient, told: dict[str, Any]) -> Finding:
+    data = {name: told[name] for name in ("seconds", "rounds", "requests", "groups")}
+    looked = f"{told['rounds']} looks in {told['seconds']} s saw a request {told['requests']} times"
+    groups = [group for group in told["groups"] if group["longest_ms"] >= patient.options.slow_ms]
+    if not groups:
+        if told.get("greenlets"):
+            return not_checked("stacks", "the threads of this host are greenlets, of which only the running one can be "
+                               "seen", looked)
+        return ok("stacks", "no request was seen to wait long at one place", looked, **data)
+    worst = max(groups, key=lambda group: float(group["samples"]))
+    cause, says, remedy = KINDS.get(worst["kind"], KINDS["code"])
+    evidence = [f"{group['kind']} at {group['where']}: in {group['share']:.0%} of {told['requests']} samples, "
+                f"{group['longest_ms']:.0f} ms on end" for group in groups]
+    evidence.append("innermost last: " + " > ".join(worst["stack"][-6:]))
+    made = warning if worst["share"] < 0.05 else problem
+    return made("stacks", cause, f"{says} ({worst['where']})", looked, *evidence, remedy=remedy, **data)
+
+
+def _keep_asking(patient: Patient, stop: threading.Event) -> None:
+    while not stop.is_set():
+        for probe in patient.options.probes:
+            try:
+                patient.ask(probe.method, probe.path, probe.body)
+            except OSError:
+                stop.wait(0.2)
+        stop.wait(0.01)
+
+
+def check_patching(patient: Patient) -> Finding:
+    """See whether eventlet and gevent have both replaced parts of the host's standard library."""
+    if not patient.seen:
+        return not_checked("patching", patient.why_not)
+    patched: dict[str, list[str]] = patient.seen["patched"]
+    by = {name: [part for part, found in patched.items() if name in found] for name in ("eventlet", "gevent")}
+    evidence = [f"{name} has replaced {', '.join(parts)}" for name, parts in by.items() if parts]
+    if all(by.values()):
+        return problem("patching", "mixed_patching", "eventlet and gevent have both patched this process; each waits "
+                                                     "for the "
+                       "other's loop, and it stops sooner or later", *evidence,
+                       remedy="use one of them: start the host with hakgal-hybrid exec or run, which keep eventlet out",
+                       patched=patched)
+    if by["eventlet"] and "gevent" in str(patient.seen.get("server", "")).lower():
+        return problem("patching", "mixed_patching", "eventlet has patched this process, and a gevent server serves it",
+                       *evidence, remedy="start the host with hakgal-hybrid exec or run, which keep eventlet out",
+                       patched=patched)
+    says = f"patched by {'eventlet' if by['eventlet'] else 'gevent'} alone" if evidence else "nothing is patched"
+    return ok("patching", says, *evidence, patched=patched)

@@ -1,0 +1,211 @@
+"""The stream's way from the host to us: what a proxy on it does to events, headers and silence."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import time
+from typing import Any
+
+from ..remote.request import Base
+from .findings import Finding, not_checked, ok, problem, warning
+from .opened_stream import Opened
+from .patient import STREAM, Patient, ms
+
+#: What the first event may take behind the head, in seconds: it leaves with it.
+_PROMPT_S = 1.0
+#: No event has this name, so that a stream filtered by it is silent.
+_SILENT = "?events=hybrid-doctor-hears-nothing"
+
+NO_BUFFER = ("turn buffering off for /api/events/stream on the proxy (nginx: proxy_buffering off, and do not ignore "
+             "the header "
+             "X-Accel-Buffering; Apache: flushpackets=on; Caddy: flush_interval -1)")
+
+
+def check_stream(patient: Patient) -> Finding:
+    """Open a stream as a browser does, and see when and how its first event comes."""
+    streams = _Streams(patient)
+    try:
+        with Opened(patient, STREAM, {"Accept-Encoding": "gzip, deflate"}, patient.options.wait_s) as stream:
+            finding = _judge_stream(patient, stream, streams)
+    except TimeoutError:
+        finding = _held_up(patient, streams, "not even the head of the answer came", {})
+    except (OSError, http.client.HTTPException) as error:
+        finding = problem("stream", "stream_broken", f"the stream broke off: {error or type(error).__name__}",
+                          remedy="look at the logs of the host and of the proxy")
+    finally:
+        streams.stop()
+    return finding
+
+
+class _Streams:
+    """How many streams the host has open by its own count: now, and again while one of ours may be held up."""
+
+    def __init__(self, patient: Patient) -> None:
+        self._patient = patient
+        self.before = patient.streams()
+        self.meanwhile: int | None = None
+        self._timer = threading.Timer(patient.options.wait_s / 2, self._ask)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _ask(self) -> None:
+        self.meanwhile = self._patient.streams()
+
+    def stop(self) -> None:
+        """Do not ask again."""
+        self._timer.cancel()
+
+
+def _judge_stream(patient: Patient, stream: Opened, streams: _Streams) -> Finding:
+    refused = _no_stream(stream)
+    if refused is not None:
+        return refused
+    headers = {name: stream.headers[name] for name in ("Server", "Via", "X-Accel-Buffering", "Cache-Control",
+                                                       "Content-Encoding", "Content-Length") if name in stream.headers}
+    shown = ", ".join(f"{name}: {value}" for name, value in headers.items()) or "none that tell something"
+    evidence = [f"head after {ms(stream.head_s)} ms", f"headers: {shown}"]
+    try:
+        first_s, messages = stream.first()
+    except TimeoutError:
+        return _held_up(patient, streams, f"the head came after {ms(stream.head_s)} ms, and no event behind it",
+                                          headers)
+    evidence.append(f"first event ({messages[0].event}) after {ms(first_s)} ms")
+    data: dict[str, Any] = {"head_ms": ms(stream.head_s), "first_event_ms": ms(first_s), "headers": headers}
+    if messages[0].event == "hybrid_busy":
+        return warning("stream", "shed", "the host has as many streams as it may have, and shed this one", *evidence,
+                       remedy="raise HYBRID_MAX_STREAMS or HYBRID_MAX_STREAMS_PER_ADDRESS", **data)
+    if first_s - stream.head_s > _PROMPT_S:
+        return problem("stream", "buffering", f"the first event came {ms(first_s - stream.head_s)} ms after the head "
+                                              f"of "
+                       "the answer: something on the path buffers", *evidence, *_about_header(headers),
+                       remedy=NO_BUFFER, **data)
+    if "Content-Encoding" in headers:
+        return problem("stream", "compressing", f"something on the path compresses the stream "
+                       f"({headers['Content-Encoding']}): it may hold events back until a block is full, although the "
+                       "host says no-transform", *evidence, remedy="leave text/event-stream out of what the proxy "
+                                                                   "compresses "
+                       "(nginx: gzip off for this location)", **data)
+    return ok("stream", f"the first event comes {ms(first_s)} ms after the request", *evidence, *_about_header(headers),
+              **data)
+
+
+def _no_stream(stream: Opened, check: str = "stream") -> Finding | None:
+    if stream.is_stream:
+        return None
+    if stream.status in (401, 403):
+        return not_checked(check, f"the host does not let us read ({stream.status}); give the key (HAKGAL_API_KEY)")
+    if stream.status in (404, 405):
+        return not_checked(check, f"the host has no stream at {STREAM} ({stream.status})")
+    return problem(check, "stream_broken", f"{STREAM} answered {stream.status} with "
+                   f"{stream.headers.get_content_type()} in place of an event stream",
+                   remedy="let the proxy pass /api/ on to the host; else see the host's log")
+
+
+def _about_header(headers: dict[str, str]) -> tuple[str, ...]:
+    if "X-Accel-Buffering" in headers:
+        return ()
+    return ("X-Accel-Buffering is missing: nginx obeys and removes it; anything else that removes it, or a host that "
+            "does "
+            "not send it, leaves an nginx in between to buffer",)
+
+
+def _held_up(patient: Patient, streams: _Streams, what: str, headers: dict[str, str]) -> Finding:
+    """Nothing came. That the host has opened the stream, or answers directly, shows who holds it up."""
+    waited = f"{what} within {patient.options.wait_s:g} s"
+    evidence = [waited, *_about_header(headers)]
+    before, meanwhile = streams.before, streams.meanwhile
+    if before is not None and meanwhile is not None and meanwhile > before:
+        evidence.append(f"the host has opened the stream meanwhile ({before} before, {meanwhile} then)")
+    if patient.options.direct is not None:
+        evidence.append(_directly(patient, patient.options.direct))
+    return problem("stream", "buffering", "something on the path buffers the stream: its first event does not come",
+                   *evidence, remedy=NO_BUFFER)
+
+
+def _directly(patient: Patient, url: str) -> str:
+    try:
+        with Opened(patient, STREAM, {}, patient.options.wait_s, base=Base.of(url)) as stream:
+            return f"directly at {url} the first event comes after {ms(stream.first()[0])} ms"
+    except (OSError, http.client.HTTPException) as error:
+        return f"directly at {url} it does not come either ({error or type(error).__name__})"
+
+
+def check_resuming(patient: Patient) -> Finding:
+    """Ask to resume after something that is no id: who reads ``Last-Event-ID`` has to say that it makes no sense."""
+    try:
+        with Opened(patient, STREAM + _SILENT, {"Last-Event-ID": "doctor"}, patient.options.wait_s) as stream:
+            refused = _no_stream(stream, "resuming")
+            if refused is not None:
+                return refused if refused.cause == "" else not_checked("resuming", "there is no stream")
+            told = _told_of_gap(stream)
+        with Opened(patient, f"{STREAM}{_SILENT}&last_event_id=doctor", {}, patient.options.wait_s) as stream:
+            by_query = _told_of_gap(stream)
+    except (OSError, http.client.HTTPException) as error:
+        return not_checked("resuming", f"no event came ({type(error).__name__})")
+    if told:
+        return ok("resuming", "Last-Event-ID reaches the host, which says what it cannot resume")
+    return problem("resuming", "last_event_id", "Last-Event-ID does not reach the host: who comes back loses events "
+                                                "without "
+                   "being told", f"an id that is none was not objected to; in the query it "
+                                 f"was{'' if by_query else ' not'}",
+                   remedy="have the proxy pass the header Last-Event-ID on")
+
+
+def _told_of_gap(stream: Opened) -> bool:
+    """Whether a gap is told before the stream has been silent for a moment."""
+    opened = False
+    for _, _, messages in stream.pieces():
+        for message in messages:
+            if message.event == "hybrid_gap":
+                return True
+            opened = opened or message.event == "hybrid_open"
+        if opened:
+            # The gap leaves with the opening, in the same bytes or the next ones.
+            stream._deadline = min(stream._deadline, time.perf_counter() + _PROMPT_S)
+            try:
+                for _, _, more in stream.pieces():
+                    if any(message.event == "hybrid_gap" for message in more):
+                        return True
+            except TimeoutError:
+                return False
+    return False
+
+
+def check_cors(patient: Patient) -> Finding:
+    """Ask as a browser asks before a page of another origin may read the stream."""
+    allowed, foreign = patient.options.origin, "https://doctor.invalid"
+    try:
+        there = patient.ask("HEAD", STREAM).status
+        if there in (404, 405):
+            return not_checked("cors", f"the host has no stream at {STREAM} ({there})")
+        wanted, strange = (_preflight(patient, origin) for origin in (allowed, foreign))
+    except OSError as error:
+        return not_checked("cors", f"OPTIONS {STREAM} was not answered ({error or type(error).__name__})")
+    evidence = [f"{origin}: status {told['status']}, Access-Control-Allow-Origin {told['origin']!r}, "
+                f"Access-Control-Allow-Headers {told['headers']!r}" for origin, told in ((allowed, wanted),
+                                                                                          (foreign, strange))]
+    if strange["origin"] in (foreign, "*"):
+        return problem("cors", "cors_open", "pages of every origin may read the stream: something on the path adds "
+                                            "CORS "
+                       "headers of its own", *evidence, remedy="have the proxy add none for /api/",
+                                                               data=[wanted, strange])
+    if wanted["origin"] != allowed:
+        return problem("cors", "cors_closed", f"pages of {allowed} may not read the stream", *evidence,
+                       remedy=f"add {allowed} to HYBRID_ORIGINS, or see that the proxy passes Origin and OPTIONS on")
+    missing = {"last-event-id", "x-api-key"} - set(re.split(r"[\s,]+", wanted["headers"].lower()))
+    if wanted["status"] not in (200, 204) or missing:
+        return problem("cors", "cors_closed", f"a preflight of {allowed} does not allow what our client sends",
+                       *evidence, remedy="have the proxy pass OPTIONS on to the host")
+    return ok("cors", f"pages of {allowed} may read, those of strangers may not", *evidence)
+
+
+def _preflight(patient: Patient, origin: str) -> dict[str, Any]:
+    answer = patient.ask("OPTIONS", STREAM, headers={
+        "Origin": origin, "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "last-event-id, x-api-key"})
+    return {"status": answer.status, "origin": answer.headers.get("Access-Control-Allow-Origin", ""),
+            "headers": answer.headers.get("Access-Control-Allow-Headers", "")}
+
+

@@ -1,0 +1,285 @@
+"""Many readers of one event stream, in one thread: what they get, how late, and what they miss.
+
+Works with any server of event streams. What an event costs here is one decoding a client, and one look at its text for
+all clients together; :attr:`Result.own_cpu` says when this program itself was what limited the rates.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import ssl
+import time
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ...broker.sse import Decoder, Message
+from .body import BodyReader
+from .limits import allow_files, time_of
+from .request import Address, connected, resolve
+from .results import Losses, Result, Spread
+from .stream import Source
+
+#: What a client that does not read lets the kernel hold for it, in bytes.
+TINY = 4096
+#: Ids that are remembered, summed over clients; then losses are no longer counted, and the result says so.
+MAX_IDS = 20_000_000
+
+_TEXTS = 4096
+
+
+class _Client:
+    """One reader."""
+
+    def __init__(self, sock: socket.socket, asked_at: float) -> None:
+        self.sock, self.asked_at = sock, asked_at
+        self.body, self.decoder = BodyReader(), Decoder()
+        self.first_at: float | None = None
+        self.last_id = ""
+        self.numbers = array("L")
+        self.conflated = self.in_gaps = 0
+
+
+class Load:
+    """The readers and what they have got.
+
+    :param headers: sent with each request.
+    :param stamp: member of an event's data that holds when it was emitted, for streams whose events are no envelopes.
+    :param on_progress: called with ``"clients"`` and how many have been opened, then with ``"seconds"`` and how many
+        have passed.
+    """
+
+    def __init__(self, source: Source, *, headers: Mapping[str, str] | None = None, stamp: str = "timestamp",
+                 on_progress: Callable[[str, int], None] = lambda phase, done: None) -> None:
+        self._source, self._headers, self._stamp = source, dict(headers or {}), stamp
+        self._on_progress = on_progress
+        self._selector = selectors.DefaultSelector()
+        self._clients: list[_Client] = []
+        self._stalled: list[socket.socket] = []
+        self._refused: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
+        self._numbers: dict[str, int] = {}
+        self._seen_by = array("L")
+        self._ids = 0
+        self._looked: OrderedDict[str, tuple[str, float | None, bool, int, int]] = OrderedDict()
+        self._latency: list[float] = []
+        self._events: set[str] = set()
+        self._deliveries = self._bytes = 0
+
+    def run(self, clients: int, seconds: float, *, stalled: int = 0) -> Result:
+        """Open the clients, read for ``seconds``, close them.
+
+        :raises ConfigurationError: if the system does not allow so many connections.
+        :raises OSError: if the first client cannot even connect.
+        """
+        allow_files(clients + stalled + 64)
+        try:
+            return self._run(clients, seconds, stalled)
+        finally:
+            for sock in [*(client.sock for client in self._clients), *self._stalled]:
+                sock.close()
+            self._selector.close()
+
+    def _run(self, clients: int, seconds: float, stalled: int) -> Result:
+        address = _first_that_accepts(self._source)
+        for number in range(clients):
+            self._open(address)
+            self._pump(0)
+            self._on_progress("clients", number + 1)
+        for _ in range(stalled):
+            self._stall(address)
+        self._reset()
+        started, burnt = time.monotonic(), time.process_time()
+        while (passed := time.monotonic() - started) < seconds and self._selector.get_map():
+            self._pump(min(0.2, seconds - passed))
+            self._on_progress("seconds", int(passed))
+        took = time.monotonic() - started
+        return self._result(clients, stalled, took, (time.process_time() - burnt) / took)
+
+    def _open(self, address: Address) -> None:
+        try:
+            sock = connected(self._source.base, address)
+        except OSError as error:
+            self._refused[type(error).__name__] += 1
+            return
+        client = _Client(sock, time.perf_counter())
+        self._clients.append(client)
+        self._selector.register(sock, selectors.EVENT_READ, client)
+        try:
+            sock.sendall(_head(self._source, self._headers))
+            sock.setblocking(False)
+        except OSError as error:
+            self._end(client, type(error).__name__)
+
+    def _stall(self, address: Address) -> None:
+        """Open a client that never reads more than the head of its answer."""
+        sock = connected(self._source.base, address, receive_buffer=TINY)
+        self._stalled.append(sock)
+        sock.sendall(_head(self._source, self._headers))
+        sock.recv(16)
+
+    def _reset(self) -> None:
+        """Begin to count: what came while the clients were being opened depends on when each was."""
+        self._latency.clear()
+        self._events.clear()
+        self._deliveries = self._bytes = 0
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def _pump(self, seconds: float) -> None:
+        for key, _ in self._selector.select(seconds):
+            client = key.data
+            try:
+                for data in _received(client.sock):
+                    self._take(client, data)
+            except (OSError, ValueError) as error:
+                self._end(client, type(error).__name__)
+
+    def _take(self, client: _Client, data: bytes) -> None:
+        if not data:
+            self._end(client, "end of stream")
+            return
+        self._bytes += len(data)
+        text = client.body.feed(data)
+        if client.body.status is not None and not _is_stream(client.body):
+            self._end(client, f"status {client.body.status}" if client.body.status != 200 else "no event stream")
+            return
+        now = time.perf_counter()
+        for message in client.decoder.feed(text):
+            if client.first_at is None:
+                client.first_at = now
+            self._note(client, message)
+        if client.body.ended:
+            self._end(client, "end of stream")
+
+    def _note(self, client: _Client, message: Message) -> None:
+        name, ts, for_all, conflated, missed = self._look(message)
+        client.conflated += conflated
+        if name.startswith("hybrid_"):
+            client.in_gaps += missed
+            if name in ("hybrid_bye", "hybrid_busy"):
+                self._end(client, name)
+            return
+        self._deliveries += 1
+        if ts is not None:
+            self._latency.append(time.time() * 1000 - ts)
+        if message.id and message.id != client.last_id:
+            client.last_id = message.id
+            self._events.add(message.id)
+            if for_all and self._ids < MAX_IDS:
+                self._ids += 1
+                number = self._numbers.setdefault(message.id, len(self._numbers))
+                if number == len(self._seen_by):
+                    self._seen_by.append(0)
+                self._seen_by[number] += 1
+                client.numbers.append(number)
+
+    def _look(self, message: Message) -> tuple[str, float | None, bool, int, int]:
+        """Return name, time stamp (ms), whether it is for everybody, what it stands for, and what it says is missing.
+
+        Every client gets the same text, so that each is parsed once.
+        """
+        key = message.data
+        if (found := self._looked.get(key)) is not None and message.event == "message":
+            return found
+        try:
+            data = json.loads(message.data)
+        except ValueError:
+            data = None
+        told = data if isinstance(data, dict) else {}
+        if self._source.ours and message.event == "message" and isinstance(told.get("event"), str):
+            inner = told.get("data")
+            missed = (inner.get("missed") or 0) if told["event"] == "hybrid_gap" and isinstance(inner, dict) else 0
+            looked = (told["event"], time_of(told.get("ts")), "to" not in told, int(told.get("conflated") or 0), missed)
+        else:
+            looked = (message.event, time_of(told.get(self._stamp)), True, 0, 0)
+        if message.event == "message":
+            self._looked[key] = looked
+            if len(self._looked) > _TEXTS:
+                self._looked.popitem(last=False)
+        return looked
+
+    def _end(self, client: _Client, why: str) -> None:
+        if client.sock.fileno() < 0:
+            return
+        self._selector.unregister(client.sock)
+        client.sock.close()
+        opened = client.body.status == 200 and _is_stream(client.body)
+        (self._ended if opened and why != "hybrid_busy" else self._refused)[why] += 1
+
+    # -- what it comes to ----------------------------------------------------------------------------------------
+
+    def _result(self, clients: int, stalled: int, took: float, own_cpu: float) -> Result:
+        opened = [client for client in self._clients if client.body.status == 200 and _is_stream(client.body)]
+        delays = [(client.first_at - client.asked_at) * 1000 for client in opened if client.first_at is not None]
+        events = len(self._events)
+        return Result(
+            url=self._source.base.url, clients=clients, opened=len(opened), stalled=stalled,
+            refused=dict(self._refused), ended=dict(self._ended), seconds=round(took, 3), events=events,
+            deliveries=self._deliveries, bytes=self._bytes, events_per_s=round(events / took, 2),
+            deliveries_per_s=round(self._deliveries / took, 2), first_event=Spread.of(delays),
+            latency=Spread.of(self._latency), losses=self._losses(), own_cpu=round(own_cpu, 3))
+
+    def _losses(self) -> Losses:
+        """Compare what each client had with what the others had in the same time."""
+        if not self._numbers or self._ids >= MAX_IDS:
+            return Losses(False)
+        # An id that one client alone has seen was for it alone: a welcome, for example.
+        ranked = sorted((name for name, number in self._numbers.items() if self._seen_by[number] > 1), key=_order)
+        rank = {self._numbers[name]: place for place, name in enumerate(ranked)}
+        missing = repeated = behind = told = gaps = lost = 0
+        for client in self._clients:
+            places = [rank[number] for number in client.numbers if number in rank]
+            if not places:
+                continue
+            absent = max(places) - min(places) + 1 - len(set(places))
+            missing += absent
+            repeated += len(places) - len(set(places))
+            told += min(absent, client.conflated)
+            gaps += min(max(absent - client.conflated, 0), client.in_gaps)
+            lost += max(absent - client.conflated - client.in_gaps, 0)
+            behind = max(behind, len(ranked) - 1 - max(places))
+        return Losses(True, missing, told, gaps, lost, repeated, behind)
+
+
+def _first_that_accepts(source: Source) -> Address:
+    error: OSError | None = None
+    for address in resolve(source.base):
+        try:
+            connected(source.base, address).close()
+            return address
+        except OSError as refused:
+            error = refused
+    raise error or OSError(f"{source.base.host} has no address")
+
+
+def _head(source: Source, headers: Mapping[str, str]) -> bytes:
+    lines = [f"GET {source.target} HTTP/1.1", f"Host: {source.base.netloc}", "Accept: text/event-stream",
+             *(f"{name}: {value}" for name, value in headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _is_stream(body: BodyReader) -> bool:
+    kind = body.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return body.status == 200 and kind == "text/event-stream"
+
+
+def _received(sock: socket.socket) -> Iterator[bytes]:
+    """Yield what has come; an empty piece is the end. TLS may hold more than the selector knows of."""
+    try:
+        while sock.fileno() >= 0:
+            data = sock.recv(65536)
+            yield data
+            if not data or not isinstance(sock, ssl.SSLSocket):
+                return
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return
+
+
+def _order(event_id: str) -> tuple[Any, ...]:
+    """The order of ids: of numbers, one or several with ``-`` between them, by their values; of others as they are."""
+    parts = event_id.split("-")
+    return (0, *map(int, parts)) if all(part.isascii() and part.isdigit() for part in parts) else (1, event_id)

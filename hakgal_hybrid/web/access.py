@@ -1,0 +1,208 @@
+"""Guard: who may read and who may command. Pure rules over a WSGI environment and the settings.
+
+The rules, in the order they are applied to every request for one of our URLs:
+
+1. A web page of a foreign origin may do nothing, key or no key. Allowed are the same origin, loopback origins on any
+   port, and ``HYBRID_ORIGINS``.
+2. With the right ``X-API-Key`` everything is allowed; a wrong key is refused even where none is needed.
+3. Without a key, only a peer on loopback, which must also have addressed us by a loopback name (a foreign ``Host``
+   is how DNS rebinding looks). If ``HAKGAL_API_KEY`` is set, it may read but not command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import AccessDenied, RequestError
+from ..settings import Settings, is_origin
+
+#: One ``name=value`` of a ``Forwarded`` header, up to the separator behind it.
+_FORWARDED_PAIR = re.compile(
+    r"""\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))\s*(?=[;,]|\Z)""")
+
+#: A ``Host`` header: a name or an address, and perhaps a port.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]*)?")
+
+#: How long a name can be (RFC 1035, section 2.3.4).
+_LONGEST_NAME = 255
+
+#: Names that hosts files have for this machine; nobody else can own one.
+_LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
+
+
+def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, known_as: str = "") -> None:
+    """Let a request pass or refuse it.
+
+    :param commands: true if the request changes something, false if it only reads.
+    :param known_as: the name the operator gave this server; a ``Host`` like it is as good as a loopback name.
+    :raises AccessDenied: 401 without the key where one is needed or with a wrong one, 403 otherwise.
+    """
+    check_origin(environ, settings)
+    key = environ.get("HTTP_X_API_KEY")
+    if key is not None and settings.api_key is not None:
+        # Compared as bytes: hmac refuses text that is not ASCII, and WSGI hands headers over as Latin-1.
+        if not same_secret(key.encode("latin-1", "replace"), settings.api_key.encode("ascii")):
+            raise AccessDenied("X-API-Key is wrong", status=401, code="wrong_key")
+        return
+    if commands and settings.api_key is not None:
+        raise AccessDenied("this needs the header X-API-Key", status=401, code="key_required")
+    if not from_loopback(environ):
+        if settings.api_key is not None:
+            raise AccessDenied("from another machine this needs the header X-API-Key", status=401, code="key_required")
+        raise AccessDenied("only requests from this machine are accepted, because HAKGAL_API_KEY is not set",
+                           code="loopback_only")
+    addressed = environ.get("HTTP_HOST", "localhost")  # no browser leaves Host out; HTTP/1.0 clients may
+    host = _host_of(addressed)
+    named = is_loopback(host) or (known_as and host.lower() == _host_of(known_as).lower())
+    if not named or not _HOST.fullmatch(addressed):
+        raise AccessDenied(f"Host {host!r} is not a loopback name; address this server as localhost, or set "
+                           "HAKGAL_API_KEY and send it", code="foreign_host")
+
+
+def same_secret(given: bytes, secret: bytes) -> bool:
+    """True if both are the same; takes as long whatever they share, their length included."""
+    return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(secret).digest())
+
+
+def check_origin(environ: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse a request that a web page of a foreign origin made.
+
+    :raises AccessDenied: 403, code ``foreign_origin``.
+    """
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is not None and not origin_allowed(origin, environ, settings):
+        raise AccessDenied(f"origin {origin!r:.200} may not use this; add it to HYBRID_ORIGINS to allow it",
+                           code="foreign_origin")
+    if origin is None and _is_embedded_elsewhere(environ):
+        raise AccessDenied("a page of another site may not load this", code="foreign_origin")
+
+
+def origin_allowed(origin: str, environ: Mapping[str, Any], settings: Settings) -> bool:
+    """True for the same origin, loopback origins on any port, and those in ``HYBRID_ORIGINS``."""
+    origin = origin.lower()
+    if origin in settings.origins:
+        return True
+    if not is_origin(origin):
+        return False
+    parts = urlsplit(origin)
+    return is_loopback(parts.hostname or "") or parts.netloc == environ.get("HTTP_HOST", "").lower()
+
+
+def _is_embedded_elsewhere(environ: Mapping[str, Any]) -> bool:
+    """True if a browser says that a page of another site loads this, as an image or a script, say: without ``Origin``.
+
+    Who follows a link, or types an address, is not a page.
+    """
+    return environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and (
+        environ.get("HTTP_SEC_FETCH_MODE") != "navigate" or environ.get("HTTP_SEC_FETCH_DEST") != "document")
+
+
+def require_json(environ: Mapping[str, Any]) -> None:
+    """Refuse a body that is not declared as plain JSON in UTF-8: what a cross-site form could send, among others.
+
+    :raises RequestError: 415, code ``not_json``.
+    """
+    content_type, _, parameters = str(environ.get("CONTENT_TYPE", "")).partition(";")
+    if content_type.strip().lower() != "application/json":
+        raise RequestError(f"Content-Type {content_type.strip()!r:.80} is not application/json", status=415,
+                           code="not_json")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8", "us-ascii"):
+            raise RequestError(f"charset {value.strip()!r:.80} is not utf-8", status=415, code="not_json")
+    encoding = str(environ.get("HTTP_CONTENT_ENCODING", "identity")).strip().lower()
+    if encoding not in ("", "identity"):
+        raise RequestError(f"Content-Encoding {encoding!r:.80} is not accepted; send the body as it is", status=415,
+                           code="not_json")
+
+
+def from_loopback(environ: Mapping[str, Any]) -> bool:
+    """True if the request comes from this machine.
+
+    A peer on loopback that sends forwarding headers is a proxy: it is judged by the address it wrote, which is the
+    last one of each header. A header that cannot be understood counts as another machine.
+    """
+    return is_loopback(str(environ.get("REMOTE_ADDR", ""))) and all(map(is_loopback, _forwarded(environ)))
+
+
+def address_of(environ: Mapping[str, Any]) -> str:
+    """Return the address that limits go by: the peer's, or the one that a proxy on this machine wrote.
+
+    Of several that it wrote, one of another machine counts; nonsense is an address of its own, the same for all.
+    """
+    peer = str(environ.get("REMOTE_ADDR", ""))
+    if not is_loopback(peer):
+        return peer
+    for address in _forwarded(environ):
+        if not is_loopback(address):
+            try:
+                return str(ipaddress.ip_address(address.strip("[]")))
+            except ValueError:
+                return "unknown"
+    return peer
+
+
+def _forwarded(environ: Mapping[str, Any]) -> list[str]:
+    """Return the last address of each forwarding header."""
+    headers = [environ[name] for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
+    forwarded = [_host_of(_last(header)) for header in headers]
+    if "HTTP_FORWARDED" in environ:
+        forwarded.append(_forwarded_for(environ["HTTP_FORWARDED"]))
+    return forwarded
+
+
+def is_loopback(host: str) -> bool:
+    """True for ``localhost`` (and names below it) and addresses in ``127.0.0.0/8`` or ``::1``."""
+    return len(host) <= _LONGEST_NAME and _is_loopback(host)
+
+
+@lru_cache(maxsize=256)  # every request asks about the same few names several times
+def _is_loopback(host: str) -> bool:
+    host = host.strip().strip("[]").rstrip(".").lower()
+    if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
+
+
+def _host_of(header: str) -> str:
+    """Return the name in a ``Host`` header or a forwarded address, without the port."""
+    if header.startswith("["):
+        return header[1:].split("]")[0]
+    return header.rsplit(":", 1)[0] if header.count(":") == 1 else header
+
+
+def _last(header: str) -> str:
+    return header.rsplit(",", 1)[-1].strip()
+
+
+def _forwarded_for(header: str) -> str:
+    """Return the ``for=`` of the last element of a ``Forwarded`` header (RFC 7239), or nothing if it makes no sense.
+
+    A client chooses parts of this header (its ``Host``, say), so that quotes must be honoured: a comma or ``for=``
+    inside them separates and says nothing.
+    """
+    position, found, address = 0, False, ""
+    while pair := _FORWARDED_PAIR.match(header, position):
+        if pair["name"].lower() == "for":
+            if found:
+                return ""
+            found, address = True, pair["token"] or re.sub(r"\\(.)", r"\1", pair["quoted"] or "")
+        position = pair.end()
+        if position == len(header):
+            return _host_of(address)
+        if header[position] == ",":
+            found, address = False, ""
+        position += 1
+    return ""

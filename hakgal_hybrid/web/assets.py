@@ -1,0 +1,59 @@
+"""Files that are the same for everybody: the browser client, and the page that watches (``GET /api/hybrid/``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Blueprint, Response, send_file
+
+from ..errors import RequestError
+from .gate import behind_the_gate
+from .responses import problem
+from .urls import CLASSIC_CLIENT, CLIENT, DASHBOARD
+
+STATIC = Path(__file__).parent / "static"
+FOLDER = STATIC / "client"
+#: The page's files; nothing else is looked for in the folder.
+PAGE_FILES = {path.name: path for path in sorted((STATIC / "dashboard").iterdir()) if path.suffix in (".js", ".css")}
+_TYPES = {".js": "text/javascript", ".css": "text/css"}
+
+#: The page loads nothing from elsewhere, runs nothing that is written into it, and nobody may frame it: its buttons
+#: command the governor.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                               "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+
+
+def blueprint() -> Blueprint:
+    """Return the blueprint that serves the browser client and the dashboard."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_assets", __name__))
+
+    def serve(path: Path, mimetype: str) -> Response:
+        # Revalidated each time: a page must not speak yesterday's protocol to today's server.
+        return send_file(path, mimetype=mimetype, max_age=0)
+
+    @views.get(CLIENT, provide_automatic_options=False, strict_slashes=True)
+    def module() -> Response:
+        return serve(FOLDER / "client.js", "text/javascript")
+
+    @views.get(CLASSIC_CLIENT, provide_automatic_options=False, strict_slashes=True)
+    def script() -> Response:
+        return serve(FOLDER / "client.classic.js", "text/javascript")
+
+    @views.get(DASHBOARD, provide_automatic_options=False, strict_slashes=True)
+    def page() -> Response:
+        response = serve(STATIC / "dashboard" / "index.html", "text/html")
+        response.headers.update(PAGE_HEADERS)
+        return response
+
+    @views.get(DASHBOARD + "dashboard/<name>", provide_automatic_options=False, strict_slashes=True)
+    def part(name: str) -> Response:
+        path = PAGE_FILES.get(name)
+        if path is None:
+            return problem(RequestError(f"the dashboard has no file {name!r:.80}", status=404, code="no_such_file"))
+        return serve(path, _TYPES[path.suffix])
+
+    return views

@@ -1,0 +1,165 @@
+"""Commands over HTTP: the governor's control, and events from clients."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Blueprint, Response, request
+
+from ..broker.client import Client
+from ..broker.event import Event
+from ..broker.payload import payload_text, restore_binary
+from ..errors import HybridError, RequestError
+from .bodies import answer, answer_text, arguments_of, namespace_of, read_object, speaker, text_of
+from .gate import behind_the_gate
+from .responses import problem
+from .urls import CONTROL, EMIT
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+
+def blueprint(transport: HybridTransport) -> Blueprint:
+    """Return the blueprint that takes commands for ``transport``."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_control", __name__), transport.handlers)
+
+    @views.post(CONTROL, provide_automatic_options=False, strict_slashes=True)
+    def control() -> Response:
+        body, status, repeated = govern(transport, read_object(transport), request.headers.get("Idempotency-Key"))
+        response = answer(body, status)
+        if status == 202:
+            response.headers["Location"] = f"{CONTROL}/{body['id']}"
+        if repeated:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    @views.get(f"{CONTROL}/<command_id>", provide_automatic_options=False, strict_slashes=True)
+    def outcome(command_id: str) -> Response:
+        return answer(transport.governor_queue.ledger.find(command_id).report())
+
+    @views.post(EMIT, provide_automatic_options=False, strict_slashes=True)
+    def emit() -> Response:
+        message = read_object(transport)
+        if message.get("sid") is None:
+            return _emit_without_stream(transport, message)
+        return answer_text(emit_as(transport, speaker(transport, message), message))
+
+    @views.errorhandler(HybridError)
+    def refuse(error: HybridError) -> Response:
+        return problem(error)
+
+    return views
+
+
+def govern(transport: HybridTransport, order: dict[str, Any], key: str | None) -> tuple[dict[str, Any], int, bool]:
+    """Give the governor an order; return the answer's body and status, and whether it repeats an earlier one.
+
+    :param key: the order's ``Idempotency-Key``.
+    :raises HybridError: if the order makes no sense or cannot be taken, or the governor failed.
+    """
+    action = order.get("action")
+    transport.authority.check("command", event=action if isinstance(action, str) else None, data=order)
+    command, repeated = transport.governor_queue.take(action, order, key)
+    report = command.report()
+    if report["status"] == "failed":
+        raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
+    done = report["status"] == "done"
+    return {**report, "status": "done" if done else "accepted"}, 200 if done else 202, repeated
+
+
+def emit_as(transport: HybridTransport, client: Client, message: dict[str, Any]) -> str:
+    """Run the handler of the event that ``client`` sends, when it is its turn; return the answer's body, as JSON.
+
+    :raises HybridError: if there is no such handler, it failed, or the message makes no sense.
+    """
+
+    def handle(begin: Callable[[], None]) -> str:
+        name, args = _event_of(message)  # here, so that an event which makes no sense has had its turn
+        before = transport.log.newest
+        ack = transport.dispatch(client, name, args, begin)
+        told = {"ack": _acknowledgement(ack)}
+        if "number" in message:  # it acts for a socket, whose callback comes after what the handler has emitted
+            told.update(args=_arguments(ack), after=transport.hub.latest_for(client, before))
+        return text_of(told)
+
+    return _in_turn(message, client, handle)
+
+
+def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return name and arguments: ``args`` as they are, or ``data`` as the only one (none if it is null or absent)."""
+    name = message.get("event")
+    if not isinstance(name, str) or not name:
+        raise RequestError(f"'event' must be the name of an event, not {name!r:.80}", code="bad_event_name")
+    if "args" in message:
+        return name, tuple(arguments_of(message))
+    data = message.get("data")
+    return name, () if data is None else (restore_binary(data),)
+
+
+def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[], None]], str]) -> str:
+    """Call at once, or, if the client numbers its events, when it is this one's turn."""
+    number = message.get("number")
+    if number is None:
+        return call(lambda: None)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise RequestError(f"'number' must be a whole number from 1 on, not {number!r:.80}", code="bad_number")
+    return client.turns.run(number, call)
+
+
+def _emit_without_stream(transport: HybridTransport, message: dict[str, Any]) -> Response:
+    """Run a handler for a caller that has no stream; what it emits to the caller comes back in the response."""
+    name, args = _event_of(message)
+    client = Client(dict(request.environ), namespace_of(message))
+    gathered: BoundedList[Event] = BoundedList(lambda event: len(event.data) + len(event.args_text),
+                                       transport.settings.max_answer_bytes)
+    transport.hub.collect(client.sid, gathered)
+    try:
+        ack = transport.dispatch(client, name, args)
+    finally:
+        transport.hub.collected(client.sid)
+    events = ",".join(_told(event) for event in list(gathered))
+    dropped = ""
+    if gathered.dropped:
+        transport.refusals.count("answer_too_large")
+        dropped = f',"dropped":{gathered.dropped}'
+    return answer_text(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]{dropped}}}')
+
+
+def _told(event: Event) -> str:
+    return f'{{"event":{payload_text("event", (event.name,))},"data":{event.data},"args":{event.args_text}}}'
+
+
+def _acknowledgement(value: Any) -> Any:
+    """Return what a handler returned as Socket.IO acknowledges it: a tuple stands for several values."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _arguments(value: Any) -> list[Any]:
+    """Return what a handler returned as the arguments of the client's callback: none for ``None``."""
+    return [] if value is None else list(value) if isinstance(value, tuple) else [value]
+T = TypeVar("T")
+
+
+class BoundedList(list[T]):
+    """A list that takes only so much; what is beyond is counted in ``dropped``.
+
+    :param size: says how large an item is. :param limit: how large all may be together, in the same unit.
+    """
+
+    def __init__(self, size: Callable[[T], int], limit: int) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._size, self._room = size, limit
+        self._lock = threading.RLock()  # a finalizer may emit to the same list while its thread is in here
+
+    def append(self, item: T) -> None:
+        """Take an item if there is room for it; once there was none, take none: what is kept has no holes."""
+        size = self._size(item)
+        with self._lock:
+            self._room -= size
+            if self._room < 0 or self.dropped:
+                self.dropped += 1
+            else:
+                super().append(item)

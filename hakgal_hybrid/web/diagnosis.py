@@ -1,0 +1,110 @@
+"""For the doctor: how a request looks from inside the host, and what the host's requests are waiting for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, request
+
+from .. import __version__
+from ..errors import HybridError, RequestError
+from ..monitoring import sampler as stacks
+from .access import from_loopback
+from .bodies import answer, read_object
+from .gate import behind_the_gate
+from .responses import problem
+from .urls import SEEN, STACKS
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+#: What a proxy writes, changes or takes away.
+_HEADERS = ("Host", "X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Proto", "Via", "Accept-Encoding",
+            "Last-Event-ID", "Origin", "Connection")
+#: Parts of the standard library of which eventlet and gevent have replacements.
+_PARTS = ("os", "select", "socket", "ssl", "subprocess", "threading", "thread", "time", "queue")
+
+
+def blueprint(transport: HybridTransport) -> Blueprint:
+    """Return the blueprint by which ``transport`` is examined."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_diagnosis", __name__))
+    sampling = threading.Lock()
+
+    @views.get(SEEN, provide_automatic_options=False, strict_slashes=True)
+    def seen() -> Response:
+        return answer(_seen(transport))
+
+    @views.post(STACKS, provide_automatic_options=False, strict_slashes=True)
+    def sample() -> Response:
+        body = read_object(transport)
+        seconds = _number(body, "seconds", 2.0, 0.05, stacks.LONGEST_S)
+        interval = _number(body, "interval_ms", 10.0, stacks.SHORTEST_INTERVAL_S * 1000,
+                           stacks.LONGEST_INTERVAL_S * 1000) / 1000
+        if not sampling.acquire(blocking=False):
+            raise RequestError("somebody else looks at the stacks now; ask again", status=409, code="already_sampling")
+        try:
+            return answer({**stacks.sample(seconds, interval).to_dict(), "greenlets": bool(_patched()["threading"])})
+        finally:
+            sampling.release()
+
+    @views.errorhandler(HybridError)
+    def refuse(error: HybridError) -> Response:
+        return problem(error)
+
+    return views
+
+
+def _seen(transport: HybridTransport) -> dict[str, Any]:
+    environ = request.environ
+    # What Werkzeug's ProxyFix has put in its place is not who the connection is with.
+    peer = environ.get("werkzeug.proxy_fix.orig", environ).get("REMOTE_ADDR", "")
+    port = str(environ.get("REMOTE_PORT", ""))
+    return {
+        "peer": str(peer),
+        "peer_port": int(port) if port.isdigit() else None,
+        "loopback": from_loopback(environ),
+        "protocol": str(environ.get("SERVER_PROTOCOL", "")),
+        "server": str(environ.get("SERVER_SOFTWARE", "")),
+        "headers": {name: request.headers[name] for name in _HEADERS if name in request.headers},
+        "key_set": transport.settings.api_key is not None,
+        "heartbeat_s": transport.settings.heartbeat_s,
+        "patched": _patched(),
+        "versions": _versions(),
+    }
+
+
+def _patched() -> dict[str, list[str]]:
+    """Return by what each part of the standard library has been replaced, if by anything."""
+    eventlet, gevent = sys.modules.get("eventlet.patcher"), sys.modules.get("gevent.monkey")
+    by: dict[str, list[str]] = {}
+    for part in _PARTS:
+        found = []
+        if eventlet is not None and eventlet.is_monkey_patched(part):
+            found.append("eventlet")
+        if gevent is not None and gevent.is_module_patched(part):
+            found.append("gevent")
+        by[part] = found
+    if "eventlet" in by["thread"] and "eventlet" not in by["threading"]:
+        by["threading"].append("eventlet")  # which calls it by another name
+    return by
+
+
+def _versions() -> dict[str, str]:
+    versions = {"hakgal_hybrid": __version__, "python": platform.python_version()}
+    for name in ("flask", "werkzeug", "gevent", "flask-socketio"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _number(body: dict[str, Any], name: str, default: float, low: float, high: float) -> float:
+    value = body.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise RequestError(f"{name} must be a number from {low:g} to {high:g}", code="bad_number")
+    return float(value)

@@ -1,0 +1,63 @@
+"""What the transport is doing: ``/api/hybrid/status``, ``clients``, ``history`` and ``metrics``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, request
+
+from ..errors import HybridError, RequestError
+from ..monitoring.clients import DEFAULT_CLIENTS, MAX_CLIENTS, roster
+from ..monitoring.metrics import Exporter
+from .gate import behind_the_gate
+from .responses import problem
+from .urls import CLIENTS, HISTORY, METRICS, STATUS
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+
+def blueprint(transport: HybridTransport) -> Blueprint:
+    """Return the blueprint that tells about ``transport``."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_monitor", __name__))
+    exporter = cache(lambda: Exporter(transport.statistics))
+
+    @views.get(STATUS, provide_automatic_options=False, strict_slashes=True)
+    def status() -> Response:
+        return _json(dataclasses.asdict(transport.statistics()))
+
+    @views.get(CLIENTS, provide_automatic_options=False, strict_slashes=True)
+    def clients() -> Response:
+        try:
+            return _json(roster(transport.hub, transport.observer, _limit()))
+        except HybridError as error:
+            return problem(error)
+
+    @views.get(HISTORY, provide_automatic_options=False, strict_slashes=True)
+    def history() -> Response:
+        return _json(transport.history.statistics())
+
+    @views.get(METRICS, provide_automatic_options=False, strict_slashes=True)
+    def metrics() -> Response:
+        try:
+            body, content_type = exporter().expose(request.headers.get("Accept", ""))
+        except HybridError as error:
+            return problem(error)
+        return Response(body, content_type=content_type, headers={"Cache-Control": "no-store"})
+
+    return views
+
+
+def _json(value: dict[str, Any]) -> Response:
+    return Response(json.dumps(value), content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _limit() -> int:
+    given = request.args.get("limit", str(DEFAULT_CLIENTS))
+    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MAX_CLIENTS):
+        raise RequestError(f"limit={given!r:.80} is not accepted; use a whole number from 1 to {MAX_CLIENTS}",
+                           code="bad_query")
+    return int(given)

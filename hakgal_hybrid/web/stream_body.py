@@ -1,0 +1,66 @@
+"""StreamBody: a stream served by a thread of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..broker.stream import SubscriberStream
+
+if TYPE_CHECKING:
+    from ..extension import HybridTransport
+
+clock = time.monotonic
+
+
+class StreamBody:
+    """The body of a stream under a server that gives it a thread: blocks for what is new, up to a heartbeat.
+
+    :meth:`close` may be called at any time, from any thread, any number of times.
+    """
+
+    def __init__(self, transport: HybridTransport, feed: SubscriberStream) -> None:
+        self._transport = transport
+        self._feed = feed
+        self._opened = False
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._opened:
+            self._opened = True
+            return self._feed.opening()
+        hub, feed = self._transport.hub, self._feed
+        beat_at = clock() + feed.settings.heartbeat_s  # what came before has just been sent
+        while not self._closed:
+            stopping = self._transport.stopping
+            chunk = b"" if feed.replaced else feed.take()
+            if chunk:
+                return chunk
+            if feed.finished:
+                break
+            if stopping:
+                self._closed = True
+                return feed.bye()
+            with hub.changed:
+                # What is new may all be for others: that puts no heartbeat off.
+                woken = beat_at > clock() and hub.changed.wait_for(
+                    lambda: feed.behind or self._closed or feed.finished or self._transport.stopping,
+                    beat_at - clock())
+            if not woken:
+                return feed.beat()
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the stream."""
+        self._closed = True
+        self._transport.stream_left(self._feed, "closed")
+        self._transport.hub.wake()
+
+    def __del__(self) -> None:
+        # A response that no server ever took up (the host's after_request raised) is closed by nobody else.
+        if not self._closed:
+            self.close()

@@ -1,0 +1,43 @@
+"""The query of a stream request."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ..broker.event import MAX_NAME, checked_name
+from ..broker.subscription import StreamRequest
+from ..errors import RequestError
+from ..settings import _BOOLEANS
+
+
+def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
+    """Read a stream's query and ``Last-Event-ID`` header (which wins over ``last_event_id=``).
+
+    :raises RequestError: 422 naming the parameter, for anything that makes no sense.
+    """
+    namespace = args.get("namespace", "/") or "/"
+    if not namespace.startswith("/") or len(namespace) > MAX_NAME:
+        raise RequestError(f"namespace={namespace!r:.80} does not begin with '/'", code="bad_query")
+    events = tuple(name for name in (part.strip() for part in args.get("events", "").split(",")) if name)
+    if sum(map(len, events)) > 4096:
+        raise RequestError("events= is longer than 4096 characters", code="bad_query")
+    for name in events:
+        if not name.startswith("hybrid_"):  # our own events always come, so naming one does no harm
+            checked_name(name)
+    last_event_id = header if header is not None else args.get("last_event_id")
+    snapshot: Literal["", "1", "gap"] = "gap" if args.get("snapshot") == "gap" else ""
+    if not snapshot and _flag(args, "snapshot", " or gap"):
+        snapshot = "1"
+    heartbeat = args.get("heartbeat", "comment")
+    if heartbeat not in ("comment", "event"):
+        raise RequestError(f"heartbeat={heartbeat!r:.80} is not accepted; use comment or event", code="bad_query")
+    return StreamRequest(namespace, events, snapshot, _flag(args, "envelope"), last_event_id or None,
+                         args.get("ticket"),
+                heartbeat == "event")
+
+
+def _flag(args: Any, name: str, more: str = "") -> bool:
+    value = args.get(name, "0")
+    if value.lower() not in _BOOLEANS:
+        raise RequestError(f"{name}={value!r:.80} is not accepted; use 1 or 0{more}", code="bad_query")
+    return _BOOLEANS[value.lower()]

@@ -1,0 +1,1 @@
+"""The log over a WebSocket, for the few clients that need one."""

@@ -1,0 +1,224 @@
+"""What a WebSocket reads from and writes to: a connection that is bounded in both directions.
+
+flask-sock's connection has a thread of its own that reads, parses and answers pings. Left to itself it takes what a
+slow client's socket has room for to be a whole frame, waits for such a client for ever, and keeps any number of
+messages. So it is handed a :class:`Channel` for its socket and an :class:`Inbox` for its list.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ...settings import Settings
+
+#: How many messages of one client may wait to be carried out (and at most one message's size of bytes).
+MAX_WAITING = 64
+#: What the kernel may hold for one slow client (bytes), as for streams.
+SEND_BUFFER = 256 * 1024
+#: How long the other side may take to answer our close, or to read it (seconds).
+PARTING_S = 1.0
+
+_PIECE = 4096
+
+clock = time.monotonic
+
+
+class Channel:
+    """Stands in for a connection's socket: each frame goes out as a whole, or no other follows it.
+
+    The socket stays its server's, who closes it when the request is over: one that is closed while a thread still uses
+    it could be somebody else's by then. So here it is only shut down.
+
+    :param stopping: true once every stream shall end.
+    :ivar answered: true once anything was sent. :ivar ended: set when nothing is read any more.
+    :ivar fault: why a client was given up: ``stalled`` or ``stopped``.
+    :ivar until: when what is being sent must be out.
+    """
+
+    def __init__(self, sock: Any, settings: Settings, stopping: Callable[[], bool]) -> None:
+        self.answered = False
+        self.ended = threading.Event()
+        self.fault = ""
+        self.until = float("inf")
+        self._sock, self._settings, self._stopping = sock, settings, stopping
+        self._sending = threading.Lock()
+        self._listening = threading.Event()
+        self._over = False
+        self._on_end: Callable[[], None] = lambda: None
+
+    def listen(self, on_end: Callable[[], None]) -> None:
+        """The handshake is done: begin to read what the client says, and to lose patience with it.
+
+        :param on_end: called when nothing more will come, in the thread that reads.
+        """
+        # Nobody waits for the client without looking now and then whether that still makes sense.
+        self._sock.settimeout(min(self._settings.stall_s / 4, 1.0))
+        _tune(self._sock, self._settings.stall_s)
+        self._on_end = on_end
+        self._listening.set()
+
+    def hurry(self) -> None:
+        """From now on ``HYBRID_DRAIN_S`` is left to send what there is; called again, it grants no more."""
+        self.until = min(self.until, clock() + self._settings.drain_s)
+
+    def cut(self) -> None:
+        """End both directions now."""
+        self._over = True
+        self._listening.set()
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the client was faster
+            pass
+
+    # -- what simple-websocket calls -------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor, for a host that has its WebSockets pinged."""
+        return int(self._sock.fileno())
+
+    def send(self, data: bytes) -> int:
+        """Send all of ``data``, as long as the client takes some of it now and then.
+
+        :raises OSError: if it does not, or is gone.
+        """
+        self.answered = True
+        with self._sending:
+            view, progress_at = memoryview(data), clock()
+            while view:
+                taken = self._offer(view)
+                if taken:
+                    view, progress_at = view[taken:], clock()
+                if view:
+                    self._check_patience(progress_at)
+        return len(data)
+
+    def _offer(self, view: memoryview) -> int:
+        try:
+            return int(self._sock.send(view))
+        except TimeoutError as error:
+            if error.errno is not None:  # it is the kernel who has given up: the client has vanished
+                raise
+            return 0
+
+    def _check_patience(self, progress_at: float) -> None:
+        if self._stopping():
+            self.hurry()
+        if clock() - progress_at > self._settings.stall_s:
+            self._give_up("stalled")
+        if clock() > self.until:
+            self._give_up("stopped")
+
+    def _give_up(self, fault: str) -> None:
+        self.fault = fault
+        self.cut()
+        raise BrokenPipeError(fault)
+
+    def recv(self, size: int) -> bytes:
+        """Return what has come, once there is somebody to read it; nothing at the end."""
+        self._listening.wait()
+        while not self._over:
+            try:
+                return bytes(self._sock.recv(min(size, _PIECE)))
+            except TimeoutError as error:
+                if error.errno is not None:
+                    raise
+        return b""
+
+    def close(self) -> None:
+        """Nothing is read any more. A client that still sends is let read what it was told last, for a moment."""
+        self.ended.set()
+        self._on_end()
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            ends = clock() + PARTING_S
+            while clock() < ends and self._sock.recv(_PIECE * 16):
+                pass
+        except OSError:
+            pass
+
+
+def _tune(sock: Any, stall_s: float) -> None:
+    """Have the kernel send small frames at once, hold little for a slow client, and notice one that has vanished."""
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER),
+               (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        # Longer than a client is waited for that is there but does not read.
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_s * 2000)))
+    for option in options:
+        try:
+            sock.setsockopt(*option)
+        except OSError:  # a Unix socket, say
+            pass
+
+
+class Inbox:
+    """Holds what has come and waits to be carried out: the list that simple-websocket appends to, with a bound.
+
+    When it is full nothing more is read, so that the client's own sends have to wait.
+
+    :ivar busy: true while a message is being carried out.
+    """
+
+    def __init__(self, ws: Any, max_bytes: int) -> None:
+        self.busy = False
+        self._ws, self._max_bytes = ws, max_bytes
+        self._messages: deque[str | bytes] = deque()
+        self._size = 0
+        self._finished = self._closed = False
+        self._changed = threading.Condition()
+
+    def append(self, message: str | bytes) -> None:
+        """Add a message; wait for room first."""
+        with self._changed:
+            if not self._has_room(message):
+                self._changed.wait_for(lambda: self._closed or self._has_room(message))
+                self._ws.pong_received = True  # for a host that has it pinged: the pong may wait to be read, too
+            if not self._closed:
+                self._messages.append(message)
+                self._size += len(message)
+                self._changed.notify_all()
+
+    def _has_room(self, message: str | bytes) -> bool:
+        return not self._messages or (len(self._messages) < MAX_WAITING
+                                      and self._size + len(message) <= self._max_bytes)
+
+    def take(self) -> str | bytes | None:
+        """Wait for a message, which is then being carried out; ``None`` once there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._messages or self._finished)
+            if not self._messages:
+                return None
+            message = self._messages.popleft()
+            self._size -= len(message)
+            self.busy = True
+            self._changed.notify_all()
+            return message
+
+    def done(self) -> None:
+        """What was taken has been carried out."""
+        with self._changed:
+            self.busy = False
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """No more will come; what waits is still carried out."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def drained(self, seconds: float) -> bool:
+        """Wait until all has been carried out; true if it was, in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._messages and not self.busy, seconds)
+
+    def close(self) -> None:
+        """Nothing is carried out any more."""
+        with self._changed:
+            self._closed = self._finished = True
+            self._messages.clear()
+            self._changed.notify_all()

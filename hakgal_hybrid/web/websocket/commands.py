@@ -1,0 +1,101 @@
+"""Orders: what comes up a WebSocket, carried out as if it had been posted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ...broker.client import Client, Session
+from ...errors import AccessDenied, HybridError, RequestError
+from ...logs import get_logger
+from ..bodies import loads, text_of
+from ..clients import acknowledge_as
+from ..control import emit_as, govern
+
+if TYPE_CHECKING:
+    from ...extension import HybridTransport
+
+logger = get_logger(__name__)
+
+
+class Orders:
+    """Carries out what comes up a WebSocket, each message in the name of a client that rides on it.
+
+    :param refusal: why it may not command, if it may not; whoever listens may always leave.
+    """
+
+    def __init__(self, transport: HybridTransport, link: Session, refusal: AccessDenied | None) -> None:
+        self._transport, self._link, self._refusal = transport, link, refusal
+        self._known: dict[str, Callable[[dict[str, Any]], tuple[dict[str, Any] | str, int]]] = {
+            "emit": self._emit, "ack": self._acknowledge, "control": self._control,
+                       "disconnect": self._disconnect}
+
+    def answer(self, text: str) -> str:
+        """Carry out one message; return the frame that answers it."""
+        reference = "null"
+        try:
+            message, reference = self._parsed(text)
+            body, status = self._carry_out(message)
+            told = body if isinstance(body, str) else text_of(body)
+            if len(told.encode()) > self._transport.settings.max_event_bytes:
+                raise HybridError("it was carried out, but the answer is larger than HYBRID_MAX_EVENT_BYTES",
+                                  code="answer_too_large")
+        except HybridError as error:
+            self._transport.refusals.count(error.code)
+            told, status = json.dumps(error.problem()), error.status
+        except Exception:
+            logger.exception("a command over a WebSocket failed")
+            told, status = json.dumps(HybridError("the application failed").problem()), 500
+        return f'{{"reply":{reference},"status":{status},"body":{told}}}'
+
+    def _parsed(self, text: str) -> tuple[dict[str, Any], str]:
+        """Return the message, and its ``ref`` as text."""
+        try:
+            message = loads(self._transport, text)
+            reference = json.dumps(message.get("ref"), default=repr) if isinstance(message, dict) else ""
+        except Exception as error:  # whatever the host's own module raises; or it is nested too deeply
+            raise RequestError("the message is not valid JSON", status=400, code="bad_json") from error
+        if not isinstance(message, dict):
+            raise RequestError("the message must be a JSON object", status=400, code="bad_json")
+        return message, reference
+
+    def _carry_out(self, message: dict[str, Any]) -> tuple[dict[str, Any] | str, int]:
+        do = message.get("do")
+        if not isinstance(do, str) or do not in self._known:
+            raise RequestError(f"'do' must be one of {', '.join(self._known)}, not {do!r:.80}", code="unknown_command",
+                               accepted=list(self._known))
+        if self._refusal is not None and do != "disconnect":
+            self._transport.refusals.count(self._refusal.code)
+            return self._refusal.problem(), self._refusal.status
+        self._transport.rate.take(self._link.address)
+        if do in ("emit", "control") and not self._transport.settings.enable_control_http:
+            raise RequestError(f"{do!r} is not served here (ENABLE_CONTROL_HTTP)", status=404, code="not_served")
+        return self._known[do](message)
+
+    def _emit(self, message: dict[str, Any]) -> tuple[str, int]:
+        return emit_as(self._transport, self._speaker(message), message), 200
+
+    def _acknowledge(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        acknowledge_as(self._transport, self._speaker(message), message)
+        return {}, 200
+
+    def _control(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        body, status, _ = govern(self._transport, message, None)
+        return body, status
+
+    def _disconnect(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        self._transport.end_client(self._speaker(message), "client disconnect")
+        return {}, 200
+
+    def _speaker(self, message: dict[str, Any]) -> Client:
+        """Return the client in whose name a message speaks; it needs no token, because the connection is its own."""
+        living, sid = self._link.living, message.get("sid")
+        if sid is None and len(living) > 1:
+            raise RequestError("several clients ride on this connection; say which one by 'sid'", code="sid_required")
+        client = next((client for client in living if sid is None or client.sid == sid), None)
+        if client is None:
+            raise AccessDenied("'sid' is no client on this connection", code="bad_token")
+        if message.get("namespace", client.namespace) != client.namespace:
+            raise RequestError(f"this client is in namespace {client.namespace!r}", code="bad_namespace")
+        return client

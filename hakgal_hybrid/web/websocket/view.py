@@ -1,0 +1,174 @@
+"""``GET /api/events/ws``: a stream over a WebSocket, for the few clients that need one; their commands come up on it.
+
+Down goes what a stream with envelopes carries, a text frame each: :mod:`.socket_writer` takes it from the same
+:class:`~hakgal_hybrid.broker.stream.SubscriberStream`. Up come the bodies of what others post: :mod:`.orders` carries
+    them out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ssl
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, current_app, request
+from flask_sock import Sock  # type: ignore[import-untyped]
+from wsproto.utilities import RemoteProtocolError
+
+from ...broker.stream import SubscriberStream
+from ...errors import AccessDenied, HybridError, RequestError, UnsuitableServer
+from .. import access as guard
+from ..gate import behind_the_gate
+from ..responses import problem
+from ..stream import check_server, open_feed
+from ..stream_query import parse_stream_request
+from ..urls import WEBSOCKET
+from .channel import Channel, Inbox
+from .commands import Orders
+from .writer import FAILED, NOT_TEXT, TOO_BIG, Writer
+
+if TYPE_CHECKING:
+    from ...extension import HybridTransport
+
+#: Where servers leave their socket for whoever takes it over.
+_SOCKETS = ("werkzeug.socket", "gunicorn.socket")
+
+
+def blueprint(transport: HybridTransport) -> Blueprint:
+    """Return the blueprint that serves WebSockets of ``transport``."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_websocket", __name__), transport.handlers)
+    accept = _accepting()
+
+    @views.get(WEBSOCKET, websocket=True, provide_automatic_options=False, strict_slashes=True)
+    def converse() -> Response:
+        return _converse(transport, accept)
+
+    @views.get(WEBSOCKET, provide_automatic_options=False, strict_slashes=True)
+    def explain() -> Response:
+        raise _no_websocket_here() if request.environ.get("SERVER_SOFTWARE") == "waitress" else _upgrade_required()
+
+    @views.errorhandler(HybridError)
+    def refuse(error: HybridError) -> Response:
+        return problem(error)
+
+    return views
+
+
+def _accepting() -> Callable[[_Conversation], Response]:
+    """Return flask-sock's view, as a function: it accepts first of all, and we refuse before it is called."""
+    kept: list[Any] = []
+    stand_in = SimpleNamespace(route=lambda path, **options: kept.append)
+    Sock().route(WEBSOCKET, bp=stand_in)(lambda ws, conversation: conversation.hold(ws))
+    view: Callable[[_Conversation], Response] = kept[0]
+    return view
+
+
+def _converse(transport: HybridTransport, accept: Callable[[_Conversation], Response]) -> Response:
+    environ = request.environ
+    _check_handshake(environ)
+    key = _socket_key(environ)
+    check_server(environ)
+    wish = dataclasses.replace(parse_stream_request(request.args, request.headers.get("Last-Event-ID")),
+                               envelope=True, visible_heartbeat=True)
+    refusal = _refusal_of_commands(transport, environ)
+    sock = environ[key]
+    channel = Channel(sock, transport.settings, lambda: transport.stopping)
+    feed, reason = open_feed(transport, wish), "failed"
+    feed.medium = "websocket"
+    # With compression a few bytes could become megabytes, and two threads would share its state.
+    environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+    environ[key] = channel
+    try:
+        return accept(_Conversation(transport, feed, channel, Orders(transport, feed.link, refusal)))
+    except (RemoteProtocolError, UnicodeError) as error:
+        if channel.answered:
+            raise
+        raise RequestError(f"this is no WebSocket handshake: {error}", status=400, code="bad_handshake") from error
+    except OSError:
+        reason = "gone"
+        return Response()
+    finally:
+        environ[key] = sock
+        transport.stream_left(feed, reason)
+        if channel.answered:
+            channel.cut()
+
+
+def _check_handshake(environ: dict[str, Any]) -> None:
+    """Refuse a handshake that lacks something (RFC 6455, section 4.2.1); the upgrade headers brought it here."""
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
+        error = _upgrade_required()
+        error.headers["Sec-WebSocket-Version"] = "13"
+        raise error
+    if not environ.get("HTTP_SEC_WEBSOCKET_KEY") or not environ.get("HTTP_HOST"):
+        raise RequestError("a WebSocket handshake needs Host and Sec-WebSocket-Key", status=400, code="bad_handshake")
+
+
+def _upgrade_required() -> RequestError:
+    error = RequestError("this URL is for WebSockets (version 13); for an event stream use /api/events/stream",
+                         status=426, code="upgrade_required")
+    error.headers.update({"Upgrade": "websocket", "Connection": "Upgrade"})
+    return error
+
+
+def _no_websocket_here() -> UnsuitableServer:
+    return UnsuitableServer("this server hands its socket to nobody, so that there can be no WebSocket; use "
+                            "socketio.run, Werkzeug's threaded server, or gunicorn with gthread or gevent",
+                            status=501, code="no_websocket_here")
+
+
+def _socket_key(environ: dict[str, Any]) -> str:
+    """Return where in the environment the socket is.
+
+    :raises UnsuitableServer: if it is nowhere, or cannot be read and written at the same time.
+    """
+    for key in _SOCKETS:
+        if isinstance(environ.get(key), ssl.SSLSocket):
+            raise UnsuitableServer("WebSockets are not served over this server's TLS; let a proxy end TLS",
+                                   status=501, code="no_websocket_over_tls")
+        if key in environ:
+            return key
+    raise _no_websocket_here()
+
+
+def _refusal_of_commands(transport: HybridTransport, environ: dict[str, Any]) -> AccessDenied | None:
+    """Return why whoever opens this may not command; the same rules as for what is posted."""
+    try:
+        guard.check(environ, transport.settings, commands=True, known_as=current_app.config["SERVER_NAME"] or "")
+    except AccessDenied as refusal:
+        return refusal
+    return None
+
+
+class _Conversation:
+    """One WebSocket, from its acceptance to its end."""
+
+    def __init__(self, transport: HybridTransport, feed: SubscriberStream, channel: Channel, orders: Orders) -> None:
+        self._transport, self._feed, self._channel, self._orders = transport, feed, channel, orders
+
+    def hold(self, ws: Any) -> None:
+        """Carry out what comes, in the calling thread and one after the other, until either side ends it."""
+        limit = self._transport.settings.max_event_bytes
+        inbox = Inbox(ws, limit)
+        # Over whatever the host's SOCK_SERVER_OPTIONS say; nothing has been read yet.
+        ws.max_message_size, ws.input_buffer = limit, inbox
+        writer = Writer(self._transport, self._feed, ws, self._channel, inbox)
+        self._channel.listen(writer.hung_up)
+        writer.start()
+        try:
+            while (message := inbox.take()) is not None:
+                if isinstance(message, bytes):
+                    writer.refuse(NOT_TEXT, "chatter")
+                    break
+                if len(message.encode()) > limit:  # so far its characters were counted
+                    writer.refuse(TOO_BIG, "chatter")
+                    break
+                writer.answer(self._orders.answer(message))
+        except BaseException:
+            writer.refuse(FAILED, "failed")
+            raise
+        finally:
+            writer.join()
+            ws.thread.join()

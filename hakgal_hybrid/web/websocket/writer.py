@@ -1,0 +1,176 @@
+"""Who writes to a WebSocket: a thread of its own, so that a client that does not read holds up nobody else.
+
+Frames of one connection are composed by two threads without a lock: by flask-sock's own, which reads (pongs, the reply
+to a close), and by this one (all else). wsproto shares nothing between the two but the connection's state, as long as
+no extension is negotiated; and :class:`~.socket_channel.Channel` sends each frame as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from simple_websocket import ConnectionClosed  # type: ignore[import-untyped]
+from wsproto.utilities import LocalProtocolError
+
+from ...broker.sse import Decoder
+from ...broker.stream import SubscriberStream
+from ...broker.wakeups import make_bell
+from ...logs import get_logger
+from .channel import PARTING_S, Channel, Inbox, clock
+
+if TYPE_CHECKING:
+    from ...extension import HybridTransport
+
+logger = get_logger(__name__)
+
+#: How many answers may wait to be sent before the next command is carried out.
+MAX_ANSWERS = 8
+
+#: Close codes (RFC 6455, section 7.4.1).
+NORMAL, GOING_AWAY, NOT_TEXT, TOO_BIG, FAILED = 1000, 1001, 1003, 1009, 1011
+
+#: What sending raises once the connection is over, depending on who was faster.
+_GONE = (OSError, ConnectionClosed, LocalProtocolError)
+
+
+class Writer:
+    """Writes to one client what its feed has, and answers, in a thread of its own: who waits for the client is here.
+
+    :param ws: flask-sock's connection, over ``channel``.
+    """
+
+    def __init__(self, transport: HybridTransport, feed: SubscriberStream, ws: Any, channel: Channel,
+                 inbox: Inbox) -> None:
+        self._transport, self._feed, self._ws, self._channel, self._inbox = transport, feed, ws, channel, inbox
+        self._decoder = Decoder()
+        self._news = make_bell()
+        self._answers: deque[tuple[int, str]] = deque()
+        self._places = threading.Semaphore(MAX_ANSWERS)
+        self._over = False
+        self._refusal: tuple[int, str] | None = None
+        self._beat_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="hakgal-hybrid-websocket-writer", daemon=True)
+
+    # -- what others tell it ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._thread.join()
+
+    def answer(self, text: str) -> None:
+        """Send a frame after every event that was emitted before; what was being carried out is done.
+
+        Waits if too many are to be sent already: a client that asks and asks must also read.
+        """
+        self._places.acquire()
+        if self._over:
+            self._places.release()
+        else:
+            self._answers.append((self._transport.log.newest, text))
+        self._inbox.done()
+        self._news.ring()
+
+    def refuse(self, code: int, reason: str) -> None:
+        """End the connection because of what the client did, or what it led to."""
+        self._refusal = code, reason
+        self._inbox.done()
+        self._news.ring()
+
+    def hung_up(self) -> None:
+        """Nothing more will come from the client."""
+        self._inbox.finish()
+        self._news.ring()
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        remove_waker = self._transport.hub.add_waker(self._news.ring)
+        reason = "failed"
+        try:
+            reason = self._write()
+        except _GONE:
+            reason = self._channel.fault or self._why_ended()
+        except Exception:
+            logger.exception("a WebSocket failed and is closed")
+        finally:
+            remove_waker()
+            self._over = True
+            self._places.release()
+            if not self._channel.ended.is_set():  # else the client is being given time to read
+                self._channel.cut()
+            if reason == "gone":  # what it said last, it said before it went
+                self._inbox.finish()
+                self._inbox.drained(PARTING_S)
+            else:
+                self._inbox.close()
+            self._transport.stream_left(self._feed, reason)
+
+    def _write(self) -> str:
+        """Write until either side ends it; return why."""
+        feed = self._feed
+        self._send(feed.opening())
+        while not self._channel.ended.is_set():
+            self._news.clear()
+            # Looked at before what is still to be sent is: what comes later finds the connection closed.
+            ending, busy = self._ending(), self._inbox.busy
+            if not feed.replaced:
+                self._send(feed.take())
+            self._send_answers()
+            if ending is not None:
+                self._channel.hurry()
+                if clock() > self._channel.until or not (feed.behind or busy):
+                    return self._part(*ending)
+            if not feed.behind:
+                self._idle()
+        return self._why_ended()
+
+    def _ending(self) -> tuple[int, str] | None:
+        """Return close code and reason if the connection shall end."""
+        if self._refusal is not None:
+            return self._refusal
+        if self._feed.finished:
+            return NORMAL, self._feed.finished
+        return (GOING_AWAY, "stopped") if self._transport.stopping else None
+
+    def _part(self, code: int, reason: str) -> str:
+        self._inbox.close()
+        with contextlib.suppress(*_GONE):
+            if code == GOING_AWAY:
+                self._send(self._feed.bye())
+            self._ws.close(code, reason)
+        self._channel.ended.wait(min(PARTING_S, max(0.0, self._channel.until - clock())))
+        return reason
+
+    def _why_ended(self) -> str:
+        too_big = self._ws.incoming_message_len > self._ws.max_message_size
+        return "chatter" if too_big else "gone"
+
+    def _idle(self) -> None:
+        """Wait for news; if there are none for long enough, send a heartbeat."""
+        if self._news.wait(max(0.0, min(self._beat_at, self._channel.until) - clock())) or clock() < self._beat_at:
+            return
+        self._rest()
+        if not self._feed.replaced:
+            self._send(self._feed.beat())
+
+    def _rest(self) -> None:
+        self._beat_at = clock() + self._transport.settings.heartbeat_s
+
+    def _send(self, data: bytes) -> None:
+        """Send what a stream with envelopes would carry: each message's data is one text frame."""
+        for message in self._decoder.feed(data):
+            self._ws.send(message.data)
+            self._rest()
+
+    def _send_answers(self) -> None:
+        while self._answers and (self._feed.replaced or self._answers[0][0] <= self._feed.position):
+            self._ws.send(self._answers.popleft()[1])
+            self._places.release()
+            self._rest()
