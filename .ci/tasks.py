@@ -101,8 +101,8 @@ def coverage(arguments: list[str]) -> int:
     install_browsers_things()
     install_network_things()
     status = run([python, "-m", "coverage", "erase"])
-    status |= run([python, "-m", "coverage", "run", "-m", "pytest", *SIDE_BY_SIDE, "--ignore", "tests/test_threads.py",
-                   *arguments])
+    status |= run([python, "-m", "coverage", "run", "-m", "pytest", *SIDE_BY_SIDE, "--ignore",
+                   "tests/broker/test_threads.py", *arguments])
     status |= run([python, "-m", "coverage", "combine", "--quiet"])
     return status | run([python, "-m", "coverage", "report"])
 
@@ -111,7 +111,7 @@ def fuzz(arguments: list[str]) -> int:
     """Try what comes in for long (``make fuzz ARGS="-k bytes"``); FUZZ_EXAMPLES says how many examples a test tries."""
     python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
     os.environ.setdefault("FUZZ_EXAMPLES", FUZZ_EXAMPLES)
-    return run([python, "-m", "pytest", "-o", "timeout=0", "tests/fuzz", "tests/test_openapi.py", *arguments])
+    return run([python, "-m", "pytest", "-o", "timeout=0", "tests/fuzz", "tests/web/test_openapi.py", *arguments])
 
 
 def lock(arguments: list[str]) -> int:

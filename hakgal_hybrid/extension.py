@@ -149,12 +149,12 @@ class HybridTransport(ClientLifecycle):
             epoch=epoch, clock=time.monotonic, wall_ms=lambda: int(time.time() * 1000),
             encode=encode_entry, max_events=settings.log_events, max_bytes=settings.log_bytes,
             max_event_bytes=settings.max_event_bytes, conflates=glob_matcher(settings.conflate))
-        links = SessionRegistry(self._lapsed, max_streams=settings.max_streams,
+        sessions = SessionRegistry(self._lapsed, max_streams=settings.max_streams,
                       max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s,
                       resume_s=settings.resume_s)
         self.tickets = Tickets(lambda: _secret_keys(app))
         self.rate = RateLimiter(settings.command_rate)
-        self.hub = Hub(self.log, self._announcer, links, max_clients=settings.max_clients)
+        self.hub = Hub(self.log, self._announcer, sessions, max_clients=settings.max_clients)
         self.log.inherit(past, records)
         if self.journal is not None:
             self.journal.follow(self.log)
@@ -188,7 +188,7 @@ class HybridTransport(ClientLifecycle):
         redact_server_logs()
 
     def _knows_ticket(self, ticket: str, query: str) -> bool:
-        return self.tickets.admits(ticket, query) if is_signed(ticket) else self.hub.links.find(ticket) is not None
+        return self.tickets.admits(ticket, query) if is_signed(ticket) else self.hub.sessions.find(ticket) is not None
 
     def refuse_conflicts(self) -> None:
         """Check that nobody else owns one of our URLs. The host calls it again when its own routes are complete.
@@ -322,7 +322,7 @@ class HybridTransport(ClientLifecycle):
         return Statistics(
             profile=self.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - self.started_at, 3),
-            streams=self.hub.links.open, clients=len(self.hub.clients()), refused=self.hub.links.refused,
+            streams=self.hub.sessions.open, clients=len(self.hub.clients()), refused=self.hub.sessions.refused,
             acks_waiting=len(self.acks), acks_dropped=self.acks.dropped,
             oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
             journal=JournalStatistics() if self.journal is None else self.journal.statistics(),

@@ -43,32 +43,33 @@ class Client(OpeningRequest):
     There may be tens of thousands, most of which only listen: what few of them need is made when it is needed.
 
     :ivar sid: public name, also the room it is alone in.
-    :ivar link: the stream it is carried by, open or not; ``None`` for a caller without a stream.
+    :ivar session: the session it is carried by, its stream open or not; ``None`` for a caller without a stream.
     :ivar since: number of the last event that was before its time.
     :ivar ended_at: number of the last event that was in its time, once it is over; ``end_reason``: why it is.
     :ivar joined: the rooms it has joined, or left not long ago; its own only once it has left that.
     :ivar left: true once it is over and the host's ``disconnect`` handler, which may ask for its rooms, has been run.
-    :ivar session: the session its handlers share, forked from the one of the opening request at first use.
+    :ivar saved_session: the session of the app its handlers share, forked from the one of the opening request at first
+        use.
     """
 
-    __slots__ = ("_environ", "_rooms", "_store", "_turns", "end_reason", "ended_at", "joined", "left", "link",
-                 "namespace", "opened_at", "session", "sid", "since")
+    __slots__ = ("_environ", "_rooms", "_sequencer", "_store", "end_reason", "ended_at", "joined", "left",
+                 "namespace", "opened_at", "saved_session", "session", "sid", "since")
 
-    def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, link: Session | None = None,
+    def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, session: Session | None = None,
                  rooms: Membership = NO_ROOMS) -> None:
         super().__init__(environ)
         self.sid = secrets.token_urlsafe(15)
         self.namespace = namespace
-        self.link = link
+        self.session = session
         self.since = since
         self.ended_at: int | None = None
         self.end_reason = ""
         self.left = False
         self.opened_at = time.time()
-        self.session: Any = None
+        self.saved_session: Any = None
         self._environ: dict[str, Any] | None = None
         self._store: dict[str, Any] | None = None
-        self._turns: Sequencer | None = None
+        self._sequencer: Sequencer | None = None
         self._rooms = rooms
         self.joined: tuple[Hashable, ...] = ()
 
@@ -83,34 +84,34 @@ class Client(OpeningRequest):
         with _lock:
             if self._environ is None:
                 self._environ = self.opening_environ()
-                if self.session is not None:
-                    self._environ[SAVED_SESSION] = self.session
+                if self.saved_session is not None:
+                    self._environ[SAVED_SESSION] = self.saved_session
             return self._environ
 
     def use_session(self, session: Any) -> None:
         """Have the client's handlers share this session from now on."""
         with _lock:
-            self.session = session
+            self.saved_session = session
             if self._environ is not None:
                 self._environ[SAVED_SESSION] = session
 
     def shed_session(self) -> None:
         """Forget a session that holds nothing: it is forked again when a handler needs it."""
         with _lock:
-            if not self.session and self._environ is None:
-                self.session = None
+            if not self.saved_session and self._environ is None:
+                self.saved_session = None
 
     def request_environ(self) -> dict[str, Any]:
         """Return the WSGI environment for a request in its name, as a dict of the caller's own."""
         return self.opening_environ() if self._environ is None else dict(self._environ)
 
     @property
-    def turns(self) -> Sequencer:
+    def sequencer(self) -> Sequencer:
         """Puts its numbered events in order."""
         with _lock:
-            if self._turns is None:
-                self._turns = Sequencer()
-            return self._turns
+            if self._sequencer is None:
+                self._sequencer = Sequencer()
+            return self._sequencer
 
     @property
     def store(self) -> dict[str, Any]:

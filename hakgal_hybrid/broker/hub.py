@@ -31,11 +31,11 @@ class Hub:
     :param max_clients: clients in total, those that may come back included.
     """
 
-    def __init__(self, log: EventLog, announcer: signals.Announcer, links: SessionRegistry, *,
+    def __init__(self, log: EventLog, announcer: signals.Announcer, sessions: SessionRegistry, *,
                  max_clients: int) -> None:
         self.log = log
         self.announcer = announcer
-        self.links = links
+        self.sessions = sessions
         self.changed = WatchedCondition()
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
@@ -48,7 +48,7 @@ class Hub:
         self._wakers: tuple[Callable[[], None], ...] = ()
         self._delivered = self._bytes = 0
         self._ended: Counter[str] = Counter()
-        self._lock = links.lock
+        self._lock = sessions.lock
 
     # -- publishing ------------------------------------------------------------------------------------------
 
@@ -123,41 +123,41 @@ class Hub:
 
     # -- clients ---------------------------------------------------------------------------------------------
 
-    def new_link(self, environ: dict[str, Any], *, lasting: bool = False) -> Session:
+    def new_session(self, environ: dict[str, Any], *, lasting: bool = False) -> Session:
         """Return a new link; see :meth:`~hakgal_hybrid.broker.sessions.SessionRegistry.make`."""
-        return self.links.make(environ, self.log.newest, lasting=lasting)
+        return self.sessions.make(environ, self.log.newest, lasting=lasting)
 
-    def admit(self, link: Session, environ: dict[str, Any], namespace: str) -> Client:
+    def admit(self, session: Session, environ: dict[str, Any], namespace: str) -> Client:
         """Register a client that ``link`` carries.
 
         :raises Overloaded: if the link, or all links together, carry too many.
         :raises AccessDenied: if the link is gone.
         """
-        while (client := self._admitted(link, environ, namespace)) is None:
-            if not self.links.lapse_oldest():
+        while (client := self._admitted(session, environ, namespace)) is None:
+            if not self.sessions.lapse_oldest():
                 raise Overloaded(f"all {self._max_clients} places for clients are taken (HYBRID_MAX_CLIENTS)",
                                  code="too_many_clients", retry_after=5)
         return client
 
-    def _admitted(self, link: Session, environ: dict[str, Any], namespace: str) -> Client | None:
+    def _admitted(self, session: Session, environ: dict[str, Any], namespace: str) -> Client | None:
         """Return a new client; nothing if there is no place for one."""
         with self._lock:
-            if link.dead:
+            if session.dead:
                 raise bad_ticket()
-            if len(link.clients) >= MAX_SESSION_CLIENTS:
+            if len(session.clients) >= MAX_SESSION_CLIENTS:
                 raise Overloaded(f"one stream carries at most {MAX_SESSION_CLIENTS} clients", code="too_many_clients",
                                  status=429, retry_after=5)
             if len(self._clients) >= self._max_clients:
                 return None
             # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on. "Now"
             # is read when the stream's writer can see the newcomer: what it took up before was before that one's time.
-            first = not link.clients and not link.opened
-            client = Client(environ, namespace, since=0 if first else NEVER, link=link, rooms=self._rooms)
+            first = not session.clients and not session.opened
+            client = Client(environ, namespace, since=0 if first else NEVER, session=session, rooms=self._rooms)
             self._clients[client.sid] = client
-            link.refresh((*link.clients, client))
+            session.refresh((*session.clients, client))
             if not first:
                 client.since = self.log.newest
-                link.refresh(link.clients)
+                session.refresh(session.clients)
             return client
 
     def forget(self, client: Client) -> bool:
@@ -176,40 +176,40 @@ class Hub:
         return self._end(client, reason, told=True)
 
     def _end(self, client: Client, reason: str, *, told: bool) -> bool:
-        link = client.link
+        session = client.session
         with self._lock:
             if client.sid not in self._clients:
                 return False
-            told = told and link is not None and link.carrier is not None
+            told = told and session is not None and session.carrier is not None
             if told:
                 self._parting[client.sid] = client  # first: at no time can its stream's writer not find it
             client.end_reason, client.ended_at = reason, NEVER
-            if link is not None:
-                link.stir()  # before: a writer that does not find it any more is to know that somebody has gone
+            if session is not None:
+                session.stir()  # before: a writer that does not find it any more is to know that somebody has gone
             del self._clients[client.sid]
             client.ended_at = self.log.newest  # read when the stream's writer knows, as in _admitted
-            if link is not None and told:
-                link.refresh(link.clients)
+            if session is not None and told:
+                session.refresh(session.clients)
             else:
-                self._let_go(link, [client])
+                self._let_go(session, [client])
         self.wake()
         return True
 
-    def prune(self, link: Session, gone: Sequence[Client]) -> None:
+    def prune(self, session: Session, gone: Sequence[Client]) -> None:
         """Take clients out of a link that are over and have been told so, or never will be."""
         with self._lock:
-            self._let_go(link, gone)
+            self._let_go(session, gone)
 
     def leave_all(self, client: Client) -> None:
         """Nobody asks any more which rooms a client is in that is over: forget them, once it has been told as well."""
         with self._lock:
             client.left = True
-            if client.link is None or client not in client.link.clients:
+            if client.session is None or client not in client.session.clients:
                 self._rooms.leave_all(client)
 
-    def _let_go(self, link: Session | None, gone: Sequence[Client]) -> None:
-        if link is not None:
-            link.refresh(tuple(client for client in link.clients if client not in gone))
+    def _let_go(self, session: Session | None, gone: Sequence[Client]) -> None:
+        if session is not None:
+            session.refresh(tuple(client for client in session.clients if client not in gone))
         for client in gone:
             self._parting.pop(client.sid, None)
             if client.left:

@@ -78,7 +78,7 @@ class LiveGroup:
         feed = member.feed
         if not feed.level_with(self.position):
             return False
-        key = (feed.link.riders.namespaces, feed.wish.events, feed.wish.envelope)
+        key = (feed.session.riders.namespaces, feed.wish.events, feed.wish.envelope)
         cohort = self._cohorts.get(key)
         if cohort is None:
             cohort = self._cohorts[key] = SubscriberGroup(self, key, feed)
@@ -191,13 +191,13 @@ class LiveGroup:
         """
         following: dict[SubscriberGroup | Divergence, SubscriberGroup | Divergence] = {}
         for client in concerned:
-            link = client.link
-            feed = link.carrier if link is not None else None
+            session = client.session
+            feed = session.carrier if session is not None else None
             if not isinstance(feed, SubscriberStream) or (cohort := feed.cohort) is None:
                 continue  # it goes on alone, or its stream is somebody else's to write
             member = feed.writer
             # It must be told for which of them; also if one is going, which may be this one, and be gone in a moment.
-            if len(feed.link.riders.clients) > 1 or client.ended_at is not None:
+            if len(feed.session.riders.clients) > 1 or client.ended_at is not None:
                 self._part(member)
                 own.pop(member, None)
                 continue

@@ -38,7 +38,7 @@ class SessionRegistry:
         self._lapsed = lapsed
         self._max_streams, self._max_per_address = max_streams, max_per_address
         self._connect_s, self._resume_s = connect_s, resume_s
-        self._links: dict[str, Session] = {}  # by ticket
+        self._sessions: dict[str, Session] = {}  # by ticket
         self._away: OrderedDict[Session, None] = OrderedDict()
         self._places = 0
         self._per_address: Counter[str] = Counter()
@@ -51,39 +51,40 @@ class SessionRegistry:
         :param lasting: true if it needs none and never lapses.
         :raises Overloaded: if a limit on streams is reached; counted in ``refused``.
         """
-        link = Session(sys.intern(str(environ.get(ADDRESS) or environ.get("REMOTE_ADDR", ""))), start, lasting=lasting)
+        address = sys.intern(str(environ.get(ADDRESS) or environ.get("REMOTE_ADDR", "")))
+        session = Session(address, start, lasting=lasting)
         with self.lock:
             if not lasting:
-                self._take_place(link.address)
-        return link
+                self._take_place(session.address)
+        return session
 
-    def ticket_of(self, link: Session) -> str:
+    def ticket_of(self, session: Session) -> str:
         """Return what opens a link's stream; a secret."""
         with self.lock:
-            if not link.ticket:
-                link.ticket = secrets.token_urlsafe(24)
-                if not link.dead:
-                    self._links[link.ticket] = link
-            return link.ticket
+            if not session.ticket:
+                session.ticket = secrets.token_urlsafe(24)
+                if not session.dead:
+                    self._sessions[session.ticket] = session
+            return session.ticket
 
     def find(self, ticket: object) -> Session | None:
         """Return the link that a ticket belongs to, if clients can come back to it."""
-        return self._links.get(ticket) if isinstance(ticket, str) else None
+        return self._sessions.get(ticket) if isinstance(ticket, str) else None
 
-    def expect(self, link: Session) -> None:
+    def expect(self, session: Session) -> None:
         """Somebody is about to open the stream, and has time for that; more than was left, if there was less."""
         with self.lock:
-            if link.dead or link.lasting or link.carrier is not None:
+            if session.dead or session.lasting or session.carrier is not None:
                 return
-            deadline = self._deadlines.after(self._connect_s, lambda: self.lapse(link))
-            if link.deadline is not None and link.deadline.at > deadline.at:
+            deadline = self._deadlines.after(self._connect_s, lambda: self.lapse(session))
+            if session.deadline is not None and session.deadline.at > deadline.at:
                 deadline.cancel()
             else:
-                link.await_stream(deadline)
+                session.await_stream(deadline)
 
     # -- streams ---------------------------------------------------------------------------------------------
 
-    def carry(self, link: Session, carrier: Carrier) -> bool:
+    def carry(self, session: Session, carrier: Carrier) -> bool:
         """A stream begins; one that the link had before is replaced.
 
         :return: true if there was one, which whoever writes it must be told.
@@ -91,59 +92,59 @@ class SessionRegistry:
         :raises AccessDenied: if nobody can come back to it any more.
         """
         with self.lock:
-            if link.dead:
+            if session.dead:
                 raise bad_ticket()
-            if link in self._away:
-                self._take_place(link.address)
-                del self._away[link]
-            link.await_stream(None)
-            self.open += link.carrier is None
-            replaced, link.carrier, link.opened = link.carrier, carrier, True
+            if session in self._away:
+                self._take_place(session.address)
+                del self._away[session]
+            session.await_stream(None)
+            self.open += session.carrier is None
+            replaced, session.carrier, session.opened = session.carrier, carrier, True
             if replaced is not None:
                 replaced.stir()
             return replaced is not None
 
-    def let_go(self, link: Session, carrier: object) -> bool:
+    def let_go(self, session: Session, carrier: object) -> bool:
         """A stream has ended: wait for the next one. False if it was not the link's stream (any more)."""
         with self.lock:
-            if link.carrier is not carrier or link.dead:
+            if session.carrier is not carrier or session.dead:
                 return False
-            link.carrier = None
+            session.carrier = None
             self.open -= 1
-            self._free_place(link.address)
-            self._away[link] = None
+            self._free_place(session.address)
+            self._away[session] = None
             if self._resume_s:
-                link.await_stream(self._deadlines.after(self._resume_s, lambda: self.lapse(link)))
+                session.await_stream(self._deadlines.after(self._resume_s, lambda: self.lapse(session)))
         if not self._resume_s:
-            self.lapse(link)
+            self.lapse(session)
         return True
 
-    def lapse(self, link: Session) -> None:
+    def lapse(self, session: Session) -> None:
         """Nobody came back in time: the link's clients are over."""
-        if self.drop(link):
-            self._lapsed(link)
+        if self.drop(session):
+            self._lapsed(session)
 
     def lapse_oldest(self) -> bool:
         """Give up the link that has been away longest; false if none is away."""
         with self.lock:
-            link = next(iter(self._away), None)
-        if link is None:
+            session = next(iter(self._away), None)
+        if session is None:
             return False
-        self.lapse(link)
+        self.lapse(session)
         return True
 
-    def drop(self, link: Session, *, even_if_ridden: bool = True) -> bool:
+    def drop(self, session: Session, *, even_if_ridden: bool = True) -> bool:
         """Forget a link; true the first time, and only if it has no stream."""
         with self.lock:
-            if link.dead or link.carrier is not None or (link.clients and not even_if_ridden):
+            if session.dead or session.carrier is not None or (session.clients and not even_if_ridden):
                 return False
-            link.dead = True
-            link.await_stream(None)
-            self._links.pop(link.ticket, None)
-            if link in self._away:
-                del self._away[link]
-            elif not link.lasting:
-                self._free_place(link.address)
+            session.dead = True
+            session.await_stream(None)
+            self._sessions.pop(session.ticket, None)
+            if session in self._away:
+                del self._away[session]
+            elif not session.lasting:
+                self._free_place(session.address)
             return True
 
     # -- places ----------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class SubscriberStream:
     :ivar resumed: true if its link has had a stream before. :ivar left: true once it was reported that it has ended.
     """
 
-    link: Session
+    session: Session
     hub: Hub
     settings: Settings
     wish: StreamRequest
@@ -88,8 +88,8 @@ class SubscriberStream:
     def __post_init__(self) -> None:
         log = self.hub.log
         self._accepts = glob_matcher(self.wish.events) if self.wish.events else None
-        self.resumed = self.link.opened
-        position, gap = self.link.start, None
+        self.resumed = self.session.opened
+        position, gap = self.session.start, None
         if self.wish.last_event_id is not None:
             position, gap = log.resume(self.wish.last_event_id)
         self._replay_until = log.newest
@@ -101,13 +101,13 @@ class SubscriberStream:
 
     def _covers(self, older: Entry, later: Entry) -> bool:
         """True if every client that an event is for gets a later one of its kind too."""
-        return all(client.is_for(later.seq, later.event.target) for client in self.link.clients
+        return all(client.is_for(later.seq, later.event.target) for client in self.session.clients
                    if client.is_for(older.seq, older.event.target))
 
     def _wants(self, seq: int, name: str | None, target: Target) -> bool:
-        if name is None and self.link.riders.settled > self.position:
+        if name is None and self.session.riders.settled > self.position:
             raise LookupError("clients came or went meanwhile: how many of the events were for them is not known")
-        if not any(client.is_for(seq, target) for client in self.link.clients):
+        if not any(client.is_for(seq, target) for client in self.session.clients):
             return False
         if name is None and self._accepts is not None:
             raise LookupError("the name of a dropped event is forgotten")
@@ -165,7 +165,7 @@ class SubscriberStream:
         """True if it has got everything up to ``position``, and what comes next is like what others get."""
         cursor = self.cursor
         return (cursor.position == position >= self._replay_until and cursor.plain and not self.finished
-                and self.link.riders.settled <= position)
+                and self.session.riders.settled <= position)
 
     def keep_up(self, cohort: SubscriberGroup) -> bool:
         """Join a cohort; false if it is not to be: its clients have changed just now, maybe too early to stir it."""
@@ -196,18 +196,18 @@ class SubscriberStream:
     @property
     def behind(self) -> bool:
         """True if the log holds something this feed has not looked at."""
-        return not self.replaced and (self.position < self.hub.log.newest or self.link.riders.settled == NEVER
+        return not self.replaced and (self.position < self.hub.log.newest or self.session.riders.settled == NEVER
                                       or (self.cohort is None and self.cursor.pending_gap is not None))
 
     @property
     def replaced(self) -> bool:
         """True once the link has another stream."""
-        return self.link.carrier is not self
+        return self.session.carrier is not self
 
     @property
     def finished(self) -> str:
         """Why the stream is to be closed by whoever writes it; empty while it is not."""
-        return "replaced" if self.replaced else "" if self.link.clients else "disconnected"
+        return "replaced" if self.replaced else "" if self.session.clients else "disconnected"
 
     def opening(self) -> bytes:
         """Return what every stream begins with: reconnection time, ``hybrid_open``, a gap, the snapshot."""
@@ -246,7 +246,7 @@ class SubscriberStream:
 
     def _who(self) -> dict[str, Any]:
         """Tell who is on this stream; tokens only where the stream made them, because a ticket is no token."""
-        living = self.link.living
+        living = self.session.living
         first = living[0] if living else None
         if self.wish.ticket is None:
             return {"sid": first and first.sid, "token": first and first.token}
@@ -286,7 +286,7 @@ class SubscriberStream:
     def _shared(self, shared: Shared, upto: int | None) -> Written:
         """Read by way of ``shared``, if all that is new is for everybody, so that only the filter can matter."""
         cursor, log = self.cursor, self.hub.log
-        _, namespaces, settled = self.link.riders
+        _, namespaces, settled = self.session.riders
         if max(log.last_partial, settled) > cursor.position or not cursor.plain:
             return self._read(upto)
         key = (cursor.position, "/" in namespaces, self.wish.events, self.wish.envelope,
@@ -294,7 +294,7 @@ class SubscriberStream:
         written = shared.get(key)
         if written is None:
             shared[key] = written = self._read(upto)
-            if written.gap or not cursor.plain or log.last_partial > key[0] or self.link.riders.settled > key[0]:
+            if written.gap or not cursor.plain or log.last_partial > key[0] or self.session.riders.settled > key[0]:
                 del shared[key]  # it turned out to be this reader's own
         else:
             cursor.position = written.position
@@ -308,7 +308,7 @@ class SubscriberStream:
         replaying = cursor.position < self._replay_until
         min_at = float("-inf") if replaying else log.clock() - self.settings.max_backlog_s
         before = cursor.position
-        look_at = max(64, MAX_LOOK // max(1, len(self.link.clients)))
+        look_at = max(64, MAX_LOOK // max(1, len(self.session.clients)))
         gap, entries, conflated = cursor.read(max_bytes=MAX_TAKE, min_at=min_at, max_entries=look_at, upto=upto)
         parts = [] if gap is None else [self._gap(gap)]
         if gap is not None and self.wish.snapshot:
@@ -329,16 +329,16 @@ class SubscriberStream:
 
     def _gone(self) -> list[Client]:
         """Return the clients that are over and have got everything that was for them, in the order of their ends."""
-        if self.link.riders.settled != NEVER:
+        if self.session.riders.settled != NEVER:
             return []
-        return sorted((client for client in self.link.clients
+        return sorted((client for client in self.session.clients
                        if client.ended_at is not None and client.ended_at <= self.cursor.position),
                       key=lambda client: client.ended_at or 0)
 
     def _dismiss(self, client: Client) -> bytes:
         """Tell a client that it is over, and let it go."""
-        shared = len(self.link.clients) > 1
-        self.hub.prune(self.link, [client])
+        shared = len(self.session.clients) > 1
+        self.hub.prune(self.session, [client])
         return self._control("hybrid_disconnect", {"sid": client.sid, "reason": client.end_reason},
                              namespace=client.namespace, to=[client.sid] if shared else None)
 
@@ -355,7 +355,7 @@ class SubscriberStream:
 
     def _gap(self, gap: Gap) -> bytes:
         """Encode a gap, and have it announced."""
-        for client in self.link.living:
+        for client in self.session.living:
             self.on_gap(client, gap)
         upto = self.hub.log.id_of(gap.upto)
         return self._control("hybrid_gap", {"missed": gap.missed, "reason": gap.reason, "resume_from": upto}, upto)
@@ -378,7 +378,7 @@ class SubscriberStream:
 
         :param replayed: true if it carries no id, by which a client that came later would know that it is not for it.
         """
-        event, clients = entry.event, self.link.clients
+        event, clients = entry.event, self.session.clients
         if len(clients) == 1:
             return None
         there = [client for client in clients

@@ -172,10 +172,10 @@ _session_lock = threading.RLock()  # eventlet makes only such ones its own, wher
 def _use_session(client: Client) -> None:
     """Make ``flask.session`` the client's own in the current context, forking it at first use."""
     with _session_lock:
-        if client.session is None:
+        if client.saved_session is None:
             session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
             client.use_session(ForkedSession((key, session[key]) for key in session))
-    _set_session(client.session)
+    _set_session(client.saved_session)
 
 
 def _set_session(session: Any) -> None:

@@ -47,7 +47,7 @@ class ClientLifecycle:
         raise NotImplementedError
 
     def open_client(self, environ: dict[str, Any], namespace: str, auth: Any = None, *,
-                    link: Session | None = None) -> Client:
+                    session: Session | None = None) -> Client:
         """Admit a client and run the host's ``connect`` handler for it.
 
         :param link: the stream that shall carry it; by default one is made, which waits to be opened.
@@ -57,13 +57,13 @@ class ClientLifecycle:
         if self.namespaces != "*" and namespace not in self.namespaces and not self.handlers.serves(namespace):
             raise AccessDenied("Unable to connect", code="unknown_namespace")
         self.authority.check("connect", namespace, data=auth)
-        own = link is None
-        link = self.hub.new_link(environ) if link is None else link
+        own = session is None
+        session = self.hub.new_session(environ) if session is None else session
         environ = {**environ, "flask.app": self.app}
         for key in CONNECTION_KEYS:
             environ.pop(key, None)
         try:
-            client = self.hub.admit(link, environ, namespace)
+            client = self.hub.admit(session, environ, namespace)
             try:
                 self.handlers.connect(self.app, client, auth)
             except BaseException:
@@ -71,9 +71,9 @@ class ClientLifecycle:
                 raise
         except BaseException:
             if own:
-                self.hub.links.drop(link)
+                self.hub.sessions.drop(session)
             raise
-        self.hub.links.expect(link)  # from now on: the handler may have taken its time
+        self.hub.sessions.expect(session)  # from now on: the handler may have taken its time
         self._later(signals.client_connected, client=client)
         return client
 
@@ -85,8 +85,8 @@ class ClientLifecycle:
         """
         if not self.hub.end(client, reason):
             return
-        if client.link is not None:
-            self.hub.links.drop(client.link, even_if_ridden=False)
+        if client.session is not None:
+            self.hub.sessions.drop(client.session, even_if_ridden=False)
         run = partial(self._say_goodbye, client, reason)
         if wait:
             run()
@@ -145,15 +145,15 @@ class ClientLifecycle:
             return
         feed.left = True
         self.hub.count_end("replaced" if feed.replaced else reason)
-        if not self.hub.links.let_go(feed.link, feed):
+        if not self.hub.sessions.let_go(feed.session, feed):
             return
-        if reason == "stopped" or (reason == "refused" and not feed.resumed) or not feed.link.living:
-            self.hub.links.lapse(feed.link)
+        if reason == "stopped" or (reason == "refused" and not feed.resumed) or not feed.session.living:
+            self.hub.sessions.lapse(feed.session)
 
-    def _lapsed(self, link: Session) -> None:
-        for client in link.clients:
-            self.end_client(client, "ping timeout" if not link.opened else "transport close")
-        self.hub.prune(link, link.clients)
+    def _lapsed(self, session: Session) -> None:
+        for client in session.clients:
+            self.end_client(client, "ping timeout" if not session.opened else "transport close")
+        self.hub.prune(session, session.clients)
 
     def may_join(self, client: Client, room: Hashable) -> None:
         """Let a client be put into a room, or refuse it.

@@ -136,7 +136,7 @@ class BacklogMonitor:
 
 def open_feeds(hub: Hub) -> list[SubscriberStream]:
     """Return the feed of every open stream, each once."""
-    carriers = {id(client.link): client.link.carrier for client in hub.clients() if client.link is not None}
+    carriers = {id(client.session): client.session.carrier for client in hub.clients() if client.session is not None}
     return [carrier for carrier in carriers.values() if isinstance(carrier, SubscriberStream)]
 
 

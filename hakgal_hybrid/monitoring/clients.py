@@ -34,17 +34,17 @@ def roster(hub: Hub, observer: BacklogMonitor, limit: int = DEFAULT_CLIENTS) -> 
 
 
 def _open(client: Client, found: dict[int, StreamBacklog]) -> StreamBacklog | None:
-    return None if client.link is None else found.get(id(client.link.carrier))
+    return None if client.session is None else found.get(id(client.session.carrier))
 
 
 def _row(client: Client, item: StreamBacklog | None, now: float, newest: int) -> dict[str, Any]:
-    link = client.link
+    session = client.session
     row = {"sid": client.sid[:SHOWN] + "…", "namespace": client.namespace, "address": client.address,
            "age_s": round(now - client.opened_at, 1),
-           "riders": 0 if link is None else len(link.living)}
+           "riders": 0 if session is None else len(session.living)}
     if item is None:
-        waits = link is not None and not link.opened and not link.lasting
-        return {**row, "state": "caller" if link is None or link.lasting else "connecting" if waits else "away",
+        waits = session is not None and not session.opened and not session.lasting
+        return {**row, "state": "caller" if session is None or session.lasting else "connecting" if waits else "away",
                 "transport": None, "filter": None, "delivered": None, "lag_events": None, "lag_s": None}
     feed = item.feed
     return {**row, "state": "open", "transport": feed.medium, "filter": list(feed.wish.events),

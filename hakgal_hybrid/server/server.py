@@ -152,7 +152,7 @@ class Server:
         self._transport.stop()
         ends = time.monotonic() + seconds
         front.fanout.farewell(seconds)
-        while self._transport.hub.links.open and time.monotonic() < ends:
+        while self._transport.hub.sessions.open and time.monotonic() < ends:
             gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
             listener.crew.kill(timeout=1)

@@ -36,7 +36,7 @@ class Manager:
         for client in self._transport.hub.clients():
             spaces = found.setdefault(client.namespace, {})
             for room in (None, *client.rooms()):
-                spaces.setdefault(room, {})[client.sid] = eio_sid_of(client, self._transport.hub.links)
+                spaces.setdefault(room, {})[client.sid] = eio_sid_of(client, self._transport.hub.sessions)
         return found
 
     def get_namespaces(self) -> list[str]:
@@ -48,7 +48,7 @@ class Manager:
         rooms = set(room) if isinstance(room, (list, tuple, set, frozenset)) else {room}
         for client in self._transport.hub.clients(namespace):
             if not rooms.isdisjoint((None, *client.rooms())):
-                yield client.sid, eio_sid_of(client, self._transport.hub.links)
+                yield client.sid, eio_sid_of(client, self._transport.hub.sessions)
 
     def get_rooms(self, sid: str, namespace: str) -> list[Hashable]:
         """Return the rooms a client is in, its own among them; none for a client that is not connected."""
@@ -66,20 +66,21 @@ class Manager:
     def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
         """Return the ``sid`` that a stream has in a namespace: the first, if it carries several."""
         hub = self._transport.hub
-        return next((client.sid for client in hub.clients(namespace) if eio_sid_of(client, hub.links) == eio_sid), None)
+        return next((client.sid for client in hub.clients(namespace)
+                     if eio_sid_of(client, hub.sessions) == eio_sid), None)
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
         """Return the id of the stream that a client is carried by."""
         client = self._server.find(sid, namespace)
-        return None if client is None else eio_sid_of(client, self._transport.hub.links)
+        return None if client is None else eio_sid_of(client, self._transport.hub.sessions)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise absent("socketio.server.manager", name)
 
 
-def eio_sid_of(client: Client, links: SessionRegistry) -> str:
+def eio_sid_of(client: Client, sessions: SessionRegistry) -> str:
     """Return a public name for the stream that carries a client (its ticket is a secret)."""
-    secret = client.token if client.link is None else links.ticket_of(client.link)
+    secret = client.token if client.session is None else sessions.ticket_of(client.session)
     return hashlib.blake2s(secret.encode(), digest_size=10).hexdigest()
 
 

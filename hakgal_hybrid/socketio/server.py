@@ -171,7 +171,7 @@ class Server:
     def environ(self) -> dict[str, dict[str, Any]]:
         """The WSGI environments of all clients, by the id of their stream."""
         hub = self._transport.hub
-        return {eio_sid_of(client, hub.links): client.environ for client in hub.clients()}
+        return {eio_sid_of(client, hub.sessions): client.environ for client in hub.clients()}
 
     def transport(self, sid: str, namespace: str | None = None) -> str:
         """Return how a client gets its events: always ``sse``.

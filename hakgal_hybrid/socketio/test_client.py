@@ -40,7 +40,7 @@ class SocketIOTestClient:
         self.flask_test_client = flask_test_client
         self.connected: dict[str, bool] = {}
         self._clients: dict[str, Client] = {}
-        self._link: Session | None = None
+        self._session: Session | None = None
         self._received: list[dict[str, Any]] = []
         self._position = socketio.transport.log.newest
         self._missed = False
@@ -50,7 +50,7 @@ class SocketIOTestClient:
     def eio_sid(self) -> str | None:
         """The id that ``socketio.server.manager`` has for this client's connection; ``None`` if it has none now."""
         client = next(iter(self._clients.values()), None)
-        return None if client is None else eio_sid_of(client, self.socketio.transport.hub.links)
+        return None if client is None else eio_sid_of(client, self.socketio.transport.hub.sessions)
 
     # -- coming and going ------------------------------------------------------------------------------------
 
@@ -70,12 +70,12 @@ class SocketIOTestClient:
             return
         environ = self._environ(query_string, headers)
         transport = self.socketio.transport
-        if self._link is None or self._link.dead:
-            self._link = transport.hub.new_link(environ, lasting=True)
+        if self._session is None or self._session.dead:
+            self._session = transport.hub.new_session(environ, lasting=True)
         self.connected[namespace] = False
         try:
             with propagating():
-                client = transport.open_client(environ, namespace, self._sent(auth), link=self._link)
+                client = transport.open_client(environ, namespace, self._sent(auth), session=self._session)
         except AccessDenied:
             return
         self._clients[namespace] = client

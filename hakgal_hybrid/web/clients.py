@@ -40,12 +40,13 @@ def blueprint(transport: HybridTransport) -> Blueprint:
         resumed = client is not None
         if client is None:
             client = _newcomer(transport, message, namespace)
-        link = client.link
-        if link is None:
+        session = client.session
+        if session is None:
             raise RequestError("this client has no stream of its own", code="bad_sid")
-        since = max(client.since, link.start)
+        since = max(client.since, session.start)
         return answer({
-            "sid": client.sid, "token": client.token, "ticket": transport.hub.links.ticket_of(link), "resumed": resumed,
+            "sid": client.sid, "token": client.token, "ticket": transport.hub.sessions.ticket_of(session),
+            "resumed": resumed,
             "namespace": namespace, "since": transport.log.id_of(since),
             "after": None if resumed else transport.hub.latest_for(client, since),
             "heartbeat_s": transport.settings.heartbeat_s})
@@ -104,8 +105,8 @@ def _returning(transport: HybridTransport, message: dict[str, Any], namespace: s
     client = transport.hub.client(message.get("sid"))
     if client is None or client.namespace != namespace or not client.proves(message.get("token")):
         return None
-    if client.link is not None:
-        transport.hub.links.expect(client.link)
+    if client.session is not None:
+        transport.hub.sessions.expect(client.session)
     return client
 
 
@@ -113,9 +114,9 @@ def _newcomer(transport: HybridTransport, message: dict[str, Any], namespace: st
     environ = {key: value for key, value in request.environ.items() if key not in _OF_THE_BODY}
     environ["REQUEST_METHOD"] = "GET"
     auth = restore_binary(message.get("auth"))
-    link = transport.hub.links.find(message.get("stream"))
+    session = transport.hub.sessions.find(message.get("stream"))
     try:
-        return transport.open_client(environ, namespace, auth, link=link)
+        return transport.open_client(environ, namespace, auth, session=session)
     except AccessDenied as denied:
         if denied.code != "bad_ticket":
             raise

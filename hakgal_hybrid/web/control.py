@@ -105,7 +105,7 @@ def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[
         return call(lambda: None)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise RequestError(f"'number' must be a whole number from 1 on, not {number!r:.80}", code="bad_number")
-    return client.turns.run(number, call)
+    return client.sequencer.run(number, call)
 
 
 def _emit_without_stream(transport: HybridTransport, message: dict[str, Any]) -> Response:

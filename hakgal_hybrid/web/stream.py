@@ -77,10 +77,10 @@ def open_feed(transport: HybridTransport, wish: StreamRequest) -> SubscriberStre
 
     :raises HybridError: if the ticket is worth nothing, the host refuses the client, or a limit is reached.
     """
-    links = transport.hub.links
-    link, wish = _link_of(transport, wish)
-    feed = SubscriberStream(link, transport.hub, transport.settings, wish, transport.on_gap)
-    replaced = links.carry(link, feed)
+    sessions = transport.hub.sessions
+    session, wish = _session_of(transport, wish)
+    feed = SubscriberStream(session, transport.hub, transport.settings, wish, transport.on_gap)
+    replaced = sessions.carry(session, feed)
     try:
         feed.prepare()
     except BaseException:
@@ -91,7 +91,7 @@ def open_feed(transport: HybridTransport, wish: StreamRequest) -> SubscriberStre
     return feed
 
 
-def _link_of(transport: HybridTransport, wish: StreamRequest) -> tuple[Session, StreamRequest]:
+def _session_of(transport: HybridTransport, wish: StreamRequest) -> tuple[Session, StreamRequest]:
     """Return the link to be carried, and the wish of whoever opens it: with a ticket only if somebody comes back."""
 
     def connect() -> Client:
@@ -102,24 +102,24 @@ def _link_of(transport: HybridTransport, wish: StreamRequest) -> tuple[Session, 
         return _carried(connect()), wish
     if is_signed(wish.ticket):
         client, resumed = transport.tickets.redeem(wish.ticket, request.query_string.decode("latin-1"), connect)
-        link = _carried(client)
+        session = _carried(client)
         if not resumed:
-            return link, dataclasses.replace(wish, ticket=None)
+            return session, dataclasses.replace(wish, ticket=None)
     else:
-        found = transport.hub.links.find(wish.ticket)
+        found = transport.hub.sessions.find(wish.ticket)
         if found is None:
             raise bad_ticket()
-        link = found
-    first = next(iter(link.living), None)
+        session = found
+    first = next(iter(session.living), None)
     transport.authority.check("stream", wish.namespace if first is None else first.namespace, client=first)
-    return link, wish
+    return session, wish
 
 
 def _carried(client: Client) -> Session:
-    link = client.link
-    if link is None:
+    session = client.session
+    if session is None:
         raise bad_ticket()
-    return link
+    return session
 
 
 def _limit_writes(environ: dict[str, Any], seconds: float) -> None:

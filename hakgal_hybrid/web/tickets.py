@@ -59,7 +59,7 @@ class _Use:
     @property
     def dead(self) -> bool:
         """True if there is nothing left to come back to."""
-        return self.client is not None and (self.client.link is None or self.client.link.dead)
+        return self.client is not None and (self.client.session is None or self.client.session.dead)
 
 
 class Tickets:

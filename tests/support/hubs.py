@@ -21,8 +21,8 @@ def make_hub(log: EventLog, sender: object = None, **limits: Any) -> Hub:
     clients = bounds.pop("max_clients", 1000)
     hub: Hub
 
-    def lapsed(link: Session) -> None:
-        for client in link.clients:
+    def lapsed(session: Session) -> None:
+        for client in session.clients:
             hub.forget(client)
 
     hub = Hub(log, Announcer(sender), SessionRegistry(lapsed, **bounds), max_clients=clients)
@@ -31,18 +31,18 @@ def make_hub(log: EventLog, sender: object = None, **limits: Any) -> Hub:
 
 def admit(hub: Hub, namespace: str = "/") -> Client:
     """Return a client that is about to get a stream of its own."""
-    return hub.admit(hub.new_link({}), {}, namespace)
+    return hub.admit(hub.new_session({}), {}, namespace)
 
 
 def carried(feed: SubscriberStream) -> SubscriberStream:
     """Make ``feed`` the stream of its link; return it."""
-    feed.hub.links.carry(feed.link, feed)
+    feed.hub.sessions.carry(feed.session, feed)
     return feed
 
 
 def client_of(feed: SubscriberStream) -> Client:
     """Return the first client of a stream."""
-    return feed.link.clients[0]
+    return feed.session.clients[0]
 
 
 def open_feed_of(transport: HybridTransport, **wish: Any) -> SubscriberStream:

@@ -25,8 +25,8 @@ class Orders:
     :param refusal: why it may not command, if it may not; whoever listens may always leave.
     """
 
-    def __init__(self, transport: HybridTransport, link: Session, refusal: AccessDenied | None) -> None:
-        self._transport, self._link, self._refusal = transport, link, refusal
+    def __init__(self, transport: HybridTransport, session: Session, refusal: AccessDenied | None) -> None:
+        self._transport, self._session, self._refusal = transport, session, refusal
         self._known: dict[str, Callable[[dict[str, Any]], tuple[dict[str, Any] | str, int]]] = {
             "emit": self._emit, "ack": self._acknowledge, "control": self._control,
                        "disconnect": self._disconnect}
@@ -68,7 +68,7 @@ class Orders:
         if self._refusal is not None and do != "disconnect":
             self._transport.refusals.count(self._refusal.code)
             return self._refusal.problem(), self._refusal.status
-        self._transport.rate.take(self._link.address)
+        self._transport.rate.take(self._session.address)
         if do in ("emit", "control") and not self._transport.settings.enable_control_http:
             raise RequestError(f"{do!r} is not served here (ENABLE_CONTROL_HTTP)", status=404, code="not_served")
         return self._known[do](message)
@@ -90,7 +90,7 @@ class Orders:
 
     def _speaker(self, message: dict[str, Any]) -> Client:
         """Return the client in whose name a message speaks; it needs no token, because the connection is its own."""
-        living, sid = self._link.living, message.get("sid")
+        living, sid = self._session.living, message.get("sid")
         if sid is None and len(living) > 1:
             raise RequestError("several clients ride on this connection; say which one by 'sid'", code="sid_required")
         client = next((client for client in living if sid is None or client.sid == sid), None)

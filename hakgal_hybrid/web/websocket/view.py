@@ -81,7 +81,7 @@ def _converse(transport: HybridTransport, accept: Callable[[_Conversation], Resp
     environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
     environ[key] = channel
     try:
-        return accept(_Conversation(transport, feed, channel, Orders(transport, feed.link, refusal)))
+        return accept(_Conversation(transport, feed, channel, Orders(transport, feed.session, refusal)))
     except (RemoteProtocolError, UnicodeError) as error:
         if channel.answered:
             raise

@@ -14,13 +14,14 @@ from hakgal_hybrid.errors import RequestError
 def test_calls_that_arrive_in_reverse_start_in_order(monkeypatch):
     """Threads that come with 3, 2 and 1 run as 1, 2, 3."""
     monkeypatch.setattr(module, "PATIENCE_S", 30.0)
-    turns, order = Sequencer(), []
-    threads = [threading.Thread(target=turns.run, args=(number, lambda begin, number=number: str(order.append(number))))
+    sequencer, order = Sequencer(), []
+    threads = [threading.Thread(target=sequencer.run,
+                                args=(number, lambda begin, number=number: str(order.append(number))))
                for number in (3, 2, 1)]
     for thread in threads[:2]:
         thread.start()
-    with turns._changed:
-        assert turns._changed.wait_for(lambda: order == [], 1)
+    with sequencer._changed:
+        assert sequencer._changed.wait_for(lambda: order == [], 1)
     threads[2].start()
     for thread in threads:
         thread.join(30)
@@ -29,37 +30,37 @@ def test_calls_that_arrive_in_reverse_start_in_order(monkeypatch):
 
 def test_a_repeated_number_gets_the_first_answer_and_runs_nothing():
     """A post that is sent again because its answer was lost does not act twice."""
-    turns, ran = Sequencer(), []
+    sequencer, ran = Sequencer(), []
 
     def call(begin):
         ran.append(1)
         return "answer"
 
-    assert [turns.run(1, call), turns.run(1, call)] == ["answer", "answer"]
+    assert [sequencer.run(1, call), sequencer.run(1, call)] == ["answer", "answer"]
     assert ran == [1]
 
 
 def test_a_repeated_number_that_failed_fails_alike():
     """The error of the first call is what a repetition gets."""
-    turns = Sequencer()
+    sequencer = Sequencer()
     for _ in range(2):
         with pytest.raises(RequestError, match="no"):
-            turns.run(1, lambda begin: (_ for _ in ()).throw(RequestError("no")))
+            sequencer.run(1, lambda begin: (_ for _ in ()).throw(RequestError("no")))
 
 
 def test_a_repetition_while_the_first_still_runs_waits_for_its_answer():
     """Two posts of one number at the same time give one call and two equal answers."""
-    turns, begun, go, answers = Sequencer(), threading.Event(), threading.Event(), []
+    sequencer, begun, go, answers = Sequencer(), threading.Event(), threading.Event(), []
 
     def call(begin):
         begun.set()
         assert go.wait(30)
         return len(answers)
 
-    first = threading.Thread(target=lambda: answers.append(turns.run(1, call)))
+    first = threading.Thread(target=lambda: answers.append(sequencer.run(1, call)))
     first.start()
     assert begun.wait(30)
-    second = threading.Thread(target=lambda: answers.append(turns.run(1, call)))
+    second = threading.Thread(target=lambda: answers.append(sequencer.run(1, call)))
     second.start()
     go.set()
     first.join(30)
@@ -85,46 +86,46 @@ def test_only_so_many_calls_may_wait(monkeypatch):
 def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
     """Only the last answers are kept; an older number is told that it comes too late."""
     monkeypatch.setattr(module, "KEPT", 1)
-    turns = Sequencer()
+    sequencer = Sequencer()
     for number in (1, 2):
-        turns.run(number, lambda begin: "")
+        sequencer.run(number, lambda begin: "")
     with pytest.raises(RequestError) as caught:
-        turns.run(1, lambda begin: "")
+        sequencer.run(1, lambda begin: "")
     assert caught.value.code == "repeated_too_late"
 
 
 def test_the_next_call_may_start_once_this_one_has_begun():
     """A slow handler does not hold up the events behind it, as on one socket."""
-    turns, second = Sequencer(), []
+    sequencer, second = Sequencer(), []
 
     def slow(begin):
         begin()
-        other = threading.Thread(target=lambda: second.append(turns.run(2, lambda begin: "second")))
+        other = threading.Thread(target=lambda: second.append(sequencer.run(2, lambda begin: "second")))
         other.start()
         other.join(30)
         return ", ".join(second)
 
-    assert turns.run(1, slow) == "second"
+    assert sequencer.run(1, slow) == "second"
 
 
 def test_a_repetition_does_not_wait_for_ever(monkeypatch):
     """While the first call hangs, those that repeat its number are refused after a while."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.01)
-    turns, refused = Sequencer(), []
+    sequencer, refused = Sequencer(), []
 
     def hanging(begin):
         with pytest.raises(RequestError) as caught:
-            turns.run(1, lambda begin: "")
+            sequencer.run(1, lambda begin: "")
         refused.append(caught.value.code)
         return ""
 
-    turns.run(1, hanging)
+    sequencer.run(1, hanging)
     assert refused == ["still_running"]
 
 
 def test_repeating_an_error_keeps_nothing_alive():
     """Each repetition raises an error of its own, so that neither frames nor what they hold pile up."""
-    turns = Sequencer()
+    sequencer = Sequencer()
 
     def failing(begin):
         raise RequestError("no", code="unknown_event", status=404, accepted=["x"])
@@ -132,23 +133,23 @@ def test_repeating_an_error_keeps_nothing_alive():
     raised = []
     for _ in range(3):
         with pytest.raises(RequestError) as caught:
-            turns.run(1, failing)
+            sequencer.run(1, failing)
         raised.append(caught.value)
     assert len(set(map(id, raised))) == 3
     assert {(error.code, error.status, tuple(error.extra["accepted"])) for error in raised} == {
         ("unknown_event", 404, ("x",))}
-    assert turns._answers[1].error.__traceback__ is None
+    assert sequencer._answers[1].error.__traceback__ is None
     with pytest.raises(ZeroDivisionError):
-        turns.run(2, lambda begin: str(1 / 0))
+        sequencer.run(2, lambda begin: str(1 / 0))
     with pytest.raises(RequestError, match="ZeroDivisionError"):
-        turns.run(2, failing)
+        sequencer.run(2, failing)
 
 
 def test_kept_answers_are_bounded_in_size():
     """What is kept for repetitions is bounded in number and in size; the oldest goes first."""
-    turns = Sequencer()
+    sequencer = Sequencer()
     for number in range(1, 6):
-        turns.run(number, lambda begin: "x" * (module.KEPT_SIZE // 3))
-    assert len(turns._answers) <= 4
+        sequencer.run(number, lambda begin: "x" * (module.KEPT_SIZE // 3))
+    assert len(sequencer._answers) <= 4
     with pytest.raises(RequestError, match="too long ago"):
-        turns.run(1, lambda begin: "")
+        sequencer.run(1, lambda begin: "")

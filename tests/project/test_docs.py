@@ -36,7 +36,7 @@ import hakgal_hybrid
 from hakgal_hybrid import Settings, errors, settings, signals
 from hakgal_hybrid.web import gate
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "hakgal_hybrid"
 PAGES = [path for path in (*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "CHANGES.md") if path.exists()]

@@ -28,9 +28,9 @@ def new_hub() -> Hub:
 
 
 def admit(hub: Hub, namespace: str = "/") -> Client:
-    link = hub.new_link({})
-    client = hub.admit(link, {}, namespace)
-    carried(SubscriberStream(link, hub, load_settings({}, {}), StreamRequest(namespace=namespace)))
+    session = hub.new_session({})
+    client = hub.admit(session, {}, namespace)
+    carried(SubscriberStream(session, hub, load_settings({}, {}), StreamRequest(namespace=namespace)))
     return client
 
 

@@ -58,7 +58,7 @@ class Person:
         self.raw = b""
         self.mine: set[str] = set()
         self.rooms: set[Hashable] = set()
-        self.link: Session | None = None
+        self.session: Session | None = None
         self.client: Client | None = None
         self.feed: Any = None
         self.stalled = False
@@ -120,7 +120,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.log.inherit(past, records)
         self.journal.follow(self.log)
         self.hub = make_hub(self.log)
-        self.hub.links._deadlines = NoDeadlines()  # type: ignore[assignment]
+        self.hub.sessions._deadlines = NoDeadlines()  # type: ignore[assignment]
         self.pack = LiveGroup(self.hub, 60)
         self.alone: list[Person] = []
         self.flushed = self.log.newest
@@ -182,17 +182,17 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def connect(self, person: Person, last: str | None) -> None:
         """Be somebody new."""
-        person.link = self.hub.new_link({})
-        person.client = self.hub.admit(person.link, {}, person.namespace)
+        person.session = self.hub.new_session({})
+        person.client = self.hub.admit(person.session, {}, person.namespace)
         person.rooms = set()
         self.open(person, last)
 
     def open(self, person: Person, last: str | None) -> None:
-        assert person.link is not None
+        assert person.session is not None
         events = tuple(person.events.split(",")) if person.events else ()
-        person.feed = SubscriberStream(person.link, self.hub, self.settings, StreamRequest(person.namespace, events,
+        person.feed = SubscriberStream(person.session, self.hub, self.settings, StreamRequest(person.namespace, events,
                                                                       envelope=person.envelope, last_event_id=last))
-        self.hub.links.carry(person.link, person.feed)
+        self.hub.sessions.carry(person.session, person.feed)
         person.raw += person.feed.opening()
         self.alone.append(person)
 
@@ -207,8 +207,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         if person in self.alone:
             self.alone.remove(person)
         person.hang_up(lost)
-        assert person.link is not None
-        self.hub.links.let_go(person.link, feed)
+        assert person.session is not None
+        self.hub.sessions.let_go(person.session, feed)
         if person.over_at is not None:  # there is nobody to come back as
             self.persons.remove(person)
 
@@ -221,11 +221,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         if person.over_at is not None:
             return
         last = person.last
-        if same and person.link is not None:
+        if same and person.session is not None:
             self.open(person, last)
             return
-        if person.link is not None:
-            self.hub.links.lapse(person.link)
+        if person.session is not None:
+            self.hub.sessions.lapse(person.session)
         place = None if last is None else self.manifest.place(last)
         person.mine = {event_id for event_id in person.mine if place and self.place(event_id) <= place}
         person.mine |= {event_id for event_id, event in self.events.items()
@@ -335,7 +335,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         for person in self.persons:
             if person.feed is not None:
                 person.hang_up(lost)
-            person.link = person.client = None
+            person.session = person.client = None
             person.rooms = set()
         self.persons = [person for person in self.persons if person.over_at is None]
         self.live(EPOCH + back)

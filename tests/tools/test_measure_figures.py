@@ -24,7 +24,7 @@ from hakgal_hybrid.tools.measure.targets import MET, MISSED, NOT_MEASURED, Resul
 from hakgal_hybrid.tools.measure.timing import Endpoint, Samples, Timing
 from hakgal_hybrid.tools.remote.request import Base
 
-SCHEMA = json.loads((Path(__file__).resolve().parents[1] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 TIMES = st.lists(st.floats(0, 1e6, allow_nan=False), min_size=1, max_size=200)
 SHARES = st.integers(1, 100)
 

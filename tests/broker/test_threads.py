@@ -137,7 +137,7 @@ def test_many_emit_while_clients_come_and_go(transport: HybridTransport, manifes
     def come_and_go() -> None:
         for _ in range(8):
             client = Client(transport)
-            sid = client.feed.link.clients[0].sid
+            sid = client.feed.session.clients[0].sid
             transport.hub.enter_room(sid, "room")
             transport.emit("private", to="room")
             transport.hub.leave_room(sid, "room")
@@ -435,17 +435,17 @@ def test_watching_is_counted_with_the_lock_held(transport: HybridTransport) -> N
 
 def test_no_wake_up_is_lost_in_a_thousand(transport: HybridTransport) -> None:
     """Two threads wait by turns, each for what the other emits: one wake-up lost, and both would wait for ever."""
-    hub, log, turns = transport.hub, transport.log, 1000
+    hub, log, sequencer = transport.hub, transport.log, 1000
 
     def play(first: int) -> None:
-        for turn in range(first, turns, 2):
+        for turn in range(first, sequencer, 2):
             with hub.changed:
                 while log.newest < turn:
                     assert hub.changed.wait(AT_ONCE), f"the wake-up by {turn} is lost"
             transport.emit("turn", turn)
 
     run_all([lambda: play(0), lambda: play(1)])
-    assert (log.newest, hub.changed.watched) == (turns, 0)
+    assert (log.newest, hub.changed.watched) == (sequencer, 0)
 
 
 def test_a_finalizer_that_emits(transport: HybridTransport, manifest: Manifest) -> None:

@@ -81,9 +81,9 @@ class Writer:
         self.hub.publish(Event.create(name, args, **target))
 
     def open(self, namespace: str = "/", **wish: Any) -> Member:
-        link = self.hub.new_link({})
-        self.hub.admit(link, {}, namespace)
-        member = Member(carried(SubscriberStream(link, self.hub, self.settings, StreamRequest(namespace=namespace,
+        session = self.hub.new_session({})
+        self.hub.admit(session, {}, namespace)
+        member = Member(carried(SubscriberStream(session, self.hub, self.settings, StreamRequest(namespace=namespace,
                                                                                               **wish))))
         member.feed.opening()
         self.alone[member] = None
@@ -159,17 +159,17 @@ def test_an_event_looks_at_nobody_it_is_not_for() -> None:
     members = [writer.open() for _ in range(20)]
     writer.run()
     for member in members[:3]:
-        writer.hub.enter_room(member.feed.link.clients[0].sid, "room")
+        writer.hub.enter_room(member.feed.session.clients[0].sid, "room")
     asked: list[object] = []
     for member in members:
-        client = member.feed.link.clients[0]
+        client = member.feed.session.clients[0]
         client.__class__ = type("Watched", (type(client),), {
             "__getattribute__": lambda self, name: asked.append(self) or object.__getattribute__(self, name),
             "__slots__": ()})
     writer.emit("secret", to="room")
     (share,) = writer.pack.step().shares
     assert set(share.members) == set(members[:3])
-    assert {id(client) for client in asked} == {id(member.feed.link.clients[0]) for member in members[:3]}
+    assert {id(client) for client in asked} == {id(member.feed.session.clients[0]) for member in members[:3]}
 
 
 def test_an_event_nobody_wants_makes_no_share() -> None:
@@ -190,7 +190,7 @@ def test_members_of_a_room_share_too() -> None:
     members = [writer.open() for _ in range(6)]
     writer.run()
     for member in members[:4]:
-        writer.hub.enter_room(member.feed.link.clients[0].sid, "room")
+        writer.hub.enter_room(member.feed.session.clients[0].sid, "room")
     writer.emit("one")
     writer.emit("two", to="room")
     writer.emit("three")
@@ -203,7 +203,7 @@ def test_rooms_that_change_within_a_step() -> None:
     """Who comes and goes between the events of one step gets what was emitted while it was there."""
     writer = Writer()
     members = [writer.open(envelope=n % 2 == 1, events=("fact",) if n == 5 else ()) for n in range(6)]
-    sids = [member.feed.link.clients[0].sid for member in members]
+    sids = [member.feed.session.clients[0].sid for member in members]
     writer.run()
     for sid in sids[:4]:
         writer.hub.enter_room(sid, "red")
@@ -232,7 +232,7 @@ def test_a_share_for_each_trail() -> None:
     writer.run()
     for number, member in enumerate(members):
         for room in ("all", f"third {number % 3}"):
-            writer.hub.enter_room(member.feed.link.clients[0].sid, room)
+            writer.hub.enter_room(member.feed.session.clients[0].sid, room)
     for room in ("all", "third 0", "all", "third 1", "third 0", "all"):
         writer.emit("fact", to=room)
     shares = writer.pack.step().shares
@@ -244,10 +244,10 @@ def test_rooms_are_joined_and_left_by_threads_while_steps_are_made() -> None:
     """A member gets exactly what was emitted while it was in the room, however its coming falls between the steps."""
     writer = Writer()
     member, staying, riders = writer.open(), writer.open(), writer.open(envelope=True)
-    other = writer.hub.admit(riders.feed.link, {}, "/")
+    other = writer.hub.admit(riders.feed.session, {}, "/")
     writer.run()
-    writer.hub.enter_room(staying.feed.link.clients[0].sid, "room")
-    moving = [member.feed.link.clients[0].sid, other.sid]
+    writer.hub.enter_room(staying.feed.session.clients[0].sid, "room")
+    moving = [member.feed.session.clients[0].sid, other.sid]
     wanted: list[int] = []
 
     def host() -> None:
@@ -274,7 +274,7 @@ def test_who_is_skipped() -> None:
     writer = Writer()
     members = [writer.open() for _ in range(3)]
     writer.run()
-    writer.emit("one", skip=members[0].feed.link.clients[0].sid)
+    writer.emit("one", skip=members[0].feed.session.clients[0].sid)
     writer.emit("two")
     writer.run()
     assert [member.numbers() for member in members] == [[2], [1, 2], [1, 2]]
@@ -285,7 +285,7 @@ def test_a_client_that_ends_during_a_step() -> None:
     writer = Writer()
     member, other = writer.open(), writer.open()
     writer.run()
-    client = member.feed.link.clients[0]
+    client = member.feed.session.clients[0]
     writer.emit("private", to=client.sid)
     writer.emit("others", skip=client.sid)
     writer.meanwhile.append(partial(writer.hub.end, client, "server disconnect"))
@@ -300,16 +300,16 @@ def test_a_rider_that_comes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPa
     writer = Writer()
     member, other = writer.open(envelope=True), writer.open(envelope=True)
     writer.run()
-    client = member.feed.link.clients[0]
-    for sid in (client.sid, other.feed.link.clients[0].sid):
+    client = member.feed.session.clients[0]
+    for sid in (client.sid, other.feed.session.clients[0].sid):
         writer.hub.enter_room(sid, "room")
     writer.emit("one", to="room")
     writer.emit("two", to="room")
     in_rooms = writer.hub.in_rooms
 
     def interrupted(seq: int, target: Target) -> list[Client]:
-        if seq == 2 and len(member.feed.link.clients) == 1:
-            writer.hub.admit(member.feed.link, {}, "/")
+        if seq == 2 and len(member.feed.session.clients) == 1:
+            writer.hub.admit(member.feed.session, {}, "/")
         return in_rooms(seq, target)
 
     monkeypatch.setattr(writer.hub, "in_rooms", interrupted)
@@ -324,10 +324,10 @@ def test_a_rider_that_goes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPat
     """A stream of two clients in a room, one of whom is forgotten just now, is given the event once."""
     writer = Writer()
     member = writer.open(envelope=True)
-    link = member.feed.link
-    writer.hub.admit(link, {}, "/")
+    session = member.feed.session
+    writer.hub.admit(session, {}, "/")
     writer.run()
-    first, second = link.clients
+    first, second = session.clients
     for client in (first, second):
         writer.hub.enter_room(client.sid, "room")
     writer.emit("one", to="room")
@@ -350,10 +350,10 @@ def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(
     """One who is refused just now was concerned by an event, the one that stays was not: it gets what was for it."""
     writer = Writer()
     member = writer.open(envelope=True)
-    link = member.feed.link
-    writer.hub.admit(link, {}, "/")
+    session = member.feed.session
+    writer.hub.admit(session, {}, "/")
     writer.run()
-    second = link.clients[1]
+    second = session.clients[1]
     concerned = writer.pack._concerned
 
     def interrupted(*args: Any) -> list[Client]:
@@ -366,7 +366,7 @@ def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(
     writer.emit("one", **{target: second.sid})
     writer.emit("two")
     writer.run()
-    assert len(link.clients) == 1
+    assert len(session.clients) == 1
     assert member.numbers() == ([1, 2] if target == "skip" else [2])
 
 
@@ -374,7 +374,7 @@ def test_who_is_not_found_any_more_is_not_taken_for_everybody(monkeypatch: pytes
     """Of a stream's two clients the one that an event leaves out is gone when it is looked for: nobody gets it."""
     writer = Writer()
     member, other = writer.open(envelope=True), writer.open(envelope=True)
-    second, third = (writer.hub.admit(each.feed.link, {}, "/chat") for each in (member, other))
+    second, third = (writer.hub.admit(each.feed.session, {}, "/chat") for each in (member, other))
     writer.run()
     concerned = writer.pack._concerned
 
@@ -466,7 +466,7 @@ def test_who_is_left_out_was_told_nothing() -> None:
     writer = Writer()
     left, other = writer.open(), writer.open()
     writer.run()
-    sid, cohort = left.feed.link.clients[0].sid, left.feed.cohort
+    sid, cohort = left.feed.session.clients[0].sid, left.feed.cohort
     assert cohort is not None
 
     def step(name: str, **target: Any) -> list[tuple[int, float, int]]:
@@ -495,8 +495,8 @@ def test_who_joins_was_not_given_what_the_others_were() -> None:
     """A stream of two clients of which one is left out goes alone each time, gets nothing, and comes back."""
     writer = Writer()
     left, other = writer.open(envelope=True), writer.open(envelope=True)
-    second = writer.hub.admit(left.feed.link, {}, "/chat")
-    writer.hub.admit(other.feed.link, {}, "/chat")
+    second = writer.hub.admit(left.feed.session, {}, "/chat")
+    writer.hub.admit(other.feed.session, {}, "/chat")
     writer.run()
     assert left.feed.cohort is other.feed.cohort is not None
     for number in range(1, 4):
@@ -521,7 +521,7 @@ def test_a_heartbeat_in_the_middle_of_a_pass_takes_no_id_back(private: bool) -> 
     writer.run()
     writer.emit("b")
     writer.run()
-    writer.emit("a", to=member.feed.link.clients[0].sid if private else None)
+    writer.emit("a", to=member.feed.session.clients[0].sid if private else None)
     while not member.numbers():
         writer.begin()
     assert writer.pack.position == 1
@@ -535,7 +535,7 @@ def test_a_step_that_fails_loses_nobody(monkeypatch: pytest.MonkeyPatch) -> None
     writer = Writer()
     members = [writer.open() for _ in range(3)]
     writer.run()
-    writer.hub.admit(members[0].feed.link, {}, "/")  # stirred
+    writer.hub.admit(members[0].feed.session, {}, "/")  # stirred
     writer.emit("one")
     monkeypatch.setattr(writer.pack, "_plan", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -576,8 +576,8 @@ class PackMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), namespace=st.sampled_from(NAMESPACES))
     def ride(self, which: int, namespace: str) -> None:
         member = self.members[which % len(self.members)]
-        if member.feed.wish.envelope and 0 < len(member.feed.link.living) < 3:
-            self.writer.hub.admit(member.feed.link, {}, namespace)
+        if member.feed.wish.envelope and 0 < len(member.feed.session.living) < 3:
+            self.writer.hub.admit(member.feed.session, {}, namespace)
 
     @precondition(lambda self: self.members)
     @rule(which=st.integers(0, 20))
@@ -625,12 +625,12 @@ class PackMachine(RuleBasedStateMachine):
         rooms = None if to is None else set(to) if isinstance(to, list) else {to}
         for member in self.members:
             accepts = not member.feed.wish.events or name in ("fact", "load")
-            meant = {client.sid for client in member.feed.link.living if client.namespace == namespace
+            meant = {client.sid for client in member.feed.session.living if client.namespace == namespace
                      and (rooms is None or not rooms.isdisjoint(client.rooms()))
                      and not (skip and client.sid == other)}
             if meant and accepts:
                 self.due[member][len(self.sent)] = meant
-                self.there[member][len(self.sent)] = {client.sid for client in member.feed.link.living
+                self.there[member][len(self.sent)] = {client.sid for client in member.feed.session.living
                                                       if client.namespace == namespace}
 
     @rule(steps=st.integers(1, 4))

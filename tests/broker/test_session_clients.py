@@ -27,16 +27,16 @@ class Ride:
                             max_events=max_events, max_bytes=1 << 20, max_event_bytes=1 << 16,
                             conflates=glob_matcher(["load*"]))
         self.hub = make_hub(self.log)
-        self.link = self.hub.new_link({})
+        self.session = self.hub.new_session({})
         self.clients = [self.join() for _ in range(clients)]
         self.feed = self.opened(**wish)
 
     def join(self, namespace: str = "/") -> Client:
-        return self.hub.admit(self.link, {}, namespace)
+        return self.hub.admit(self.session, {}, namespace)
 
     def opened(self, **wish: Any) -> SubscriberStream:
-        feed = carried(SubscriberStream(self.link, self.hub, load_settings({}, {}),
-                            StreamRequest(envelope=True, ticket=self.hub.links.ticket_of(self.link), **wish)))
+        feed = carried(SubscriberStream(self.session, self.hub, load_settings({}, {}),
+                            StreamRequest(envelope=True, ticket=self.hub.sessions.ticket_of(self.session), **wish)))
         feed.opening()
         return feed
 
@@ -77,7 +77,7 @@ def test_an_ending_is_told_even_if_the_log_has_dropped_what_was_around_it():
     told = ride.take()
     assert ("hybrid_disconnect", {"sid": ann.sid, "reason": "server disconnect"}, [ann.sid]) in told
     assert [name for name, _, _ in told if name == "e"] == ["e"] * 3
-    assert ride.link.clients == (bob,)
+    assert ride.session.clients == (bob,)
 
 
 def test_endings_stand_in_their_place():

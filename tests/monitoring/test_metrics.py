@@ -27,7 +27,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse  # noqa: E402
 
 URL = "/api/hybrid/metrics"
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "examples" / "monitoring"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 

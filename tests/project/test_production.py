@@ -22,7 +22,7 @@ from hakgal_hybrid import Settings
 
 pytestmark = pytest.mark.once
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "production.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "production.md"
 HANDSHAKE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
              "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 

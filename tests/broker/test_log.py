@@ -719,7 +719,7 @@ class LogMachine(RuleBasedStateMachine):
             last_event_id = {"restarted": "5-5", "future": f"{EPOCH}-{newest + 1}", "malformed": "what"}[how]
             position = self.oldest - 1 if how == "restarted" else newest
         client = admit(self.hub, namespace)
-        feed = carried(SubscriberStream(client.link, self.hub, self.settings,
+        feed = carried(SubscriberStream(client.session, self.hub, self.settings,
                             StreamRequest(namespace, only, envelope=True, last_event_id=last_event_id)))
         one = Reader(feed, position, asked=how in ("restarted", "future", "malformed"))
         for seq in range(position + 1, newest + 1):

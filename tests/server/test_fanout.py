@@ -472,11 +472,11 @@ def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
             fanout._hangups.close()
 
     with theirs:
-        assert transport.hub.links.open == 1
+        assert transport.hub.sessions.open == 1
         on_a_loop(adopt)
         theirs.settimeout(SOON)
         assert theirs.recv(1) == b""
-    assert transport.hub.links.open == 0
+    assert transport.hub.sessions.open == 0
 
 
 @posix_only

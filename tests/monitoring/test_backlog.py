@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 import pytest
+from support.house import House
 from support.servers import Server, wait_until
-from test_feed import House
 
 from hakgal_hybrid.broker.stream import SubscriberStream
 from hakgal_hybrid.monitoring import backlog as observe
@@ -91,7 +91,7 @@ def test_what_is_resumed_waits_from_when_the_stream_was_opened(house) -> None:
     first = house.open()
     where = house.log.id_of(house.log.newest)
     house.emit("while away")
-    house.hub.links.let_go(first.link, first)
+    house.hub.sessions.let_go(first.session, first)
     house.now = 3600
     house.open(last_event_id=where)
     house.oldest()

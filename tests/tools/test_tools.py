@@ -411,7 +411,7 @@ def test_completion(shell: str, words: str, expected: str) -> None:
 @pytest.mark.skipif(SCRIPT is None or shutil.which("bash") is None, reason="needs bash and the console script")
 def test_completion_in_bash() -> None:
     """The line of the documentation makes bash itself complete a command."""
-    text = (Path(__file__).resolve().parents[1] / "docs" / "tools.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^eval .*bash_source.*$", text, re.MULTILINE)
     script = (f"{line}\nCOMP_WORDS=(hakgal-hybrid snap); COMP_CWORD=1\n"
               "_hakgal_hybrid_completion hakgal-hybrid\necho ${COMPREPLY[@]}")

@@ -26,8 +26,8 @@ class Watched(SessionRegistry):
         settings = {"max_streams": 100, "max_per_address": 100, "connect_s": 60, "resume_s": 60, **bounds}
         super().__init__(self._note, **settings)
 
-    def _note(self, link: Session) -> None:
-        self.over.append(link)
+    def _note(self, session: Session) -> None:
+        self.over.append(session)
         self.lapsed.set()
 
 
@@ -40,124 +40,124 @@ class Carrier:
         self.stirred += 1
 
 
-def open_one(links: SessionRegistry, address: str = "here") -> Session:
-    link = links.make({"REMOTE_ADDR": address}, 0)
-    links.carry(link, Carrier())
-    return link
+def open_one(sessions: SessionRegistry, address: str = "here") -> Session:
+    session = sessions.make({"REMOTE_ADDR": address}, 0)
+    sessions.carry(session, Carrier())
+    return session
 
 
 def test_a_link_is_found_by_its_ticket_while_it_lives():
     """A ticket is good from the making of a link until nobody can come back to it."""
-    links = Watched()
-    link = links.make({}, 7)
-    assert links.find(links.ticket_of(link)) is link
-    assert link.start == 7
-    for nonsense in ("", None, 7, link.ticket[:-1]):
-        assert links.find(nonsense) is None
-    assert links.drop(link)
-    assert not links.drop(link)
-    assert links.find(link.ticket) is None
+    sessions = Watched()
+    session = sessions.make({}, 7)
+    assert sessions.find(sessions.ticket_of(session)) is session
+    assert session.start == 7
+    for nonsense in ("", None, 7, session.ticket[:-1]):
+        assert sessions.find(nonsense) is None
+    assert sessions.drop(session)
+    assert not sessions.drop(session)
+    assert sessions.find(session.ticket) is None
 
 
 def test_a_link_nobody_opens_lapses():
     """Who connects and opens no stream is over after a while."""
-    links = Watched(connect_s=0.01)
-    link = links.make({}, 0)
-    links.expect(link)
-    assert links.lapsed.wait(10)
-    assert links.over == [link]
-    assert link.dead
-    assert not link.opened
+    sessions = Watched(connect_s=0.01)
+    session = sessions.make({}, 0)
+    sessions.expect(session)
+    assert sessions.lapsed.wait(10)
+    assert sessions.over == [session]
+    assert session.dead
+    assert not session.opened
     with pytest.raises(AccessDenied) as refused:
-        links.carry(link, Carrier())
+        sessions.carry(session, Carrier())
     assert refused.value.code == "bad_ticket"
 
 
 def test_a_link_whose_stream_is_gone_lapses():
     """Who does not come back in time is over."""
-    links = Watched(resume_s=0.01)
-    link = open_one(links)
-    assert links.let_go(link, link.carrier)
-    assert links.lapsed.wait(10)
-    assert links.over == [link]
+    sessions = Watched(resume_s=0.01)
+    session = open_one(sessions)
+    assert sessions.let_go(session, session.carrier)
+    assert sessions.lapsed.wait(10)
+    assert sessions.over == [session]
 
 
 def test_coming_back_in_time():
     """A stream that begins in time cancels the deadline of the one before."""
-    links = Watched()
-    link = open_one(links)
-    assert links.let_go(link, link.carrier)
-    deadline = link.deadline
+    sessions = Watched()
+    session = open_one(sessions)
+    assert sessions.let_go(session, session.carrier)
+    deadline = session.deadline
     assert deadline is not None
-    assert links.open == 0
+    assert sessions.open == 0
     again = Carrier()
-    assert not links.carry(link, again)  # there is nobody to be told
+    assert not sessions.carry(session, again)  # there is nobody to be told
     assert deadline.call is None
-    assert link.deadline is None
-    assert links.open == 1
-    assert links.find(links.ticket_of(link)) is link
+    assert session.deadline is None
+    assert sessions.open == 1
+    assert sessions.find(sessions.ticket_of(session)) is session
 
 
 def test_without_a_time_to_come_back_it_is_over_at_once():
     """``HYBRID_RESUME_S=0`` means that a client ends with its stream."""
-    links = Watched(resume_s=0)
-    link = open_one(links)
-    assert links.let_go(link, link.carrier)
-    assert links.over == [link]
+    sessions = Watched(resume_s=0)
+    session = open_one(sessions)
+    assert sessions.let_go(session, session.carrier)
+    assert sessions.over == [session]
 
 
 def test_a_replaced_stream_ends_nothing():
     """The end of a stream that another one has replaced is not the end of the link's stream."""
-    links = Watched()
-    link = open_one(links)
-    first, second = link.carrier, Carrier()
-    assert links.carry(link, second)
+    sessions = Watched()
+    session = open_one(sessions)
+    first, second = session.carrier, Carrier()
+    assert sessions.carry(session, second)
     assert first.stirred == 1  # its writer must close it
-    assert links.open == 1
-    assert not links.let_go(link, first)
-    assert link.carrier is second
-    assert links.let_go(link, second)
-    assert links.open == 0
+    assert sessions.open == 1
+    assert not sessions.let_go(session, first)
+    assert session.carrier is second
+    assert sessions.let_go(session, second)
+    assert sessions.open == 0
 
 
 def test_places_are_taken_by_those_who_are_there_or_about_to_be():
     """Open streams and those about to open hold places; streams that are away hold none."""
-    links = Watched(max_streams=2)
-    first = open_one(links)
-    links.make({}, 0)
+    sessions = Watched(max_streams=2)
+    first = open_one(sessions)
+    sessions.make({}, 0)
     with pytest.raises(Overloaded) as refused:
-        links.make({}, 0)
-    assert (refused.value.status, links.refused) == (503, 1)
-    links.let_go(first, first.carrier)
-    third = open_one(links)
+        sessions.make({}, 0)
+    assert (refused.value.status, sessions.refused) == (503, 1)
+    sessions.let_go(first, first.carrier)
+    third = open_one(sessions)
     with pytest.raises(Overloaded):  # its place is another's by now
-        links.carry(first, Carrier())
-    links.let_go(third, third.carrier)
-    links.carry(first, Carrier())
-    assert links.open == 1
+        sessions.carry(first, Carrier())
+    sessions.let_go(third, third.carrier)
+    sessions.carry(first, Carrier())
+    assert sessions.open == 1
 
 
 def test_places_of_one_address():
     """An address has a bound of its own, and gets its places back."""
-    links = Watched(max_per_address=1)
-    link = open_one(links, "there")
+    sessions = Watched(max_per_address=1)
+    session = open_one(sessions, "there")
     with pytest.raises(Overloaded) as refused:
-        links.make({"REMOTE_ADDR": "there"}, 0)
+        sessions.make({"REMOTE_ADDR": "there"}, 0)
     assert refused.value.status == 429
-    open_one(links, "elsewhere")
-    links.let_go(link, link.carrier)
-    links.drop(link)
-    assert dict(links._per_address) == {"elsewhere": 1}
-    open_one(links, "there")
+    open_one(sessions, "elsewhere")
+    sessions.let_go(session, session.carrier)
+    sessions.drop(session)
+    assert dict(sessions._per_address) == {"elsewhere": 1}
+    open_one(sessions, "there")
 
 
 def test_lasting_links_need_no_place_and_never_lapse():
     """A test client's link has no stream and takes nobody's place."""
-    links = Watched(max_streams=0)
-    link = links.make({}, 0, lasting=True)
-    assert link.deadline is None
-    assert links.drop(link)
-    assert links._places == 0
+    sessions = Watched(max_streams=0)
+    session = sessions.make({}, 0, lasting=True)
+    assert session.deadline is None
+    assert sessions.drop(session)
+    assert sessions._places == 0
 
 
 def hub_of(**bounds: Any) -> Hub:
@@ -169,43 +169,43 @@ def hub_of(**bounds: Any) -> Hub:
 def test_one_link_carries_so_many():
     """The riders of one stream are bounded."""
     hub = hub_of(max_clients=10_000)
-    link = hub.new_link({})
+    session = hub.new_session({})
     for _ in range(MAX_SESSION_CLIENTS):
-        hub.admit(link, {}, "/")
+        hub.admit(session, {}, "/")
     with pytest.raises(Overloaded) as refused:
-        hub.admit(link, {}, "/")
+        hub.admit(session, {}, "/")
     assert (refused.value.status, refused.value.code) == (429, "too_many_clients")
 
 
 def test_who_is_away_gives_way_to_who_is_there():
     """If all places for clients are taken, those that have been away longest are given up first."""
     hub = hub_of(max_clients=2)
-    links = [hub.new_link({}) for _ in range(2)]
-    clients = [hub.admit(link, {}, "/") for link in links]
-    hub.links.carry(links[0], Carrier())
-    hub.links.let_go(links[0], links[0].carrier)
-    hub.admit(hub.new_link({}), {}, "/")
+    sessions = [hub.new_session({}) for _ in range(2)]
+    clients = [hub.admit(session, {}, "/") for session in sessions]
+    hub.sessions.carry(sessions[0], Carrier())
+    hub.sessions.let_go(sessions[0], sessions[0].carrier)
+    hub.admit(hub.new_session({}), {}, "/")
     assert clients[0].ended
     assert not clients[1].ended
-    assert links[0].dead
+    assert sessions[0].dead
     with pytest.raises(Overloaded):
-        hub.admit(hub.new_link({}), {}, "/")
+        hub.admit(hub.new_session({}), {}, "/")
 
 
 def test_a_client_joins_in_the_middle():
     """Who gets on a stream later gets what happens later, and nothing that was before."""
     hub = hub_of()
-    link = hub.new_link({})
-    first = hub.admit(link, {}, "/")
+    session = hub.new_session({})
+    first = hub.admit(session, {}, "/")
     from hakgal_hybrid.broker.event import Event
 
     hub.publish(Event.create("before"))
-    second = hub.admit(link, {}, "/")
+    second = hub.admit(session, {}, "/")
     hub.publish(Event.create("after"))
     everybody = Target()
     assert [first.is_for(seq, everybody) for seq in (1, 2)] == [True, True]
     assert [second.is_for(seq, everybody) for seq in (1, 2)] == [False, True]
-    assert link.riders.settled == 1
+    assert session.riders.settled == 1
     assert hub.forget(first)
     assert not hub.forget(first)
     hub.publish(Event.create("later"))
@@ -216,10 +216,10 @@ def test_a_client_joins_in_the_middle():
 def test_a_dead_link_takes_nobody():
     """Nobody gets on a link that nobody can come back to."""
     hub = hub_of()
-    link = hub.new_link({})
-    hub.links.drop(link)
+    session = hub.new_session({})
+    hub.sessions.drop(session)
     with pytest.raises(AccessDenied):
-        hub.admit(link, {}, "/")
+        hub.admit(session, {}, "/")
 
 
 def test_concurrent_lapses_and_arrivals_leave_nobody_behind():
@@ -227,11 +227,11 @@ def test_concurrent_lapses_and_arrivals_leave_nobody_behind():
     hub = hub_of(connect_s=0.001, max_clients=100_000, max_streams=100_000, max_per_address=100_000)
     admitted = []
     for _ in range(300):
-        link = hub.new_link({})
-        hub.links.expect(link)
+        session = hub.new_session({})
+        hub.sessions.expect(session)
         try:
-            while len(link.clients) < 50:
-                admitted.append(hub.admit(link, {}, "/"))
+            while len(session.clients) < 50:
+                admitted.append(hub.admit(session, {}, "/"))
         except AccessDenied:
             pass
     ends = threading.Event()

@@ -381,7 +381,7 @@ def test_nothing_is_left_behind() -> None:
     client = socketio.test_client(app)
     assert not socketio.test_client(app, query_string="refuse=1").is_connected()
     assert [item.sid for item in hub.clients()] == [socketio.server.manager.sid_from_eio_sid(client.eio_sid, "/")]
-    assert hub.links.open == 0, "no stream is open"
+    assert hub.sessions.open == 0, "no stream is open"
     client.disconnect()
     assert hub.clients() == []
     assert client.eio_sid is None

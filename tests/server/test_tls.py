@@ -19,23 +19,23 @@ def test_much_that_is_for_others_does_not_stop_the_loop() -> None:
     transport = HybridTransport(Flask(__name__), log_events=10_000)
     feed = open_feed_of(transport, envelope=True)
     for _ in range(31):
-        transport.hub.admit(feed.link, {}, "/")
+        transport.hub.admit(feed.session, {}, "/")
     for _ in range(8000):
         transport.emit("news", namespace="/elsewhere")
     ours, theirs = socket.socketpair()
 
     def serve() -> int:
         attached = Attached(transport.settings, transport.stream_left, lambda: False)
-        turns = 0
+        sequencer = 0
         with gevent.socket.socket(fileno=ours.detach()) as sock:
             writer = gevent.spawn(attached.serve, sock, feed, b"")
             try:
                 while feed.behind:
                     gevent.sleep(0.0001)
-                    turns += 1
+                    sequencer += 1
             finally:
                 writer.kill()
-        return turns
+        return sequencer
 
     with theirs:
         assert on_a_loop(serve) >= 8000 * 32 / 20_000 / 2

@@ -46,7 +46,7 @@ SECRETS = {
         "API_" + "KEY = '" + "a1B2" * 8 + "'"),
 }
 #: Text that looks like one and is none, by file and a part of the line.
-KNOWN = {("tests/test_snapshot.py", "http://user:" + "secret@h/")}
+KNOWN = {("tests/tools/test_snapshot.py", "http://user:" + "secret@h/")}
 
 
 def locked() -> dict[str, list[tuple[str, int]]]:

@@ -76,9 +76,9 @@ class Epoch:
     def resumed(self, last_event_id: str, **wish: Any) -> list[Got]:
         """Return what a client gets that comes back with an id."""
         namespace = wish.get("namespace", "/")
-        link = self.hub.new_link({})
-        self.hub.admit(link, {}, namespace)
-        feed = carried(SubscriberStream(link, self.hub, self.transport.settings,
+        session = self.hub.new_session({})
+        self.hub.admit(session, {}, namespace)
+        feed = carried(SubscriberStream(session, self.hub, self.transport.settings,
                                         StreamRequest(last_event_id=last_event_id, **wish)))
         data = feed.opening()
         while feed.behind:
@@ -320,9 +320,9 @@ def test_envelopes_keep_their_time(lives):
     first.written().stop_writing()
     entry = first.log.entry(2)
     second = lives()
-    link = second.hub.new_link({})
-    second.hub.admit(link, {}, "/")
-    feed = carried(SubscriberStream(link, second.hub, second.transport.settings, StreamRequest(last_event_id=start,
+    session = second.hub.new_session({})
+    second.hub.admit(session, {}, "/")
+    feed = carried(SubscriberStream(session, second.hub, second.transport.settings, StreamRequest(last_event_id=start,
                                                                                                envelope=True)))
     feed.opening()
     bodies = [json.loads(block.partition(b"data: ")[2]) for block in feed.take().split(b"\n\n")[:-1]]
@@ -340,9 +340,9 @@ def test_snapshot_shows_what_earlier_lives_left(lives):
     first.written().stop_writing()
     second = lives()
     second.emit("b")
-    link = second.hub.new_link({})
-    second.hub.admit(link, {}, "/")
-    feed = carried(SubscriberStream(link, second.hub, second.transport.settings, StreamRequest(snapshot="1")))
+    session = second.hub.new_session({})
+    second.hub.admit(session, {}, "/")
+    feed = carried(SubscriberStream(session, second.hub, second.transport.settings, StreamRequest(snapshot="1")))
     assert [got.event for got in blocks(feed.opening()) if got.event] == ["hybrid_open", "a", "b"]
 
 

@@ -23,7 +23,7 @@ import pytest
 from support.browsers import chromium
 from support.hosts import EXEC_MODULE, SRC, alive, call, environment, example_host, until
 
-SCHEMA = json.loads((Path(__file__).resolve().parents[1] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 TARGET = ["hexagonal_api_enhanced_clean:HexagonalAPI", "--app-dir", str(SRC), "--set", "use_legacy=false"]
 SMALL = ["--clients", "3", "--requests", "2", "--seconds", "1", "--rate", "20"]
 SECTIONS = ["1. Baseline", "2. Plan executed", "3. Targets", "4. Results", "5. Validation checklist",

@@ -17,7 +17,7 @@ from support.servers import wait_until
 
 from hakgal_hybrid.broker.sse import Decoder
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def post(url: str, body: object) -> int:

@@ -914,7 +914,7 @@ def test_no_threads_are_left() -> None:
         assert stopped.read_to_end() == (1001, "stopped")
         wait_until(lambda: not transport.hub.clients())
         wait_until(lambda: not of_connections(), what="no thread of a connection is left")
-        assert transport.hub.links.open == 0
+        assert transport.hub.sessions.open == 0
         for client in (*clients, stalled, stopped):
             client.vanish()
 

@@ -6,46 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from support.hubs import admit, carried, client_of, make_hub
+from support.house import EPOCH, TS, House
+from support.hubs import client_of
 
 from hakgal_hybrid.broker import stream as feed_module
-from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.entry import Gap
-from hakgal_hybrid.broker.envelope import encode_entry, envelope
-from hakgal_hybrid.broker.event import Event, glob_matcher
-from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.envelope import envelope
+from hakgal_hybrid.broker.event import Event
 from hakgal_hybrid.broker.sse import HEARTBEAT, Decoder, Message
-from hakgal_hybrid.broker.stream import SubscriberStream
-from hakgal_hybrid.broker.subscription import StreamRequest
-from hakgal_hybrid.settings import load_settings
-
-EPOCH = 1755412806000
-TS = EPOCH + 7
-
-
-class House:
-    """A log, a hub and settings, and how to open streams on them."""
-
-    def __init__(self, **log: Any) -> None:
-        self.now = 0.0
-        limits = {"max_events": 100, "max_bytes": 1 << 20, "max_event_bytes": 1 << 19, **log}
-        self.log = EventLog(epoch=EPOCH, clock=lambda: self.now, wall_ms=lambda: TS, encode=encode_entry,
-                            conflates=glob_matcher(["load*"]), **limits)
-        self.hub = make_hub(self.log)
-        self.settings = load_settings({}, {})
-        self.gaps: list[tuple[Client, Gap]] = []
-
-    def emit(self, name: str, *args: Any, **target: Any) -> None:
-        self.hub.publish(Event.create(name, args, **target))
-
-    def open(self, *, opened: bool = True, **wish: Any) -> SubscriberStream:
-        namespace = wish.get("namespace", "/")
-        link = admit(self.hub, namespace).link
-        feed = carried(SubscriberStream(link, self.hub, self.settings, StreamRequest(**wish),
-                            lambda client, gap: self.gaps.append((client, gap))))
-        if opened:
-            feed.opening()
-        return feed
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ import pytest
 import socketio
 import websocket
 
-SRC = Path(__file__).resolve().parents[1] / "examples" / "legacy_backend" / "src_hexagonal"
+SRC = Path(__file__).resolve().parents[2] / "examples" / "legacy_backend" / "src_hexagonal"
 FACTS = 3776
 DB_BYTES = 354_607
 NEW_FACT = "IsA(Platypus, Monotreme)."
