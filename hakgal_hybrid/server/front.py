@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 import gevent
 
+from ..broker.counters import Refusals
+from ..broker.hub import Hub
 from ..broker.stream import SubscriberStream
 from ..monitoring.histogram import Histogram
 from ..settings import Settings
-from ..web.urls import CONNECT, CONTROL, DASHBOARD, DISCONNECT, STREAM, TICKET
 from .admission import AdmissionControl, Budget
 from .fanout.fanout import Fanout
 from .fanout.lag import DeliveryLag, LoopLag
@@ -20,8 +21,8 @@ from .pool import ThreadPool
 from .upgrade import answer_upgrade
 from .wsgi import LoopNotifier
 
-if TYPE_CHECKING:
-    from ..extension import HybridTransport
+#: Which of the three pools answers a request.
+Lane = Literal["host", "stream", "control"]
 
 #: How long opening a stream may take before the next one is opened beside it (seconds).
 PATIENCE_S = 0.02
@@ -29,22 +30,52 @@ PATIENCE_S = 0.02
 STREAMS_FOR_A_REQUEST = 8
 
 
-class Front:
-    """What every connection of one server shares: lanes, writer, mailroom.
+class Node(Protocol):
+    """What the server serves streams of.
 
+    :ivar settings: frozen.
+    :ivar hub: has the log and the clients.
+    :ivar refusals: counts what is turned away.
+    :ivar stopping: true once every stream shall end with a farewell.
+    :ivar server_statistics: set to what returns the figures of the serving side while it runs.
+    """
+
+    settings: Settings
+    hub: Hub
+    refusals: Refusals
+    stopping: bool
+    server_statistics: Callable[[], dict[str, Any]]
+
+    def stream_left(self, feed: SubscriberStream, reason: str) -> None:
+        """Note that a stream has ended."""
+
+    def degraded(self, reason: str) -> None:
+        """Announce that a bound was hit and somebody was turned away."""
+
+    def stop(self) -> None:
+        """End every stream with a farewell."""
+
+
+class Front:
+    """What every connection of one server shares: thread pools, writer of streams, bounds.
+
+    :param node: what is served.
+    :param lane_of: returns which pool answers a path.
+    :param is_stream: returns whether a path opens a stream.
     :ivar active: how many requests are being answered.
     """
 
-    def __init__(self, transport: HybridTransport) -> None:
-        settings: Settings = transport.settings
+    def __init__(self, node: Node, *, lane_of: Callable[[str], Lane], is_stream: Callable[[str], bool]) -> None:
+        settings = node.settings
         self.settings = settings
+        self.is_stream, self._lane_of = is_stream, lane_of
         self.loop = gevent.get_hub().loop
-        self.left: Callable[[SubscriberStream, str], None] = transport.stream_left
-        self.degraded: Callable[[str], None] = transport.degraded
-        self.attached = Attached(settings, self.left, lambda: transport.stopping)
-        self.fanout = Fanout(transport.hub, settings, self.left, lambda: transport.stopping, self.attached,
+        self.left: Callable[[SubscriberStream, str], None] = node.stream_left
+        self.degraded: Callable[[str], None] = node.degraded
+        self.attached = Attached(settings, self.left, lambda: node.stopping)
+        self.fanout = Fanout(node.hub, settings, self.left, lambda: node.stopping, self.attached,
                              lambda: self.active > len(self.attached))
-        self.refusals = transport.refusals
+        self.refusals = node.refusals
         self.connections = AdmissionControl(settings.max_connections,
                                             lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
@@ -52,7 +83,7 @@ class Front:
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
         self.lag = LoopLag()
-        self.delivery = DeliveryLag(transport.hub.log, self.fanout.__len__)
+        self.delivery = DeliveryLag(node.hub.log, self.fanout.__len__)
         self.fanout.passed = self.delivery.passed
         self.answers = Histogram()
         bounds: dict[str, Any] = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
@@ -62,14 +93,15 @@ class Front:
         self.streams = ThreadPool("stream", settings.reserved_threads, **many, patience_s=PATIENCE_S,
                             gives_way=self.fanout.at_rest)
         self.control = ThreadPool("control", settings.reserved_threads, **bounds)
+        self._pools: dict[Lane, ThreadPool] = {"host": self.host, "stream": self.streams, "control": self.control}
 
-    def lane_of(self, path: str) -> ThreadPool:
-        """Return the lane that answers this URL: ours are never behind the host's."""
-        if path in (STREAM, CONNECT, DISCONNECT):
-            return self.streams
-        if path in (CONTROL, TICKET) or path.startswith((CONTROL + "/", DASHBOARD)):
-            return self.control
-        return self.host
+    def pool_of(self, path: str) -> ThreadPool:
+        """Return the threads that answer this path.
+
+        :param path: the path of a request, percent-decoded.
+        :return: one of the three pools.
+        """
+        return self._pools[self._lane_of(path)]
 
     def run_upgrade(self, application: Any, environ: dict[str, Any], sock: Any) -> None:
         """Answer an upgrade request, in its own thread."""
@@ -80,7 +112,7 @@ class Front:
 
     def statistics(self) -> dict[str, Any]:
         """Return a snapshot of the serving side."""
-        lanes = {lane.name: lane.statistics() for lane in (self.host, self.streams, self.control)}
+        lanes = {name: pool.statistics() for name, pool in self._pools.items()}
         return {"requests": self.active, "connections": self.connections.open, "lanes": lanes,
                 "fanout": self.fanout.statistics(), "loop_lag": self.lag.statistics(),
                 "delivery_lag": self.delivery.statistics(), "request_time": self.answers.statistics()}

@@ -21,7 +21,6 @@ from ..broker.sse import STREAM_HEADERS, busy_body, stream_headers, wants_stream
 from ..broker.stream import SubscriberStream
 from ..errors import HybridError, Overloaded, UnsuitableServer, problem_response
 from ..logs import get_logger, redacted
-from ..web.urls import STREAM, normal
 from .pool import Job
 from .reader import Reader
 from .timeout import Limit
@@ -78,7 +77,7 @@ class Handler(Reader):
         environ[HANDOFF] = handoff
         exchange = WSGICall(self.application, environ, self.front.mailroom)
         job = Job(exchange.run, length)
-        lane = self.front.lane_of(environ["PATH_INFO"])
+        lane = self.front.pool_of(environ["PATH_INFO"])
         try:
             lane.submit(job)
             message = exchange.receive(self.front.settings.queue_s)
@@ -98,7 +97,7 @@ class Handler(Reader):
     def _turn_away(self, error: Overloaded) -> None:
         """Refuse a request because a bound was hit; a stream's client so that it comes back later."""
         self.front.degraded(error.code)
-        if normal(self.environ["PATH_INFO"]) == STREAM and wants_stream(self.environ):
+        if self.front.is_stream(self.environ["PATH_INFO"]) and wants_stream(self.environ):
             self.front.refusals.count(error.code)
             self._write_head(Head("200 OK", list(STREAM_HEADERS.items()), busy_body(error)))
         else:

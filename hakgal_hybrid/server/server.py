@@ -9,21 +9,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 from gevent import pywsgi
 from gevent.event import Event
 
 from ..logs import get_logger
-from .front import Front
+from ..monitoring.backlog import BacklogMonitor
+from .front import Front, Lane, Node
 from .greenlets import GreenletPool
 from .handler import Handler
 from .listening import _bracketed, listening_sockets
 from .reader import hang_up
-
-if TYPE_CHECKING:
-    from ..extension import HybridTransport
 
 logger = get_logger(__name__)
 access_logger = logging.getLogger("hakgal_hybrid.access")
@@ -75,20 +73,25 @@ class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
 class Server:
     """Serves one app on every address a host name stands for.
 
+    :param node: what is served.
     :param application: the WSGI app, usually the Flask app itself.
     :param host: a name or address; ``localhost`` listens on ``127.0.0.1`` and ``::1``, if it resolves to both.
     :param port: a port; 0 for any free one (the same for all addresses).
+    :param lane_of: returns which threads answer a path; see :class:`.Front`.
+    :param is_stream: returns whether a path opens a stream.
+    :param backlog: watches what clients have not been sent yet, while the server runs.
     :param log_output: log every request to the logger ``hakgal_hybrid.access``.
     :param ssl_args: what ``ssl.wrap_socket`` or an ``ssl_context`` need; empty for plain HTTP.
     :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
     :raises ConfigurationError: if an address cannot be listened on.
     """
 
-    def __init__(self, transport: HybridTransport, application: Any, host: str, port: int, *, log_output: bool = False,
+    def __init__(self, node: Node, application: Any, host: str, port: int, *, lane_of: Callable[[str], Lane],
+                 is_stream: Callable[[str], bool], backlog: BacklogMonitor, log_output: bool = False,
                  ssl_args: dict[str, Any] | None = None, resolve: Callable[..., Any] = socket.getaddrinfo) -> None:
-        self._transport = transport
+        self._node, self._backlog = node, backlog
         self._ended = Event()
-        self._front = Front(transport)
+        self._front = Front(node, lane_of=lane_of, is_stream=is_stream)
         sockets = listening_sockets(host, port, resolve)
         log = access_logger if log_output else None
         self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]
@@ -105,12 +108,12 @@ class Server:
         :param ready: called once connections are accepted.
         """
         front = self._front
-        self._transport.server_statistics = front.statistics
-        self._transport.stopping = False
+        self._node.server_statistics = front.statistics
+        self._node.stopping = False
         front.fanout.start()
         front.lag.start()
-        self._transport.observer.clogged = front.fanout.clogged
-        self._transport.observer.start()
+        self._backlog.clogged = front.fanout.clogged
+        self._backlog.start()
         for listener in self._listeners:
             listener.start()
         watchers = self._handle_signals()
@@ -143,23 +146,23 @@ class Server:
 
     def _shut_down(self) -> None:
         """Accept no more, let requests end, flush streams, close."""
-        front, seconds = self._front, self._transport.settings.drain_s
+        front, seconds = self._front, self._node.settings.drain_s
         for listener in self._listeners:
             listener.close()
         with gevent.Timeout(seconds, False):
             while front.active > len(front.attached):  # what they still emit is flushed before the farewell
                 gevent.sleep(0.005)
-        self._transport.stop()
+        self._node.stop()
         ends = time.monotonic() + seconds
         front.fanout.farewell(seconds)
-        while self._transport.hub.sessions.open and time.monotonic() < ends:
+        while self._node.hub.sessions.open and time.monotonic() < ends:
             gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
             listener.crew.kill(timeout=1)
         front.lag.stop()
-        self._transport.observer.stop()
-        self._transport.server_statistics = dict
-        self._transport.hub.wake()
+        self._backlog.stop()
+        self._node.server_statistics = dict
+        self._node.hub.wake()
         front.mailroom.close()
 
 

@@ -11,6 +11,7 @@ from flask import Flask
 from ..errors import ConfigurationError
 from ..extension import HybridTransport
 from ..logs import get_logger
+from ..web.urls import is_stream, lane_of
 from .server import Server
 
 logger = get_logger(__name__)
@@ -60,8 +61,9 @@ class Running:
         def serve() -> None:
             from ..server.server import Server  # gevent is imported only where it serves
 
-            self._running = Server(transport, application, *address, log_output=debug if log_output is None
-                                   else log_output, ssl_args=_ssl_arguments(certfile, keyfile, ssl_context))
+            self._running = Server(transport, application, *address, lane_of=lane_of, is_stream=is_stream,
+                                   backlog=transport.observer, log_output=debug if log_output is None else log_output,
+                                   ssl_args=_ssl_arguments(certfile, keyfile, ssl_context))
             if self._stop_asked:  # by somebody who saw it listen before we could tell whom to stop
                 self._running.stop()
             self._running.serve_forever()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 STREAM = "/api/events/stream"
 WEBSOCKET = "/api/events/ws"
 CONNECT = "/api/events/connect"
@@ -41,3 +43,23 @@ def methods_of(path: str) -> str | None:
     if path.startswith((CONTROL + "/", _DASHBOARD_FILES)):
         return _READ
     return _METHODS.get(path)
+
+
+def is_stream(path: str) -> bool:
+    """Return true if a request for ``path`` opens a stream.
+
+    :param path: the path of a request, percent-decoded.
+    """
+    return normal(path) == STREAM
+
+
+def lane_of(path: str) -> Literal["host", "stream", "control"]:
+    """Return which threads of our own server answer a request: ours never wait behind the host's.
+
+    :param path: the path of a request, percent-decoded.
+    """
+    if path in (STREAM, CONNECT, DISCONNECT):
+        return "stream"
+    if path in (CONTROL, TICKET) or path.startswith((CONTROL + "/", DASHBOARD)):
+        return "control"
+    return "host"
