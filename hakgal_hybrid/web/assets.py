@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 
 from flask import Blueprint, Response, send_file
 
-from ..errors import RequestError
+from ..errors import ConfigurationError, RequestError
 from .gate import behind_the_gate
 from .responses import problem
 from .urls import CLASSIC_CLIENT, CLIENT, DASHBOARD
@@ -27,6 +29,22 @@ PAGE_HEADERS = {
 }
 
 
+def classic(module: str) -> str:
+    """Return the browser client as a classic script, which sets the global ``io``.
+
+    :param module: the text of the JavaScript module, which ends with its one ``export`` statement.
+    :raises ConfigurationError: if the text does not end so.
+    """
+    body, found, export = module.rpartition("\nexport ")
+    if not found or "\n" in export.rstrip():
+        raise ConfigurationError("client.js does not end with its export statement")
+    return f"(() => {{\n{body.rstrip()}\n\nglobalThis.io = io;\n}})();\n"
+
+
+CLASSIC_SCRIPT = classic((FOLDER / "client.js").read_text(encoding="utf-8")).encode()
+CLASSIC_TAG = hashlib.sha256(CLASSIC_SCRIPT).hexdigest()[:32]
+
+
 def blueprint() -> Blueprint:
     """Return the blueprint that serves the browser client and the dashboard."""
     views = behind_the_gate(Blueprint("hakgal_hybrid_assets", __name__))
@@ -41,7 +59,7 @@ def blueprint() -> Blueprint:
 
     @views.get(CLASSIC_CLIENT, provide_automatic_options=False, strict_slashes=True)
     def script() -> Response:
-        return serve(FOLDER / "client.classic.js", "text/javascript")
+        return send_file(io.BytesIO(CLASSIC_SCRIPT), mimetype="text/javascript", max_age=0, etag=CLASSIC_TAG)
 
     @views.get(DASHBOARD, provide_automatic_options=False, strict_slashes=True)
     def page() -> Response:

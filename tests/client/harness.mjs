@@ -5,9 +5,8 @@
  * PYTHON is the interpreter to run servers with; CLIENT_MODULES a folder with this folder's npm packages in it.
  */
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { setMaxListeners } from "node:events";
-import { readFileSync } from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -15,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import vm from "node:vm";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const CLIENT = join(HERE, "../../hakgal_hybrid/static/client");
+const CLIENT = join(HERE, "../../hakgal_hybrid/web/static/client");
 
 export const { EventSource } = createRequire(join(process.env.CLIENT_MODULES ?? HERE, "/"))("eventsource");
 export const client = await import(join(CLIENT, "client.js"));
@@ -196,7 +195,9 @@ export const range = (from, to) => Array.from({ length: to - from }, (_, i) => f
 
 // -- a browser whose tabs can crash and hang
 
-const CLASSIC = new vm.Script(readFileSync(join(CLIENT, "client.classic.js"), "utf8"), { filename: "client.classic.js" });
+const CLASSIC = new vm.Script(execFileSync(process.env.PYTHON ?? "python3", ["-c",
+  "import sys; from hakgal_hybrid.web import assets; sys.stdout.buffer.write(assets.CLASSIC_SCRIPT)"],
+  { cwd: join(HERE, "../.."), encoding: "utf8" }), { filename: "client.classic.js" });
 
 /** Web Locks as the standard has them, for tabs of this process. */
 class Locks {

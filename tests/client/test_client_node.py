@@ -13,10 +13,13 @@ import pytest
 from support.npm import install
 from support.servers import TESTS
 
+from hakgal_hybrid.errors import ConfigurationError
+from hakgal_hybrid.web import assets
+
 #: The first test also waits for npm.
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
 
-CLIENT = TESTS.parent / "hakgal_hybrid" / "static" / "client"
+CLIENT = TESTS.parent / "hakgal_hybrid" / "web" / "static" / "client"
 SUITES = sorted((TESTS / "client").glob("*.test.mjs"))
 
 
@@ -40,10 +43,11 @@ def test_there_are_suites() -> None:
     assert {path.name for path in SUITES} >= {"api.test.mjs", "connection.test.mjs", "emits.test.mjs"}
 
 
-@pytest.mark.parametrize("name", ["client.js", "client.classic.js"])
-def test_size(name: str) -> None:
+@pytest.mark.parametrize("script", [(CLIENT / "client.js").read_bytes(), assets.CLASSIC_SCRIPT],
+                         ids=["client.js", "client.classic.js"])
+def test_size(script: bytes) -> None:
     """Under 10 KB (of 1024 bytes) gzipped, as it is shipped."""
-    assert len(gzip.compress((CLIENT / name).read_bytes(), 9)) < 10 * 1024
+    assert len(gzip.compress(script, 9)) < 10 * 1024
 
 
 def test_it_depends_on_nothing() -> None:
@@ -61,11 +65,18 @@ def test_the_package_names_files_that_are_there() -> None:
     assert [name for name in named if not (CLIENT / name).is_file()] == []
 
 
-def test_the_classic_script_is_in_step() -> None:
+def test_classic_script_is_made_of_the_module() -> None:
     """The classic script is the module with another last statement: it sets the global ``io``."""
-    module, classic = ((CLIENT / name).read_text() for name in ("client.js", "client.classic.js"))
+    module, script = (CLIENT / "client.js").read_text(), assets.CLASSIC_SCRIPT.decode()
     body, _, export = module.rpartition("\nexport ")
     assert export == "{ io, io as connect, Manager, Socket, io as default };\n"
-    assert body.strip() in classic
-    assert "export " not in classic.replace(body.strip(), "")
-    assert "io" in classic.replace(body.strip(), "")
+    assert body.strip() in script
+    assert "export " not in script.replace(body.strip(), "")
+    assert "globalThis.io = io;" in script.replace(body.strip(), "")
+
+
+@pytest.mark.parametrize("text", ["const io = 1;\n", "export { io };\nconst more = 1;\n"])
+def test_classic_script_needs_the_export_statement_at_the_end(text: str) -> None:
+    """A module of another form is refused as the package is imported, and not served in half."""
+    with pytest.raises(ConfigurationError, match=r"client\.js"):
+        assets.classic(text)

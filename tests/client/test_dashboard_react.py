@@ -33,7 +33,7 @@ pytest.importorskip("flask_socketio", reason="the host is written against Flask-
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
 
 EXAMPLE = REPOSITORY / "examples" / "dashboard_react"
-CLIENT = REPOSITORY / "hakgal_hybrid" / "static" / "client"
+CLIENT = REPOSITORY / "hakgal_hybrid" / "web" / "static" / "client"
 SEEDED = 3776
 SOON = 20_000
 #: What Chromium itself says of a backend that is not there.

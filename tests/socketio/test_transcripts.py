@@ -32,7 +32,7 @@ pytest.importorskip("flask_socketio", reason="the other side of the comparison")
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
 
 HERE = TESTS / "transcripts"
-CLIENT = TESTS.parent / "hakgal_hybrid" / "static" / "client" / "client.js"
+CLIENT = TESTS.parent / "hakgal_hybrid" / "web" / "static" / "client" / "client.js"
 THEIRS, OURS = "flask_socketio", "hakgal_hybrid.socketio"
 #: How long a scenario may take; each of its steps has a deadline of its own.
 PATIENCE = 60

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
 
 browser = browsers.browser
 
-STATIC = TESTS.parent / "hakgal_hybrid" / "static" / "dashboard"
+STATIC = TESTS.parent / "hakgal_hybrid" / "web" / "static" / "dashboard"
 KEY = "what-the-operator-has"
 EVIL = "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script>"
 #: Has the gate see a request from another machine, as through a proxy.
