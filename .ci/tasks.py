@@ -5,6 +5,7 @@ Needs nothing but a Python from 3.10 on; makes the virtual environments it needs
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,17 +29,17 @@ KEPT = ROOT / "docs" / "faults"
 FUZZ_EXAMPLES = "5000"
 #: No step of the tests takes nearly so long (seconds): one that hangs is ended, and the next ones still run.
 LIMIT_S = 2400
-#: So many tests that fail may have had to wait for others; more of them are broken.
-FEW = 5
-#: Most tests wait for processes and sockets: several files at a time, each whole in one worker.
-SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
+#: What lint consists of.
+LINT = ("ruff", "types", "types on Windows")
+#: As many files at a time as there are processors, each whole in one worker.
+SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile"]
 
 
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
-    tasks = {"demo": demo, "test": test, "coverage": coverage, "lint": lint, "docs": docs, "bench": bench,
-             "faults": faults, "soak": soak, "fuzz": fuzz, "figures": figures, "lock": lock, "audit": audit,
-             "clean": clean}
+    tasks = {"demo": demo, "test": test, "compat": compat, "coverage": coverage, "lint": lint, "docs": docs,
+             "bench": bench, "faults": faults, "soak": soak, "fuzz": fuzz, "guard": guard, "figures": figures,
+             "lock": lock, "audit": audit, "clean": clean}
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
@@ -66,27 +68,71 @@ def docs(arguments: list[str]) -> int:
 
 
 def lint(arguments: list[str]) -> int:
+    """Look for errors without running anything; ``ARGS`` names some of the steps (``ARGS=types``)."""
     python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
-    return max(run([python, "-m", "ruff", "check", "."]), run([python, "-m", "mypy"]))
+    return summary(lint_results(python, arguments or list(LINT)))
+
+
+def lint_results(python: str, names: Iterable[str]) -> list[tuple[str, bool]]:
+    """Run these steps of lint, and return each with whether it passed."""
+    commands = {
+        "ruff": [["-m", "ruff", "check", "."]],
+        "types": [["-m", "mypy"]],
+        # The results of the other platform are kept apart: one would throw away those of the other.
+        "types on Windows": [["-m", "mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/win32"]],
+        "structure": [["-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-logo"],
+                      [".ci/structure.py"]],
+    }
+    return [(name, max([run([python, *command], LIMIT_S) for command in commands[name]]) == 0) for name in names]
 
 
 def test(arguments: list[str]) -> int:
-    """Lint, types, docs and every test on the main Python; then the tests on other Pythons and Flasks."""
-    found = interpreters()
-    python = environment(".venv-test", found.get(MAIN, sys.executable), LOCKED)
+    """Lint, types, docs and every test on the main Python; or, with arguments of pytest, a part of the tests."""
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
     install_browsers_things()
     install_network_things()
-    if arguments:  # a part of the tests, while developing
+    if arguments:
         return run([python, "-m", "pytest", *arguments])
-    steps = [
-        ("ruff", [python, "-m", "ruff", "check", "."]),
-        ("mypy --strict", [python, "-m", "mypy"]),
-        ("documentation", [python, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs",
-                           "docs/_build/html"]),
-    ]
-    results = [(name, run(command, LIMIT_S) == 0) for name, command in steps]
-    results.append(tested(f"tests on Python {MAIN}", python))
-    results += compatibility(found)
+    results = lint_results(python, LINT)
+    results.append(("documentation", run([python, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs",
+                                          "docs/_build/html"], LIMIT_S) == 0))
+    results += run_tests(f"Python {MAIN}", python)
+    return summary(results)
+
+
+def compat(arguments: list[str]) -> int:
+    """Run the tests with the oldest Flask, and on every other Python that is here."""
+    install_network_things()
+    found = interpreters()
+    newest, oldest = "flask>=3.1,<4", "flask>=2.3,<2.4 werkzeug>=2.3,<2.4"
+    plan = [(version, found.get(version), newest) for version in VERSIONS if version not in (MAIN, "3.10")]
+    first = "3.10" if "3.10" in found else MAIN
+    plan.insert(0, (first, found.get(first, sys.executable), oldest))
+    if first != "3.10":
+        plan.append(("3.10", None, newest))
+    results = []
+    for version, path, flask in plan:
+        name = f"Python {version} with {flask}"
+        if path is None:
+            print(f"\nskipped: {name}: no such Python on this machine")
+            continue
+        results += run_tests(name, environment(f".venv-{version}", path, "test,measure", flask.split()), "not once")
+    return summary(results)
+
+
+def run_tests(name: str, python: str, marked: str = "") -> list[tuple[str, bool]]:
+    """Run the tests that have these marks: first side by side, then those that need a quiet machine one by one.
+
+    None is run a second time: what passes only by itself needs the mark, or is broken.
+    """
+    both = f"({marked}) and " if marked else ""
+    steps = [(f"tests on {name}", [*SIDE_BY_SIDE, "-m", f"{both}not quiet"]),
+             (f"tests that need a quiet machine, on {name}", ["-m", f"{both}quiet"])]
+    return [(title, run([python, "-m", "pytest", "-q", *options], LIMIT_S) == 0) for title, options in steps]
+
+
+def summary(results: list[tuple[str, bool]]) -> int:
+    """Print which steps passed; return the exit status."""
     print("\n" + "\n".join(f"{'passed' if ok else 'FAILED'}  {name}" for name, ok in results))
     return 0 if all(ok for _, ok in results) else 1
 
@@ -105,6 +151,14 @@ def coverage(arguments: list[str]) -> int:
                    "tests/broker/test_threads.py", *arguments])
     status |= run([python, "-m", "coverage", "combine", "--quiet"])
     return status | run([python, "-m", "coverage", "report"])
+
+
+def guard(arguments: list[str]) -> int:
+    """Count the instructions of fixed workloads at another commit and here; ``BASE`` names it (else where main is)."""
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
+    install_browsers_things()
+    os.environ["PYTHONPATH"] = str(ROOT / "tests")
+    return run([python, "-m", "guard", *arguments])
 
 
 def fuzz(arguments: list[str]) -> int:
@@ -218,43 +272,6 @@ def clean(arguments: list[str]) -> int:
     return 0
 
 
-def compatibility(found: dict[str, str]) -> list[tuple[str, bool]]:
-    """Run the tests with the oldest Flask, and on every other Python that is here."""
-    newest, oldest = "flask>=3.1,<4", "flask>=2.3,<2.4 werkzeug>=2.3,<2.4"
-    plan = [(version, found.get(version), newest) for version in VERSIONS if version not in (MAIN, "3.10")]
-    first = "3.10" if "3.10" in found else MAIN
-    plan.insert(0, (first, found.get(first, sys.executable), oldest))
-    if first != "3.10":
-        plan.append(("3.10", None, newest))
-    results = []
-    for version, path, flask in plan:
-        name = f"tests on Python {version} with {flask}"
-        if path is None:
-            print(f"\nskipped: {name}: no such Python on this machine")
-            continue
-        python = environment(f".venv-{version}", path, "test,measure", flask.split())
-        results.append(tested(name, python, "-m", "not once"))
-    return results
-
-
-def tested(name: str, python: str, *arguments: str) -> tuple[str, bool]:
-    """Run tests side by side, and the few that fail once more by themselves; return what was run and whether it passed.
-
-    Beside others a process may have to wait for a processor for longer than a test has patience. What passes only by
-    itself is named: it may also be a race that shows seldom.
-    """
-    failed = ROOT / "build" / "failed.txt"
-    failed.parent.mkdir(exist_ok=True)
-    failed.unlink(missing_ok=True)
-    os.environ["TESTS_FAILED"] = str(failed)
-    status = run([python, "-m", "pytest", "-q", *SIDE_BY_SIDE, *arguments], LIMIT_S)
-    names = failed.read_text(encoding="utf-8").splitlines() if failed.exists() else []
-    if status != 1 or not 0 < len(names) <= FEW:
-        return name, status == 0
-    again = run([python, "-m", "pytest", "-q", *names], LIMIT_S)
-    return f"{name}, but failed beside others: {', '.join(names)}", again == 0
-
-
 # -- means -------------------------------------------------------------------------------------------------------
 
 
@@ -298,7 +315,7 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
     path = ROOT / folder
     python = path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     locked = LOCK if extras == LOCKED and not more and version_of(interpreter) == MAIN else None
-    recipe = f"{(ROOT / 'setup.cfg').read_text()}{interpreter}{extras}{more}{locked and locked.read_text()}"
+    recipe = f"{requirements()}{interpreter}{extras}{more}{locked and locked.read_text()}"
     wanted = hashlib.sha256(recipe.encode()).hexdigest()
     stamp = path / "made-of"
     if stamp.exists() and stamp.read_text() == wanted:
@@ -314,6 +331,13 @@ def environment(folder: str, interpreter: str, extras: str, more: list[str] | No
     subprocess.run([*pip, "--no-build-isolation", "-e", f".[{extras}]", *(more or [])], check=True)
     stamp.write_text(wanted)
     return str(python)
+
+
+def requirements() -> dict[str, dict[str, str]]:
+    """Return what of ``setup.cfg`` an environment depends on: how the package is installed, and with what."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return {name: dict(parser[name]) for name in parser.sections() if name.startswith("options")}
 
 
 def install_locked(pip: list[str], locked: Path) -> None:

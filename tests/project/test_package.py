@@ -1,4 +1,4 @@
-"""The house: who may import whom, what importing costs, metadata, the wheel, and docstrings for all that is public."""
+"""The package: what importing it costs, metadata, the wheel, and docstrings for all that is public."""
 
 from __future__ import annotations
 
@@ -23,22 +23,6 @@ import hakgal_hybrid
 
 PACKAGE = REPOSITORY / "hakgal_hybrid"
 
-#: Section 9 of the architecture: each uses what stands before it. What shares a line may use each other.
-ORDER = [
-    {"logs"}, {"histogram"}, {"errors"}, {"settings"}, {"redact"}, {"limits"}, {"event"}, {"wire"}, {"remote"},
-    {"past"}, {"log"}, {"cursor"}, {"archive"}, {"journal"}, {"signals"}, {"turns"}, {"deadlines"}, {"stacks"},
-    {"opened"}, {"rooms"}, {"client"}, {"access"}, {"acks"}, {"link"}, {"tickets"}, {"hub"}, {"frames"}, {"wish"},
-    {"feed"}, {"pack"}, {"observe"}, {"roster"}, {"handlers"}, {"commands"}, {"statistics"}, {"history"}, {"metrics"},
-    {"reception"}, {"guard"}, {"views"}, {"extension"}, {"serving"}, {"socketio"}, {"swap"}, {"host"},
-    {"launch"}, {"testing", "measure", "doctor"}, {"tools"}, {"cli"}, {"__main__"},
-]
-RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-#: Who may reach up at call time: the extension is the one place where the parts meet, and ``run`` asks the host's
-#: module whether the process is fit for our server.
-REACH_UP = {("extension", "socketio"), ("extension", "host"), ("socketio", "host")}
-#: Stands outside of the order: found by child processes instead of a ``sitecustomize``.
-OUTSIDE = {"inherit"}
-
 RUNTIME = {"flask", "flask-sock", "gevent", "blinker", "wrapt"}
 EXTRAS = {"redis", "metrics", "measure", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
@@ -53,65 +37,6 @@ def modules() -> Iterator[tuple[Path, tuple[str, ...]]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         yield path, parts[:-1] if parts[-1] == "__init__" else parts
-
-
-def imports(path: Path, name: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """The top-level parts of the package that a file imports, and whether it does so as it is imported itself."""
-    package = name if path.name == "__init__.py" else name[:-1]
-
-    def visit(node: ast.AST, at_import: bool) -> Iterator[tuple[str, bool]]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                for other in child.orelse:
-                    yield from visit(other, at_import)
-            elif isinstance(child, ast.ImportFrom) and child.level:
-                base = package[:len(package) - child.level + 1]
-                target = (*base, *(child.module.split(".") if child.module else ()))
-                for alias in child.names if not target else ():
-                    if alias.name in RANK or alias.name in OUTSIDE:
-                        yield alias.name, at_import
-                if target:
-                    yield target[0], at_import
-            elif isinstance(child, (ast.Import, ast.ImportFrom)):
-                names = [alias.name for alias in child.names] if isinstance(child, ast.Import) else [child.module or ""]
-                for dotted in names:
-                    if dotted.startswith("hakgal_hybrid."):
-                        yield dotted.split(".")[1], at_import
-            else:
-                function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-                yield from visit(child, at_import and not function)
-
-    yield from visit(ast.parse(path.read_text(encoding="utf-8")), True)
-
-
-def test_every_module_has_its_place() -> None:
-    """Each module of the package stands in the order, so that its imports can be judged."""
-    top = {name[0] for _, name in modules() if name}
-    assert top - OUTSIDE <= set(RANK), "say in ORDER where these stand"
-
-
-def test_imports_run_one_way() -> None:
-    """At import time each module uses only what stands above it; at call time only those listed reach further."""
-    wrong = []
-    for path, name in modules():
-        if not name or name[0] in OUTSIDE:
-            continue
-        for used, at_import in imports(path, name):
-            upward = used not in RANK or (used != name[0] and RANK[used] >= RANK[name[0]])
-            if upward and (at_import or (name[0], used) not in REACH_UP):
-                wrong.append(f"{'.'.join(name)} imports {used}{'' if at_import else ' in a function'}")
-    assert wrong == []
-
-
-def test_the_exceptions_are_needed() -> None:
-    """No exception stays listed that nobody makes use of."""
-    used = {(name[0], target) for path, name in modules() if name for target, _ in imports(path, name)}
-    assert used >= REACH_UP
-
-
-def test_the_root_imports_nothing_of_the_package() -> None:
-    """``__init__`` only names where the public names are; they are loaded when they are used."""
-    assert list(imports(PACKAGE / "__init__.py", ())) == []
 
 
 LOADED = """
@@ -228,7 +153,7 @@ def build_command(source: Path, target: Path) -> list[str]:
 
 @pytest.mark.once
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
-    """It has every module, ``py.typed`` and what child processes find, and neither tests nor examples."""
+    """It has every file of the package's folder, and neither tests nor examples."""
     source = tmp_path / "source"
     for name in tracked():
         if name.split("/")[0] in ("hakgal_hybrid", "tests") or "/" not in name:
@@ -248,13 +173,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
         dist_info = f"hakgal_hybrid-{hakgal_hybrid.__version__}.dist-info"
         metadata = archive.read(f"{dist_info}/METADATA").decode()
         scripts = archive.read(f"{dist_info}/entry_points.txt").decode()
-    expected = {path.relative_to(REPOSITORY).as_posix() for path, _ in modules()}
-    expected |= {"hakgal_hybrid/py.typed", "hakgal_hybrid/inherit/sitecustomize.py"}
-    expected |= {path.relative_to(REPOSITORY).as_posix() for path in (PACKAGE / "static").rglob("*") if path.is_file()}
     packaged = {name for name in names if not name.startswith(f"{dist_info}/")}
-    assert expected <= packaged
-    static = {name for name in packaged - expected if name.startswith("hakgal_hybrid/static/")}
-    assert packaged - expected == static, "no tests, no examples, nothing but the package"
+    assert packaged == {name for name in tracked() if name.startswith("hakgal_hybrid/")}
     assert any(name.endswith("LICENSE") for name in names)
     assert "hakgal-hybrid = hakgal_hybrid.tools.cli:main" in scripts
     assert {normalized(line.partition(":")[2]) for line in metadata.splitlines()
@@ -286,9 +206,3 @@ def test_everything_public_is_explained() -> None:
             if not setter and (not text or len(text.split()) < 2 or text.split("\n\n")[0].rstrip()[-1] not in ".:!?)"):
                 silent.append(".".join(["hakgal_hybrid", *name, *([title] if title else [])]))
     assert silent == []
-
-
-def test_no_module_is_two_ideas() -> None:
-    """A file that nears 300 lines is asking to be two ideas; 400 is where it is told so."""
-    lengths = {".".join(name): len(path.read_text(encoding="utf-8").splitlines()) for path, name in modules()}
-    assert {name: length for name, length in lengths.items() if length > 400} == {}

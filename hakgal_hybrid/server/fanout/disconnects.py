@@ -7,6 +7,7 @@ for each would be the largest thing that an idle stream keeps in memory.
 from __future__ import annotations
 
 import select
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,15 +26,18 @@ class HangUps:
         self._loop, self._heard = loop, heard
         self._watchers: dict[int, Any] = {}
         self._queue: Any = None
-        if hasattr(select, "epoll"):
+        self._watcher: Any = None
+        self._events = 0
+        if sys.platform == "linux":
             self._queue = select.epoll()
+            self._events = select.EPOLLIN | select.EPOLLRDHUP
             self._watcher = loop.io(self._queue.fileno(), _READ)
             self._watcher.start(self._look)
 
     def watch(self, fileno: int) -> None:
         """Begin to watch a socket."""
         if self._queue is not None:
-            self._queue.register(fileno, select.EPOLLIN | select.EPOLLRDHUP)
+            self._queue.register(fileno, self._events)
             return
         watcher = self._watchers[fileno] = self._loop.io(fileno, _READ)
         watcher.start(self._heard, fileno)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import selectors
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -28,13 +29,13 @@ def allow_files(wanted: int) -> None:
 
     :raises ConfigurationError: if the system does not let us.
     """
-    try:
-        import resource
-    except ImportError:  # Windows counts sockets for one select() instead
+    if sys.platform == "win32":  # counts sockets for one select() instead
         if isinstance(selectors.DefaultSelector(), selectors.SelectSelector) and wanted > 512:
             raise ConfigurationError(f"{wanted} connections are too many for one process here; use at most 440, or "
-                                     "several of these side by side") from None
+                                     "several of these side by side")
         return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         if hard != resource.RLIM_INFINITY and hard < wanted:
