@@ -88,9 +88,9 @@ def shown(report: dict[str, Any], busy: float | None) -> str:
     lines += ["", f"One run of {report['generated_at'][:10]} on {environment['cpus']} cores, Python "
               f"{environment['python']}{load}: {n} requests of each endpoint,",
               "side by side, nearest-rank percentiles, loopback; CPU without the stalled dashboard, "
-              f"{figures['after']['cpu_events']['n']:,} events delivered. The same files with",
-              f"Flask-SocketIO instead of their own broadcaster take {value(reference)} for 1000 events delivered; "
-              f"after is {-versus['value']:.0f} % below that.", ""]
+              f"{figures['after']['cpu_events']['n']:,} events delivered. With",
+              f"Flask-SocketIO as its broadcaster the old backend needs {value(reference)} CPU seconds per 1000 events "
+              f"delivered; the new one needs {-versus['value']:.0f} % less.", ""]
     return "\n".join(lines) + "\n"
 
 

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .commands.authorization import AuthorizationRequest as AuthorizationRequest
     from .errors import AccessDenied as AccessDenied
     from .errors import ConfigurationError as ConfigurationError
     from .errors import EventError as EventError
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AccessDenied": "errors", "ConfigurationError": "errors", "EventError": "errors", "HybridError": "errors",
-    "Overloaded": "errors", "RequestError": "errors", "HybridTransport": "extension", "hybridize": "host.hybridize",
-    "prepare": "host.hybridize", "Profile": "settings", "Settings": "settings",
+    "AccessDenied": "errors", "AuthorizationRequest": "commands.authorization", "ConfigurationError": "errors",
+    "EventError": "errors", "HybridError": "errors", "Overloaded": "errors", "RequestError": "errors",
+    "HybridTransport": "extension", "hybridize": "host.hybridize", "prepare": "host.hybridize", "Profile": "settings",
+    "Settings": "settings",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604

@@ -3,7 +3,7 @@ import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 
 // The whole migration of this frontend: the name it imports leads to another file.
-const client = fileURLToPath(new URL("../../hakgal_hybrid/static/client/client.js", import.meta.url));
+const client = fileURLToPath(new URL("../../hakgal_hybrid/web/static/client/client.js", import.meta.url));
 
 export default defineConfig(({ mode }) => {
   const hybrid = mode === "hybrid" || process.env.TRANSPORT === "hybrid";
