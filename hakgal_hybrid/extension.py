@@ -16,7 +16,7 @@ from . import signals
 from .broker.counters import Refusals
 from .broker.envelope import encode_entry
 from .broker.epochs import Record, RestoredHistory
-from .broker.event import Event, glob_matcher
+from .broker.event import Event, Target, glob_matcher
 from .broker.hub import Hub
 from .broker.journal import Journal, JournalStatistics
 from .broker.log import EventLog
@@ -266,7 +266,7 @@ class HybridTransport(ClientLifecycle):
             _ = self.app  # says what is missing
         ack = None if callback is None else self.acks.expect(callback, once=self.hub.client(to) is not None)
         try:
-            sent = Event.create(event, args, namespace=namespace, to=to, skip=skip_sid, ack=ack,
+            sent = Event.create(event, args, Target.create(namespace, to, skip_sid), ack=ack,
                                 dumps=None if self.json is None else self.json.dumps)
             entry = self.hub.publish(sent)
             if ack is not None and entry is not None:

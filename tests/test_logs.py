@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_server
 from flask import Flask
 from support.hosts import REPOSITORY
 from support.servers import Http, Server, Stream, shown_on_failure, wait_until
@@ -22,11 +21,9 @@ from hakgal_hybrid import HybridTransport
 from hakgal_hybrid import logs as logs_module
 from hakgal_hybrid.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, get_logger
 
-certificate = test_server.certificate
-
 PACKAGE = REPOSITORY / "hakgal_hybrid"
 #: A program of its own, which ``measure`` starts: it answers orders on standard output. (Commands use ``click.echo``.)
-ANSWERS = Path("measure", "clients.py")
+ANSWERS = Path("tools", "measure", "clients.py")
 LEVELS = ("warning", "error", "exception", "critical")
 
 
@@ -58,7 +55,7 @@ def test_every_logger_is_of_the_tree() -> None:
                 name = ast.unparse(node.args[0]) if node.args else ""
                 where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
                 known = name in ("__name__", "name") or name.startswith("'hakgal_hybrid")
-                assert known or path.name in ("cli.py", "options.py"), where  # they look at whether others have set up
+                assert known or path.name in ("commands.py", "options.py"), where  # they ask if others have set up
             if isinstance(node, ast.Call) and re.fullmatch(r"logging\.(debug|info|warning|error|exception|critical)",
                                                            ast.unparse(node.func)):
                 pytest.fail(f"{path.relative_to(PACKAGE)}:{node.lineno} logs to the root logger")
@@ -70,7 +67,7 @@ def test_every_logger_that_warns_is_behind_the_limit() -> None:
     for path, tree in trees():
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         warns = any(call.endswith(f"logger.{level}") for call in calls for level in LEVELS)
-        if warns and "logging.getLogger" in calls and "get_logger" not in calls and path.name != "cli.py":
+        if warns and "logging.getLogger" in calls and "get_logger" not in calls and path.name != "commands.py":
             wrong.append(str(path.relative_to(PACKAGE)))
     assert wrong == []
 

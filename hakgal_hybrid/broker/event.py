@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..errors import EventError
-from .payload import _refuse_surrogates, foreign_text, payload_text
+from .payload import foreign_text, payload_text, refuse_surrogates
 
 #: Names that begin so are the protocol's own (``hybrid_open``, ``hybrid_gap``, …).
 RESERVED_PREFIX = "hybrid_"
@@ -20,14 +20,34 @@ _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
 
 
 class Target(NamedTuple):
-    """For whom an event is: a namespace, in it everybody (``rooms=None``) or some rooms, less some clients.
+    """For whom an event is: the clients of a namespace, or those of them that are in some rooms, less some clients.
 
     Every client is alone in a room named by its ``sid``, as in Flask-SocketIO, so one ``sid`` is a room too.
+
+    :ivar namespace: the namespace; it begins with ``/``, or is :data:`EVERYWHERE`.
+    :ivar rooms: the rooms; ``None`` means every client of the namespace.
+    :ivar skip: the ``sid`` of each client that does not get it.
     """
 
     namespace: str = "/"
     rooms: frozenset[Hashable] | None = None
     skip: frozenset[Hashable] = frozenset()
+
+    @classmethod
+    def create(cls, namespace: str | None = None, to: Hashable | Iterable[Hashable] = None,
+               skip: Hashable | Iterable[Hashable] = None) -> Target:
+        """Make a target of what an emitter names.
+
+        :param namespace: a namespace; ``None`` and ``""`` mean ``/``.
+        :param to: a room, a ``sid``, or a list, tuple or set of them; ``None`` and ``"/"`` mean the whole namespace.
+        :param skip: a ``sid``, or a list, tuple or set of them.
+        :return: the target; always the same object, :data:`EVERYBODY`, for every client of the default namespace.
+        :raises EventError: if the namespace does not begin with ``/``, or a room cannot be one.
+        """
+        if to is None and not skip and (not namespace or namespace == "/"):
+            return EVERYBODY
+        target = cls(_checked_namespace(namespace), _rooms(to), (_rooms(skip) if skip else None) or frozenset())
+        return EVERYBODY if target == EVERYBODY else target
 
     @property
     def everybody(self) -> bool:
@@ -45,8 +65,8 @@ class Event:
     :ivar name: the event's name, one line of text.
     :ivar data: its arguments as JSON text: ``null`` for none, the argument itself for one, an array for several.
     :ivar count: how many arguments there were (an array of one argument that is a list looks like several).
-    :ivar target: for whom.
-    :ivar ack: under which id a client that got it may acknowledge it; ``None`` if nobody asked for that.
+    :ivar target: for whom it is.
+    :ivar ack: the id under which clients acknowledge it; ``None`` if its emitter does not want to know.
     """
 
     name: str
@@ -56,39 +76,21 @@ class Event:
     ack: str | None = None
 
     @classmethod
-    def create(
-        cls,
-        name: str,
-        args: tuple[Any, ...] = (),
-        *,
-        namespace: str | None = None,
-        to: Hashable | Iterable[Hashable] = None,
-        skip: Hashable | Iterable[Hashable] = None,
-        ack: str | None = None,
-        dumps: Callable[..., str] | None = None,
-    ) -> Event:
+    def create(cls, name: str, args: tuple[Any, ...] = (), target: Target = EVERYBODY, *, ack: str | None = None,
+               dumps: Callable[..., str] | None = None) -> Event:
         """Validate and serialise an event.
 
+        :param name: one line of text, of 1 to 256 characters.
         :param args: the positional arguments, each made of JSON values and ``bytes``.
-        :param to: a room, a ``sid``, or several; ``None`` or ``"/"`` mean the whole namespace.
-        :param skip: a ``sid`` or several that must not get it.
+        :param target: for whom it is.
+        :param ack: the id under which clients acknowledge it.
         :param dumps: the ``dumps`` of another JSON module than the standard library's.
+        :return: the event.
         :raises EventError: if the name cannot stand in a stream or the payload cannot be sent as JSON.
         """
-        target = EVERYBODY
-        if to is not None or skip or (namespace and namespace != "/"):
-            target = _target(namespace, to, skip)
-        if type(name) is not str or name not in _good_names:
-            name = _remembered(checked_name(name))
+        name = checked_name(name)
         text = payload_text(name, args) if dumps is None else foreign_text(name, args, dumps)
-        # What the constructor of a frozen dataclass does, in half the time.
-        event = _new(cls)
-        _set_name(event, name)
-        _set_data(event, text)
-        _set_count(event, len(args))
-        _set_target(event, target)
-        _set_ack(event, ack)
-        return event
+        return cls(name, text, len(args), target, ack)
 
     @property
     def args_text(self) -> str:
@@ -98,18 +100,11 @@ class Event:
         return f"[{self.data}]" if self.count else "[]"
 
 
-_new = object.__new__
-_set_name, _set_data, _set_count, _set_target, _set_ack = (
-    vars(Event)[field].__set__ for field in ("name", "data", "count", "target", "ack"))
-
-#: Names that have been emitted, so they are good: a host has few, and emits each of them again and again.
-_good_names: set[str] = set()
-_NAMES_REMEMBERED = 4096
-
-
 def checked_name(name: object) -> str:
-    """Return ``name``, as plain text, if it can be an event's name.
+    """Return ``name`` as plain text if it can be an event's name.
 
+    :param name: the name that an emitter or a client gave.
+    :return: the same text, of the class ``str``.
     :raises EventError: if it is no text, empty, too long, holds CR, LF, NUL or a lone surrogate, or is reserved.
     """
     if isinstance(name, str):
@@ -122,21 +117,17 @@ def checked_name(name: object) -> str:
     if _LINE_BREAKERS.search(name):
         raise EventError(f"event name {name!r} holds CR, LF or NUL, which end a field of an event stream",
                          code="bad_event_name")
-    _refuse_surrogates(name, f"event name {name!r}")
-    return name
-
-
-def _remembered(name: str) -> str:
-    if len(_good_names) >= _NAMES_REMEMBERED:
-        _good_names.clear()
-    _good_names.add(name)
+    refuse_surrogates(name, f"event name {name!r}")
     return name
 
 
 def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return a predicate that is true for names matching one of ``patterns``, in which ``*`` stands for anything.
+    """Return a predicate that is true for names that match one of some patterns.
 
-    It takes linear time, whatever the patterns: they may be a client's.
+    It takes linear time, whatever the patterns are: a client may have written them.
+
+    :param patterns: names in which ``*`` stands for any text.
+    :return: a function of a name.
     """
     exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
     globs = [pattern.split("*") for pattern in patterns if "*" in pattern]
@@ -168,19 +159,10 @@ def _rooms(names: Hashable | Iterable[Hashable]) -> frozenset[Hashable] | None:
     return None if "/" in rooms else rooms
 
 
-def _target(namespace: str | None, to: Hashable | Iterable[Hashable], skip: Hashable | Iterable[Hashable]) -> Target:
-    place, rooms = _checked_namespace(namespace), _rooms(to)
-    if not skip and rooms is None and place == "/":
-        return EVERYBODY
-    return Target(place, rooms, _rooms(skip) or frozenset())
-
-
 def _checked_namespace(namespace: str | None) -> str:
     if not namespace or namespace == "/":
         return "/"
     if not isinstance(namespace, str) or not namespace.startswith("/"):
         raise EventError(f"namespace {namespace!r} does not begin with '/'", code="bad_namespace")
-    _refuse_surrogates(namespace, f"namespace {namespace!r}")
+    refuse_surrogates(namespace, f"namespace {namespace!r}")
     return namespace
-
-

@@ -33,7 +33,7 @@ def payload_text(name: str, args: tuple[Any, ...]) -> str:
         raise EventError(f"payload of event {name!r} cannot be sent as JSON: {error}; convert it before emit",
                          code="bad_payload") from error
     if not text.isascii():
-        _refuse_surrogates(text, f"payload of event {name!r}")
+        refuse_surrogates(text, f"payload of event {name!r}")
     return text
 
 
@@ -49,7 +49,7 @@ def foreign_text(name: str, args: tuple[Any, ...], dumps: Callable[..., str]) ->
     except (TypeError, ValueError, RecursionError) as error:
         raise EventError(f"payload of event {name!r} cannot be sent as JSON: {error}; convert it before emit",
                          code="bad_payload") from error
-    _refuse_surrogates(text, f"payload of event {name!r}")
+    refuse_surrogates(text, f"payload of event {name!r}")
     return text
 
 
@@ -111,16 +111,7 @@ class _Sanitizer:
         return [self.clean(item, parents) for item in list(value)]
 
 
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_no_form, _quoted = _encoder.default, json.encoder.encode_basestring
-_new_encoder = getattr(json.encoder, "c_make_encoder", None)
-
-
-def _dumps(value: Any) -> str:
-    if _new_encoder is None:
-        return _encoder.encode(value)
-    # What ``_encoder.encode`` does, without what it does around that; the dict is how cycles are noticed.
-    return "".join(_new_encoder({}, _no_form, _quoted, None, ":", ",", False, False, False)(value, 0))
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _with_binary(value: Any) -> Any:
@@ -153,7 +144,13 @@ def _restored(value: Any) -> Any:
             for key, item in value.items()}
 
 
-def _refuse_surrogates(text: str, what: str) -> None:
+def refuse_surrogates(text: str, what: str) -> None:
+    """Check that a text can be encoded in UTF-8.
+
+    :param text: the text.
+    :param what: names the text at the beginning of the error's message.
+    :raises EventError: if it holds a lone surrogate.
+    """
     if not text.isascii():
         try:
             text.encode("utf-8")

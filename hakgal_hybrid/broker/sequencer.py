@@ -1,4 +1,4 @@
-"""Turns: numbered calls of one client start in order and run once, however they arrive.
+"""Sequencer: numbered calls of one client start in order and run once, in whatever order they arrive.
 
 Posts on several connections overtake each other, and a post whose answer was lost is sent again. With numbers they
 behave like messages on one socket.
@@ -13,16 +13,9 @@ from collections.abc import Callable
 
 from ..errors import HybridError, RequestError
 
-#: How long a call waits for the ones before it (seconds), and how many may wait: both hold a thread of the host.
-PATIENCE_S = 5.0
-MAX_WAITING = 8
-#: How many answers are kept for repetitions, and how many characters they have together.
-KEPT = 64
-KEPT_SIZE = 1 << 20
-
 
 class _Answer:
-    """What became of one number: a text, or an error, without the frames that would keep the request's body alive."""
+    """The result of one number: a text, or an error without the frames that would keep the request's body alive."""
 
     def __init__(self) -> None:
         self.there = threading.Event()
@@ -42,20 +35,34 @@ class _Answer:
 
 
 class Sequencer:
-    """Hands out turns to the calls of one client; the first number is 1."""
+    """Runs the numbered calls of one client; the first number is 1.
 
-    def __init__(self) -> None:
+    A call that waits holds a thread of the host, so waiting is bounded in time and in number.
+
+    :param timeout_s: seconds that a call waits for the ones before it, or for the reply that it repeats.
+    :param max_waiting: how many calls may wait.
+    :param replies_cached: how many replies are kept for repetitions.
+    :param cached_chars: how many characters these replies have together; the newest is kept in any case.
+    """
+
+    def __init__(self, *, timeout_s: float = 5.0, max_waiting: int = 8, replies_cached: int = 64,
+                 cached_chars: int = 1 << 20) -> None:
+        self._timeout_s, self._max_waiting = timeout_s, max_waiting
+        self._replies_cached, self._cached_chars = replies_cached, cached_chars
         self._next = 1
         self._waiting = 0
         self._answers: OrderedDict[int, _Answer] = OrderedDict()
         self._changed = threading.Condition()
 
     def run(self, number: int, call: Callable[[Callable[[], None]], str]) -> str:
-        """Call ``call`` in its turn and return its result; for a number that had its turn, return that result.
+        """Call a function in its turn; for a number that had its turn, return the same result again.
 
-        :param call: gets a function to call as it really begins: only then is it the next number's turn.
-        :raises RequestError: 409 ``out_of_turn`` if earlier numbers do not come in time, ``repeated_too_late`` if the
-            answer is not remembered any more; and whatever ``call`` raises or raised.
+        :param number: the call's number, 1 or more.
+        :param call: the function; it gets a function that it calls when its work begins, which ends its turn.
+        :return: what ``call`` returned.
+        :raises RequestError: 409 ``out_of_turn`` if earlier numbers do not come in time, ``still_running`` if the first
+            call with this number does not end in time, ``repeated_too_late`` if its reply is not kept any more.
+        :raises BaseException: whatever ``call`` raises; a repetition gets it as a :class:`~hakgal_hybrid.HybridError`.
         """
         with self._changed:
             answer, mine = self._take(number)
@@ -63,22 +70,22 @@ class Sequencer:
             self._wait_for_answer(answer, number)
             return answer.repeat()
         try:
-            answer.text = call(lambda: self._begun(number))
+            answer.text = call(lambda: self._release_next(number))
         except BaseException as error:
-            answer.fail(error)  # for whoever repeats the number
+            answer.fail(error)  # for a repetition of the number
             raise
         finally:
             answer.there.set()
-            self._begun(number)  # also if it failed before it began
+            self._release_next(number)  # also if it failed before it began
         return answer.text
 
     def _wait_for_answer(self, answer: _Answer, number: int) -> None:
         """Wait, within bounds, for the answer to a number whose first call still runs."""
         with self._changed:
             self._waiting += 1
-            allowed = self._waiting <= MAX_WAITING
+            allowed = self._waiting <= self._max_waiting
         try:
-            if not answer.there.is_set() and not (allowed and answer.there.wait(PATIENCE_S)):
+            if not answer.there.is_set() and not (allowed and answer.there.wait(self._timeout_s)):
                 raise RequestError(f"number {number} is still being answered; ask again", status=409,
                                    code="still_running", expected=self._next)
         finally:
@@ -95,12 +102,12 @@ class Sequencer:
             raise RequestError(f"number {number} was answered too long ago to say how", status=409,
                                code="repeated_too_late", expected=self._next)
         self._answers[number] = answer = _Answer()
-        while len(self._answers) > KEPT or (
-                len(self._answers) > 1 and sum(len(kept.text) for kept in self._answers.values()) > KEPT_SIZE):
+        while len(self._answers) > self._replies_cached or (
+                len(self._answers) > 1 and sum(len(kept.text) for kept in self._answers.values()) > self._cached_chars):
             self._answers.popitem(last=False)
         return answer, True
 
-    def _begun(self, number: int) -> None:
+    def _release_next(self, number: int) -> None:
         with self._changed:
             if number == self._next:
                 self._next += 1
@@ -109,7 +116,8 @@ class Sequencer:
     def _wait_for(self, number: int) -> None:
         self._waiting += 1
         try:
-            in_time = self._waiting <= MAX_WAITING and self._changed.wait_for(lambda: number <= self._next, PATIENCE_S)
+            in_time = self._waiting <= self._max_waiting and self._changed.wait_for(
+                lambda: number <= self._next, self._timeout_s)
         finally:
             self._waiting -= 1
         if not in_time:

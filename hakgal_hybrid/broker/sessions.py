@@ -76,7 +76,7 @@ class SessionRegistry:
         with self.lock:
             if session.dead or session.lasting or session.carrier is not None:
                 return
-            deadline = self._deadlines.after(self._connect_s, lambda: self.lapse(session))
+            deadline = self._deadlines.call_later(self._connect_s, lambda: self.lapse(session))
             if session.deadline is not None and session.deadline.at > deadline.at:
                 deadline.cancel()
             else:
@@ -114,7 +114,7 @@ class SessionRegistry:
             self._free_place(session.address)
             self._away[session] = None
             if self._resume_s:
-                session.await_stream(self._deadlines.after(self._resume_s, lambda: self.lapse(session)))
+                session.await_stream(self._deadlines.call_later(self._resume_s, lambda: self.lapse(session)))
         if not self._resume_s:
             self.lapse(session)
         return True

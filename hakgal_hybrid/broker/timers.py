@@ -1,4 +1,4 @@
-"""Deadlines: calling something when its time has come, in one thread for all of them."""
+"""Timers: functions that are called at their time, by one thread for all of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from ..logs import get_logger
 
 logger = get_logger(__name__)
 
-#: The thread ends when it has had nothing to wait for this long (seconds).
-IDLE_S = 10.0
-
 
 class TimerHandle:
-    """One call that will be made, unless it is cancelled."""
+    """One call that will be made unless it is cancelled.
+
+    :ivar at: the clock's reading at which it is due.
+    :ivar call: the function; ``None`` once it was called or cancelled.
+    """
 
     __slots__ = ("at", "call")
 
@@ -26,43 +27,56 @@ class TimerHandle:
         self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
-        """Make it never happen; no matter if it has happened."""
+        """Take the call back. Nothing happens if it was made already."""
         self.call = None
 
 
 class TimerQueue:
-    """Calls functions at their time. They run in the thread of the deadlines, so they must not wait for anything."""
+    """Calls functions at their time, in one thread of its own. They must not wait for anything.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    The thread starts with the first timer, and ends when there has been none for a while.
+
+    :param clock: monotonic seconds.
+    :param idle_s: seconds without a timer after which the thread ends.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, idle_s: float = 10.0) -> None:
         self._clock = clock
+        self._idle_s = idle_s
         self._heap: list[tuple[float, int, TimerHandle]] = []
         self._numbers = count()
-        self._changed = threading.Condition()  # re-entrant: a finalizer may come in here
+        # Re-entrant: a finalizer that interrupts its holder may end a stream, and set a timer.
+        self._changed = threading.Condition()
         self._running = False
 
-    def after(self, seconds: float, call: Callable[[], object]) -> TimerHandle:
-        """Have ``call`` made in ``seconds``."""
-        deadline = TimerHandle(self._clock() + seconds, call)
+    def call_later(self, seconds: float, call: Callable[[], object]) -> TimerHandle:
+        """Arrange for a function to be called.
+
+        :param seconds: how long from now.
+        :param call: the function; it is called in the thread of the timers.
+        :return: a handle that can cancel the call.
+        """
+        timer = TimerHandle(self._clock() + seconds, call)
         with self._changed:
-            heapq.heappush(self._heap, (deadline.at, next(self._numbers), deadline))
-            self._forget_cancelled()
+            heapq.heappush(self._heap, (timer.at, next(self._numbers), timer))
+            self._drop_cancelled()
             if self._running:
-                if self._heap[0][2] is deadline:  # the thread waits for none that is earlier
+                if self._heap[0][2] is timer:  # the thread waits for none that is earlier
                     self._changed.notify()
             else:
                 self._start_thread()
-        return deadline
+        return timer
 
     def _start_thread(self) -> None:
         self._running = True
         try:
-            threading.Thread(target=self._run, name="hakgal-hybrid-deadlines", daemon=True).start()
-        except RuntimeError:  # the system has none to give; the next deadline tries again
+            threading.Thread(target=self._run, name="hakgal-hybrid-timers", daemon=True).start()
+        except RuntimeError:  # the system has none to give; the next timer tries again
             self._running = False
-            logger.exception("no thread for deadlines")
+            logger.exception("no thread for timers")
 
-    def _forget_cancelled(self) -> None:
-        """Drop what was cancelled, once that is most of the heap: clients that come back leave their deadlines."""
+    def _drop_cancelled(self) -> None:
+        """Drop cancelled timers once they are most of the heap: clients that return in time leave theirs behind."""
         live = [item for item in self._heap if item[2].call is not None] if len(self._heap) & 63 == 0 else self._heap
         if 2 * len(live) < len(self._heap):
             self._heap = live
@@ -75,13 +89,13 @@ class TimerQueue:
                 if call is not None:
                     call()
             except Exception:
-                logger.exception("a deadline's call raised")
+                logger.exception("a timer's call raised")
 
     def _next(self) -> TimerHandle | None:
-        """Wait for the next deadline to come; nothing if there has been none for a while.
+        """Wait for the next timer to be due; return ``None`` if there has been none for a while.
 
-        One that was cancelled is waited for like any other: streams that open cancel theirs within a millisecond, and
-        whoever looked for the next one each time would wake up for each of them.
+        A cancelled timer is waited for like any other. Streams that open cancel theirs within a millisecond: to look
+        for the next one each time would wake the thread for each of them.
         """
         with self._changed:
             while True:
@@ -90,6 +104,6 @@ class TimerQueue:
                     if wait <= 0:
                         return heapq.heappop(self._heap)[2]
                     self._changed.wait(wait)
-                elif not self._changed.wait_for(lambda: self._heap, IDLE_S):
+                elif not self._changed.wait_for(lambda: self._heap, self._idle_s):
                     self._running = False
                     return None

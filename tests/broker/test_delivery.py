@@ -25,7 +25,7 @@ from hakgal_hybrid.broker import live as pack_module
 from hakgal_hybrid.broker import stream as feed_module
 from hakgal_hybrid.broker.client import Client, Session
 from hakgal_hybrid.broker.envelope import encode_entry
-from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.journal import Journal
 from hakgal_hybrid.broker.live import LiveGroup
 from hakgal_hybrid.broker.log import EventLog
@@ -42,7 +42,7 @@ CONFLATE = ("c*",)
 class NoDeadlines:
     """Nobody lapses by the clock here, but when the model says so."""
 
-    def after(self, seconds: float, call: Any) -> TimerHandle:
+    def call_later(self, seconds: float, call: Any) -> TimerHandle:
         return TimerHandle(float("inf"), call)
 
 
@@ -156,7 +156,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         sid = person.client.sid if person is not None and person.client is not None else "nobody"
         target: dict[str, Any] = {"all": {}, "room": {"to": "r"}, "rooms": {"to": ["r", "s"]}, "sid": {"to": sid},
                                   "skip": {"skip": sid}}[aim]
-        event = Event.create(name, ("x" * pad,), namespace=namespace, **target)
+        event = Event.create(name, ("x" * pad,), Target.create(namespace, **target))
         wanted = [one for one in self.persons if one.wants(event)]
         entry = self.hub.publish(event)
         assert entry is not None

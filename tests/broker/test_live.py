@@ -78,7 +78,7 @@ class Writer:
         self.pack._part_stirred = interrupted  # type: ignore[method-assign]
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
-        self.hub.publish(Event.create(name, args, **target))
+        self.hub.publish(Event.create(name, args, Target.create(**target)))
 
     def open(self, namespace: str = "/", **wish: Any) -> Member:
         session = self.hub.new_session({})

@@ -53,7 +53,7 @@ def make_log(*, clock: Clock | None = None, max_events: int = 100, max_bytes: in
 
 
 def put(log: EventLog, name: str = "e", *args: Any, **target: Any) -> int:
-    return log.append(Event.create(name, args, **target)).seq
+    return log.append(Event.create(name, args, Target.create(**target))).seq
 
 
 def everything(seq: int, name: str | None, target: Target) -> bool:
@@ -677,7 +677,7 @@ class LogMachine(RuleBasedStateMachine):
         sid = self.readers[which % len(self.readers)].sid if self.readers else "nobody"
         target = {"all": {}, "room": {"to": "r"}, "rooms": {"to": ["r", "s"]}, "sid": {"to": sid},
                   "skip": {"skip": sid}}[aim]
-        event = Event.create(name, ("x" * pad,), namespace=namespace, **target)
+        event = Event.create(name, ("x" * pad,), Target.create(namespace, **target))
         entry = self.hub.publish(event)
         seq = len(self.sent) + 1
         assert entry is not None

@@ -6,22 +6,19 @@ import threading
 
 import pytest
 
-from hakgal_hybrid.broker import sequencer as module
 from hakgal_hybrid.broker.sequencer import Sequencer
 from hakgal_hybrid.errors import RequestError
 
 
-def test_calls_that_arrive_in_reverse_start_in_order(monkeypatch):
+def test_calls_that_arrive_in_reverse_start_in_order():
     """Threads that come with 3, 2 and 1 run as 1, 2, 3."""
-    monkeypatch.setattr(module, "PATIENCE_S", 30.0)
-    sequencer, order = Sequencer(), []
+    sequencer, order = Sequencer(timeout_s=30.0), []
     threads = [threading.Thread(target=sequencer.run,
                                 args=(number, lambda begin, number=number: str(order.append(number))))
                for number in (3, 2, 1)]
     for thread in threads[:2]:
         thread.start()
-    with sequencer._changed:
-        assert sequencer._changed.wait_for(lambda: order == [], 1)
+    assert order == []
     threads[2].start()
     for thread in threads:
         thread.join(30)
@@ -68,25 +65,22 @@ def test_a_repetition_while_the_first_still_runs_waits_for_its_answer():
     assert answers == [0, 0]
 
 
-def test_a_number_whose_predecessor_never_comes_is_refused(monkeypatch):
+def test_a_number_whose_predecessor_never_comes_is_refused():
     """Waiting is bounded in time, and the refusal says which number is expected."""
-    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
     with pytest.raises(RequestError) as caught:
-        Sequencer().run(2, lambda begin: "")
+        Sequencer(timeout_s=0.01).run(2, lambda begin: "")
     assert (caught.value.status, caught.value.code, caught.value.extra) == (409, "out_of_turn", {"expected": 1})
 
 
-def test_only_so_many_calls_may_wait(monkeypatch):
+def test_only_so_many_calls_may_wait():
     """Waiting holds a thread of the host, so that it is bounded in number too."""
-    monkeypatch.setattr(module, "MAX_WAITING", 0)
     with pytest.raises(RequestError, match="out of turn"):
-        Sequencer().run(2, lambda begin: "")
+        Sequencer(max_waiting=0).run(2, lambda begin: "")
 
 
-def test_a_repetition_of_what_is_forgotten_is_refused(monkeypatch):
+def test_a_repetition_of_what_is_forgotten_is_refused():
     """Only the last answers are kept; an older number is told that it comes too late."""
-    monkeypatch.setattr(module, "KEPT", 1)
-    sequencer = Sequencer()
+    sequencer = Sequencer(replies_cached=1)
     for number in (1, 2):
         sequencer.run(number, lambda begin: "")
     with pytest.raises(RequestError) as caught:
@@ -108,10 +102,9 @@ def test_the_next_call_may_start_once_this_one_has_begun():
     assert sequencer.run(1, slow) == "second"
 
 
-def test_a_repetition_does_not_wait_for_ever(monkeypatch):
+def test_a_repetition_does_not_wait_for_ever():
     """While the first call hangs, those that repeat its number are refused after a while."""
-    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
-    sequencer, refused = Sequencer(), []
+    sequencer, refused = Sequencer(timeout_s=0.01), []
 
     def hanging(begin):
         with pytest.raises(RequestError) as caught:
@@ -147,9 +140,9 @@ def test_repeating_an_error_keeps_nothing_alive():
 
 def test_kept_answers_are_bounded_in_size():
     """What is kept for repetitions is bounded in number and in size; the oldest goes first."""
-    sequencer = Sequencer()
+    sequencer = Sequencer(cached_chars=30)
     for number in range(1, 6):
-        sequencer.run(number, lambda begin: "x" * (module.KEPT_SIZE // 3))
-    assert len(sequencer._answers) <= 4
+        sequencer.run(number, lambda begin: "x" * 10)
+    assert sequencer.run(5, lambda begin: "again") == "x" * 10
     with pytest.raises(RequestError, match="too long ago"):
         sequencer.run(1, lambda begin: "")

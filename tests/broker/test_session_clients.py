@@ -10,7 +10,7 @@ from support.hubs import carried, make_hub
 
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.envelope import encode_entry
-from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
 from hakgal_hybrid.broker.stream import SubscriberStream
@@ -41,7 +41,7 @@ class Ride:
         return feed
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
-        self.hub.publish(Event.create(name, args, **target))
+        self.hub.publish(Event.create(name, args, Target.create(**target)))
 
     def take(self) -> list[tuple[str, Any, Any]]:
         """Read what is new: of each message its event, its payload and for whom it is."""

@@ -1,4 +1,4 @@
-"""Deadlines: calls that are made at their time, and not if they are cancelled."""
+"""Timers: calls that are made at their time, and not if they are cancelled."""
 
 from __future__ import annotations
 
@@ -7,57 +7,55 @@ from collections.abc import Collection
 
 import pytest
 
-from hakgal_hybrid.broker import timers as module
 from hakgal_hybrid.broker.timers import TimerQueue
 
 
 @pytest.fixture
-def deadlines(monkeypatch: pytest.MonkeyPatch) -> TimerQueue:
-    """Deadlines whose thread ends soon."""
-    monkeypatch.setattr(module, "IDLE_S", 0.01)
-    return TimerQueue()
+def timers() -> TimerQueue:
+    """Timers whose thread ends soon."""
+    return TimerQueue(idle_s=0.01)
 
 
 def threads(others: Collection[threading.Thread] = ()) -> list[threading.Thread]:
     return [thread for thread in threading.enumerate()
-            if thread.name == "hakgal-hybrid-deadlines" and thread not in others]
+            if thread.name == "hakgal-hybrid-timers" and thread not in others]
 
 
-def test_calls_are_made_in_the_order_of_their_times(deadlines):
+def test_calls_are_made_in_the_order_of_their_times(timers):
     """What is due earlier is called earlier, whatever was asked for first."""
     called, done = [], threading.Event()
-    deadlines.after(0.03, lambda: (called.append("late"), done.set()))
-    deadlines.after(0.01, lambda: called.append("early"))
+    timers.call_later(0.03, lambda: (called.append("late"), done.set()))
+    timers.call_later(0.01, lambda: called.append("early"))
     assert done.wait(10)
     assert called == ["early", "late"]
 
 
-def test_a_cancelled_call_is_never_made(deadlines):
+def test_a_cancelled_call_is_never_made(timers):
     """Cancelling takes a call back, also after it was made."""
     called, done = [], threading.Event()
-    cancelled = deadlines.after(0.01, lambda: called.append("cancelled"))
+    cancelled = timers.call_later(0.01, lambda: called.append("cancelled"))
     cancelled.cancel()
-    kept = deadlines.after(0.02, done.set)
+    kept = timers.call_later(0.02, done.set)
     assert done.wait(10)
     kept.cancel()
     assert called == []
 
 
-def test_a_call_that_raises_stops_nobody(deadlines, caplog):
+def test_a_call_that_raises_stops_nobody(timers, caplog):
     """An error is logged; later calls are made."""
     done = threading.Event()
-    deadlines.after(0.001, lambda: 1 / 0)
-    deadlines.after(0.002, done.set)
+    timers.call_later(0.001, lambda: 1 / 0)
+    timers.call_later(0.002, done.set)
     assert done.wait(10)
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_the_thread_ends_and_begins_again(deadlines):
+def test_the_thread_ends_and_begins_again(timers):
     """Without anything to wait for there is no thread; the next call starts one."""
     others = set(threads())
     for _ in range(2):
         done = threading.Event()
-        deadlines.after(0, done.set)
+        timers.call_later(0, done.set)
         assert done.wait(10)
         for thread in threads(others):
             thread.join(10)
@@ -65,11 +63,11 @@ def test_the_thread_ends_and_begins_again(deadlines):
 
 
 def test_cancelled_calls_do_not_pile_up():
-    """Clients that come back leave cancelled deadlines far in the future: those are forgotten."""
-    deadlines = TimerQueue()
+    """Clients that come back leave cancelled timers far in the future: those are forgotten."""
+    timers = TimerQueue()
     for _ in range(5000):
-        deadlines.after(3600, lambda: None).cancel()
-    assert len(deadlines._heap) < 200
+        timers.call_later(3600, lambda: None).cancel()
+    assert len(timers._heap) < 200
 
 
 def test_cancelled_calls_do_not_wake_the_thread():
@@ -77,12 +75,12 @@ def test_cancelled_calls_do_not_wake_the_thread():
     looked = [0]
 
     def clock() -> float:
-        looked[0] += threading.current_thread().name == "hakgal-hybrid-deadlines"
+        looked[0] += threading.current_thread().name == "hakgal-hybrid-timers"
         return 0.0
 
-    deadlines = TimerQueue(clock=clock)
+    timers = TimerQueue(clock=clock)
     for _ in range(200):
-        deadlines.after(3600, lambda: None).cancel()
+        timers.call_later(3600, lambda: None).cancel()
         threading.Event().wait(0.0005)
     assert looked[0] < 50
 
@@ -90,17 +88,17 @@ def test_cancelled_calls_do_not_wake_the_thread():
 def test_calls_are_made_at_their_time_by_the_clock_given():
     """The clock decides, not the time that passes."""
     now = [0.0]
-    deadlines = TimerQueue(clock=lambda: now[0])
+    timers = TimerQueue(clock=lambda: now[0])
     called = threading.Event()
-    deadlines.after(0.05, called.set)
+    timers.call_later(0.05, called.set)
     assert not called.wait(0.2)
     now[0] = 0.06
-    deadlines.after(0, lambda: None)
+    timers.call_later(0, lambda: None)
     assert called.wait(10)
 
 
-def test_many_threads_at_once(deadlines):
-    """Deadlines set from many threads are all kept."""
+def test_many_threads_at_once(timers):
+    """Timers set from many threads are all kept."""
     count, lock, done = [0], threading.Lock(), threading.Event()
 
     def one() -> None:
@@ -109,10 +107,10 @@ def test_many_threads_at_once(deadlines):
             if count[0] == 400:
                 done.set()
 
-    setters = [threading.Thread(target=lambda: [deadlines.after(0.001, one) for _ in range(50)]) for _ in range(8)]
+    setters = [threading.Thread(target=lambda: [timers.call_later(0.001, one) for _ in range(50)]) for _ in range(8)]
     for thread in setters:
         thread.start()
     for thread in setters:
         thread.join()
     assert done.wait(10)
-    assert deadlines._heap == []
+    assert timers._heap == []

@@ -10,7 +10,7 @@ import pytest
 from support.accounting import Account, Got, Manifest, Writer, account, blocks
 
 from hakgal_hybrid.broker.envelope import encode_entry, envelope
-from hakgal_hybrid.broker.event import Event
+from hakgal_hybrid.broker.event import Event, Target
 from hakgal_hybrid.broker.sse import encode_event
 
 EPOCH = 1755412806000
@@ -22,7 +22,7 @@ def manifest(*names: str) -> Manifest:
     noted.begin(EPOCH)
     for number, name in enumerate(names, 1):
         room = "room" if name[-1] == "!" else None
-        noted.add(f"{EPOCH}-{number}", Event.create(name.rstrip("!"), (number,), to=room))
+        noted.add(f"{EPOCH}-{number}", Event.create(name.rstrip("!"), (number,), Target.create(to=room)))
     return noted
 
 

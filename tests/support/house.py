@@ -7,7 +7,7 @@ from typing import Any
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.entry import Gap
 from hakgal_hybrid.broker.envelope import encode_entry
-from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.stream import SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
@@ -32,7 +32,7 @@ class House:
         self.gaps: list[tuple[Client, Gap]] = []
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
-        self.hub.publish(Event.create(name, args, **target))
+        self.hub.publish(Event.create(name, args, Target.create(**target)))
 
     def open(self, *, opened: bool = True, **wish: Any) -> SubscriberStream:
         namespace = wish.get("namespace", "/")

@@ -349,20 +349,6 @@ def test_a_name_that_does_not_resolve() -> None:
     assert report.causes == ["name"]
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    """A self-signed certificate for localhost, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl program to make a certificate with")
-    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out",
-                                                                                              cert, "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-                   capture_output=True, check=True, timeout=60)
-    return cert, key
-
-
 def test_a_host_with_tls(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate that nobody knows is the cause; with its authority everything is checked, read and measured."""
     cert, key = certificate
