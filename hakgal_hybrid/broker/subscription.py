@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """What a client asked for when it opened its stream (section "The stream" of ``docs/http.md``).
+    """What a client asked for when it opened its stream (``docs/http_stream.md``).
 
     :ivar snapshot: ``1`` at the beginning and after each gap, ``gap`` only there.
     :ivar visible_heartbeat: heartbeats shall be events, because an ``EventSource`` hides comments from its script.

@@ -249,7 +249,8 @@ def test_migration(tmp_path: Path) -> None:
     with example_host(tmp_path, start) as (server, translate):
         play(shown, translate)
         assert server.post("/api/governor/control", {"action": "stop"}).status in (200, 202)
-        play(marked("http.md", *PLAYED), translate)
+        for name in ("http_stream.md", "http_clients.md", "http_commands.md", "http.md"):
+            play(marked(name, *PLAYED), translate)
         assert translate("INFO hakgal_hybrid.server.server: serving on http://127.0.0.1:5001") in server.text()
 
 
@@ -270,7 +271,8 @@ def test_what_is_marked_is_what_is_tested() -> None:
     assert {block.mark.split(":")[0] for block in ALL} <= known
     for name, mark, least in (("api.md", "runnable", 2), ("flask_socketio.md", "runnable", 1),
                               ("testing.md", "file", 6), ("quickstart.md", "file", 3), ("quickstart.md", "run", 2),
-                              ("http.md", "run", 4), ("migration.md", "run", 6), ("servers.md", "file", 1)):
+                              ("http_stream.md", "stream", 1), ("http_clients.md", "run", 2), ("http_commands.md", "run", 2),
+                              ("http.md", "run", 1), ("migration.md", "run", 6), ("servers.md", "file", 1)):
         assert len(marked(name, mark)) >= least, (name, mark)
 
 
@@ -418,7 +420,7 @@ def test_every_member_of_the_status_is_documented() -> None:
     app = flask.Flask(__name__)
     hakgal_hybrid.HybridTransport(app)
     told = app.test_client().get(our_urls.STATUS).get_json()
-    section = page("http.md").split("\n## Status\n")[1].split("\n## ")[0]
+    section = page("http_status.md").split("\n## Status\n")[1].split("\n## ")[0]
     assert not [name for name in keys(told) - {"server"} if f"`{name}`" not in section]
 
 
