@@ -14,19 +14,16 @@ if TYPE_CHECKING:
 class SubscriberGroup:
     """Members that get the same bytes, but for events that are for some of them alone.
 
-    :ivar sent_at: when something was last sent to all of them (monotonic seconds).
-    :ivar last_id: number of the last event that was. :ivar delivered: how many were.
+    :ivar delivered: how many events were sent to all of them.
     """
 
-    __slots__ = ("accepts", "delivered", "envelope", "key", "last_id", "members", "namespaces", "pack", "sent_at")
+    __slots__ = ("accepts", "delivered", "envelope", "key", "members", "namespaces", "pack")
 
     def __init__(self, pack: LiveGroup, key: tuple[Any, ...], feed: SubscriberStream) -> None:
         self.pack, self.key = pack, key
         self.namespaces, _, self.envelope = key
         self.accepts = feed.accepts
         self.members: set[Member] = set()
-        self.sent_at = 0.0
-        self.last_id = 0
         self.delivered = 0
 
 

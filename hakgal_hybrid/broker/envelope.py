@@ -14,12 +14,14 @@ def encode_entry(event: Event, event_id: str) -> bytes:
 
 
 def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int = 0,
-             to: list[str] | None = None) -> bytes:
+             to: list[str] | None = None, retry: int | None = None) -> bytes:
     """Encode an event as an unnamed message that carries everything about it.
 
     The data is ``{"event", "args", "data", "id", "ts", "namespace"}``, ``ts`` in milliseconds since 1970;
     ``"conflated"`` where it stands for older ones, ``"ack"`` where it may be acknowledged, ``"to"`` where it is for
     some of the stream's clients only. Its arguments are spliced in as the text they already are.
+
+    :param retry: the reconnection time in milliseconds that the block sets as well.
     """
     head = json.dumps(event.name, ensure_ascii=False)
     more = {"conflated": conflated or None, "ack": event.ack, "to": to}
@@ -27,4 +29,4 @@ def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int 
                        **{name: value for name, value in more.items() if value is not None}},
                       ensure_ascii=False, separators=(",", ":"))
     text = f'{{"event":{head},"args":{event.args_text},"data":{event.data},{tail[1:]}'
-    return encode_event(text, event_id=event_id)
+    return encode_event(text, event_id=event_id, retry=retry)

@@ -39,7 +39,6 @@ class Delivery(NamedTuple):
     data: bytes
     delivered: int
     conflated: int
-    last_id: int
     members: list[Any]
     whole: SubscriberGroup | None
     instead: int = 0
@@ -90,12 +89,12 @@ class LiveGroup:
         self._disband(cohort)
         return False
 
-    def leave(self, member: Member, position: int, last_id: int = 0) -> None:
-        """Let a member go that has been given everything up to ``position``; ``last_id``: and this id of its own."""
+    def leave(self, member: Member, position: int) -> None:
+        """Let a member go that has been given everything up to ``position``."""
         feed, cohort = member.feed, member.feed.cohort
         if cohort is None:
             return
-        feed.go_alone(position, max(feed.told_id, last_id))
+        feed.go_alone(position)
         feed.writer = None
         cohort.members.discard(member)
         self._disband(cohort)
@@ -125,23 +124,16 @@ class LiveGroup:
         while self._stirred:  # just now: whom an event concerns may not have been found any more
             self._part_stirred()
             upto, shares = self._plan(entries)
-        self._tell(shares)
+        self._take_back(shares)
         return BroadcastPlan(upto, [share for share in shares if share.data], self._parted())
 
-    def _tell(self, shares: list[Delivery]) -> None:
-        """Note which ids are told. Already now: a heartbeat in the middle of the pass must take none of them back."""
-        wholes = {share.whole: share.last_id for share in shares if share.whole is not None}
+    @staticmethod
+    def _take_back(shares: list[Delivery]) -> None:
+        """Keep what their cohorts are given from those who have nothing in this step."""
         for share in shares:
-            if share.whole is None:  # they are all of one cohort
-                cohort = share.members[0].feed.cohort
-                cohort_id = wholes.get(cohort, cohort.last_id)
+            if not share.data:
                 for member in share.members:
-                    member.feed.step_aside(cohort, share.last_id, cohort_id)
-                if not share.data:
-                    for member in share.members:
-                        member.feed.own_delivered -= share.instead
-        for cohort, last_id in wholes.items():
-            cohort.last_id = last_id
+                    member.feed.own_delivered -= share.instead
 
     def scatter(self) -> BroadcastPlan:
         """Have every member go on alone, like those who do already since a step that failed."""
@@ -244,7 +236,7 @@ class LiveGroup:
                 share = self._share(trail.cohort, entries, members, wrapped)
                 shares.append(share._replace(instead=given.get(trail.cohort, 0)))
             elif trail.cohort in given:
-                shares.append(Delivery(b"", 0, 0, 0, members, None, given[trail.cohort]))
+                shares.append(Delivery(b"", 0, 0, members, None, given[trail.cohort]))
         return shares
 
     def _share(self, cohort: SubscriberGroup, entries: list[Entry], members: list[Any],
@@ -260,7 +252,7 @@ class LiveGroup:
             frames = [self._wrap(entry, stands_for.get(entry.seq, 0), wrapped) for entry in entries]
         else:
             frames = [entry.frame for entry in entries]
-        return Delivery(b"".join(frames), len(entries), sum(stands_for.values()), entries[-1].seq, members, None)
+        return Delivery(b"".join(frames), len(entries), sum(stands_for.values()), members, None)
 
     def _wrap(self, entry: Entry, conflated: int, wrapped: dict[Entry, bytes]) -> bytes:
         if conflated:

@@ -15,9 +15,6 @@ from typing import Any
 
 from ..errors import Headers, Overloaded
 
-#: A heartbeat: a comment line alone. Without the blank line no client dispatches an empty event for it.
-HEARTBEAT = b":\n"
-
 #: What a reconnection time of more digits than make sense is taken for.
 _FOREVER = 10**18
 
@@ -142,7 +139,7 @@ def busy_body(busy: Overloaded) -> bytes:
     """Return the stream that refuses one for now: an ``EventSource`` comes back after it, but never after a 503."""
     retry_ms = round(busy.retry_after * 1000 * random.uniform(1.0, 2.0))
     data = json.dumps({"retry_ms": retry_ms, "code": busy.code, "detail": busy.detail})
-    return encode_event(None, retry=retry_ms) + encode_event(data, event="hybrid_busy")
+    return encode_event(data, event="hybrid_busy", retry=retry_ms)
 
 
 STREAM_HEADERS = {

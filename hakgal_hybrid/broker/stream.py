@@ -22,7 +22,7 @@ from .envelope import envelope
 from .epochs import LOSS_MARKER
 from .event import RESERVED_PREFIX, Event, Target, glob_matcher
 from .hub import Hub
-from .sse import HEARTBEAT, encode_event
+from .sse import encode_event
 from .subscription import StreamRequest, interned_request
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class Written(NamedTuple):
     position: int
     delivered: int
     conflated: int
-    last_id: int
     gap: bool
 
 
@@ -59,7 +58,6 @@ class SubscriberStream:
     :ivar cursor: its own place in the log; not there while it keeps up with others.
     :ivar cohort: with whom it keeps up; ``None`` while it goes by its own cursor.
     :ivar on_gap: called with every gap, for each client that is told of it.
-    :ivar known_id: number of the last event whose id the client was told, by its own or a later one's frame.
     :ivar writer: whatever writes it, while it keeps up.
     :ivar resumed: true if its link has had a stream before. :ivar left: true once it was reported that it has ended.
     """
@@ -73,7 +71,6 @@ class SubscriberStream:
     writer: Any = field(init=False, default=None)
     cohort: SubscriberGroup | None = field(init=False, default=None)
     _accepts: Callable[[str], bool] | None = field(init=False)
-    known_id: int = field(init=False, default=0)
     _replay_until: int = field(init=False, default=0)
     _opening: bytes = field(init=False, default=b"")
     resumed: bool = field(init=False, default=False)
@@ -81,9 +78,6 @@ class SubscriberStream:
     #: How it is written, and how many events were: for the list of clients.
     medium: str = field(init=False, default="sse")
     own_delivered: int = field(init=False, default=0)
-    #: Up to which number its cohort was given something else than it was, and when it was last given the same.
-    _aside_until: int = field(init=False, default=-1)
-    _together_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         log = self.hub.log
@@ -94,7 +88,6 @@ class SubscriberStream:
             position, gap = log.resume(self.wish.last_event_id)
         self._replay_until = log.newest
         self.cursor = self._new_cursor(position, gap)
-        self.known_id = position
 
     def _new_cursor(self, position: int, gap: Gap | None = None) -> Cursor:
         return Cursor(self.hub.log, position, self._wants, gap, self._covers)
@@ -131,36 +124,6 @@ class SubscriberStream:
         cohort = self.cohort
         return self.own_delivered + (0 if cohort is None else cohort.delivered)
 
-    @property
-    def told_id(self) -> int:
-        """Number of the last event whose id the client was told, by its own frames or its cohort's."""
-        cohort = self.cohort
-        return self.known_id if cohort is None or self._is_aside(cohort) else max(self.known_id, cohort.last_id)
-
-    @property
-    def told_at(self) -> float:
-        """When it was last given what its cohort was (monotonic seconds)."""
-        cohort = self.cohort
-        return self._together_at if cohort is None or self._is_aside(cohort) else cohort.sent_at
-
-    def _is_aside(self, cohort: SubscriberGroup) -> bool:
-        return cohort.last_id == self._aside_until
-
-    def step_aside(self, cohort: SubscriberGroup, own_id: int, cohort_id: int) -> None:
-        """Note that it is about to be given events up to ``own_id``, its cohort others up to ``cohort_id``.
-
-        (Of many in a room each is asked: so little is done here.)
-
-        :param own_id: 0 if none of those is for it.
-        """
-        if self._aside_until != cohort.last_id:
-            self._together_at = cohort.sent_at
-            if self.known_id < cohort.last_id:
-                self.known_id = cohort.last_id
-        if own_id:
-            self.known_id = own_id  # it is newer than all that went before
-        self._aside_until = cohort_id
-
     def level_with(self, position: int) -> bool:
         """True if it has got everything up to ``position``, and what comes next is like what others get."""
         cursor = self.cursor
@@ -172,18 +135,16 @@ class SubscriberStream:
         self.cohort = cohort
         if self.level_with(cohort.pack.position):
             self.own_delivered -= cohort.delivered
-            self._aside_until = cohort.last_id  # what it was given before, this one was not
             del self.cursor  # most streams keep up most of the time, and there are many
             return True
         self.cohort = None
         return False
 
-    def go_alone(self, position: int, known_id: int) -> None:
-        """Leave the cohort, having been given everything up to ``position``; ``known_id`` is the last id it gave."""
-        self.own_delivered, self._together_at = self.delivered, self.told_at
+    def go_alone(self, position: int) -> None:
+        """Leave the cohort, having been given everything up to ``position``."""
+        self.own_delivered = self.delivered
         self.cursor = self._new_cursor(position)
         self.cohort = None
-        self.known_id = max(self.known_id, known_id)
 
     def stir(self) -> None:
         """Have the writer look at it before the next step. May be called from any thread."""
@@ -233,10 +194,10 @@ class SubscriberStream:
         event_id: str | None = asked or log.id_of(self.cursor.position)
         if gap is not None:
             event_id = None if gap.reason == "malformed" else asked
-        parts = [encode_event(None, retry=self.settings.retry_ms), self._control("hybrid_open", {
+        parts = [self._control("hybrid_open", {
             **self._who(), "profile": self.settings.profile.value, "heartbeat_s": self.settings.heartbeat_s,
             "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest), "resumed": self.resumed,
-        }, event_id)]
+        }, event_id, retry=self.settings.retry_ms)]
         if gap is not None:
             log.note(gaps=1)
             parts.append(self._gap(gap))
@@ -262,24 +223,19 @@ class SubscriberStream:
         self.own_delivered += written.delivered
         if written.delivered:
             self.hub.count_delivery(written.delivered, len(written.data))
-        if written.last_id:
-            self.known_id = written.last_id
         return written.data
 
-    def beat(self) -> bytes:
-        """Return a heartbeat; with an id first if events that were not for this client made its id grow stale."""
-        position = self.position
-        known = self.told_id
-        news = None if position <= known else self.hub.log.id_of(position)
-        self.known_id = max(known, position)
-        if self.wish.visible_heartbeat:
-            return self._control("hybrid_heartbeat", {}, news)
-        return HEARTBEAT if news is None else encode_event(None, event_id=news) + HEARTBEAT
+    def heartbeat(self) -> bytes:
+        """Return a heartbeat: an event with the newest id, so that the client's grows stale never.
+
+        (The newest that the stream has come to: everything up to there was given, or was not for it.)
+        """
+        return self._control("hybrid_heartbeat", {}, self.hub.log.id_of(self.position))
 
     def bye(self) -> bytes:
         """Return the farewell: a jittered reconnection time and ``hybrid_bye``, so that not all come back at once."""
         retry_ms = round(self.settings.retry_ms * random.uniform(0.5, 1.5))
-        return encode_event(None, retry=retry_ms) + self._control("hybrid_bye", {"retry_ms": retry_ms})
+        return self._control("hybrid_bye", {"retry_ms": retry_ms}, retry=retry_ms)
 
     # -- how -------------------------------------------------------------------------------------------------
 
@@ -323,9 +279,7 @@ class SubscriberStream:
             parts.append(self._encode(entry, conflated=conflated.get(entry.seq, 0)) if self.wish.envelope
                          else entry.frame)
         parts += map(self._dismiss, gone)
-        last_id = entries[-1].seq if entries else gap.upto if gap is not None else 0
-        return Written(b"".join(parts), cursor.position, len(entries), sum(conflated.values()), last_id,
-                       gap is not None)
+        return Written(b"".join(parts), cursor.position, len(entries), sum(conflated.values()), gap is not None)
 
     def _gone(self) -> list[Client]:
         """Return the clients that are over and have got everything that was for them, in the order of their ends."""
@@ -361,11 +315,11 @@ class SubscriberStream:
         return self._control("hybrid_gap", {"missed": gap.missed, "reason": gap.reason, "resume_from": upto}, upto)
 
     def _control(self, name: str, data: dict[str, Any], event_id: str | None = None, *, namespace: str = "/",
-                 to: list[str] | None = None) -> bytes:
+                 to: list[str] | None = None, retry: int | None = None) -> bytes:
         text = _compact(data)
         if not self.wish.envelope:
-            return encode_event(text, event=name, event_id=event_id)
-        return envelope(Event(name, text, 1, Target(namespace)), event_id, None, to=to)
+            return encode_event(text, event=name, event_id=event_id, retry=retry)
+        return envelope(Event(name, text, 1, Target(namespace)), event_id, None, to=to, retry=retry)
 
     def _encode(self, entry: Entry, *, with_id: bool = True, conflated: int = 0) -> bytes:
         event_id = self.hub.log.id_of(entry.seq) if with_id else None

@@ -12,7 +12,6 @@ class StreamRequest:
     """What a client asked for when it opened its stream (``docs/http_stream.md``).
 
     :ivar snapshot: ``1`` at the beginning and after each gap, ``gap`` only there.
-    :ivar visible_heartbeat: heartbeats shall be events, because an ``EventSource`` hides comments from its script.
     """
 
     namespace: str = "/"
@@ -21,7 +20,6 @@ class StreamRequest:
     envelope: bool = False
     last_event_id: str | None = None
     ticket: str | None = None
-    visible_heartbeat: bool = False
 
 
 @lru_cache(maxsize=1024)

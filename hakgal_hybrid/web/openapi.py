@@ -95,7 +95,6 @@ _STREAM_QUERY = [
     _parameter("snapshot", "begin with the newest of each name; `gap`: only after a gap",
                {"type": "string", "enum": [*_FLAG["enum"], "gap"]}),
     _parameter("envelope", "unnamed messages that carry everything", _FLAG),
-    _parameter("heartbeat", "what a heartbeat is", {"type": "string", "enum": ["comment", "event"]}),
     _parameter("ticket", "of `connect`, or a signed one", _TEXT),
     _parameter("last_event_id", "for clients that cannot send the header", _TEXT),
     _parameter("Last-Event-ID", "resume after this id", _TEXT, "header"),

@@ -51,7 +51,7 @@ class StreamBody:
                     lambda: feed.behind or self._closed or feed.finished or self._transport.stopping,
                     beat_at - clock())
             if not woken:
-                return feed.beat()
+                return feed.heartbeat()
         raise StopIteration
 
     def close(self) -> None:

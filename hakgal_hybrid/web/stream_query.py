@@ -28,12 +28,8 @@ def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
     snapshot: Literal["", "1", "gap"] = "gap" if args.get("snapshot") == "gap" else ""
     if not snapshot and _flag(args, "snapshot", " or gap"):
         snapshot = "1"
-    heartbeat = args.get("heartbeat", "comment")
-    if heartbeat not in ("comment", "event"):
-        raise RequestError(f"heartbeat={heartbeat!r:.80} is not accepted; use comment or event", code="bad_query")
     return StreamRequest(namespace, events, snapshot, _flag(args, "envelope"), last_event_id or None,
-                         args.get("ticket"),
-                heartbeat == "event")
+                         args.get("ticket"))
 
 
 def _flag(args: Any, name: str, more: str = "") -> bool:

@@ -273,14 +273,10 @@ class DeliveryMachine(RuleBasedStateMachine):
         step = self.pack.step()
         self.alone += step.apart
         for share in step.shares:
-            if share.whole is not None:
-                share.whole.last_id = share.last_id
             for person in share.members:
                 person.raw += share.data  # what its socket does not take is pending, and comes later
-                if share.whole is None:
-                    person.feed.known_id = share.last_id
                 if person.stalled:
-                    self.pack.leave(person, step.upto, share.last_id)
+                    self.pack.leave(person, step.upto)
                     self.alone.append(person)
         self.pack.arrive(step)
         shared: dict[Any, Any] = {}
@@ -309,7 +305,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def beat(self, which: int) -> None:
         person = self.persons[which % len(self.persons)]
         if person.feed is not None and not person.stalled and not person.feed.finished:
-            person.raw += person.feed.beat()
+            person.raw += person.feed.heartbeat()
 
     @rule(seconds=st.sampled_from([20, 50]))
     def wait(self, seconds: int) -> None:

@@ -66,6 +66,8 @@ class Writer:
         self.pack = LiveGroup(self.hub, self.settings.max_backlog_s)
         self.alone: dict[Member, None] = {}
         self.under_way: Iterator[None] | None = None
+        #: Those whose heartbeat is due: they get it at the end of a pass.
+        self.quiet: set[Member] = set()
         #: What other threads do in the next step, after it has read the log.
         self.meanwhile: list[Callable[[], object]] = []
         part_stirred = self.pack._part_stirred
@@ -113,15 +115,24 @@ class Writer:
         step = self.pack.step()
         self.alone.update(dict.fromkeys(step.apart))
         for share in step.shares:
+            if share.whole is not None:
+                share.whole.delivered += share.delivered
+            else:
+                for member in share.members:
+                    member.feed.own_delivered += share.delivered - share.instead
             for member in share.members:
                 yield  # the loop is let poll: anything may happen
                 if member.stuck:
-                    self.pack.leave(member, step.upto, share.last_id)
+                    self.pack.leave(member, step.upto)
                     self.alone[member] = None
                 member.data += share.data
         yield
         self.pack.arrive(step)
         self._catch_up()
+        for member in self.quiet:
+            if not member.stuck:
+                member.data += member.feed.heartbeat()
+        self.quiet.clear()
 
     def _catch_up(self) -> None:
         shared: Any = {}
@@ -449,85 +460,35 @@ def test_a_failed_step_can_be_survived() -> None:
     assert len(writer.pack) == 3
 
 
-def test_a_heartbeat_tells_the_id_that_grew_stale() -> None:
-    """A member that was not concerned by what happened says so by an id; one that was says nothing more."""
+def test_a_heartbeat_carries_the_newest_id() -> None:
+    """Whether a member was concerned by what happened or not, its heartbeat says how far the pack has come."""
     writer = Writer()
     concerned, other = writer.open(events=("a",)), writer.open(events=("b",))
     writer.run()
     writer.emit("a")
     writer.run()
-    assert concerned.feed.beat() == b":\n"
-    assert other.feed.beat() == f"id: {EPOCH}-1\n\n:\n".encode()
-    assert other.feed.beat() == b":\n"
+    heartbeat = f"id: {EPOCH}-1\nevent: hybrid_heartbeat\ndata: {{}}\n\n".encode()
+    assert concerned.feed.heartbeat() == other.feed.heartbeat() == heartbeat
 
 
-def test_who_is_left_out_was_told_nothing() -> None:
-    """What its cohort is given in its place is no id, no time and no event of a member that has nothing in a step."""
+def test_what_is_counted_for_who_is_left_out() -> None:
+    """What its cohort is given in its place counts as no event of a member that has nothing in a step."""
     writer = Writer()
     left, other = writer.open(), writer.open()
     writer.run()
-    sid, cohort = left.feed.session.clients[0].sid, left.feed.cohort
-    assert cohort is not None
+    sid = left.feed.session.clients[0].sid
 
-    def step(name: str, **target: Any) -> list[tuple[int, float, int]]:
+    def step(name: str, **target: Any) -> list[int]:
         writer.emit(name, **target)
         writer.run()
-        cohort.delivered += 1  # as whoever sends does
-        cohort.sent_at += 1
-        return [(feed.told_id, feed.told_at, feed.delivered) for feed in (left.feed, other.feed)]
+        return [feed.delivered for feed in (left.feed, other.feed)]
 
-    assert step("one") == [(1, 1, 1), (1, 1, 1)]
-    assert step("two", skip=sid) == [(1, 1, 1), (2, 2, 2)]
-    assert step("three", skip=sid) == [(1, 1, 1), (3, 3, 3)]
-    assert left.feed.beat() == f"id: {EPOCH}-3\n\n:\n".encode()
-    assert left.feed.beat() == other.feed.beat() == b":\n"
-    assert step("four") == [(4, 4, 2), (4, 4, 4)]
-    writer.emit("five")
-    assert step("six", skip=sid)[0][0] == 5, "of two events it had the first"
-    assert left.feed.beat() == f"id: {EPOCH}-6\n\n:\n".encode()
-    assert step("seven", skip=sid)[0][0] == 6
-    writer.pack.leave(left, writer.pack.position)
-    assert left.feed.beat() == f"id: {EPOCH}-7\n\n:\n".encode()
+    assert step("one") == [1, 1]
+    assert step("two", skip=sid) == [1, 2]
+    assert step("three", skip=sid) == [1, 3]
+    assert step("four", to=sid) == [2, 3]
+    assert step("five") == [3, 4]
     assert left.numbers() == [1, 4, 5]
-
-
-def test_who_joins_was_not_given_what_the_others_were() -> None:
-    """A stream of two clients of which one is left out goes alone each time, gets nothing, and comes back."""
-    writer = Writer()
-    left, other = writer.open(envelope=True), writer.open(envelope=True)
-    second = writer.hub.admit(left.feed.session, {}, "/chat")
-    writer.hub.admit(other.feed.session, {}, "/chat")
-    writer.run()
-    assert left.feed.cohort is other.feed.cohort is not None
-    for number in range(1, 4):
-        writer.emit("typing", namespace="/chat", skip=second.sid)
-        writer.run()
-        left.feed.cohort.sent_at = number  # as whoever sends does
-        assert (left.feed.told_id, left.feed.told_at) == (0, 0)
-    assert left.feed.beat() == f"id: {EPOCH}-3\n\n:\n".encode()
-    writer.emit("news")
-    writer.run()
-    left.feed.cohort.sent_at = 4
-    assert (left.feed.told_id, left.feed.told_at) == (4, 4)
-    writer.pack.leave(left, writer.pack.position)
-    assert (left.feed.told_id, left.feed.told_at) == (4, 4)
-
-
-@pytest.mark.parametrize("private", [False, True])
-def test_a_heartbeat_in_the_middle_of_a_pass_takes_no_id_back(private: bool) -> None:
-    """Who has been given its share already is not told the id of where the pack still is: it would get it twice."""
-    writer = Writer()
-    member = writer.open(events=("a",))
-    writer.run()
-    writer.emit("b")
-    writer.run()
-    writer.emit("a", to=member.feed.session.clients[0].sid if private else None)
-    while not member.numbers():
-        writer.begin()
-    assert writer.pack.position == 1
-    assert member.feed.beat() == b":\n"
-    writer.run()
-    assert member.numbers() == [2]
 
 
 def test_a_step_that_fails_loses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -607,10 +568,9 @@ class PackMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.members)
     @rule(which=st.integers(0, 5))
-    def beat(self, which: int) -> None:
-        member = self.members[which % len(self.members)]
-        if not member.stuck:
-            member.data += member.feed.beat()
+    def be_quiet(self, which: int) -> None:
+        """Have somebody's heartbeat be due."""
+        self.writer.quiet.add(self.members[which % len(self.members)])
 
     @rule(name=st.sampled_from(["fact", "load", "noise"]), namespace=st.sampled_from(("/", "/", "/chat")),
           aim=st.sampled_from(["all", "all", "red", "blue", "both", "one"]), skip=st.booleans(),

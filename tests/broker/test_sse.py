@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hakgal_hybrid.broker.sse import HEARTBEAT, Decoder, Message, encode_event, encode_message
+from hakgal_hybrid.broker.sse import Decoder, Message, encode_event, encode_message
 
 quick = settings(max_examples=150, deadline=None, database=None, derandomize=True)
 
@@ -112,8 +112,8 @@ STREAMS = {
     "broken UTF-8": Stream(b"data: \xff\xc3\n\n", [message("\ufffd\ufffd")]),
 
     "comments": Stream(b": hello\ndata: 1\n:\n: more\ndata: 2\n\n:\n", [message("1\n2")]),
-    "heartbeats": Stream(HEARTBEAT * 3 + b"data: 1\n\n" + HEARTBEAT, [message("1")]),
-    "heartbeat after an id": Stream(b"id: 1\n\n" + HEARTBEAT + b"\n", [], "1"),
+    "comments alone": Stream(b":\n:\n:\ndata: 1\n\n:\n", [message("1")]),
+    "comment after an id": Stream(b"id: 1\n\n:\n\n", [], "1"),
     "unknown fields": Stream(b"foo: bar\ndata: 1\n data: 2\nData: 3\ndata : 4\n\n", [message("1")]),
     "field without colon": Stream(b"event\ndata\n\n", [message("")]),
     "colon in value": Stream(b"data:a:b: c\n\n", [message("a:b: c")]),
@@ -273,11 +273,6 @@ def test_message_is_encoded_as_by_the_long_way(data, event, event_id):
     assert encoded(encode_message, data, event, event_id) == encoded(encode_event, data, event=event, event_id=event_id)
 
 
-def test_heartbeat_has_no_blank_line():
-    """A heartbeat is a comment alone: a blank line would make some clients dispatch an empty event."""
-    assert HEARTBEAT == b":\n"
-
-
 # -- properties ------------------------------------------------------------------------------------------------
 
 @quick
@@ -294,7 +289,7 @@ def test_text_survives(blocks, lengths):
 @given(values, st.booleans(), sizes)
 def test_json_survives(value, ascii_only, lengths):
     """Any JSON payload survives any cutting of the stream exactly."""
-    stream = HEARTBEAT + encode_event(json.dumps(value, ensure_ascii=ascii_only), event="e", event_id="1-1")
+    stream = b':\n' + encode_event(json.dumps(value, ensure_ascii=ascii_only), event="e", event_id="1-1")
     (found,), _ = decode(pieces_of(stream, lengths))
     assert json.loads(found.data) == value
 
@@ -325,7 +320,7 @@ ordinary = [block for block in BLOCKS.values() if block.message and "\u2028" not
 
 def test_httpx_sse_understands_us():
     """httpx-sse, a client nobody here wrote, gets the same events out of our bytes."""
-    stream = b"".join(encode_event(json.dumps({"n": number}), event="kb_update", event_id=f"7-{number}") + HEARTBEAT
+    stream = b"".join(encode_event(json.dumps({"n": number}), event="kb_update", event_id=f"7-{number}") + b':\n'
                       for number in range(20)) + encode_event("two\nlines", event_id="7-20", retry=99)
     response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=stream)
     theirs = [Message(sse.event, sse.data, sse.id) for sse in httpx_sse.EventSource(response).iter_sse()]

@@ -13,7 +13,7 @@ from hakgal_hybrid.broker import stream as feed_module
 from hakgal_hybrid.broker.entry import Gap
 from hakgal_hybrid.broker.envelope import envelope
 from hakgal_hybrid.broker.event import Event
-from hakgal_hybrid.broker.sse import HEARTBEAT, Decoder, Message
+from hakgal_hybrid.broker.sse import Decoder, Message
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def test_stream_is_byte_for_byte_that_of_the_contract(house):
     """Reconnection time, hybrid_open, an event, a heartbeat: exactly as the contract prints them."""
     feed = house.open(opened=False)
     assert feed.opening().decode() == (
-        "retry: 3000\n\n"
+        "retry: 3000\n"
         f"id: {EPOCH}-0\nevent: hybrid_open\n"
         f'data: {{"sid":"{client_of(feed).sid}","token":"{client_of(feed).token}","profile":"HYBRID","heartbeat_s":15,'
         f'"oldest":"{EPOCH}-1","newest":"{EPOCH}-0","resumed":false}}\n\n')
     house.emit("kb_update", {"fact_count": 3776})
     assert feed.take() == block(1, "kb_update", '{"fact_count":3776}')
-    assert feed.beat() == HEARTBEAT == b":\n"
+    assert feed.heartbeat() == block(1, "hybrid_heartbeat", "{}")
 
 
 def opening(house: House, last_event_id: str | None) -> list[Message]:
@@ -322,30 +322,15 @@ def test_conflation_is_counted_for_every_stream(house):
 
 # -- heartbeats and farewell -----------------------------------------------------------------------------------
 
-def test_heartbeat_is_a_comment_alone(house):
-    """A heartbeat is a comment line without a blank line, while the client's id is fresh."""
+@pytest.mark.parametrize("target", [{}, {"to": "others"}, {"namespace": "/x"}])
+def test_heartbeat_carries_the_newest_id(house, target):
+    """Whether the last events were for this client or not, its heartbeat carries the newest id."""
     feed = house.open()
-    assert feed.beat() == b":\n"
-    house.emit("e")
-    feed.take()
-    assert feed.beat() == b":\n"
-
-
-@pytest.mark.parametrize("target", [{"to": "others"}, {"namespace": "/x"}])
-def test_heartbeat_freshens_a_stale_id(house, target):
-    """If events that were not for this client went by, its heartbeat carries the newest id, once."""
-    feed = house.open()
+    assert feed.heartbeat() == block(0, "hybrid_heartbeat", "{}")
     house.emit("e")
     house.emit("e", **target)
-    house.emit("e", **target)
-    assert feed.take() == block(1, "e", "null")
-    assert feed.beat() == f"id: {EPOCH}-3\n\n:\n".encode()
-    assert feed.beat() == b":\n"
-    decoder = Decoder()
-    house.emit("e", **target)
     feed.take()
-    assert decoder.feed(feed.beat()) == []
-    assert decoder.last_event_id == f"{EPOCH}-4"
+    assert feed.heartbeat() == feed.heartbeat() == block(2, "hybrid_heartbeat", "{}")
 
 
 def test_heartbeat_of_a_filtered_stream(house):
@@ -353,29 +338,29 @@ def test_heartbeat_of_a_filtered_stream(house):
     feed = house.open(events=("a",))
     house.emit("b")
     assert feed.take() == b""
-    assert feed.beat() == f"id: {EPOCH}-1\n\n:\n".encode()
+    assert feed.heartbeat() == block(1, "hybrid_heartbeat", "{}")
+
+
+def test_heartbeat_in_an_envelope(house):
+    """A stream of envelopes has heartbeats in envelopes, with the id in both places."""
+    feed = house.open(envelope=True)
+    house.emit("e", to="others")
+    feed.take()
+    (message,) = messages(feed.heartbeat())
+    body = json.loads(message.data)
+    assert (message.event, body["event"], body["data"]) == ("message", "hybrid_heartbeat", {})
+    assert message.id == body["id"] == f"{EPOCH}-1"
 
 
 def test_heartbeat_never_runs_ahead(house):
     """The id of a heartbeat covers only what the stream has looked at."""
     feed = house.open()
     house.emit("e", to="others")
-    assert feed.beat() == b":\n"
+    assert feed.heartbeat() == block(0, "hybrid_heartbeat", "{}")
     feed.take()
     house.emit("e")
-    assert feed.beat() == f"id: {EPOCH}-1\n\n:\n".encode()
+    assert feed.heartbeat() == block(1, "hybrid_heartbeat", "{}")
     assert names(feed.take()) == ["e"]
-
-
-def test_heartbeat_after_a_gap(house):
-    """A gap carries an id itself, so that the heartbeat after it needs none."""
-    house = House(max_events=1)
-    feed = house.open()
-    house.emit("e")
-    house.emit("e", to="others")
-    assert names(feed.take()) == ["hybrid_gap"]
-    assert feed.beat() == f"id: {EPOCH}-2\n\n:\n".encode()
-    assert feed.beat() == b":\n"
 
 
 def test_farewell_has_a_jittered_reconnection_time(house):

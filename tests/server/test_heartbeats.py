@@ -49,7 +49,7 @@ def test_a_heartbeat_comes_before_its_interval_is_over(time: Time) -> None:
     for _ in rounds.parts():
         pass
     for quiet, least, most in ((0.0, 0, 0), (0.499, 0, 0), (0.51, 200, 500), (0.874, 1000, 1000), (5.0, 1000, 1000)):
-        assert least <= sum(rounds.beat_is_due(quiet) for _ in range(1000)) <= most, quiet
+        assert least <= sum(rounds.heartbeat_is_due(quiet) for _ in range(1000)) <= most, quiet
 
 
 def test_a_round_that_takes_longer_is_taken_into_account(time: Time) -> None:
@@ -57,4 +57,4 @@ def test_a_round_that_takes_longer_is_taken_into_account(time: Time) -> None:
     rounds = Rounds(Settings(heartbeat_s=1.0))
     for part in rounds.parts():
         time.now += 0.3 if part.start == PARTS - 1 else 0.0  # what others do on the loop
-    assert all(rounds.beat_is_due(0.58) for _ in range(1000))
+    assert all(rounds.heartbeat_is_due(0.58) for _ in range(1000))

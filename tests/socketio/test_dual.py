@@ -215,7 +215,7 @@ def test_heartbeats_resuming_and_leaving_work(tmp_path: Path, vintage: str) -> N
     """Streams on the host's server beat when idle, are resumed where they ended, and are forgotten when gone."""
     settings = {"HYBRID_HEARTBEAT_S": "0.1", "HYBRID_RESUME_S": "0.1", "LEGACY_VINTAGE": vintage, **DUAL}
     with example_host(tmp_path, push=True, **settings) as host:
-        with Envelopes(host.port, "&heartbeat=event") as stream:
+        with Envelopes(host.port) as stream:
             until(lambda: len(stream.all("hybrid_heartbeat")) > 2, "heartbeats")
             host.post("/api/facts", {"statement": "IsA(Platypus, Monotreme)."})
             last = stream.first("fact_added")["id"]

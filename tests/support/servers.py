@@ -422,12 +422,14 @@ class Dechunker:
 class Events:
     """What a client makes of an event stream.
 
-    :ivar messages: everything dispatched so far; ``raw``: every byte of the stream.
+    :ivar messages: everything dispatched so far, but for heartbeats, which come at any time; ``heartbeats``: those.
+    :ivar raw: every byte of the stream.
     """
 
     def __init__(self) -> None:
         self.decoder = Decoder()
         self.messages: list[Message] = []
+        self.heartbeats: list[Message] = []
         self.raw = bytearray()
         self.ended = False
 
@@ -454,7 +456,9 @@ class Events:
 
     def take(self, data: bytes) -> None:
         self.raw += data
-        self.messages += self.decoder.feed(data)
+        for message in self.decoder.feed(data):
+            heartbeat = message.event == "hybrid_heartbeat" or '"event":"hybrid_heartbeat"' in message.data
+            (self.heartbeats if heartbeat else self.messages).append(message)
 
     def named(self, name: str) -> list[Message]:
         """Return the messages with this event name."""

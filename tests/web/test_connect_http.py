@@ -386,9 +386,9 @@ def test_an_event_that_makes_no_sense_has_had_its_turn(server):
 
 
 def test_heartbeats_that_a_script_can_see(server):
-    """``heartbeat=event`` makes heartbeats events, which keep the id fresh."""
+    """Heartbeats are events, which keep the id fresh."""
     rider = Rider(server)
-    with rider.opened(heartbeat="event") as ride:
+    with rider.opened() as ride:
         ride.wait_for("hybrid_open")
         newest = server.emit("elsewhere", to="nobody")
         ride.stream.read_until(lambda stream: stream.id == newest, SOON)
@@ -409,7 +409,7 @@ def test_a_snapshot_only_where_something_was_lost(server, query, names):
         assert seen == names
 
 
-@pytest.mark.parametrize("query", ["heartbeat=loud", "snapshot=maybe"])
+@pytest.mark.parametrize("query", ["envelope=loud", "snapshot=maybe"])
 def test_queries_that_make_no_sense(server, query):
     """A value that is not accepted is refused by name."""
     answer = server.ask("GET", f"/api/events/stream?{query}")

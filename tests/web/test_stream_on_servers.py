@@ -82,7 +82,7 @@ def test_opening_block(server: Server) -> None:
     """A stream begins with the reconnection time and ``hybrid_open``, which carries the newest id."""
     newest = server.emit("before")
     with server.opened() as stream:
-        assert stream.raw.startswith(f"retry: 3000\n\nid: {newest}\nevent: hybrid_open\ndata: ".encode())
+        assert stream.raw.startswith(f"retry: 3000\nid: {newest}\nevent: hybrid_open\ndata: ".encode())
         assert stream.decoder.retry == 3000
         told = stream.open
         assert re.fullmatch(r"[A-Za-z0-9_-]{16,}", told.pop("sid"))
@@ -141,12 +141,14 @@ def test_every_client_gets_every_event(server: Server) -> None:
             stream.close()
 
 
-def test_heartbeats_are_comments_and_dispatch_nothing(server: Server) -> None:
-    """A stream with nothing to say sends comment lines, which no client takes for an event."""
-    with server.opened() as stream:
-        opening = len(stream.raw)
-        stream.read_until(lambda stream: len(stream.raw) >= opening + 6)
-        assert bytes(stream.raw[opening:]) in b":\n" * 50
+def test_heartbeats_carry_the_newest_id(server: Server) -> None:
+    """A stream that nothing is for gets heartbeats, by which its last id is the newest one."""
+    with server.opened("heartbeat=comment") as stream:  # what means nothing is not refused
+        newest = server.emit("fact_added", to="nobody")
+        stream.read_until(lambda stream: len(stream.heartbeats) > 2 and stream.id == newest)
+        assert {(message.data, message.event) for message in stream.heartbeats} == {("{}", "hybrid_heartbeat")}
+        block = f"id: {newest}\nevent: hybrid_heartbeat\ndata: {{}}\n\n".encode()
+        assert block in stream.raw
         assert [message.event for message in stream.messages] == ["hybrid_open"]
 
 
@@ -154,8 +156,7 @@ def test_httpx_sse_reads_a_stream(server: Server) -> None:
     """A client of somebody else's making gets the events and, in between, no phantom ones."""
     with (httpx.Client(timeout=SOON) as client,
           httpx_sse.connect_sse(client, "GET", f"http://127.0.0.1:{server.port}{STREAM}") as source):
-        # It also dispatches the reconnection time, which the standard does not: an empty message.
-        events = (event for event in source.iter_sse() if event.retry is None)
+        events = (event for event in source.iter_sse() if event.event != "hybrid_heartbeat")
         assert next(events).event == "hybrid_open"
         # Some heartbeats go by before anything is emitted.
         timer = threading.Timer(8 * HEARTBEAT_S, server.emit, ["fact_added", 3])
@@ -290,11 +291,11 @@ def test_filter(server: Server) -> None:
 
 
 def test_ids_stay_fresh_where_nothing_is_for_a_client(server: Server) -> None:
-    """A stream that skips events is told their id with a heartbeat, and its client dispatches nothing for it."""
+    """A stream that skips events is told their id with a heartbeat."""
     with server.opened("events=nothing_like_this") as stream:
         newest = server.emit("other", 5)
         stream.read_until(lambda stream: stream.id == newest)
-        assert f"id: {newest}\n\n".encode() in stream.raw
+        assert stream.heartbeats[-1].id == newest
         assert [message.event for message in stream.messages] == ["hybrid_open"]
 
 

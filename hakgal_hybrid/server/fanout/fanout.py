@@ -60,6 +60,8 @@ class Fanout:
         self._pack = LiveGroup(hub, settings.max_backlog_s)
         #: Those that go by their own cursor, but for those that wait for their socket.
         self._alone: dict[Connection, None] = {}
+        #: Those whose heartbeat is due.
+        self._due: list[Connection] = []
         #: What several of them took, as long as the pack stays where it is; what is long, for a little longer.
         self._shared: Shared = {}
         self._shared_at = -1
@@ -222,6 +224,7 @@ class Fanout:
                 self.at_rest.set()
         self._pack.arrive(step)
         self._bring_up()
+        self._send_heartbeats()
         if self._pack.position < self._hub.log.newest:
             self._news.set()
 
@@ -254,7 +257,6 @@ class Fanout:
         data, size, members, now, failed = share.data, len(share.data), share.members, clock(), 0
         more = share.delivered - share.instead
         if share.whole is not None:
-            share.whole.sent_at = now
             share.whole.delivered += share.delivered
         for start in range(0, len(members), SENDS_PER_LOOK):
             some: list[Connection] = members[start:start + SENDS_PER_LOOK]
@@ -267,18 +269,30 @@ class Fanout:
                     failed += 1
                     self._lost(connection, error)  # or it is closed already: the loop was let poll meanwhile
                     continue
+                connection.progress_at = now
                 if taken != size:
-                    self._pack.leave(connection, upto, share.last_id)
+                    self._pack.leave(connection, upto)
                     self._keep(connection, data, taken)
             if share.whole is None:
                 for connection in some:
-                    connection.progress_at = now
                     connection.feed.own_delivered += more
             self._pace.sent(len(some))
         sent = len(members) - failed
         self._hub.count_delivery(sent * share.delivered, sent * size)
         if share.conflated:
             self._hub.log.note(conflated=sent * share.conflated)
+
+    def _send_heartbeats(self) -> None:
+        """Send the heartbeats that are due. Not within a pass: there is one newest id between two passes only."""
+        due, self._due = self._due, []
+        for connection in due:
+            if connection.pending is None and connection.fileno() >= 0 and not connection.leaving:
+                self._guarded(self._send_heartbeat, connection)
+                self._pace.sent(1)
+
+    def _send_heartbeat(self, connection: Connection) -> None:
+        if self._rounds.is_quiet(clock() - connection.progress_at):
+            self._send(connection, connection.feed.heartbeat())
 
     def _catch_up(self, connection: Connection, shared: Shared) -> None:
         """Bring one that is not with the pack nearer to it, and into it if it is there."""
@@ -394,6 +408,6 @@ class Fanout:
             if connection.pending is not None and now - connection.progress_at > self._settings.stall_s:
                 self._close(connection, "stalled")
             return
-        quiet = now - max(connection.progress_at, connection.feed.told_at)
-        if connection.fileno() >= 0 and not connection.leaving and self._rounds.beat_is_due(quiet):
-            self._send(connection, connection.feed.beat())
+        if not connection.leaving and self._rounds.heartbeat_is_due(now - connection.progress_at):
+            self._due.append(connection)
+            self._news.set()

@@ -37,7 +37,11 @@ class Rounds:
             yield slice(part, None, self._parts)
         self._took = max(self._planned, clock() - began)
 
-    def beat_is_due(self, quiet: float) -> bool:
+    def is_quiet(self, quiet: float) -> bool:
+        """Return true if a stream that was sent nothing for so many seconds may get a heartbeat."""
+        return quiet > self._heartbeat_s * (1 - SPREAD)
+
+    def heartbeat_is_due(self, quiet: float) -> bool:
         """Return true if a stream that was sent nothing for so many seconds is to get its heartbeat in this round.
 
         Or all who got the last event together would get their heartbeats together: each moment is as likely as the
@@ -45,4 +49,4 @@ class Rounds:
         same each time, fall together again after some heartbeats.)
         """
         left = self._heartbeat_s - quiet
-        return left < self._heartbeat_s * SPREAD and random.random() * (left - self._took) < self._took
+        return self.is_quiet(quiet) and random.random() * (left - self._took) < self._took

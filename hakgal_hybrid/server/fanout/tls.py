@@ -60,7 +60,7 @@ class Attached:
                 if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
                     news.wait(min(left, MOMENT_S) if feed.behind else left)
                     continue
-                self._send(sock, feed, data or feed.beat())
+                self._send(sock, feed, data or feed.heartbeat())
                 beat_at = clock() + self._settings.heartbeat_s
             while feed.behind:
                 self._send(sock, feed, feed.take())

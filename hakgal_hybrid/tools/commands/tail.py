@@ -69,7 +69,7 @@ def _print_all(stream: Events, wanted: Any, as_json: bool, count: int | None) ->
         if isinstance(item, Note):
             opened = opened or item.kind == "open"
             _print_note(item, as_json)
-        elif wanted(item.event) or item.event.startswith("hybrid_"):
+        elif item.event != "hybrid_heartbeat" and (wanted(item.event) or item.event.startswith("hybrid_")):
             click.echo(_json_of(item) if as_json else _line_of(item))
             printed += not item.event.startswith("hybrid_")
             if count is not None and printed >= count:

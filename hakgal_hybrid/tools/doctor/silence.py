@@ -52,12 +52,12 @@ class Silence:
 def _judge_silence(stream: Opened, heartbeat: float, patience: float) -> Finding:
     opened_s, at, ended, farewell = None, 0.0, "", False
     try:
-        for at, data, messages in stream.pieces():
+        for at, _, messages in stream.pieces():
             names = {message.event for message in messages}
             farewell = farewell or bool(names & {"hybrid_bye", "hybrid_busy"})
             if opened_s is None:
                 opened_s = at if "hybrid_open" in names else None
-            elif data and not names:
+            elif "hybrid_heartbeat" in names:
                 return ok("heartbeat", f"a heartbeat comes through after {at - opened_s:.1f} s of silence",
                           f"the host sends one every {heartbeat:g} s", heartbeat_s=heartbeat)
         ended = "ended"

@@ -71,7 +71,7 @@ def _converse(transport: HybridTransport, accept: Callable[[_Conversation], Resp
     key = _socket_key(environ)
     check_server(environ)
     wish = dataclasses.replace(parse_stream_request(request.args, request.headers.get("Last-Event-ID")),
-                               envelope=True, visible_heartbeat=True)
+                               envelope=True)
     refusal = _refusal_of_commands(transport, environ)
     sock = environ[key]
     channel = Channel(sock, transport.settings, lambda: transport.stopping)

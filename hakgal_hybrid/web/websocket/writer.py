@@ -158,7 +158,7 @@ class Writer:
             return
         self._rest()
         if not self._feed.replaced:
-            self._send(self._feed.beat())
+            self._send(self._feed.heartbeat())
 
     def _rest(self) -> None:
         self._beat_at = clock() + self._transport.settings.heartbeat_s

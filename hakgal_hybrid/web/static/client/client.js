@@ -761,7 +761,7 @@ class Link {
   #openStream(from = this.#position) {
     const { opts, uri, _timeout } = this.manager, EventSource = opts.EventSource ?? globalThis.EventSource;
     if (!EventSource) throw new Error("no EventSource: give one as an option");
-    const query = new URLSearchParams({ ticket: this.ticket, envelope: 1, heartbeat: "event", snapshot: "gap" });
+    const query = new URLSearchParams({ ticket: this.ticket, envelope: 1, snapshot: "gap" });
     if (from) query.set("last_event_id", from);
     this.drop();
     const stream = new EventSource(`${uri}/api/events/stream?${query}`, { withCredentials: !!opts.withCredentials });
