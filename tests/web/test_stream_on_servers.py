@@ -143,8 +143,8 @@ def test_every_client_gets_every_event(server: Server) -> None:
 
 def test_heartbeats_carry_the_newest_id(server: Server) -> None:
     """A stream that nothing is for gets heartbeats, by which its last id is the newest one."""
-    with server.opened("heartbeat=comment") as stream:  # what means nothing is not refused
-        newest = server.emit("fact_added", to="nobody")
+    with server.opened("events=none&heartbeat=comment") as stream:  # what means nothing is not refused
+        newest = server.emit("fact_added")
         stream.read_until(lambda stream: len(stream.heartbeats) > 2 and stream.id == newest)
         assert {(message.data, message.event) for message in stream.heartbeats} == {("{}", "hybrid_heartbeat")}
         block = f"id: {newest}\nevent: hybrid_heartbeat\ndata: {{}}\n\n".encode()
