@@ -1,48 +1,56 @@
-"""Count the workloads under callgrind, and hold the counts against the baseline."""
+"""Count the workloads of two trees under callgrind, and compare the counts."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import platform
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-BASELINE = Path(__file__).with_name("baseline.json")
-#: How much more than the baseline is a regression.
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+#: How much more than before is a regression.
 ALLOWED = 0.10
-#: What else may change the counts; a failure names the differences.
-PACKAGES = ("flask", "werkzeug", "gevent", "blinker")
 
-_WORKLOADS = Path(__file__).with_name("workloads.py")
-_CALIBRATION = "calibration"
+_WORKLOADS = "tests/guard/workloads.py"
 
 
 class Unavailable(Exception):
     """This machine cannot count instructions; the text says why."""
 
 
-def key() -> str:
-    """Return what a baseline is good for: this very Python on this kind of machine, by this compiler."""
-    compiler = "-".join(re.findall(r"^\w+|\d+(?:\.\d+)+", platform.python_compiler())[:2])
-    return f"{sys.implementation.name}-{platform.python_version()} {platform.machine()} {compiler}"
+def base_commit() -> str:
+    """Return the commit at which this branch left main; on main itself the one before, if nothing is changed."""
+    head = _git("rev-parse", "HEAD")
+    base = _git("merge-base", "HEAD", next(name for name in ("origin/main", "main", "HEAD") if _is_commit(name)))
+    return base if base != head or _git("status", "--porcelain") else _git("rev-parse", "HEAD~1")
 
 
-def packages() -> dict[str, str]:
-    """Return the versions of what an emit runs through besides this package."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+@contextmanager
+def checked_out(commit: str) -> Iterator[tuple[Path, Path]]:
+    """Check a commit out; yield its folder and one for what is here, with paths of the same length.
+
+    :param commit: whatever git takes for one.
+    """
+    with tempfile.TemporaryDirectory(prefix="guard-") as folder:
+        before, here = Path(folder, "before"), Path(folder, "as-now")
+        _git("worktree", "add", "--quiet", "--detach", str(before), commit)
+        try:
+            here.symlink_to(REPOSITORY, target_is_directory=True)
+            yield before, here
+        finally:
+            _git("worktree", "remove", "--force", str(before))
 
 
-def counted(*options: str, seconds: float = 900) -> dict[str, int]:
-    """Run the workloads under callgrind and return the instructions of one operation of each.
+def counted(tree: Path, *options: str, seconds: float = 900) -> dict[str, int]:
+    """Run the workloads of a tree under callgrind; return the instructions of one operation of each.
 
+    :param tree: the folder of a checkout; its own workloads are run, with its own package.
     :param options: of ``workloads.py``.
+    :param seconds: how long this may take.
     :raises Unavailable: without valgrind, or where this Python does not run under it.
     """
     valgrind = shutil.which("valgrind")
@@ -51,10 +59,11 @@ def counted(*options: str, seconds: float = 900) -> dict[str, int]:
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
         out = Path(folder) / "callgrind.out"
         # Nothing of this environment: its size alone moves what is in memory.
-        environment = {"PATH": os.defpath, "HOME": folder, "LC_ALL": "C", "PYTHONHASHSEED": "0"}
+        environment = {"PATH": os.defpath, "HOME": folder, "LC_ALL": "C", "PYTHONHASHSEED": "0",
+                       "PYTHONPATH": str(tree)}
         command = [valgrind, "--tool=callgrind", "--quiet", f"--callgrind-out-file={out}", "--dump-before=getpgid",
                    "--separate-threads=yes",
-                   sys.executable, "-B", str(_WORKLOADS), *options]
+                   sys.executable, "-B", str(tree / _WORKLOADS), *options]
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=seconds,
                               check=False)
         if done.returncode != 0:
@@ -71,6 +80,16 @@ def counted(*options: str, seconds: float = 900) -> dict[str, int]:
             for n, (times, name) in enumerate(lines)}
 
 
+def judged(counts: dict[str, int], expected: dict[str, int]) -> list[str]:
+    """Return a line for each workload that takes more than it may.
+
+    :param counts: the instructions of each workload now.
+    :param expected: those before; a workload that only one side has is not compared.
+    """
+    return [f"{name}: {counts[name]:,} instructions, {counts[name] / expected[name] - 1:+.1%} of {expected[name]:,}"
+            for name in counts if name in expected and counts[name] > expected[name] * (1 + ALLOWED)]
+
+
 def _total(part: Path) -> int:
     with part.open() as lines:
         for line in lines:
@@ -79,21 +98,13 @@ def _total(part: Path) -> int:
     raise Unavailable(f"callgrind's {part.name} has no totals")
 
 
-def baseline() -> dict[str, Any]:
-    """Return the committed baseline: of each key its counts and the versions they were taken with."""
-    return dict(json.loads(BASELINE.read_text(encoding="utf-8"))) if BASELINE.exists() else {}
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Unavailable(done.stderr.strip())
+    return done.stdout.strip()
 
 
-def record(counts: dict[str, int]) -> None:
-    """Make these counts the baseline of this Python."""
-    known = baseline()
-    known[key()] = {"packages": packages(), "instructions": counts}
-    BASELINE.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n", encoding="utf-8")
-
-
-def judged(counts: dict[str, int], expected: dict[str, int]) -> list[str]:
-    """Return a line for each workload that takes more than it may, or that only one side knows."""
-    wrong = [f"{name}: {counts[name]:,} instructions, {counts[name] / expected[name] - 1:+.1%} of {expected[name]:,}"
-             for name in counts if name in expected and counts[name] > expected[name] * (1 + ALLOWED)]
-    return wrong + [f"{name}: only in the {'baseline' if name in expected else 'workloads'}"
-                    for name in sorted(counts.keys() ^ expected.keys())]
+def _is_commit(name: str) -> bool:
+    return subprocess.run(["git", "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"], cwd=REPOSITORY,
+                          capture_output=True, check=False).returncode == 0

@@ -1,54 +1,72 @@
-"""The performance guard: what an emit, the log, the decoder and the writer cost, in instructions (``tests/guard``)."""
+"""The guard of performance counts instructions, and compares two commits (``tests/guard``, ``make guard``)."""
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from guard import counting
+from support.hosts import REPOSITORY
 from support.needs import missing
 
-#: Counting takes 40 s on an idle machine.
-pytestmark = [pytest.mark.once, pytest.mark.timeout(1900)]
+pytestmark = [pytest.mark.once, pytest.mark.timeout(900)]
 
-HOW = "record it on this very machine: python -m tests.guard --record"
-
-
-@pytest.fixture(scope="module")
-def expected() -> dict[str, int]:
-    """The baseline of this Python."""
-    known = counting.baseline().get(counting.key())
-    if known is None:
-        missing(f"there is no baseline for {counting.key()}; {HOW}")
-    return dict(known["instructions"])
+ONE = "wire decode, 50 events"
 
 
-def counted(*options: str) -> dict[str, int]:
+def counted(*options: str) -> int:
     try:
-        return counting.counted(*options, seconds=900)
+        return counting.counted(REPOSITORY, "--only", ONE, *options)[ONE]
     except counting.Unavailable as error:
         missing(str(error))
         raise
 
 
-def test_nothing_takes_more_instructions_than_it_may(expected: dict[str, int]) -> None:
-    """No workload takes 10 % more instructions than when its baseline was taken."""
-    then = counting.baseline()[counting.key()]["packages"]
-    assert counting.judged(counted(), expected) == [], (
-        f"what was counted with {then} is now counted with {counting.packages()}; if the work is worth it, {HOW}")
-
-
-def test_more_work_is_seen(expected: dict[str, int]) -> None:
+@pytest.mark.long
+def test_more_work_is_seen() -> None:
     """A workload that is made to do about twice as much is counted so, and judged to be a regression."""
-    slowed = counted("--only", "wire decode, 50 events", "--slower-by", "4")
-    assert list(slowed) == ["wire decode, 50 events"]
-    (line,) = counting.judged(slowed, {name: expected[name] for name in slowed})
-    assert line.startswith("wire decode, 50 events: ")
-    more = slowed["wire decode, 50 events"] - expected["wire decode, 50 events"]
-    assert more == pytest.approx(4 * expected["calibration"], rel=0.1), "it counts what was added, and that alone"
+    usual, slowed = counted(), counted("--slower-by", "4")
+    (line,) = counting.judged({ONE: slowed}, {ONE: usual})
+    assert line.startswith(f"{ONE}: ")
+    calibration = counting.counted(REPOSITORY, "--only", "calibration")["calibration"]
+    assert slowed - usual == pytest.approx(4 * calibration, rel=0.1), "it counts what was added, and that alone"
 
 
 def test_the_limit_is_ten_percent() -> None:
-    """At 10 % more all is well, above it is not; neither is a workload that only one side knows."""
+    """At 10 % more all is well, above it is not; a workload that only one side has is not compared."""
     assert counting.judged({"a": 1100, "b": 1}, {"a": 1000, "b": 9}) == []
     (line,) = counting.judged({"a": 1101}, {"a": 1000})
     assert "+10.1%" in line
-    assert len(counting.judged({"new": 1}, {"old": 1})) == 2
+    assert counting.judged({"new": 1}, {"old": 1}) == []
+
+
+def test_two_commits_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base is the commit where the branch left main; it is checked out, and taken away again."""
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=n", "-c", "user.email=e@localhost"]
+        return subprocess.run(["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    def commit(text: str) -> str:
+        (tmp_path / "file").write_text(text)
+        git("add", "-A")
+        git("commit", "-qm", text)
+        return git("rev-parse", "HEAD")
+
+    monkeypatch.setattr(counting, "REPOSITORY", tmp_path)
+    git("init", "-q", "-b", "main")
+    first, second = commit("first"), commit("second")
+    assert counting.base_commit() == first, "on main: the commit before"
+    (tmp_path / "file").write_text("changed")
+    assert counting.base_commit() == second, "with changes: what they are made to"
+    git("checkout", "-q", "-b", "branch")
+    commit("third")
+    assert counting.base_commit() == second
+    with counting.checked_out(counting.base_commit()) as (before, here):
+        assert (before / "file").read_text() == "second"
+        assert (here / "file").read_text() == "third"
+        assert len(str(before)) == len(str(here))
+    assert not before.exists()
+    assert len(git("worktree", "list").splitlines()) == 1
