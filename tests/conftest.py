@@ -1,14 +1,20 @@
-"""What holds for every test."""
+"""What holds for every test, and what tests of several folders share."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support import accounting
+from support.servers import Server, shown_on_failure
+
+# What a shell without job control starts in the background ignores SIGINT, and so does all that is started from there:
+# Ctrl-C would not end what tests mean to end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -18,13 +24,39 @@ def _every_stream_is_accounted_for() -> Iterator[None]:
     accounting.settle()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module with every kind of server that its ``SERVER_KINDS`` names."""
+    if "running" in metafunc.fixturenames and hasattr(metafunc.module, "SERVER_KINDS"):
+        metafunc.parametrize("running", metafunc.module.SERVER_KINDS, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def running(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The server that the tests of a module share: ours or one of ``SERVER_KINDS``, with the settings ``SERVER``.
+
+    Where a module says in ``SERVER_ERRORS`` how expected tracebacks end, the server may have logged no other ones.
+    """
+    with Server(getattr(request, "param", "ours"), **request.module.SERVER) as server:
+        yield server
+        if hasattr(request.module, "SERVER_ERRORS"):
+            log = server.log()
+            assert log.count("Traceback") == sum(log.count(end) for end in request.module.SERVER_ERRORS), log
+
+
+@pytest.fixture
+def server(running: Server) -> Iterator[Server]:
+    """The shared server; if the test fails, what it has logged is shown."""
+    with shown_on_failure(running):
+        yield running
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A self-signed certificate for localhost, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl program to make a certificate with")
-    folder: Path = tmp_path_factory.mktemp("tls")
+    folder = tmp_path_factory.mktemp("tls")
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
     made = subprocess.run(
         [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import browsers
 from support.attacks import counted
-from support.servers import Server, shown_on_failure, wait_until
+from support.servers import Server, wait_until
 
 browser = browsers.browser
 
@@ -84,16 +84,8 @@ def evil() -> Iterator[int]:
     httpd.server_close()
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server("ours", ENABLE_WS_SPECIAL=1, HYBRID_HEARTBEAT_S=0.5) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Iterator[Server]:
-    with shown_on_failure(running):
-        yield running
+#: The server that the tests here share.
+SERVER = {"ENABLE_WS_SPECIAL": 1, "HYBRID_HEARTBEAT_S": 0.5}
 
 
 @contextlib.contextmanager

@@ -25,10 +25,9 @@ WITH_KEY = {"X-API-Key": KEY}
 MAX_BODY = 100_000
 
 
-@pytest.fixture(scope="module", params=["ours", "werkzeug"])
-def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(request.param, HAKGAL_API_KEY=KEY, HYBRID_MAX_BODY_BYTES=MAX_BODY) as server:
-        yield server
+#: The server that the tests here share.
+SERVER = {"HAKGAL_API_KEY": KEY, "HYBRID_MAX_BODY_BYTES": MAX_BODY}
+SERVER_KINDS = ["ours", "werkzeug"]
 
 
 @pytest.fixture

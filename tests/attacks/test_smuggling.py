@@ -15,10 +15,8 @@ POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server("ours", HYBRID_REQUEST_S=3, HYBRID_MAX_HEAD_BYTES=4096) as server:
-        yield server
+#: The server that the tests here share.
+SERVER = {"HYBRID_REQUEST_S": 3, "HYBRID_MAX_HEAD_BYTES": 4096}
 
 
 @pytest.fixture

@@ -5,27 +5,19 @@ from __future__ import annotations
 import base64
 import itertools
 import threading
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from support.attacks import KEY, REMOTE, SECRET, TICKET, code, counted, issue, make_ticket
-from support.servers import STREAM, Server, Stream, shown_on_failure, wait_until
+from support.servers import STREAM, Server, Stream, wait_until
 
 numbers = (f"number-{number}" for number in itertools.count())
 
 
-@pytest.fixture(scope="module", params=["ours", "werkzeug"])
-def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(request.param, HAKGAL_API_KEY=KEY, HYBRID_HEARTBEAT_S=0.2) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Iterator[Server]:
-    with shown_on_failure(running):
-        yield running
+#: The server that the tests here share.
+SERVER = {"HAKGAL_API_KEY": KEY, "HYBRID_HEARTBEAT_S": 0.2}
+SERVER_KINDS = ["ours", "werkzeug"]
 
 
 def remote(server: Server, query: str, **headers: str) -> Stream:

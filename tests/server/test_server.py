@@ -44,11 +44,8 @@ UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Versi
            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    """One server, patient and with room, for whatever needs nothing else."""
-    with Server("ours", HYBRID_HEARTBEAT_S=0.2) as server:
-        yield server
+#: The server that the tests here share.
+SERVER = {"HYBRID_HEARTBEAT_S": 0.2}
 
 
 @pytest.fixture

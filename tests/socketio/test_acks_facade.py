@@ -26,18 +26,6 @@ host, hosts = parity.host, parity.hosts
 Hosts = Callable[..., Host]
 
 
-@pytest.fixture
-def site() -> Flask:
-    """A plain app."""
-    return Flask("acks")
-
-
-@pytest.fixture
-def socketio(site: Flask) -> SocketIO:
-    """The facade of that app."""
-    return SocketIO(site)
-
-
 def sid_of(socketio: SocketIO, client: Any, namespace: str = "/") -> str:
     """The ``sid`` of a test client."""
     return str(socketio.server.manager.sid_from_eio_sid(client.eio_sid, namespace))

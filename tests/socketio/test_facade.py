@@ -52,18 +52,6 @@ def shape(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture
-def site() -> Flask:
-    """A plain app. (Were this named ``app``, pytest-flask would push a request context around every test.)"""
-    return Flask("facade")
-
-
-@pytest.fixture
-def socketio(site: Flask) -> SocketIO:
-    """The facade of that app."""
-    return SocketIO(site)
-
-
-@pytest.fixture
 def emitted(socketio: SocketIO) -> Iterator[list[Event]]:
     """The events that were put into the log, as they are there."""
     events: list[Event] = []

@@ -24,18 +24,6 @@ host, hosts = parity.host, parity.hosts
 Hosts = Callable[..., Host]
 
 
-@pytest.fixture
-def site() -> Flask:
-    """A plain app."""
-    return Flask("parity")
-
-
-@pytest.fixture
-def socketio(site: Flask) -> SocketIO:
-    """The facade of that app."""
-    return SocketIO(site)
-
-
 # -- the same names ----------------------------------------------------------------------------------------------
 
 

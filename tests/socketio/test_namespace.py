@@ -244,12 +244,6 @@ def test_callbacks_of_its_events(host: Host) -> None:
 # -- ours alone: what Flask-SocketIO's test client, or Flask-SocketIO, cannot do -----------------------------------
 
 
-@pytest.fixture
-def site() -> Flask:
-    """A plain app."""
-    return Flask("namespace")
-
-
 def bases() -> list[Any]:
     """Our class, and Flask-SocketIO's if it is installed."""
     try:

@@ -382,9 +382,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
         family = psutil.Process(process.pid).children(recursive=True)
         assert family
         time.sleep(5)  # a few requests of two seconds each; how many does not matter
-        # A shell without job control starts what is in the background with interrupts ignored.
-        ignored = hasattr(os, "fork") and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM if ignored else signal.SIGINT))
+        process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
         assert process.wait(60) == 130
     finally:
         process.kill()

@@ -7,26 +7,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.servers import SOON, Answer, Server, Stream, shown_on_failure, wait_until
+from support.servers import SOON, Answer, Server, Stream, wait_until
 
 CONNECT, DISCONNECT, ACK, EMIT = (f"/api/events/{name}" for name in ("connect", "disconnect", "ack", "emit"))
 
 
-@pytest.fixture(scope="module", params=["ours", "werkzeug"])
-def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(request.param, HYBRID_HEARTBEAT_S=0.2, HYBRID_RESUME_S=30, HYBRID_CONNECT_S=30) as server:
-        yield server
-        assert "Traceback" not in server.log(), server.log()
-
-
-@pytest.fixture
-def server(running: Server) -> Iterator[Server]:
-    with shown_on_failure(running):
-        yield running
+#: The server that the tests here share.
+SERVER = {"HYBRID_HEARTBEAT_S": 0.2, "HYBRID_RESUME_S": 30, "HYBRID_CONNECT_S": 30}
+SERVER_KINDS = ["ours", "werkzeug"]
+SERVER_ERRORS = ()
 
 
 class Rider:

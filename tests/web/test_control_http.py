@@ -32,10 +32,8 @@ from hakgal_hybrid import HybridTransport, signals
 PROMISED_MS = 50.0
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server("ours", HYBRID_HEARTBEAT_S=0.1) as server:
-        yield server
+#: The server that the tests here share.
+SERVER = {"HYBRID_HEARTBEAT_S": 0.1}
 
 
 @pytest.fixture(params=["client", "server"])

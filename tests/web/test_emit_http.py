@@ -25,11 +25,8 @@ from support.servers import (
     wait_until,
 )
 
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server("ours", HYBRID_HEARTBEAT_S=0.1, HYBRID_RESUME_S=0) as server:
-        yield server
+#: The server that the tests here share.
+SERVER = {"HYBRID_HEARTBEAT_S": 0.1, "HYBRID_RESUME_S": 0}
 
 
 @pytest.fixture(params=["client", "server"])

@@ -73,10 +73,8 @@ def test_references_lead_somewhere() -> None:
         assert part
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server("ours", HYBRID_REQUEST_S=5) as server:
-        yield server
+#: The server that the tests here share.
+SERVER = {"HYBRID_REQUEST_S": 5}
 
 
 @pytest.mark.once

@@ -154,14 +154,11 @@ def later_id(event_id: str, by: int) -> str:
     return f"{epoch}-{int(number) + by}"
 
 
-@pytest.fixture(scope="module", params=_kinds(*SERVERS))
-def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One server of each kind for most tests here."""
-    with Server(request.param, ENABLE_WS_SPECIAL="true", HYBRID_HEARTBEAT_S=HEARTBEAT_S, HYBRID_LOG_EVENTS=LOG_EVENTS,
-                HYBRID_MAX_EVENT_BYTES=MAX_EVENT, HYBRID_RESUME_S=0, HYBRID_ORIGINS="https://dash.example") as server:
-        yield server
-        expected = ("LookupError: this handler fails", "RuntimeError: no such mode")
-        assert server.log().count("Traceback") == sum(server.log().count(end) for end in expected), server.log()
+#: The server that the tests here share.
+SERVER = {"ENABLE_WS_SPECIAL": "true", "HYBRID_HEARTBEAT_S": HEARTBEAT_S, "HYBRID_LOG_EVENTS": LOG_EVENTS,
+          "HYBRID_MAX_EVENT_BYTES": MAX_EVENT, "HYBRID_RESUME_S": 0, "HYBRID_ORIGINS": "https://dash.example"}
+SERVER_KINDS = _kinds(*SERVERS)
+SERVER_ERRORS = ("LookupError: this handler fails", "RuntimeError: no such mode")
 
 
 @pytest.fixture
