@@ -31,8 +31,8 @@ FUZZ_EXAMPLES = "5000"
 LIMIT_S = 2400
 #: What lint consists of.
 LINT = ("ruff", "types", "types on Windows")
-#: As many files at a time as there are processors, each whole in one worker.
-SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile"]
+#: As many files at a time as there are processors, each whole in one worker, those that take longest first.
+SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def main(task: str, arguments: list[str]) -> int:
@@ -101,7 +101,8 @@ def test(arguments: list[str]) -> int:
 
 
 def compat(arguments: list[str]) -> int:
-    """Run the tests with the oldest Flask, and on every other Python that is here."""
+    """Run what ``test`` leaves out: the long tests, and the others with the oldest Flask and on every other Python."""
+    install_browsers_things()
     install_network_things()
     found = interpreters()
     newest, oldest = "flask>=3.1,<4", "flask>=2.3,<2.4 werkzeug>=2.3,<2.4"
@@ -110,7 +111,8 @@ def compat(arguments: list[str]) -> int:
     plan.insert(0, (first, found.get(first, sys.executable), oldest))
     if first != "3.10":
         plan.append(("3.10", None, newest))
-    results = []
+    python = environment(".venv-test", found.get(MAIN, sys.executable), LOCKED)
+    results = [(f"long tests on Python {MAIN}", run([python, "-m", "pytest", "-q", "-m", "long"], LIMIT_S) == 0)]
     for version, path, flask in plan:
         name = f"Python {version} with {flask}"
         if path is None:
@@ -157,8 +159,7 @@ def guard(arguments: list[str]) -> int:
     """Compare the instructions of fixed workloads with those at ``BASE``, else where this branch left main."""
     python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
     install_browsers_things()
-    status = run([python, "-m", "pytest", "-q", "tests/project/test_instructions.py"])
-    return max(status, run([python, "-m", "tests.guard", *arguments]))
+    return run([python, "-m", "tests.guard", *arguments])
 
 
 def fuzz(arguments: list[str]) -> int:

@@ -24,6 +24,15 @@ def _every_stream_is_accounted_for() -> Iterator[None]:
     accounting.settle()
 
 
+#: Where the tests are that start many processes, and wait for them.
+SLOW = ("tools", "faults", "project", "host", "client", "socketio")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left with it when the others are done."""
+    items.sort(key=lambda item: item.path.parent.name not in SLOW)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of a module with every kind of server that its ``SERVER_KINDS`` names."""
     if "running" in metafunc.fixturenames and hasattr(metafunc.module, "SERVER_KINDS"):

@@ -108,6 +108,7 @@ def test_secrets_are_compared_in_constant_time() -> None:
     assert not guard.same_secret(b"a", b"b")
 
 
+@pytest.mark.quiet
 @pytest.mark.once
 def test_how_long_a_comparison_takes_says_nothing() -> None:
     """A key that shares all but its last letter takes as long as one that shares nothing, or has another length.

@@ -873,6 +873,7 @@ def test_the_unchanged_start_command_serves_and_streams(example: Running) -> Non
         assert stream.all("kb_update")[-1]["fact_count"] == example.get("/api/status").body["fact_count"]
 
 
+@pytest.mark.quiet
 def test_control_starts_and_stops_a_real_child_process(example: Running) -> None:
     """A start gives the host a living child and a stop ends it; the median of each answers within 50 ms."""
     seconds: dict[str, list[float]] = {"start": [], "stop": [], "status": []}
@@ -935,6 +936,7 @@ def test_the_hosts_handlers_serve_their_caller(example: Running) -> None:
     until(lambda: example.get("/api/status").body["websocket"]["connected_clients"] == 0, "both are forgotten")
 
 
+@pytest.mark.quiet
 def test_a_stubborn_governor_does_not_hold_the_answer(tmp_path: Path) -> None:
     """While ``stop()`` blocks 5 s the order answers 202 at once, ``status`` does too, and its location says done."""
     with example_host(tmp_path, LEGACY_VINTAGE="early", LEGACY_GOVERNOR_STUBBORN="1") as host:

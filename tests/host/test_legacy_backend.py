@@ -393,6 +393,7 @@ def live_client(port: int) -> Iterator[Reader]:
         connection.shutdown()
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("vintage", ["later", "early"])
 def test_one_stalled_client_makes_every_request_slow(tmp_path: Path, vintage: str) -> None:
     """With the blocking broadcaster one client that stopped reading costs each request about two seconds."""

@@ -61,6 +61,7 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_the_demo_measures_and_leaves_its_report(tmp_path):
     """Every dashboard gets every fact, the governor is controlled, it is 10 times faster; status tells the targets.
 

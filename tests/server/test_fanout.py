@@ -400,6 +400,7 @@ def test_events_reach_a_hundred_clients(server: Server) -> None:
         assert sorted(numbers(streams[0])) == list(range(150))
 
 
+@pytest.mark.quiet
 def test_heartbeats_only_in_silence(server: Server) -> None:
     """A stream that has just carried an event needs no heartbeat."""
     with server.opened() as stream:
@@ -420,6 +421,7 @@ def test_heartbeats_only_in_silence(server: Server) -> None:
         stream.read_until(lambda stream: stream.heartbeats)
 
 
+@pytest.mark.quiet
 def test_heartbeats_do_not_come_together() -> None:
     """Clients who got the same event at the same time get their heartbeats spread over half of the interval."""
     with Server("ours", HYBRID_HEARTBEAT_S=2) as server, opened(server, 60) as streams:

@@ -460,6 +460,7 @@ def median_ms(call: Any, tries: int = 15) -> float:
     return statistics.median(milliseconds(call) for _ in range(tries))
 
 
+@pytest.mark.quiet
 def test_ours_answers_while_every_host_thread_is_busy() -> None:
     """With no host thread left, status, control and opening a stream answer at once, and events flow."""
     with Server("ours", HYBRID_THREADS=2) as server, server.opened() as stream, held(server, 2):
@@ -470,6 +471,7 @@ def test_ours_answers_while_every_host_thread_is_busy() -> None:
         assert len(stream.wait_for("governor_update", 16)) == 16
 
 
+@pytest.mark.quiet
 def test_ours_answers_while_the_host_burns_cpu() -> None:
     """Host threads that compute without a pause do not keep status, control and streams waiting."""
     with Server("ours", HYBRID_THREADS=2) as server, server.opened() as stream:

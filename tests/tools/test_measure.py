@@ -72,7 +72,7 @@ def measured(folder: Path, *arguments: str, **env: str) -> Measured:
     return Measured(folder / "out", process.returncode, output + errors)
 
 
-@pytest.fixture(scope="module", params=["later", pytest.param("early", marks=pytest.mark.once)])
+@pytest.fixture(scope="module", params=["later", pytest.param("early", marks=[pytest.mark.once, pytest.mark.long])])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """The example host with its blocking broadcaster, in both modes, for each vintage; one needs a key."""
     key = ["--env", "HAKGAL_API_KEY=open-sesame"] if request.param == "early" else []

@@ -150,6 +150,7 @@ def test_an_order_that_takes_long(api: Api) -> None:
     assert finished(api, told["id"]) == {"status": "done", "id": told["id"], "action": "stop", "result": True}
 
 
+@pytest.mark.quiet
 def test_answers_come_within_50_ms_while_stop_blocks(api: Api) -> None:
     """While ``stop()`` blocks for seconds, every action is answered within 50 ms."""
     order(api, "set_mode", mode="slow")
