@@ -19,7 +19,8 @@ MAX_CLIENTS, DEFAULT_CLIENTS = 1000, 100
 def roster(hub: Hub, observer: BacklogMonitor, limit: int = DEFAULT_CLIENTS) -> dict[str, Any]:
     """Return the clients that are most behind, at most ``limit`` of them, the furthest first.
 
-    :return: ``total``, the number of all clients, and ``clients``, a list of objects as ``docs/http_status.md`` lists them.
+    :return: ``total``, the number of all clients, and ``clients``, a list of objects as ``docs/http_status.md`` has
+        them.
     """
     _, _, found = observer.look(each=True)
     clients = hub.clients()

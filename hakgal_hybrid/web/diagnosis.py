@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ from flask import Blueprint, Response, request
 
 from .. import __version__
 from ..errors import HybridError, RequestError
-from ..monitoring import sampler as stacks
+from ..monitoring import sampler
+from ..monitoring.patching import replaced_parts
 from .access import from_loopback
 from .bodies import answer, read_object
 from .gate import behind_the_gate
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 #: What a proxy writes, changes or takes away.
 _HEADERS = ("Host", "X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Proto", "Via", "Accept-Encoding",
             "Last-Event-ID", "Origin", "Connection")
-#: Parts of the standard library of which eventlet and gevent have replacements.
-_PARTS = ("os", "select", "socket", "ssl", "subprocess", "threading", "thread", "time", "queue")
 
 
 def blueprint(transport: HybridTransport) -> Blueprint:
@@ -41,13 +39,15 @@ def blueprint(transport: HybridTransport) -> Blueprint:
     @views.post(STACKS, provide_automatic_options=False, strict_slashes=True)
     def sample() -> Response:
         body = read_object(transport)
-        seconds = _number(body, "seconds", 2.0, 0.05, stacks.LONGEST_S)
-        interval = _number(body, "interval_ms", 10.0, stacks.SHORTEST_INTERVAL_S * 1000,
-                           stacks.LONGEST_INTERVAL_S * 1000) / 1000
+        seconds = _number(body, "seconds", 2.0, 0.05, sampler.LONGEST_S)
+        interval = _number(body, "interval_ms", 10.0, sampler.SHORTEST_INTERVAL_S * 1000,
+                           sampler.LONGEST_INTERVAL_S * 1000) / 1000
         if not sampling.acquire(blocking=False):
-            raise RequestError("somebody else looks at the stacks now; ask again", status=409, code="already_sampling")
+            raise RequestError("the stacks are being sampled for somebody else; ask again", status=409,
+                               code="already_sampling")
         try:
-            return answer({**stacks.sample(seconds, interval).to_dict(), "greenlets": bool(_patched()["threading"])})
+            return answer({**sampler.sample(seconds, interval).to_dict(),
+                           "greenlets": bool(replaced_parts()["threading"])})
         finally:
             sampling.release()
 
@@ -72,25 +72,9 @@ def _seen(transport: HybridTransport) -> dict[str, Any]:
         "headers": {name: request.headers[name] for name in _HEADERS if name in request.headers},
         "key_set": transport.settings.api_key is not None,
         "heartbeat_s": transport.settings.heartbeat_s,
-        "patched": _patched(),
+        "patched": replaced_parts(),
         "versions": _versions(),
     }
-
-
-def _patched() -> dict[str, list[str]]:
-    """Return by what each part of the standard library has been replaced, if by anything."""
-    eventlet, gevent = sys.modules.get("eventlet.patcher"), sys.modules.get("gevent.monkey")
-    by: dict[str, list[str]] = {}
-    for part in _PARTS:
-        found = []
-        if eventlet is not None and eventlet.is_monkey_patched(part):
-            found.append("eventlet")
-        if gevent is not None and gevent.is_module_patched(part):
-            found.append("gevent")
-        by[part] = found
-    if "eventlet" in by["thread"] and "eventlet" not in by["threading"]:
-        by["threading"].append("eventlet")  # which calls it by another name
-    return by
 
 
 def _versions() -> dict[str, str]:

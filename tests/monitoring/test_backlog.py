@@ -151,7 +151,7 @@ def test_who_has_patched_the_process_is_told(name: str) -> None:
     code = {"eventlet": "import eventlet; eventlet.monkey_patch()",
             "gevent": "from gevent import monkey; monkey.patch_all()"}[name]
     done = subprocess.run([sys.executable, "-W", "ignore", "-c",
-                           f"{code}\nfrom hakgal_hybrid.monitoring.backlog import patched\nprint(patched())"],
+                           f"{code}\nfrom hakgal_hybrid.monitoring.patching import patched\nprint(patched())"],
                           capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == str({"eventlet": name == "eventlet", "gevent": name == "gevent"})
     assert not any(patched().values())

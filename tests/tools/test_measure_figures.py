@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hakgal_hybrid.errors import ConfigurationError
+from hakgal_hybrid.tools.measure.decoders import Dechunker, WebSocketReader, emitted_at, masked_text_frame
 from hakgal_hybrid.tools.measure.document import Plan, document, holds, known_figures
 from hakgal_hybrid.tools.measure.figures import Figure, Summary, change, mean, percentile, shown, speedup
 from hakgal_hybrid.tools.measure.hosts import Host, copy_database, quoted
-from hakgal_hybrid.tools.measure.logs import read_log
-from hakgal_hybrid.tools.measure.readers import Dechunker, WebSocketReader, emitted_at, masked_text_frame
+from hakgal_hybrid.tools.measure.output import read_log
 from hakgal_hybrid.tools.measure.record import Run, Work, histogram
 from hakgal_hybrid.tools.measure.summary import figures_of
 from hakgal_hybrid.tools.measure.targets import MET, MISSED, NOT_MEASURED, Results, Row, Threshold

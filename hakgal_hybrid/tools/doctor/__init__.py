@@ -1,7 +1,7 @@
 """The doctor: why is a backend slow? Checks from outside, each with its evidence and a remedy.
 
-Read in this order: ``findings.py``, ``patient.py``, then the checks: ``reach.py`` (getting there), ``answering.py``
-(the host itself), ``streaming.py`` (what lies between), ``stalled.py`` (clients that do not read).
+Read in this order: ``findings.py``, ``target.py``, then the checks: ``connectivity.py`` (name and addresses),
+``responsiveness.py`` (the host itself), ``streaming.py`` (what lies between), ``stalled.py`` (clients that do not read).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 from ..remote.request import Base, key_headers
-from .answering import check_health, check_patching, check_stacks
+from .connectivity import check_addresses, check_resolution
 from .findings import Finding, Level, Report, not_checked
-from .patient import Options, Patient, Probe
-from .reach import check_addresses, check_resolution
+from .responsiveness import check_health, check_patching, check_stacks
 from .silence import Silence, check_forwarding
 from .stalled import check_stalled
 from .streaming import check_cors, check_resuming, check_stream
+from .target import ExaminedHost, Options, Probe
 
 __all__ = ["Finding", "Level", "Options", "Probe", "Report", "examine"]
 
@@ -33,7 +33,7 @@ def examine(url: str, options: Options | None = None, *, key: str | None = None,
     :param on_finding: called with each finding as it is made.
     :raises ConfigurationError: for a URL that is none.
     """
-    patient = Patient(Base.of(url), key_headers(key), options or Options())
+    host = ExaminedHost(Base.of(url), key_headers(key), options or Options())
     findings: list[Finding] = []
     started = time.monotonic()
 
@@ -41,27 +41,27 @@ def examine(url: str, options: Options | None = None, *, key: str | None = None,
         findings.append(finding)
         on_finding(finding)
 
-    resolution, addresses = check_resolution(patient)
+    resolution, addresses = check_resolution(host)
     note(resolution)
     if addresses:
-        note(check_addresses(patient, addresses))
-    if patient.address is None:
+        note(check_addresses(host, addresses))
+    if host.address is None:
         for check in LATER:
             note(not_checked(check, "nobody accepts connections" if addresses else "the name does not resolve"))
     else:
-        _examine(patient, note)
+        _examine(host, note)
     taken = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    return Report(patient.base.url, taken, round(time.monotonic() - started, 3), tuple(findings))
+    return Report(host.base.url, taken, round(time.monotonic() - started, 3), tuple(findings))
 
 
-def _examine(patient: Patient, note: Callable[[Finding], None]) -> None:
+def _examine(host: ExaminedHost, note: Callable[[Finding], None]) -> None:
     """Make every check that needs a host. First those that need it undisturbed, last the one that disturbs."""
-    note(check_health(patient))
-    patient.get_acquainted()
+    note(check_health(host))
+    host.identify()
     for check in (check_stacks, check_patching, check_forwarding, check_stream):
-        note(check(patient))
-    silence = Silence(patient)  # takes as long as the host's heartbeat, so that the others go on beside it
+        note(check(host))
+    silence = Silence(host)  # takes as long as the host's heartbeat, so that the others go on beside it
     for check in (check_resuming, check_cors):
-        note(check(patient))
+        note(check(host))
     note(silence.finding())
-    note(check_stalled(patient))
+    note(check_stalled(host))

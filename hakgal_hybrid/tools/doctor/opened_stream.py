@@ -8,23 +8,23 @@ from collections.abc import Iterator
 
 from ...broker.sse import Decoder, Message
 from ..remote.request import Base, connected, open_response, resolve
-from .patient import Patient
+from .target import ExaminedHost
 
 
-class Opened:
+class OpenedStream:
     """One stream: what its head said, and its messages as they come, each with its time since the request."""
 
-    def __init__(self, patient: Patient, path: str, headers: dict[str, str], timeout: float, *,
+    def __init__(self, host: ExaminedHost, path: str, headers: dict[str, str], timeout: float, *,
                  base: Base | None = None) -> None:
-        self._base = base or patient.base
-        address = patient.address if base is None else resolve(base)[0]
-        self._sock = connected(self._base, address, patient.options.connect_s)
+        self._base = base or host.base
+        address = host.address if base is None else resolve(base)[0]
+        self._sock = connected(self._base, address, host.options.connect_s)
         self._sock.settimeout(timeout)
         self._deadline = time.perf_counter() + timeout
         self._started = time.perf_counter()
         self._decoder = Decoder()
         self._opening = open_response(self._base, self._sock, "GET", path,
-                                      {"Accept": "text/event-stream", **patient.headers, **headers})
+                                      {"Accept": "text/event-stream", **host.headers, **headers})
         try:
             self._response = self._opening.__enter__().raw
         except BaseException:
@@ -74,7 +74,7 @@ class Opened:
         self._response.close()
         self._sock.close()
 
-    def __enter__(self) -> Opened:
+    def __enter__(self) -> OpenedStream:
         return self
 
     def __exit__(self, *_exc_info: object) -> None:

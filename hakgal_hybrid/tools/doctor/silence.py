@@ -7,16 +7,16 @@ import threading
 import time
 
 from .findings import Finding, not_checked, ok, problem
-from .opened_stream import Opened
-from .patient import STREAM, Patient, ms
+from .opened_stream import OpenedStream
 from .streaming import _SILENT, NO_BUFFER, _no_stream
+from .target import STREAM, ExaminedHost, ms
 
 
 class Silence:
     """A silent stream, watched in the background until its first heartbeat has come, or should have."""
 
-    def __init__(self, patient: Patient) -> None:
-        self._patient = patient
+    def __init__(self, host: ExaminedHost) -> None:
+        self._host = host
         self._finding: Finding | None = None
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -34,22 +34,22 @@ class Silence:
             self._finding = not_checked("heartbeat", f"the stream did not open ({error or type(error).__name__})")
 
     def _look(self) -> Finding:
-        patient, heartbeat = self._patient, self._patient.seen.get("heartbeat_s")
+        host, heartbeat = self._host, self._host.seen.get("heartbeat_s")
         if heartbeat is None:
-            return not_checked("heartbeat", patient.why_not)
-        if heartbeat + 3 > patient.options.hold_s:
+            return not_checked("heartbeat", host.why_not)
+        if heartbeat + 3 > host.options.hold_s:
             return not_checked("heartbeat", f"a heartbeat comes every {heartbeat:g} s, and a silent stream is watched "
                                             f"for "
-                               f"{patient.options.hold_s:g} s at most (--hold)")
+                               f"{host.options.hold_s:g} s at most (--hold)")
         patience = max(heartbeat * 1.5, heartbeat + 3)
-        with Opened(patient, STREAM + _SILENT, {}, patience) as stream:
+        with OpenedStream(host, STREAM + _SILENT, {}, patience) as stream:
             refused = _no_stream(stream, "heartbeat")
             if refused is not None:
                 return refused if refused.cause == "" else not_checked("heartbeat", "there is no stream")
             return _judge_silence(stream, heartbeat, patience)
 
 
-def _judge_silence(stream: Opened, heartbeat: float, patience: float) -> Finding:
+def _judge_silence(stream: OpenedStream, heartbeat: float, patience: float) -> Finding:
     opened_s, at, ended, farewell = None, 0.0, "", False
     try:
         for at, _, messages in stream.pieces():
@@ -81,17 +81,17 @@ def _judge_silence(stream: Opened, heartbeat: float, patience: float) -> Finding
                    f"{heartbeat:g} s: something on the path buffers", remedy=NO_BUFFER, heartbeat_s=heartbeat)
 
 
-def check_forwarding(patient: Patient) -> Finding:
+def check_forwarding(host: ExaminedHost) -> Finding:
     """See whether a proxy stands between, and writes down for whom it asks."""
-    seen = patient.seen
+    seen = host.seen
     if not seen:
-        return not_checked("forwarding", patient.why_not)
+        return not_checked("forwarding", host.why_not)
     if seen.get("peer_port") is None:
         return not_checked("forwarding", "the host's server does not tell the port of its peer")
-    evidence = [f"the host sees {seen['peer']} port {seen['peer_port']}; we are {patient.seen_from[0]} port "
-                f"{patient.seen_from[1]}"]
+    evidence = [f"the host sees {seen['peer']} port {seen['peer_port']}; we are {host.seen_from[0]} port "
+                f"{host.seen_from[1]}"]
     # A proxy on this machine may have our address, but never our port at the same time.
-    if seen["peer_port"] == patient.seen_from[1]:
+    if seen["peer_port"] == host.seen_from[1]:
         return ok("forwarding", "no proxy stands between", *evidence)
     written = {name: seen["headers"][name] for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded")
                if name in seen["headers"]}

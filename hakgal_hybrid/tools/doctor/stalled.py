@@ -12,32 +12,32 @@ from collections.abc import Iterator
 
 from ..remote.load import TINY
 from ..remote.request import connected
-from .answering import time_probe
 from .findings import Finding, not_checked, ok, problem
-from .patient import STATUS, STREAM, Patient, ms
+from .responsiveness import time_probe
+from .target import STATUS, STREAM, ExaminedHost, ms
 
 #: The time that requests beside clients that do not read may take, in seconds.
 MOST_SECONDS = 60.0
 _SOCKET_IO = "/socket.io/?EIO=4&transport=websocket"
 
 
-def check_stalled(patient: Patient) -> Finding:
+def check_stalled(host: ExaminedHost) -> Finding:
     """Time the probes beside clients that have connected and do not read, then again without them."""
-    options = patient.options
+    options = host.options
     if not options.probe_stall:
         return not_checked("stalled", "it was not asked for (--probe-stall): it opens clients that do not read, which "
                            "hold up everybody if the host broadcasts in its requests")
     try:
-        before = max(time_probe(patient, probe, options.requests)["p50_ms"] for probe in options.probes)
+        before = max(time_probe(host, probe, options.requests)["p50_ms"] for probe in options.probes)
         if before > options.slow_ms:
             return not_checked("stalled", f"the host takes {before} ms without them")
         with contextlib.ExitStack() as kept:
-            opened, not_opened = _open_all(patient, kept)
+            opened, not_opened = _open_all(host, kept)
             if not opened:
                 return not_checked("stalled", "there is no push channel to stall", *not_opened)
-            emitted = _emitted(patient)
-            requests, during = _until_slow(patient, max(options.slow_ms, 3 * before))
-            more = _emitted(patient)
+            emitted = _emitted(host)
+            requests, during = _until_slow(host, max(options.slow_ms, 3 * before))
+            more = _emitted(host)
         evidence = [f"before: {before} ms", f"stalled: {', '.join(opened)}", *not_opened]
         if during is None and emitted is not None and emitted == more:
             return not_checked("stalled", f"none of {requests} requests made the host emit anything; name one that "
@@ -47,8 +47,8 @@ def check_stalled(patient: Patient) -> Finding:
                                  *evidence,
                       requests=requests)
         # What was begun while they were there may still wait for them.
-        time_probe(patient, options.probes[0], 1)
-        after = max(time_probe(patient, probe, options.requests)["p50_ms"] for probe in options.probes)
+        time_probe(host, options.probes[0], 1)
+        after = max(time_probe(host, probe, options.requests)["p50_ms"] for probe in options.probes)
     except OSError as error:
         return not_checked("stalled", f"the host stopped answering ({error or type(error).__name__})")
     evidence += [f"beside them, after {requests} requests: {during} ms", f"when they had gone: {after} ms"]
@@ -61,35 +61,35 @@ def check_stalled(patient: Patient) -> Finding:
                    during_ms=during, after_ms=after, requests=requests)
 
 
-def _emitted(patient: Patient) -> int | None:
+def _emitted(host: ExaminedHost) -> int | None:
     """Return how many events the host has emitted by its own count, if it has this package."""
-    told = patient.ask("GET", STATUS).json()
+    told = host.ask("GET", STATUS).json()
     log = told.get("log") if isinstance(told, dict) else None
     return log.get("appended") if isinstance(log, dict) else None
 
 
-def _until_slow(patient: Patient, slow_ms: float) -> tuple[int, float | None]:
+def _until_slow(host: ExaminedHost, slow_ms: float) -> tuple[int, float | None]:
     """Make requests until three on end are slow; return how many were made, and how long the last ones took."""
-    probes, on_end, deadline = patient.options.probes, 0, time.monotonic() + MOST_SECONDS
-    for number in range(patient.options.stall_requests):
+    probes, on_end, deadline = host.options.probes, 0, time.monotonic() + MOST_SECONDS
+    for number in range(host.options.stall_requests):
         probe = probes[number % len(probes)]
-        took = ms(patient.ask(probe.method, probe.path, probe.body).first_byte_s)
+        took = ms(host.ask(probe.method, probe.path, probe.body).first_byte_s)
         on_end = on_end + 1 if took > slow_ms else 0
         if on_end == 3:
             return number + 1, took
         if time.monotonic() > deadline:
             return number + 1, None
-    return patient.options.stall_requests, None
+    return host.options.stall_requests, None
 
 
-def _open_all(patient: Patient, kept: contextlib.ExitStack) -> tuple[list[str], list[str]]:
+def _open_all(host: ExaminedHost, kept: contextlib.ExitStack) -> tuple[list[str], list[str]]:
     """Open one stalled client on each push channel; return which there are, and why the others are not."""
     ways = [("event stream", STREAM, False), ("Socket.IO", _SOCKET_IO, True),
-            *((f"WebSocket {path}", path, True) for path in patient.options.stall_paths)]
+            *((f"WebSocket {path}", path, True) for path in host.options.stall_paths)]
     opened, failed = [], []
     for name, path, upgrade in ways:
         try:
-            kept.enter_context(_stalled(patient, path, upgrade=upgrade))
+            kept.enter_context(_stalled(host, path, upgrade=upgrade))
             opened.append(name)
         except (OSError, http.client.HTTPException) as error:
             failed.append(f"{name} cannot be stalled: {error or type(error).__name__}")
@@ -97,17 +97,17 @@ def _open_all(patient: Patient, kept: contextlib.ExitStack) -> tuple[list[str], 
 
 
 @contextlib.contextmanager
-def _stalled(patient: Patient, path: str, *, upgrade: bool) -> Iterator[socket.socket]:
+def _stalled(host: ExaminedHost, path: str, *, upgrade: bool) -> Iterator[socket.socket]:
     """A connection on which nothing is read but the head of the answer, one byte at a time."""
-    lines = [f"GET {patient.base.path}{path} HTTP/1.1", f"Host: {patient.base.netloc}",
-             *(f"{name}: {value}" for name, value in patient.headers.items())]
+    lines = [f"GET {host.base.path}{path} HTTP/1.1", f"Host: {host.base.netloc}",
+             *(f"{name}: {value}" for name, value in host.headers.items())]
     if upgrade:
         lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
                   f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}"]
     else:
         lines.append("Accept: text/event-stream")
-    with connected(patient.base, patient.address, patient.options.connect_s, receive_buffer=TINY) as sock:
-        sock.settimeout(patient.options.wait_s)
+    with connected(host.base, host.address, host.options.connect_s, receive_buffer=TINY) as sock:
+        sock.settimeout(host.options.wait_s)
         sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         head = b""
         while not head.endswith(b"\r\n\r\n"):

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..remote.request import Base
 from .findings import Finding, not_checked, ok, problem, warning
-from .opened_stream import Opened
-from .patient import STREAM, Patient, ms
+from .opened_stream import OpenedStream
+from .target import STREAM, ExaminedHost, ms
 
 #: What the first event may take behind the head, in seconds: it leaves with it.
 _PROMPT_S = 1.0
@@ -23,14 +23,14 @@ NO_BUFFER = ("turn buffering off for /api/events/stream on the proxy (nginx: pro
              "X-Accel-Buffering; Apache: flushpackets=on; Caddy: flush_interval -1)")
 
 
-def check_stream(patient: Patient) -> Finding:
+def check_stream(host: ExaminedHost) -> Finding:
     """Open a stream as a browser does, and see when and how its first event comes."""
-    streams = _Streams(patient)
+    streams = _Streams(host)
     try:
-        with Opened(patient, STREAM, {"Accept-Encoding": "gzip, deflate"}, patient.options.wait_s) as stream:
-            finding = _judge_stream(patient, stream, streams)
+        with OpenedStream(host, STREAM, {"Accept-Encoding": "gzip, deflate"}, host.options.wait_s) as stream:
+            finding = _judge_stream(host, stream, streams)
     except TimeoutError:
-        finding = _held_up(patient, streams, "not even the head of the answer came", {})
+        finding = _held_up(host, streams, "not even the head of the answer came", {})
     except (OSError, http.client.HTTPException) as error:
         finding = problem("stream", "stream_broken", f"the stream broke off: {error or type(error).__name__}",
                           remedy="look at the logs of the host and of the proxy")
@@ -42,23 +42,23 @@ def check_stream(patient: Patient) -> Finding:
 class _Streams:
     """How many streams the host has open by its own count: now, and again while one of ours may be held up."""
 
-    def __init__(self, patient: Patient) -> None:
-        self._patient = patient
-        self.before = patient.streams()
+    def __init__(self, host: ExaminedHost) -> None:
+        self._host = host
+        self.before = host.streams()
         self.meanwhile: int | None = None
-        self._timer = threading.Timer(patient.options.wait_s / 2, self._ask)
+        self._timer = threading.Timer(host.options.wait_s / 2, self._ask)
         self._timer.daemon = True
         self._timer.start()
 
     def _ask(self) -> None:
-        self.meanwhile = self._patient.streams()
+        self.meanwhile = self._host.streams()
 
     def stop(self) -> None:
         """Do not ask again."""
         self._timer.cancel()
 
 
-def _judge_stream(patient: Patient, stream: Opened, streams: _Streams) -> Finding:
+def _judge_stream(host: ExaminedHost, stream: OpenedStream, streams: _Streams) -> Finding:
     refused = _no_stream(stream)
     if refused is not None:
         return refused
@@ -69,7 +69,7 @@ def _judge_stream(patient: Patient, stream: Opened, streams: _Streams) -> Findin
     try:
         first_s, messages = stream.first()
     except TimeoutError:
-        return _held_up(patient, streams, f"the head came after {ms(stream.head_s)} ms, and no event behind it",
+        return _held_up(host, streams, f"the head came after {ms(stream.head_s)} ms, and no event behind it",
                                           headers)
     evidence.append(f"first event ({messages[0].event}) after {ms(first_s)} ms")
     data: dict[str, Any] = {"head_ms": ms(stream.head_s), "first_event_ms": ms(first_s), "headers": headers}
@@ -91,7 +91,7 @@ def _judge_stream(patient: Patient, stream: Opened, streams: _Streams) -> Findin
               **data)
 
 
-def _no_stream(stream: Opened, check: str = "stream") -> Finding | None:
+def _no_stream(stream: OpenedStream, check: str = "stream") -> Finding | None:
     if stream.is_stream:
         return None
     if stream.status in (401, 403):
@@ -111,36 +111,36 @@ def _about_header(headers: dict[str, str]) -> tuple[str, ...]:
             "not send it, leaves an nginx in between to buffer",)
 
 
-def _held_up(patient: Patient, streams: _Streams, what: str, headers: dict[str, str]) -> Finding:
+def _held_up(host: ExaminedHost, streams: _Streams, what: str, headers: dict[str, str]) -> Finding:
     """Nothing came. That the host has opened the stream, or answers directly, shows who holds it up."""
-    waited = f"{what} within {patient.options.wait_s:g} s"
+    waited = f"{what} within {host.options.wait_s:g} s"
     evidence = [waited, *_about_header(headers)]
     before, meanwhile = streams.before, streams.meanwhile
     if before is not None and meanwhile is not None and meanwhile > before:
         evidence.append(f"the host has opened the stream meanwhile ({before} before, {meanwhile} then)")
-    if patient.options.direct is not None:
-        evidence.append(_directly(patient, patient.options.direct))
+    if host.options.direct is not None:
+        evidence.append(_directly(host, host.options.direct))
     return problem("stream", "buffering", "something on the path buffers the stream: its first event does not come",
                    *evidence, remedy=NO_BUFFER)
 
 
-def _directly(patient: Patient, url: str) -> str:
+def _directly(host: ExaminedHost, url: str) -> str:
     try:
-        with Opened(patient, STREAM, {}, patient.options.wait_s, base=Base.of(url)) as stream:
+        with OpenedStream(host, STREAM, {}, host.options.wait_s, base=Base.of(url)) as stream:
             return f"directly at {url} the first event comes after {ms(stream.first()[0])} ms"
     except (OSError, http.client.HTTPException) as error:
         return f"directly at {url} it does not come either ({error or type(error).__name__})"
 
 
-def check_resuming(patient: Patient) -> Finding:
+def check_resuming(host: ExaminedHost) -> Finding:
     """Ask to resume after something that is no id: who reads ``Last-Event-ID`` has to say that it makes no sense."""
     try:
-        with Opened(patient, STREAM + _SILENT, {"Last-Event-ID": "doctor"}, patient.options.wait_s) as stream:
+        with OpenedStream(host, STREAM + _SILENT, {"Last-Event-ID": "doctor"}, host.options.wait_s) as stream:
             refused = _no_stream(stream, "resuming")
             if refused is not None:
                 return refused if refused.cause == "" else not_checked("resuming", "there is no stream")
             told = _told_of_gap(stream)
-        with Opened(patient, f"{STREAM}{_SILENT}&last_event_id=doctor", {}, patient.options.wait_s) as stream:
+        with OpenedStream(host, f"{STREAM}{_SILENT}&last_event_id=doctor", {}, host.options.wait_s) as stream:
             by_query = _told_of_gap(stream)
     except (OSError, http.client.HTTPException) as error:
         return not_checked("resuming", f"no event came ({type(error).__name__})")
@@ -153,7 +153,7 @@ def check_resuming(patient: Patient) -> Finding:
                    remedy="have the proxy pass the header Last-Event-ID on")
 
 
-def _told_of_gap(stream: Opened) -> bool:
+def _told_of_gap(stream: OpenedStream) -> bool:
     """Whether a gap is told before the stream has been silent for a moment."""
     opened = False
     for _, _, messages in stream.pieces():
@@ -173,14 +173,14 @@ def _told_of_gap(stream: Opened) -> bool:
     return False
 
 
-def check_cors(patient: Patient) -> Finding:
+def check_cors(host: ExaminedHost) -> Finding:
     """Ask as a browser asks before a page of another origin may read the stream."""
-    allowed, foreign = patient.options.origin, "https://doctor.invalid"
+    allowed, foreign = host.options.origin, "https://doctor.invalid"
     try:
-        there = patient.ask("HEAD", STREAM).status
+        there = host.ask("HEAD", STREAM).status
         if there in (404, 405):
             return not_checked("cors", f"the host has no stream at {STREAM} ({there})")
-        wanted, strange = (_preflight(patient, origin) for origin in (allowed, foreign))
+        wanted, strange = (_preflight(host, origin) for origin in (allowed, foreign))
     except OSError as error:
         return not_checked("cors", f"OPTIONS {STREAM} was not answered ({error or type(error).__name__})")
     evidence = [f"{origin}: status {told['status']}, Access-Control-Allow-Origin {told['origin']!r}, "
@@ -201,8 +201,8 @@ def check_cors(patient: Patient) -> Finding:
     return ok("cors", f"pages of {allowed} may read, those of strangers may not", *evidence)
 
 
-def _preflight(patient: Patient, origin: str) -> dict[str, Any]:
-    answer = patient.ask("OPTIONS", STREAM, headers={
+def _preflight(host: ExaminedHost, origin: str) -> dict[str, Any]:
+    answer = host.ask("OPTIONS", STREAM, headers={
         "Origin": origin, "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "last-event-id, x-api-key"})
     return {"status": answer.status, "origin": answer.headers.get("Access-Control-Allow-Origin", ""),

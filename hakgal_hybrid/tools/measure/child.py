@@ -14,9 +14,11 @@ import runpy
 import sys
 import threading
 import time
-from typing import Any, TextIO
+from typing import TextIO
 
 import wrapt
+
+from ...monitoring.patching import eventlet_patched
 
 #: How often the sampler wakes up, and how often it writes, in seconds.
 INTERVAL_S = 0.02
@@ -35,14 +37,8 @@ def main(arguments: list[str]) -> None:
 
 def start(record: TextIO) -> None:
     """Begin to sample, with whatever ``threading`` is by now."""
-    record.write(json.dumps({"sampler": "eventlet" if eventlet_patched() else "thread"}) + "\n")
+    record.write(json.dumps({"sampler": "eventlet" if eventlet_patched("thread") else "thread"}) + "\n")
     threading.Thread(target=sample, args=(record,), name="hakgal-hybrid-lag-sampler", daemon=True).start()
-
-
-def eventlet_patched() -> bool:
-    """Whether threads are greenlets of eventlet here."""
-    eventlet: Any = sys.modules.get("eventlet.patcher")
-    return eventlet is not None and bool(eventlet.is_monkey_patched("thread"))
 
 
 def sample(record: TextIO) -> None:

@@ -26,8 +26,8 @@ from collections import Counter
 from typing import Any
 
 from ..remote.request import TIMEOUT_S, Base, resolve
+from .decoders import Reader, SseReader, WebSocketReader, emitted_at, masked_text_frame
 from .extras import need
-from .readers import Reader, SseReader, WebSocketReader, emitted_at, masked_text_frame
 
 #: What a stalled client lets the kernel hold for it, in bytes.
 TINY = 4096
@@ -37,7 +37,7 @@ MAX_DELAYS = 500_000
 CREDIBLE_S = 3600.0
 
 
-class Ledger:
+class ClientCounters:
     """What the live clients have received since the last report."""
 
     def __init__(self, tag: str) -> None:
@@ -77,12 +77,12 @@ class Ledger:
     def report(self, live: int) -> dict[str, Any]:
         """Return what was counted, and begin anew."""
         with self._lock:
-            told = {"events": sum(self._per_client.values()), "names": dict(self._names), "delays": self._delays,
+            answer = {"events": sum(self._per_client.values()), "names": dict(self._names), "delays": self._delays,
                     "untimed": self._untimed, "closed": self._closed,
                     "facts": [self._facts[client] for client in range(live)],
                     "per_client": [self._per_client[client] for client in range(live)]}
             self._reset()
-        return told
+        return answer
 
 
 class Clients:
@@ -94,7 +94,7 @@ class Clients:
         self.headers: dict[str, str] = order.get("headers") or {}
         self.ws_path: str = order.get("ws_path") or "/ws"
         self.live: int = order["live"]
-        self.ledger = Ledger(order.get("tag") or "\0")
+        self.ledger = ClientCounters(order.get("tag") or "\0")
         self._selector = selectors.DefaultSelector()
         self._kept: list[Any] = []
         (self._connect_socketio if self.kind == "socketio" else self._connect_raw)()
@@ -218,7 +218,7 @@ def main() -> None:
     clients: Clients | None = None
     for line in sys.stdin:
         order = json.loads(line)
-        told: dict[str, Any] = {}
+        answer: dict[str, Any] = {}
         try:
             if order["do"] == "connect":
                 clients = Clients(order)
@@ -227,10 +227,10 @@ def main() -> None:
             elif order["do"] == "stall":
                 clients.stall(order["count"])
             else:
-                told = clients.ledger.report(clients.live)
+                answer = clients.ledger.report(clients.live)
         except Exception as error:  # whatever it is, whoever gave the order has to know
-            told = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps({**told, "number": order.get("number")}), flush=True)
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps({**answer, "number": order.get("number")}), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import click
 from ...errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from .conduct import OpenHost
     from .hosts import Host, Target
+    from .runner import OpenHost
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -81,15 +81,15 @@ def measure(target: str | None, out: Path, **options: Any) -> None:
         need(module, "measure")
     load = _load(options)
     known = known_figures()
-    plan = Plan(command=" ".join(["hakgal-hybrid", *map(_quoted, sys.argv[1:])]), load=_told(options),
+    plan = Plan(command=" ".join(["hakgal-hybrid", *map(_quoted, sys.argv[1:])]), load=_shown(options),
                 rollback=_rollback(target, options),
                 thresholds=[Threshold.of(text, known) for text in options["thresholds"]])
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         modes, open_host = _hosts(target, options, Path(folder))
-        from .conduct import conduct
+        from .runner import run_hosts
 
-        with bars() as told:
-            runs = conduct(modes, open_host, load, told, plan)
+        with bars() as progress:
+            runs = run_hosts(modes, open_host, load, progress, plan)
         report = document(plan, runs)
         paths = write(report, out)
     show(report)
@@ -111,7 +111,7 @@ def _load(options: dict[str, Any]) -> Any:
     return Options(**same, endpoints=tuple(map(Endpoint.of, options["endpoints"])), headers=key_headers(key))
 
 
-def _told(options: dict[str, Any]) -> dict[str, Any]:
+def _shown(options: dict[str, Any]) -> dict[str, Any]:
     """The load, for the report."""
     from .load import ENDPOINTS, LANES, MAX_STALL_REQUESTS, PACE_S, WORK_REQUESTS
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...errors import ConfigurationError, HybridError
 from ..remote.request import Base, request, resolve
-from .dashboards import child_options
+from .client_process import child_options
 from .extras import need
 
 #: What each mode of a host that we start is given: ``before`` is the rollback of the migration, ``after`` is it.

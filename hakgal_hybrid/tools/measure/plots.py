@@ -8,7 +8,7 @@ from typing import Any
 
 from .extras import need
 
-#: Told apart by colour and by line: for eyes and printers that see no colour.
+#: Progress apart by colour and by line: for eyes and printers that see no colour.
 STYLES = {"before": ("#c2410c", "-"), "after": ("#0f766e", "--"), "reference": ("#64748b", ":")}
 SIZE = (7.6, 3.4)
 

@@ -25,8 +25,9 @@ from typing import Any, Protocol
 
 from ...errors import HybridError
 from ..remote.request import request
-from .controlling import control
-from .dashboards import ClientsFailed, Dashboards
+from .channel_detection import detect_channel
+from .client_process import ClientProcess, ClientsFailed
+from .governor_check import control
 from .hosts import Host, harmless, lag_lines
 from .load import (
     ENDPOINTS,
@@ -43,15 +44,14 @@ from .load import (
     WORK_REQUESTS,
     Options,
 )
-from .logs import read_log
-from .pushing import push_of
+from .output import read_log
+from .process_monitor import ProcessMonitor, cpu_of
 from .record import Deliveries, Run, Work
 from .snapshot import take
 from .timing import Endpoint, Samples, Timing, lane, timed
-from .watch import Watcher, cpu_of
 
 
-class Told(Protocol):
+class Progress(Protocol):
     """Whom a run tells how far it is."""
 
     def phase(self, mode: str, name: str, total: float) -> None:
@@ -67,13 +67,13 @@ class Measurement:
     :param run: the record that is filled.
     """
 
-    def __init__(self, host: Host, options: Options, run: Run, told: Told) -> None:
-        self.host, self.options, self.run, self.told = host, options, run, told
+    def __init__(self, host: Host, options: Options, run: Run, progress: Progress) -> None:
+        self.host, self.options, self.run, self.progress = host, options, run, progress
         self._tag = f"R{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count(1)
         self._began = time.monotonic()
-        self._watcher: Watcher | None = None
-        self._dashboards: Dashboards | None = None
+        self._monitor: ProcessMonitor | None = None
+        self._clients: ClientProcess | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._gap = 1.0
@@ -95,7 +95,7 @@ class Measurement:
                 self._events()
             with self._phase("requests", WORK_REQUESTS):
                 self._requests()
-            if self._dashboards is not None:
+            if self._clients is not None:
                 with self._phase("alone", self.options.seconds):
                     self._alone()
             if not quiet_only:
@@ -105,7 +105,7 @@ class Measurement:
                 self._latency()
                 if self.options.control or self.host.mode == "before":
                     with self._phase("control", 30):
-                        control(self._call, self.run, self.told.step, try_it=self.host.mode == "after")
+                        control(self._call, self.run, self.progress.step, try_it=self.host.mode == "after")
                 self._snapshot()
             self.run.complete = True
         finally:
@@ -115,13 +115,13 @@ class Measurement:
     # -- phases --------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        kind = "sse" if self.host.mode == "after" else push_of(self.host.base, self.options)
+        kind = "sse" if self.host.mode == "after" else detect_channel(self.host.base, self.options)
         if kind == "none":
             self.run.trouble["connect"] = ("the host has no push channel that is known here: neither Socket.IO nor a "
                                            f"WebSocket at {self.options.ws_path}")
             return
         try:
-            self._dashboards = Dashboards(kind, self.host.base.url, self.options.clients, tag=self._tag,
+            self._clients = ClientProcess(kind, self.host.base.url, self.options.clients, tag=self._tag,
                                           headers=self.options.headers, ws_path=self.options.ws_path)
         except ClientsFailed as error:
             self.run.trouble["connect"] = error.detail
@@ -142,17 +142,17 @@ class Measurement:
         while go_on(late := time.monotonic() - began):
             self._cause(Samples())
             work.requests += 1
-            self.told.step(time.monotonic() - began - late)
+            self.progress.step(time.monotonic() - began - late)
             pause = began + work.requests * self._gap - time.monotonic()
             if pause > 0:
-                self.told.step(pause)
+                self.progress.step(pause)
                 time.sleep(pause)
 
     def _alone(self) -> None:
         """Do the work of the events phase again, without any client of ours."""
-        assert self._dashboards is not None
-        self._dashboards.close()
-        self._dashboards = None
+        assert self._clients is not None
+        self._clients.close()
+        self._clients = None
         time.sleep(SETTLE_S / 10)  # the host notices that they have gone
         work, wanted = self.run.alone, self.run.events.requests
         with self._counting(work, Deliveries()):
@@ -160,9 +160,9 @@ class Measurement:
 
     def _calibrate(self) -> float:
         """Return how many events one causing request brings each live client."""
-        if self._dashboards is None or not self.options.clients:
+        if self._clients is None or not self.options.clients:
             return 1.0
-        self._dashboards.report()
+        self._clients.report()
         sent, tries = 0, 5
         for _ in range(tries):
             sent += self._cause(Samples())
@@ -175,16 +175,16 @@ class Measurement:
             for _ in range(WORK_REQUESTS):
                 self.run.quiet.take(lambda: self._timed(Endpoint("GET", "/health")))
                 self.run.requests.requests += 1
-                self.told.step()
+                self.progress.step()
                 if time.monotonic() - began > MAX_WORK_S:
                     break
 
     def _stall(self) -> None:
         """Connect the clients that do not read, and have their buffers filled."""
-        if self._dashboards is None:
+        if self._clients is None:
             return
         try:
-            self._dashboards.stall(self.options.stalled)
+            self._clients.stall(self.options.stalled)
         except ClientsFailed as error:
             self.run.trouble["stall"] = error.detail
             return
@@ -193,14 +193,14 @@ class Measurement:
             with contextlib.suppress(OSError):
                 self.run.stall_felt = self._timed(Endpoint("GET", "/health")).total > FELT_MS
             self.run.stall_requests += 1
-            self.told.step()
+            self.progress.step()
             if time.monotonic() - began > MAX_STALL_S:
                 return
 
     def _latency(self) -> None:
         endpoints = self._endpoints()
         with self._phase("latency", self.options.requests * len(endpoints)):
-            if self._dashboards is not None:
+            if self._clients is not None:
                 self._settled(0)  # what the phase before has brought is not counted here
             lanes = []
             for endpoint in endpoints:
@@ -227,7 +227,7 @@ class Measurement:
         def on_each(good: bool) -> None:
             with self._lock:
                 self.run.facts_written += good and endpoint == FACT
-            self.told.step()
+            self.progress.step()
 
         return on_each
 
@@ -236,17 +236,17 @@ class Measurement:
     @contextlib.contextmanager
     def _phase(self, name: str, total: float) -> Iterator[None]:
         began = time.monotonic()
-        self.told.phase(self.host.mode, name, total)
+        self.progress.phase(self.host.mode, name, total)
         yield
         self.run.phases.append((name, time.monotonic() - began))
 
     @contextlib.contextmanager
     def _counting(self, work: Work, deliveries: Deliveries) -> Iterator[None]:
         """Count CPU, children's CPU and deliveries of what is done meanwhile, and of its coming to rest."""
-        if self._dashboards is not None:
-            self._dashboards.report()
+        if self._clients is not None:
+            self._clients.report()
         own, children = self._cpu()
-        theirs = cpu_of(self._dashboards.pid) if self._dashboards else 0.0
+        theirs = cpu_of(self._clients.pid) if self._clients else 0.0
         wrote, began = self.run.facts_written, time.monotonic()
         try:
             yield
@@ -257,18 +257,18 @@ class Measurement:
             if own is not None and now is not None:
                 work.cpu_s, work.children_cpu_s = round(now - own, 3), round((now_children or 0) - (children or 0), 3)
             work.delivered = deliveries.events
-            work.clients_cpu_s = round(cpu_of(self._dashboards.pid) - theirs, 3) if self._dashboards else 0.0
+            work.clients_cpu_s = round(cpu_of(self._clients.pid) - theirs, 3) if self._clients else 0.0
 
     def _cpu(self) -> tuple[float | None, float | None]:
-        if self._watcher is None:
+        if self._monitor is None:
             return None, None
         try:
-            return self._watcher.cpu(), self._watcher.children_cpu()
+            return self._monitor.cpu(), self._monitor.children_cpu()
         except Exception:  # psutil's own: the host has ended
             return None, None
 
     def _note_deliveries(self, deliveries: Deliveries, facts: int) -> None:
-        if self._dashboards is None:
+        if self._clients is None:
             return
         began = time.monotonic()
         with contextlib.suppress(ClientsFailed):
@@ -286,14 +286,14 @@ class Measurement:
         As long as facts are missing, or what comes is late, and something still comes, the time begins anew: slow is
         not lost, and its CPU belongs to this phase.
         """
-        assert self._dashboards is not None
-        total = self._dashboards.report()
+        assert self._clients is not None
+        total = self._clients.report()
         deadline = time.monotonic() + SETTLE_S
         last = time.monotonic() + MAX_SETTLE_S
         quiet = 0
         while (quiet < 3 or min(total["facts"], default=facts) < facts) and time.monotonic() < deadline:
             time.sleep(0.05)
-            more = self._dashboards.report()
+            more = self._clients.report()
             quiet = 0 if more["events"] else quiet + 1
             late = self.run.local_clock and max(more["delays"], default=0.0) > LATE_MS
             if more["events"] and (late or min(total["facts"], default=facts) < facts):
@@ -339,8 +339,8 @@ class Measurement:
     def _watch(self) -> None:
         self.run.pid, self.run.pid_missing = self.host.pid, self.host.pid_missing
         if self.host.pid is not None:
-            self._watcher = Watcher(self.host.pid, self._began)
-            self._watcher.start()
+            self._monitor = ProcessMonitor(self.host.pid, self._began)
+            self._monitor.start()
 
     def _snapshot(self) -> None:
         with contextlib.suppress(HybridError):
@@ -349,11 +349,11 @@ class Measurement:
     def _end(self) -> None:
         """Collect what there is, and end what was begun."""
         self._export()
-        if self._watcher is not None:
-            self._watcher.close()
-            self.run.series, self.run.cpu_percent = self._watcher.series.to_dict(), self._watcher.series.percent()
-        if self._dashboards is not None:
-            self._dashboards.close()
+        if self._monitor is not None:
+            self._monitor.close()
+            self.run.series, self.run.cpu_percent = self._monitor.series.to_dict(), self._monitor.series.percent()
+        if self._clients is not None:
+            self._clients.close()
         for line in lag_lines(self.host.lag) if self.host.lag is not None else ():
             if isinstance(line, dict):
                 self.run.sampler = line.get("sampler", self.run.sampler)

@@ -154,7 +154,7 @@ def request(base: Base, method: str, path: str, body: Any = None, headers: Mappi
             return _read(response, started, local)
 
 
-def _read(response: Opened, started: float, local: tuple[Any, ...]) -> Answer:
+def _read(response: OpenResponse, started: float, local: tuple[Any, ...]) -> Answer:
     try:
         content = response.raw.read(MAX_BODY)
     except http.client.HTTPException as error:
@@ -164,7 +164,7 @@ def _read(response: Opened, started: float, local: tuple[Any, ...]) -> Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenResponse:
     """An answer of which the body is still to be read; times are those of :func:`time.perf_counter`."""
 
     raw: http.client.HTTPResponse
@@ -174,7 +174,7 @@ class Opened:
 
 @contextlib.contextmanager
 def open_response(base: Base, sock: socket.socket, method: str, path: str, headers: Mapping[str, str],
-                  data: bytes | None = None) -> Iterator[Opened]:
+                  data: bytes | None = None) -> Iterator[OpenResponse]:
     """Send a request over a connection, and wait for the head of its answer.
 
     :raises OSError: if there is none.
@@ -188,7 +188,7 @@ def open_response(base: Base, sock: socket.socket, method: str, path: str, heade
             sock.recv(1, socket.MSG_PEEK)  # the first byte, not the last one of the headers
         answered_at = time.perf_counter()
         with connection.getresponse() as raw:
-            yield Opened(raw, asked_at, answered_at)
+            yield OpenResponse(raw, asked_at, answered_at)
     except http.client.HTTPException as error:
         raise ConnectionError(f"this is no HTTP answer: {error!r}") from error
 

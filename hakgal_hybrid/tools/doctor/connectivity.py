@@ -9,7 +9,7 @@ from typing import Any
 from ...web.access import is_loopback
 from ..remote.request import Address, Base, connected, resolve
 from .findings import Finding, ok, problem, warning
-from .patient import Patient, ms
+from .target import ExaminedHost, ms
 
 #: What resolving may take, and what an address that does not serve may cost, in milliseconds.
 _RESOLVE_SLOW_MS, _LOST_MS = 100.0, 100.0
@@ -18,9 +18,9 @@ LISTEN = ('have the host listen on every address of its name (run(host="localhos
           "the address that works in place of the name")
 
 
-def check_resolution(patient: Patient) -> tuple[Finding, list[Address]]:
+def check_resolution(host: ExaminedHost) -> tuple[Finding, list[Address]]:
     """Time the resolution of the host's name."""
-    base = patient.base
+    base = host.base
     started = time.perf_counter()
     try:
         addresses = resolve(base)
@@ -38,13 +38,13 @@ def check_resolution(patient: Patient) -> tuple[Finding, list[Address]]:
     return ok("resolution", f"{base.host} resolves in {took} ms", shown, **data), addresses
 
 
-def check_addresses(patient: Patient, addresses: list[Address]) -> Finding:
+def check_addresses(host: ExaminedHost, addresses: list[Address]) -> Finding:
     """Connect to every address by itself, and choose the first that accepts.
 
     A client tries one address after the other. What an address costs before it is given up is lost with each new
     connection: on Windows about 2 s even where nobody listens, because a refusal is tried again.
     """
-    base, limit = patient.base, patient.options.connect_s
+    base, limit = host.base, host.options.connect_s
     known = {str(address) for address in addresses}
     others = [(name, address) for name in _neighbours(base) for address in _resolved(base, name)
               if str(address) not in known]
@@ -53,13 +53,13 @@ def check_addresses(patient: Patient, addresses: list[Address]) -> Finding:
     evidence = [attempt.text for attempt in tried]
     data = {"addresses": [attempt.to_dict() for attempt in tried]}
     own = tried[:len(addresses)]
-    patient.address = next((attempt.address for attempt in own if attempt.accepted), None)
-    if patient.address is None and any("TLS" in attempt.outcome for attempt in own):
+    host.address = next((attempt.address for attempt in own if attempt.accepted), None)
+    if host.address is None and any("TLS" in attempt.outcome for attempt in own):
         return problem("addresses", "tls", f"no connection to {base.netloc} can be trusted", *evidence,
                        remedy="mend the certificate; where it is of a private authority, name its file in the "
                               "environment "
                        "variable SSL_CERT_FILE; where the host speaks no TLS, ask by http://", **data)
-    if patient.address is None:
+    if host.address is None:
         return problem("addresses", "nobody_listens", f"nobody accepts connections at {base.netloc}", *evidence,
                        remedy="start the host, or mend the port, the address or the firewall", **data)
     before = own[:next(place for place, attempt in enumerate(own) if attempt.accepted)]
@@ -67,11 +67,11 @@ def check_addresses(patient: Patient, addresses: list[Address]) -> Finding:
     if lost > _LOST_MS:
         return problem("addresses", "address_family",
                        f"{base.host} leads to {before[0].address} first, which costs {lost:.0f} ms before "
-                       f"{patient.address} is tried; this happens before the request, and has nothing to do with the "
+                       f"{host.address} is tried; this happens before the request, and has nothing to do with the "
                        f"host's "
                        "own speed", *evidence, remedy=LISTEN, lost_ms=lost, **data)
     chosen = next(attempt for attempt in own if attempt.accepted)
-    if chosen.took_ms > patient.options.slow_ms:
+    if chosen.took_ms > host.options.slow_ms:
         return problem("addresses", "connect", f"connecting to {chosen.address} takes {chosen.took_ms} ms", *evidence,
                        remedy="look for packet loss, a firewall, or a host that does not accept (its backlog is full)",
                               **data)

@@ -45,7 +45,7 @@ class Series:
         return times, values
 
 
-class Watcher(threading.Thread):
+class ProcessMonitor(threading.Thread):
     """Looks at a process every :data:`INTERVAL_S` until :meth:`close`, or until it ends.
 
     :param began: the moment that is 0 of the series, of ``time.monotonic()``.

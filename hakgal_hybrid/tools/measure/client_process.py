@@ -25,7 +25,7 @@ def child_options() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-class Dashboards:
+class ClientProcess:
     """Live clients (and later stalled ones) in a process of their own.
 
     :param kind: ``sse``, ``ws`` or ``socketio``.
@@ -68,17 +68,17 @@ class Dashboards:
             self._orders += 1
             self._process.stdin.write(json.dumps({**order, "number": self._orders}) + "\n")
             self._process.stdin.flush()
-            told: dict[str, Any] = {}
-            while told.get("number") != self._orders:  # an interrupt may have left an answer unread
+            answer: dict[str, Any] = {}
+            while answer.get("number") != self._orders:  # an interrupt may have left an answer unread
                 line = self._process.stdout.readline()
                 if not line:
                     raise ClientsFailed("the process of the clients has ended")
-                told = json.loads(line)
+                answer = json.loads(line)
         except (OSError, ValueError) as error:
             raise ClientsFailed(f"the process of the clients has ended: {error}") from error
-        if "error" in told:
-            raise ClientsFailed(f"{self.kind} clients: {told['error']}")
-        return told
+        if "error" in answer:
+            raise ClientsFailed(f"{self.kind} clients: {answer['error']}")
+        return answer
 
     def close(self) -> None:
         """End the process, and with it every connection."""

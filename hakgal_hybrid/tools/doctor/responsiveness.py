@@ -7,40 +7,20 @@ from typing import Any
 
 from ...monitoring.histogram import nearest_rank
 from .findings import Finding, not_checked, ok, problem, warning
-from .patient import STACKS, Patient, Probe, ms
+from .target import STACKS, ExaminedHost, Probe, ms
 
-#: Cause and remedy of each kind of place at which requests are seen to wait.
-KINDS = {
-    "emit": ("broadcaster", "a request waits while an event is written to clients",
-             "serve this host with APP_PROFILE=HYBRID: its emits then wait for nobody; or send from a thread of its "
-             "own, "
-             "with a bounded queue a client"),
-    "sleep": ("sleep", "a request sleeps", "take the sleep out of the handler, or do the waiting in a background "
-                                           "thread"),
-    "cpu_percent": ("cpu_percent", "a request waits in psutil.cpu_percent(interval=…), which sleeps that long",
-                    "call psutil.cpu_percent(interval=None), which answers at once since the call before, or sample "
-                    "in a "
-                    "background thread"),
-    "sqlite": ("sqlite", "a request waits for SQLite, which another connection has locked or keeps busy",
-               "keep write transactions short, turn on WAL (PRAGMA journal_mode=WAL), and look for a transaction that "
-               "nobody ends"),
-    "lock": ("lock", "a request waits for a lock, an event or another thread", "see who holds it so long"),
-    "subprocess": ("subprocess", "a request waits for another process", "start it in the background, and answer 202"),
-    "network": ("network", "a request waits for another server", "give it a short time-out, or ask it in the "
-                                                                 "background"),
-    "code": ("code", "a request spends its time in the host's own code", "profile this place; it may compute, or wait "
-                                                                         "in "
-             "something this check does not know"),
-}
+REMEDY = ("look at what this function waits for or computes; py-spy (dump or record with --pid, on the machine of the "
+          "host) shows it down to native code; where it writes an event to clients, serve the host with "
+          "APP_PROFILE=HYBRID: its emits then wait for nobody")
 
 
-def check_health(patient: Patient) -> Finding:
+def check_health(host: ExaminedHost) -> Finding:
     """Time the probes, one after the other, each on a connection of its own, at the address that was chosen."""
-    options, before = patient.options, patient.clients()
+    options, before = host.options, host.clients()
     evidence, data, slowest = [], {}, 0.0
     for probe in options.probes:
         try:
-            figures = time_probe(patient, probe, options.requests)
+            figures = time_probe(host, probe, options.requests)
         except OSError as error:
             return problem("health", "no_answer", f"{probe} is not answered: {error or type(error).__name__}",
                            remedy="look at the host's log; all of its threads may be busy")
@@ -77,28 +57,28 @@ def _told(failing: dict[str, int]) -> str:
     return ", ".join(f"{name} with {status}" for name, status in failing.items())
 
 
-def time_probe(patient: Patient, probe: Probe, count: int) -> dict[str, Any]:
+def time_probe(host: ExaminedHost, probe: Probe, count: int) -> dict[str, Any]:
     """Make a request ``count`` times; return its figures in milliseconds.
 
     :raises OSError: if it is not answered.
     """
-    answers = [patient.ask(probe.method, probe.path, probe.body) for _ in range(count)]
+    answers = [host.ask(probe.method, probe.path, probe.body) for _ in range(count)]
     waits = [ms(answer.first_byte_s) for answer in answers]
     return {"n": count, "status": answers[-1].status, "connect_ms": max(ms(answer.connect_s) for answer in answers),
             "p50_ms": nearest_rank(sorted(waits), 0.5), "max_ms": max(waits)}
 
 
-def check_stacks(patient: Patient) -> Finding:
+def check_stacks(host: ExaminedHost) -> Finding:
     """Have the host look at the stacks of its own threads while we make requests."""
-    if not patient.seen:
-        return not_checked("stacks", patient.why_not)
+    if not host.seen:
+        return not_checked("stacks", host.why_not)
     stop = threading.Event()
-    makers = [threading.Thread(target=_keep_asking, args=(patient, stop), daemon=True) for _ in range(2)]
+    makers = [threading.Thread(target=_keep_asking, args=(host, stop), daemon=True) for _ in range(2)]
     for thread in makers:
         thread.start()
     try:
-        answer = patient.ask("POST", STACKS, {"seconds": patient.options.sample_s},
-                             timeout=patient.options.sample_s + 20)
+        answer = host.ask("POST", STACKS, {"seconds": host.options.sample_s},
+                             timeout=host.options.sample_s + 20)
     except OSError as error:
         return not_checked("stacks", f"POST {STACKS} was not answered ({error or type(error).__name__})")
     finally:
@@ -110,42 +90,42 @@ def check_stacks(patient: Patient) -> Finding:
         code = told.get("code") if isinstance(told, dict) else None
         return not_checked("stacks", f"the host refused to be looked at ({answer.status} {code}); give the key "
                            "(HAKGAL_API_KEY)")
-    return _judged(patient, told)
+    return _judged(host, told)
 
 
-def _judged(patient: Patient, told: dict[str, Any]) -> Finding:
+def _judged(host: ExaminedHost, told: dict[str, Any]) -> Finding:
     data = {name: told[name] for name in ("seconds", "rounds", "requests", "groups")}
     looked = f"{told['rounds']} looks in {told['seconds']} s saw a request {told['requests']} times"
-    groups = [group for group in told["groups"] if group["longest_ms"] >= patient.options.slow_ms]
+    groups = [group for group in told["groups"] if group["longest_ms"] >= host.options.slow_ms]
     if not groups:
         if told.get("greenlets"):
             return not_checked("stacks", "the threads of this host are greenlets, of which only the running one can be "
                                "seen", looked)
         return ok("stacks", "no request was seen to wait long at one place", looked, **data)
-    worst = max(groups, key=lambda group: float(group["samples"]))
-    cause, says, remedy = KINDS.get(worst["kind"], KINDS["code"])
-    evidence = [f"{group['kind']} at {group['where']}: in {group['share']:.0%} of {told['requests']} samples, "
+    worst = groups[0]
+    evidence = [f"{group['where']}: in {group['share']:.0%} of {told['requests']} samples, "
                 f"{group['longest_ms']:.0f} ms on end" for group in groups]
     evidence.append("innermost last: " + " > ".join(worst["stack"][-6:]))
     made = warning if worst["share"] < 0.05 else problem
-    return made("stacks", cause, f"{says} ({worst['where']})", looked, *evidence, remedy=remedy, **data)
+    return made("stacks", "hotspot", f"requests spend their time in {worst['where']}", looked, *evidence,
+                remedy=REMEDY, **data)
 
 
-def _keep_asking(patient: Patient, stop: threading.Event) -> None:
+def _keep_asking(host: ExaminedHost, stop: threading.Event) -> None:
     while not stop.is_set():
-        for probe in patient.options.probes:
+        for probe in host.options.probes:
             try:
-                patient.ask(probe.method, probe.path, probe.body)
+                host.ask(probe.method, probe.path, probe.body)
             except OSError:
                 stop.wait(0.2)
         stop.wait(0.01)
 
 
-def check_patching(patient: Patient) -> Finding:
+def check_patching(host: ExaminedHost) -> Finding:
     """See whether eventlet and gevent have both replaced parts of the host's standard library."""
-    if not patient.seen:
-        return not_checked("patching", patient.why_not)
-    patched: dict[str, list[str]] = patient.seen["patched"]
+    if not host.seen:
+        return not_checked("patching", host.why_not)
+    patched: dict[str, list[str]] = host.seen["patched"]
     by = {name: [part for part, found in patched.items() if name in found] for name in ("eventlet", "gevent")}
     evidence = [f"{name} has replaced {', '.join(parts)}" for name, parts in by.items() if parts]
     if all(by.values()):
@@ -154,7 +134,7 @@ def check_patching(patient: Patient) -> Finding:
                        "other's loop, and it stops sooner or later", *evidence,
                        remedy="use one of them: start the host with hakgal-hybrid exec or run, which keep eventlet out",
                        patched=patched)
-    if by["eventlet"] and "gevent" in str(patient.seen.get("server", "")).lower():
+    if by["eventlet"] and "gevent" in str(host.seen.get("server", "")).lower():
         return problem("patching", "mixed_patching", "eventlet has patched this process, and a gevent server serves it",
                        *evidence, remedy="start the host with hakgal-hybrid exec or run, which keep eventlet out",
                        patched=patched)

@@ -12,16 +12,16 @@ from ...errors import HybridError
 from .document import MODES, Plan
 from .hosts import Host
 from .load import Options
-from .protocol import Measurement, Told
+from .protocol import Measurement, Progress
 from .record import Run
 
 #: How a host is come by, for a mode.
 OpenHost = Callable[[str], "contextlib.AbstractContextManager[Host]"]
 
 
-def conduct(modes: Sequence[str], open_host: OpenHost, options: Options, told: Told,
+def run_hosts(modes: Sequence[str], open_host: OpenHost, options: Options, progress: Progress,
             plan: Plan) -> dict[str, Run | None]:
-    """Measure every host in turn; ``plan`` is told if it was interrupted, or failed, and what there is by then is kept.
+    """Measure every host in turn; ``plan`` notes if it was interrupted, or failed, and what there is by then is kept.
 
     :param modes: ``before``, ``after``, ``reference``, in any order.
     """
@@ -29,11 +29,11 @@ def conduct(modes: Sequence[str], open_host: OpenHost, options: Options, told: T
     with interrupts():
         try:
             for mode in modes:
-                with _starting(told, mode, open_host) as host:
+                with _starting(progress, mode, open_host) as host:
                     quiet_only = mode == "reference"
                     run = runs[mode] = Run(mode, host.base.url, host.started, options.clients,
                                            0 if quiet_only else options.stalled)
-                    Measurement(host, options, run, told).measure(quiet_only=quiet_only)
+                    Measurement(host, options, run, progress).measure(quiet_only=quiet_only)
         except KeyboardInterrupt:
             plan.interrupted = True
         except HybridError as error:
@@ -42,10 +42,10 @@ def conduct(modes: Sequence[str], open_host: OpenHost, options: Options, told: T
 
 
 @contextlib.contextmanager
-def _starting(told: Told, mode: str, open_host: OpenHost) -> Iterator[Host]:
-    told.phase(mode, "start", 1)
+def _starting(progress: Progress, mode: str, open_host: OpenHost) -> Iterator[Host]:
+    progress.phase(mode, "start", 1)
     with open_host(mode) as host:
-        told.step()
+        progress.step()
         yield host
 
 

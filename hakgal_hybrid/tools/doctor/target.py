@@ -76,7 +76,7 @@ class Options:
 
 
 @dataclass
-class Patient:
+class ExaminedHost:
     """A host under examination.
 
     :ivar address: the address that is used from now on, once one has accepted.
@@ -101,7 +101,7 @@ class Patient:
         return request(self.base, method, path, body, {**self.headers, **(headers or {})}, address=self.address,
                        timeout=timeout)
 
-    def get_acquainted(self) -> None:
+    def identify(self) -> None:
         """Find out whether the host has this package, and how it sees us."""
         try:
             answer = self.ask("GET", SEEN)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .load import Options
 
 
-def push_of(base: Base, options: Options) -> str:
+def detect_channel(base: Base, options: Options) -> str:
     """Return ``socketio``, ``ws`` (a plain WebSocket at the given path), or ``none``."""
     try:
         answer = request(base, "GET", "/socket.io/?EIO=4&transport=polling", headers=options.headers)
