@@ -1,7 +1,7 @@
 """The doctor: why is a backend slow? Checks from outside, each with its evidence and a remedy.
 
 Read in this order: ``findings.py``, ``target.py``, then the checks: ``connectivity.py`` (name and addresses),
-``responsiveness.py`` (the host itself), ``streaming.py`` (what lies between), ``stalled.py`` (clients that do not read).
+``responsiveness.py`` (the host itself), ``streaming.py`` (the way between), ``stalled.py`` (clients that do not read).
 """
 
 from __future__ import annotations
