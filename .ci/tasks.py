@@ -29,7 +29,7 @@ KEPT = ROOT / "docs" / "faults"
 FUZZ_EXAMPLES = "5000"
 #: No step of the tests takes nearly so long (seconds): one that hangs is ended, and the next ones still run.
 LIMIT_S = 2400
-#: What lint consists of.
+#: What lint consists of. (To come: "structure", "docstrings".)
 LINT = ("ruff", "types", "types on Windows")
 #: As many files at a time as there are processors, each whole in one worker, those that take longest first.
 SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder"]
@@ -82,6 +82,7 @@ def lint_results(python: str, names: Iterable[str]) -> list[tuple[str, bool]]:
         "types on Windows": [["-m", "mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/win32"]],
         "structure": [["-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-logo"],
                       [".ci/structure.py"]],
+        "docstrings": [["-m", "flake8", "hakgal_hybrid"]],
     }
     return [(name, max([run([python, *command], LIMIT_S) for command in commands[name]]) == 0) for name in names]
 
