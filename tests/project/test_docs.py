@@ -101,7 +101,7 @@ def test_python_compiles(block: Block) -> None:
 @pytest.mark.parametrize("block", [block for block in PYTHON if block.mark == "runnable"], ids=str)
 def test_python_runs(block: Block) -> None:
     """A block that says so runs by itself, and what it asserts holds."""
-    exec(compile(block.text, str(block), "exec", dont_inherit=True), {"__name__": "docs"})
+    exec(compile(block.text, str(block), "exec", dont_inherit=True), {"__name__": "shown"})
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
