@@ -271,7 +271,8 @@ def test_what_is_marked_is_what_is_tested() -> None:
     assert {block.mark.split(":")[0] for block in ALL} <= known
     for name, mark, least in (("api.md", "runnable", 2), ("flask_socketio.md", "runnable", 1),
                               ("testing.md", "file", 6), ("quickstart.md", "file", 3), ("quickstart.md", "run", 2),
-                              ("http_stream.md", "stream", 1), ("http_clients.md", "run", 2), ("http_commands.md", "run", 2),
+                              ("http_stream.md", "stream", 1), ("http_clients.md", "run", 2),
+                              ("http_commands.md", "run", 2),
                               ("http.md", "run", 1), ("migration.md", "run", 6), ("servers.md", "file", 1)):
         assert len(marked(name, mark)) >= least, (name, mark)
 
