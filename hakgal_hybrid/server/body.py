@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import gevent
@@ -11,6 +12,7 @@ import gevent
 from ..errors import Overloaded, RequestError
 from ..settings import Settings
 from .admission import Budget
+from .timeout import Limit
 
 #: A body larger than this (bytes) waits in a temporary file.
 SPOOL = 1 << 20
@@ -18,24 +20,31 @@ SPOOL = 1 << 20
 _PIECE = 64 * 1024
 
 
-def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget) -> tuple[BinaryIO, int]:
+def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget, loop: Any,
+              proceed: Callable[[], object]) -> tuple[BinaryIO, int]:
     """Read a whole body, bounded in size and in the time each piece of it takes.
 
-    :param source: what is read from, a file. :param declared: its ``Content-Length``, ``None`` if it comes in chunks.
+    :param source: what is read from; ``read(size)`` returns that many bytes, less only at the end of the body.
+    :param declared: its ``Content-Length``, ``None`` if it comes in chunks.
+    :param settings: the bounds.
     :param budget: what the bodies that are being read may hold together.
-    :return: the body, to be closed by the caller, and its length.
+    :param loop: the loop of the calling greenlet.
+    :param proceed: called before anything is read, unless there is nothing to be read, or too much.
+    :return: the body, to be closed by the caller, and its length (bytes).
     :raises RequestError: 413 if it is too large, 408 if it comes too slowly, 400 if its chunks make no sense.
     :raises Overloaded: 503 if too much is being read.
+    :raises OSError: if the client goes away.
     """
     limit = settings.max_body_bytes
     if declared is not None and declared > limit:
         raise _too_large(limit)
     if declared == 0:
         return io.BytesIO(), 0
+    proceed()
     body: Any = io.BytesIO()
     length = 0
     try:
-        while piece := _read_piece(source, settings.request_s):
+        while piece := _read_piece(source, loop, settings.request_s):
             if length + len(piece) > limit:
                 raise _too_large(limit)
             if not budget.take(len(piece)):
@@ -61,9 +70,9 @@ def _in_a_file(body: io.BytesIO) -> Any:
     return file
 
 
-def _read_piece(source: Any, seconds: float) -> bytes:
+def _read_piece(source: Any, loop: Any, seconds: float) -> bytes:
     try:
-        with gevent.Timeout(seconds):
+        with Limit(loop, seconds):
             return bytes(source.read(_PIECE))
     except gevent.Timeout:
         raise RequestError("the request's body came too slowly", status=408, code="request_timeout") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import gevent
@@ -18,7 +19,6 @@ from .fanout.fanout import Fanout
 from .fanout.lag import DeliveryLag, LoopLag
 from .fanout.tls import Attached
 from .pool import ThreadPool
-from .upgrade import answer_upgrade
 from .wsgi import LoopNotifier
 
 #: Which of the three pools answers a request.
@@ -56,6 +56,22 @@ class Node(Protocol):
         """End every stream with a farewell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What is served at one listening socket.
+
+    :param application: the WSGI app.
+    :param environ: what the environments of all requests have in common; see :func:`.base_environ`.
+    :param secure: whether clients speak TLS.
+    :param log: called with each line of the access log; ``None`` if nobody reads it.
+    """
+
+    application: Any
+    environ: dict[str, Any]
+    secure: bool
+    log: Callable[[str], None] | None
+
+
 class Front:
     """What every connection of one server shares: thread pools, writer of streams, bounds.
 
@@ -79,7 +95,7 @@ class Front:
         self.connections = AdmissionControl(settings.max_connections,
                                             lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
-        self.mailroom = LoopNotifier(self.loop)
+        self.notifier = LoopNotifier(self.loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
         self.lag = LoopLag()
@@ -102,13 +118,6 @@ class Front:
         :return: one of the three pools.
         """
         return self._pools[self._lane_of(path)]
-
-    def run_upgrade(self, application: Any, environ: dict[str, Any], sock: Any) -> None:
-        """Answer an upgrade request, in its own thread."""
-        try:
-            answer_upgrade(application, environ, sock)
-        finally:
-            self.upgrades.release()
 
     def statistics(self) -> dict[str, Any]:
         """Return a snapshot of the serving side."""

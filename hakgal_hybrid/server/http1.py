@@ -1,148 +1,190 @@
-"""Lines: the head of a request, and chunks of its body, read as strictly as RFC 9112 allows.
+"""HTTP/1.1 requests as bytes: h11 reads them, and what two programs could read differently is refused.
 
-Whatever two programs could read differently is refused, so that no request can hide in another one that a proxy has let
-through: lines that do not end in CR LF, a CR inside of one, folded lines, two lengths, chunk sizes with signs.
+No request can hide in another one that a proxy has passed on. h11 takes more than RFC 9112 asks for (lines that end in
+LF alone, folded lines, lengths in a list), so :func:`check_lines` and :func:`parse_head` look at the bytes first. The
+chunks of a body are read here: h11 hides the lines that hold their sizes, and refuses a space before an extension.
+Pure: no socket, no clock.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+import h11
 
 from ..errors import RequestError
 
-_FIRST = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+ (?:/|https?://)[\x21-\x7e\x80-\xff]*|OPTIONS \*) "
-                    rb"HTTP/1\.[01]\r\n")
-_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)\r\n")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_FIRST = re.compile(_TOKEN + rb" (?:\*|(?:/|[hH][tT][tT][pP][sS]?://)[\x21-\x7e\x80-\xff]*) HTTP/1\.[01]\r\n")
+_HEADERS = re.compile(rb"(?:" + _TOKEN + rb":[^\r\n\0]*\r\n)*(?:\r\n)?")
+#: A Content-Length that is anything but digits. h11 takes lists of equal ones.
+_BAD_LENGTH = re.compile(rb"\r\nContent-Length:(?![ \t]*[0-9]+[ \t]*\r)", re.IGNORECASE)
+_TARGET = re.compile(r"(?:[a-z]+://(?P<authority>[^/?#@]+))?(?P<path>[^?]*)(?:\?(?P<query>.*))?",
+                     re.IGNORECASE | re.DOTALL)
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 #: How many headers a request may have: one less than http.client gives up at.
-_HEADERS = 99
-#: Longest line of a chunk's size (bytes), and what may come after the last chunk, together.
+MAX_HEADERS = 99
+#: How long a request line may be (bytes, its line end included).
+MAX_LINE = 8192
+#: Longest line of a chunk's size (bytes), and how long all that comes after the last chunk may be.
 _CHUNK_LINE, _TRAILERS = 1024, 8192
 
 
-class TooLarge(ValueError):
-    """The head of a request is larger than it may be."""
+class RequestHead(NamedTuple):
+    """The head of a request.
 
-
-def check_first_line(line: bytes) -> None:
-    """Refuse a request line that is not one (RFC 9112, section 3).
-
-    :raises ValueError: saying what is wrong.
-    """
-    if not _FIRST.fullmatch(line):
-        raise ValueError(f"request line {line!r:.80} is malformed")
-
-
-class Headers:
-    """The headers of a request, with what pywsgi asks of its own kind, which is made for mail and slow.
-
-    :ivar items: names and values, in order.
+    :ivar line: the request line as it came, for logs.
+    :ivar method: the method.
+    :ivar authority: host and port of a target in absolute form, else ``None``.
+    :ivar path: the path, still percent-encoded; ``*`` for the server as a whole.
+    :ivar query: what follows the question mark; empty if nothing does.
+    :ivar version: ``HTTP/1.0`` or ``HTTP/1.1``.
+    :ivar headers: pairs of name in lower case and value, in order.
+    :ivar length: the declared length of the body (bytes); ``None`` if none is declared.
+    :ivar chunked: whether the body comes in chunks.
+    :ivar keep_alive: whether the client may send another request on this connection.
+    :ivar expects_continue: whether the client waits for ``100 Continue`` before it sends the body.
+    :ivar upgrade: whether the client asks for a WebSocket (RFC 6455, section 4.1).
     """
 
-    status = ""  # what is wrong with them: nothing, or they would not have got here
-
-    def __init__(self) -> None:
-        self.items: list[tuple[str, str]] = []
-        self._values: dict[str, list[str]] = {}
-
-    def add(self, name: str, value: str) -> None:
-        """Add a line, at the end."""
-        self.items.append((name, value))
-        self._values.setdefault(name.lower(), []).append(value)
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """Return the value of the first header of this name, in whatever case."""
-        values = self._values.get(name.lower())
-        return values[0] if values else default
-
-    getheader = get
-
-    def get_all(self, name: str) -> list[str]:
-        """Return the values of all headers of this name, which is in lower case."""
-        return self._values.get(name, [])
-
-    def __delitem__(self, name: str) -> None:
-        """Have nothing to delete: pywsgi drops a length beside chunks, but such a head is refused."""
-        raise KeyError(name)
-
-    @property
-    def typeheader(self) -> str | None:
-        """What the body is."""
-        return self.get("content-type")
-
-    def environ(self) -> Iterator[tuple[str, str]]:
-        """Yield names and values as WSGI has them (PEP 3333), those apart that it keeps elsewhere.
-
-        What has an underscore could pass for another header, behind a proxy that lets it through: it is left out.
-        """
-        for name, value in self.items:
-            if "_" not in name:
-                key = name.replace("-", "_").upper()
-                if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-                    yield "HTTP_" + key, value
+    line: str
+    method: str
+    authority: str | None
+    path: str
+    query: str
+    version: str
+    headers: list[tuple[str, str]]
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+    expects_continue: bool
+    upgrade: bool
 
 
-class HeadLines:
-    """Stands in for a connection's file while the headers of a request are parsed.
+def check_lines(data: bytes | bytearray, checked: int) -> int:
+    """Check the lines of a head that have come so far, so that nobody waits for the rest of what is no request.
 
-    :param file: what is read from. :param limit: how many bytes may come.
+    :param data: the head's bytes so far.
+    :param checked: how many of them were checked before; 0 at first.
+    :return: how many are checked now: all up to the last line end.
+    :raises RequestError: 400 if they are malformed.
+    """
+    ends = data.rfind(b"\n") + 1
+    if ends > checked:
+        if not checked:
+            first = _FIRST.match(data)
+            if first is None:
+                raise bad_http(f"request line {bytes(data[:80])!r} is malformed")
+            checked = first.end()
+        if not _HEADERS.fullmatch(data, checked, ends):
+            raise bad_http(f"a header line in {bytes(data[checked:ends])!r:.200} is malformed")
+    return ends
+
+
+def parse_head(data: bytes) -> RequestHead:
+    """Parse the head of a request.
+
+    :param data: its bytes, from the request line to the empty line.
+    :return: what it says.
+    :raises RequestError: 400 if it is malformed, or ambiguous as a whole; 431 if it has too many headers.
+    """
+    if data.count(b"\n") > MAX_HEADERS + 2:
+        raise head_too_large()
+    check_lines(data, 0)
+    if _BAD_LENGTH.search(data):
+        raise bad_http("a Content-Length is not one number")
+    line, _, rest = data.partition(b"\r\n")
+    if not line.isascii():  # which h11 refuses, and browsers do not send, but other clients do
+        data = _NOT_ASCII.sub(lambda found: b"%%%02X" % ord(found[0]), line) + b"\r\n" + rest
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(data))
+    connection.receive_data(data)
+    try:
+        request = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise bad_http(str(error)) from None
+    if not isinstance(request, h11.Request):
+        raise bad_http("the head is not complete")
+    return _checked(line.decode("latin-1"), request)
+
+
+def _checked(line: str, request: h11.Request) -> RequestHead:
+    method, version = request.method.decode("ascii"), "HTTP/" + request.http_version.decode("ascii")
+    target = request.target.decode("ascii")
+    found = _TARGET.fullmatch(target)
+    path = "/" if found is None else found["path"] or "/"
+    if found is None or not (path.startswith("/") or (target == "*" and method == "OPTIONS")):
+        raise bad_http(f"target {target!r:.80} is malformed")
+    length, chunked, connection, upgrade, expect = None, False, "", "", ""
+    headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers]
+    for name, value in headers:
+        if name == "content-length":
+            length = int(value)
+        elif name == "transfer-encoding":
+            chunked = True
+        elif name == "connection":
+            connection += "," + value
+        elif name == "upgrade":
+            upgrade = value
+        elif name == "expect":
+            expect = value
+    if chunked and (length is not None or version != "HTTP/1.1"):
+        raise bad_http("Transfer-Encoding beside Content-Length, or before HTTP/1.1")
+    if length and method == "HEAD":
+        raise bad_http("a body of a HEAD request")
+    tokens = {token.strip() for token in connection.lower().split(",")} if connection else set()
+    return RequestHead(
+        line, method, found["authority"], path, found["query"] or "", version, headers, length, chunked,
+        keep_alive="close" not in tokens and (version == "HTTP/1.1" or "keep-alive" in tokens),
+        expects_continue=expect.lower() == "100-continue" and version == "HTTP/1.1",
+        upgrade=(upgrade.lower() == "websocket" and "upgrade" in tokens and method == "GET" and not length
+                 and not chunked))
+
+
+class FixedBody:
+    """The body of a request whose length is known.
+
+    :param source: what is read from: its ``read(size)`` returns that many bytes, less only at the end of everything.
+    :param length: how long it is (bytes).
     """
 
-    def __init__(self, file: Any, limit: int) -> None:
-        self._file, self._left = file, limit
-        self.headers = Headers()
+    def __init__(self, source: Any, length: int) -> None:
+        self._source, self._left = source, length
 
-    def readline(self, size: int = -1) -> bytes:
-        """Return the next line.
+    def read(self, size: int) -> bytes:
+        """Return the next bytes of the body.
 
-        :raises ValueError: if it is malformed, or the head ends before it is complete.
+        :param size: how many at most.
+        :return: that many, less only at the end of the body.
+        :raises ConnectionError: if the client goes away before.
         """
-        line: bytes = self._file.readline(self._left + 1)
-        self._left -= len(line)
-        if self._left < 0 or len(self.headers.items) >= _HEADERS:
-            raise TooLarge("the request's head is too large")
-        if line != b"\r\n":
-            header = _HEADER.fullmatch(line)
-            if header is None:
-                raise ValueError(f"header line {line!r:.80} is malformed, or the head is not complete")
-            name, value = header.groups()
-            self.headers.add(name.decode("ascii"), value.decode("latin-1").strip(" \t"))
-        return line
-
-    def check(self, version: str) -> None:
-        """Refuse a head that is ambiguous as a whole (RFC 9112, sections 3.2, 6.1 and 6.3).
-
-        :raises ValueError: for no or several hosts, a length beside chunks, several lengths, unknown encodings.
-        """
-        hosts = len(self.headers.get_all("host"))
-        if hosts > 1 or (hosts == 0 and version == "HTTP/1.1"):
-            raise ValueError(f"{hosts} Host headers")
-        encodings, lengths = self.headers.get_all("transfer-encoding"), self.headers.get_all("content-length")
-        if encodings and (lengths or version != "HTTP/1.1"):
-            raise ValueError("Transfer-Encoding beside Content-Length, or before HTTP/1.1")
-        if encodings and [item.lower() for item in encodings] != ["chunked"]:
-            raise ValueError(f"Transfer-Encoding {encodings!r} is not understood")
-        if len(set(lengths)) > 1 or not all(item.isascii() and item.isdigit() for item in lengths):
-            raise ValueError(f"Content-Length {lengths!r} is not one number")
+        size = min(size, self._left)
+        data: bytes = self._source.read(size)
+        if len(data) < size:
+            raise ConnectionError("the body ended early")
+        self._left -= size
+        return data
 
 
-class Chunks:
+class ChunkedBody:
     """The body of a request that comes in chunks (RFC 9112, section 7.1).
 
-    :param file: what is read from.
+    :param source: what is read from: has ``read(size)`` as that of :class:`FixedBody`, and ``readline(limit)``.
     """
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
+    def __init__(self, source: Any) -> None:
+        self._source = source
         self._left = 0
         self._ended = False
 
     def read(self, size: int) -> bytes:
-        """Return ``size`` bytes of the body, less only at its end. (A byte a chunk must not buy more time.)
+        """Return the next bytes of the body. A client that sends a byte a chunk gains no time by it.
 
-        :raises RequestError: 400 if the chunks make no sense. :raises OSError: if the client goes away.
+        :param size: how many at most.
+        :return: that many, less only at the end of the body.
+        :raises RequestError: 400 if the chunks make no sense.
+        :raises ConnectionError: if the client goes away.
         """
         pieces = []
         while size and (piece := self._piece(size)):
@@ -158,35 +200,53 @@ class Chunks:
                 self._skip_trailers()
         if self._ended:
             return b""
-        data: bytes = self._file.read(min(size, self._left))
+        data: bytes = self._source.read(min(size, self._left))
         if not data:
             raise ConnectionError("the body ended within a chunk")
         self._left -= len(data)
         if not self._left and self._line(2) != b"\r\n":
-            raise _broken()
+            raise _bad_chunks()
         return data
 
     def _next_size(self) -> int:
         size = _CHUNK.fullmatch(self._line(_CHUNK_LINE))
         if size is None:
-            raise _broken()
+            raise _bad_chunks()
         return int(size[1], 16)
 
     def _skip_trailers(self) -> None:
-        """Read what comes after the last chunk; nothing in there counts for anything."""
-        trailers = HeadLines(self._file, _TRAILERS)
-        try:
-            while trailers.readline() != b"\r\n":
-                pass
-        except ValueError:
-            raise _broken() from None
+        """Read what comes after the last chunk. Nothing of it is used."""
+        left = _TRAILERS
+        while (line := self._line(left + 1)) != b"\r\n":
+            left -= len(line)
+            if left < 0 or not _HEADERS.fullmatch(line):
+                raise _bad_chunks()
 
     def _line(self, limit: int) -> bytes:
-        line: bytes = self._file.readline(limit)
+        line: bytes = self._source.readline(limit)
         if not line:
             raise ConnectionError("the body ended between chunks")
         return line
 
 
-def _broken() -> RequestError:
+def bad_http(why: str) -> RequestError:
+    """Return the error for what is no request.
+
+    :param why: what is wrong with it, for the log only: it may hold what the client sent.
+    :return: an error of status 400.
+    """
+    error = RequestError("this is not a valid HTTP request", status=400, code="bad_http")
+    error.__cause__ = ValueError(why)
+    return error
+
+
+def head_too_large() -> RequestError:
+    """Return the error for a head that is larger than it may be.
+
+    :return: an error of status 431.
+    """
+    return RequestError("the request's head is larger than HYBRID_MAX_HEAD_BYTES", status=431, code="head_too_large")
+
+
+def _bad_chunks() -> RequestError:
     return RequestError("the body's chunked encoding is broken", status=400, code="bad_http")

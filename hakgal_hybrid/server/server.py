@@ -5,69 +5,71 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent import pywsgi
 from gevent.event import Event
+from gevent.server import StreamServer
 
 from ..logs import get_logger
 from ..monitoring.backlog import BacklogMonitor
-from .front import Front, Lane, Node
+from .connection import hang_up
+from .environ import base_environ
+from .front import Endpoint, Front, Lane, Node
 from .greenlets import GreenletPool
-from .handler import Handler
 from .listening import _bracketed, listening_sockets
-from .reader import hang_up
+from .loop import ConnectionLoop
 
 logger = get_logger(__name__)
 access_logger = logging.getLogger("hakgal_hybrid.access")
 
 
-class _Listener(pywsgi.WSGIServer):  # type: ignore[misc]
-    """One listening socket of the server."""
+class _Listener(StreamServer):  # type: ignore[misc]
+    """One listening socket of the server.
 
-    handler_class = Handler
+    :param front: what all connections share.
+    :param sock: a gevent socket that listens.
+    :param application: the WSGI app.
+    :param log: called with each line of the access log; ``None`` if nobody reads it.
+    :param ssl_args: what TLS needs; empty for plain HTTP.
+    """
+
     #: How many connections are accepted before the loop looks at anything else: a storm of them must not hold it up.
     max_accept = 8
 
-    def __init__(self, front: Front, sock: Any, application: Any, log: Any, ssl_args: dict[str, Any]) -> None:
-        self.front = front
-        self._logs = log is not None
-        self.crew = GreenletPool(front.loop)
-        super().__init__(sock, application, spawn=self.crew.spawn, log=log, error_log=logger,
-                         environ={"wsgi.errors": sys.stderr}, **ssl_args)
+    def __init__(self, front: Front, sock: Any, application: Any, log: Callable[[str], None] | None,
+                 ssl_args: dict[str, Any]) -> None:
+        self._front = front
+        self._endpoint = Endpoint(application, base_environ(sock.getsockname(), secure=bool(ssl_args)), bool(ssl_args),
+                                  log)
+        self.greenlets = GreenletPool(front.loop)
+        super().__init__(sock, spawn=self.greenlets.spawn, **ssl_args)
 
-    def logs_requests(self) -> bool:
-        """Whether somebody reads the access log."""
-        return self._logs and access_logger.isEnabledFor(logging.INFO)
+    def handle(self, sock: Any, address: Any) -> None:
+        """Serve a connection, in a greenlet of its own."""
+        ConnectionLoop(self._front, self._endpoint, sock, address).run()
 
-    def update_environ(self) -> None:
-        """Name the server without asking a name service."""
-        self.environ.setdefault("SERVER_NAME", str(self.address[0]))
-        self.environ.setdefault("SERVER_PORT", str(self.address[1]))
-
-    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
         """Begin TLS, within the time a request's head may take, then serve the connection."""
-        place = self.front.connections.enter(lambda: hang_up(client_socket))
+        slot = self._front.connections.enter(lambda: hang_up(client_socket))
         try:
-            if place is None:
+            if slot is None:
                 raise ConnectionRefusedError("there are too many connections")
-            with gevent.Timeout(self.front.settings.request_s):
+            with gevent.Timeout(self._front.settings.request_s):
                 tls = self.wrap_socket(client_socket, **self.ssl_args)
         except (OSError, gevent.Timeout) as error:
             logger.debug("TLS handshake with %s failed: %s", address, error)
-            self.front.refusals.count("too_many_connections" if place is None else "bad_tls")
+            self._front.refusals.count("too_many_connections" if slot is None else "bad_tls")
             client_socket.close()
-            return None
+            return
         finally:
-            if place is not None:
-                self.front.connections.leave(place)
+            if slot is not None:
+                self._front.connections.leave(slot)
         with tls:
-            return self.handle(tls, address)
+            self.handle(tls, address)
 
 
 class Server:
@@ -93,7 +95,7 @@ class Server:
         self._ended = Event()
         self._front = Front(node, lane_of=lane_of, is_stream=is_stream)
         sockets = listening_sockets(host, port, resolve)
-        log = access_logger if log_output else None
+        log = access_logger.info if log_output and access_logger.isEnabledFor(logging.INFO) else None
         self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]
         self.addresses: list[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
 
@@ -133,7 +135,7 @@ class Server:
 
     def stop(self) -> None:
         """End :meth:`serve_forever`. May be called from any thread."""
-        self._front.mailroom.ring(self._ended)
+        self._front.notifier.ring(self._ended)
 
     def _handle_signals(self) -> dict[int, tuple[Any, Any]]:
         """Have the usual signals end the server; return what must be put back when it has ended."""
@@ -158,11 +160,11 @@ class Server:
         while self._node.hub.sessions.open and time.monotonic() < ends:
             gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
         for listener in self._listeners:
-            listener.crew.kill(timeout=1)
+            listener.greenlets.kill(timeout=1)
         front.lag.stop()
         self._backlog.stop()
         self._node.server_statistics = dict
         self._node.hub.wake()
-        front.mailroom.close()
+        front.notifier.close()
 
 

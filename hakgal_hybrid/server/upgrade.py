@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import socket
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from ..logs import get_logger
@@ -35,6 +38,28 @@ class UpgradeSocket(socket.socket):
         """Send everything, and remember it."""
         self.answered = True
         super().sendall(data, flags)
+
+
+def start_upgrade(application: Any, environ: dict[str, Any], fileno: int, ended: Callable[[], None]) -> None:
+    """Have an upgrade request answered in a thread of its own.
+
+    :param application: the WSGI app.
+    :param environ: the request.
+    :param fileno: the number of its socket, which is the thread's from now on.
+    :param ended: called when the thread is done with it.
+    """
+    sock = UpgradeSocket(fileno=fileno)
+    sock.setblocking(True)
+    environ["werkzeug.socket"] = sock
+    environ["wsgi.input"] = io.BytesIO()
+
+    def run() -> None:
+        try:
+            answer_upgrade(application, environ, sock)
+        finally:
+            ended()
+
+    threading.Thread(target=run, name="hakgal-hybrid-websocket", daemon=True).start()
 
 
 def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocket) -> None:

@@ -87,8 +87,8 @@ class LoopNotifier:
 class WSGICall:
     """Runs a WSGI app in a native thread; :meth:`receive` gives its answer to a greenlet, message by message."""
 
-    def __init__(self, app: Any, environ: dict[str, Any], mailroom: LoopNotifier) -> None:
-        self._app, self._environ, self._mailroom = app, environ, mailroom
+    def __init__(self, app: Any, environ: dict[str, Any], notifier: LoopNotifier) -> None:
+        self._app, self._environ, self._notifier = app, environ, notifier
         self._messages: deque[Message] = deque()
         self._arrived = Event()
         self._room: threading.Semaphore | None = None  # made with the first chunk; most answers have none
@@ -107,7 +107,7 @@ class WSGICall:
                 break
             if seconds is None:
                 self._arrived.wait()
-            elif not self._mailroom.await_in_time(self._arrived, seconds):
+            elif not self._notifier.await_in_time(self._arrived, seconds):
                 return None
         message = self._messages.popleft()
         if isinstance(message, bytes):
@@ -193,4 +193,4 @@ class WSGICall:
 
     def _post(self, message: Message) -> None:
         self._messages.append(message)
-        self._mailroom.ring(self._arrived)
+        self._notifier.ring(self._arrived)

@@ -1,0 +1,101 @@
+"""ConnectionLoop: the requests of one connection, answered one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import datetime
+from typing import Any
+
+import gevent
+
+from ..errors import HybridError, Overloaded, problem_response
+from ..logs import get_logger, redacted
+from .connection import HTTPConnection
+from .front import Endpoint, Front
+from .handler import RequestHandler
+from .http1 import parse_head
+from .wsgi import head_bytes
+
+logger = get_logger(__name__)
+
+
+class ConnectionLoop:
+    """Serves a connection until either side closes it (keep-alive, pipelining), or it leaves the front.
+
+    :param front: what all connections share.
+    :param endpoint: what the connection's listening socket serves.
+    :param sock: its gevent socket.
+    :param address: the client's address.
+    """
+
+    def __init__(self, front: Front, endpoint: Endpoint, sock: Any, address: Any) -> None:
+        self._front, self._endpoint = front, endpoint
+        self._connection = HTTPConnection(front, sock, address)
+
+    def run(self) -> None:
+        """Serve it, in the calling greenlet."""
+        connection = self._connection
+        try:
+            if connection.slot is None:
+                self._keep_out()
+                return
+            while self._serve_request():
+                connection.await_request()
+        except OSError as error:
+            logger.debug("%s went away: %s", connection.address, error)
+        finally:
+            connection.close()
+
+    def _serve_request(self) -> bool:
+        """Serve one request; return whether there may be another one."""
+        connection, front = self._connection, self._front
+        try:
+            data = connection.reader.read_head()
+            if data is None:
+                return False
+            head = parse_head(data)
+        except HybridError as error:
+            logger.debug("refused a request of %s: %s", connection.address, redacted(str(error.__cause__ or error)))
+            self._refuse(error)
+            return False
+        began = time.perf_counter()
+        handler = RequestHandler(front, self._endpoint, connection, head)
+        front.active += 1
+        try:
+            return handler.handle()
+        finally:
+            front.active -= 1
+            if self._endpoint.log is not None:
+                self._log(head.line, handler.response.status, handler.response.sent, time.perf_counter() - began)
+
+    def _refuse(self, error: HybridError) -> None:
+        """Answer what is no request."""
+        self._front.refusals.count(error.code)
+        answer = _problem_bytes(error)
+        self._connection.sock.sendall(answer)
+        self._log("", str(error.status), len(answer), 0.0)
+        self._connection.linger()
+
+    def _keep_out(self) -> None:
+        """Say that there are too many connections, if that can be said at once."""
+        error = Overloaded("there are too many connections (HYBRID_MAX_CONNECTIONS)", code="too_many_connections")
+        self._front.refusals.count(error.code)
+        self._front.degraded(error.code)
+        with gevent.Timeout(1.0, False), contextlib.suppress(OSError):
+            self._connection.sock.sendall(_problem_bytes(error))
+
+    def _log(self, line: str, status: str, size: int, seconds: float) -> None:
+        """Write a line of the access log, which shows no secrets."""
+        if self._endpoint.log is not None:
+            address = self._connection.address
+            peer = address[0] if isinstance(address, tuple) else address or "-"
+            now = datetime.now().replace(microsecond=0)
+            self._endpoint.log(
+                redacted(f'{peer} - - [{now}] "{line}" {status or "000"} {size or "-"} {seconds:.6f}'))
+
+
+def _problem_bytes(error: HybridError) -> bytes:
+    """Return a whole answer, after which the connection ends."""
+    status, headers, body = problem_response(error)
+    return head_bytes(status, [*headers, ("Connection", "close")]) + body
