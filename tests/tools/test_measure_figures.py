@@ -11,9 +11,10 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto import ConnectionType, WSConnection, events
 
 from hakgal_hybrid.errors import ConfigurationError
-from hakgal_hybrid.tools.measure.decoders import Dechunker, WebSocketReader, emitted_at, masked_text_frame
+from hakgal_hybrid.tools.measure.decoders import EventDecoder, emitted_at
 from hakgal_hybrid.tools.measure.document import Plan, document, holds, known_figures
 from hakgal_hybrid.tools.measure.figures import Figure, Summary, change, mean, percentile, shown, speedup
 from hakgal_hybrid.tools.measure.hosts import Host, copy_database, quoted
@@ -22,6 +23,7 @@ from hakgal_hybrid.tools.measure.record import Run, Work, histogram
 from hakgal_hybrid.tools.measure.summary import figures_of
 from hakgal_hybrid.tools.measure.targets import MET, MISSED, NOT_MEASURED, Results, Row, Threshold
 from hakgal_hybrid.tools.measure.timing import Endpoint, Samples, Timing
+from hakgal_hybrid.tools.remote.exchange import WebSocketExchange
 from hakgal_hybrid.tools.remote.request import Base
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
@@ -194,33 +196,19 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
-@given(st.lists(st.binary(min_size=1, max_size=300)), st.lists(st.integers(0, 10_000), max_size=8))
-def test_chunks_are_undone(chunks: list[bytes], cuts: list[int]) -> None:
-    """Whatever the pieces in which it comes, the body is what was chunked."""
-    coded = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
-    reader = Dechunker()
-    assert b"".join(reader.feed(piece) for piece in pieces(coded, cuts)) == b"".join(chunks)
-
-
 @given(st.lists(st.text(max_size=400), max_size=5), st.lists(st.integers(0, 10_000), max_size=8))
 def test_frames_are_read(texts: list[str], cuts: list[int]) -> None:
     """Frames of every length come out whole, in order; a ping between them is passed over."""
-    frames = b"\x89\x00"
+    exchange, decoder = WebSocketExchange(Base.of("http://x"), "/ws", {}), EventDecoder()
+    server = WSConnection(ConnectionType.SERVER)
+    server.receive_data(exchange.request)
+    assert [event.target for event in server.events() if isinstance(event, events.Request)] == ["/ws"]
+    frames = server.send(events.AcceptConnection()) + server.send(events.Ping())
     for text in texts:
-        payload = json.dumps({"event": "news", "data": text}).encode()
-        size = len(payload)
-        head = bytes((0x81, size)) if size < 126 else b"\x81\x7e" + size.to_bytes(2, "big")
-        frames += head + payload
-    reader = WebSocketReader()
-    seen = [event for piece in pieces(frames, cuts) for event in reader.feed(piece)]
+        frames += server.send(events.TextMessage(json.dumps({"event": "news", "data": text})))
+    seen = [event for piece in pieces(frames, cuts) for event in decoder.feed(exchange.feed(piece))]
     assert [(name, json.loads(data)) for name, data in seen] == [("news", text) for text in texts]
-
-
-def test_a_client_masks_its_frames() -> None:
-    """As RFC 6455 demands of clients; a long text is not what this is for."""
-    assert masked_text_frame("40") == b"\x81\x82\x00\x00\x00\x0040"
-    with pytest.raises(ValueError):
-        masked_text_frame("x" * 126)
+    assert exchange.status == 101
 
 
 @given(st.floats(0, 4e9, allow_nan=False), st.booleans())

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import http.client
-import os
-import socket
 import time
 from collections.abc import Iterator
 
-from ..remote.load import TINY
+from ..remote.exchange import JOIN, SOCKET_IO, TINY, HTTPExchange, WebSocketExchange, begin
 from ..remote.request import connected
 from .findings import Finding, not_checked, ok, problem
 from .responsiveness import time_probe
@@ -18,7 +14,6 @@ from .target import STATUS, STREAM, ExaminedHost, ms
 
 #: The time that requests beside clients that do not read may take, in seconds.
 MOST_SECONDS = 60.0
-_SOCKET_IO = "/socket.io/?EIO=4&transport=websocket"
 
 
 def check_stalled(host: ExaminedHost) -> Finding:
@@ -84,46 +79,29 @@ def _until_slow(host: ExaminedHost, slow_ms: float) -> tuple[int, float | None]:
 
 def _open_all(host: ExaminedHost, kept: contextlib.ExitStack) -> tuple[list[str], list[str]]:
     """Open one stalled client on each push channel; return which there are, and why the others are not."""
-    ways = [("event stream", STREAM, False), ("Socket.IO", _SOCKET_IO, True),
+    ways = [("event stream", STREAM, False), ("Socket.IO", SOCKET_IO, True),
             *((f"WebSocket {path}", path, True) for path in host.options.stall_paths)]
     opened, failed = [], []
     for name, path, upgrade in ways:
         try:
             kept.enter_context(_stalled(host, path, upgrade=upgrade))
             opened.append(name)
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             failed.append(f"{name} cannot be stalled: {error or type(error).__name__}")
     return opened, failed
 
 
 @contextlib.contextmanager
-def _stalled(host: ExaminedHost, path: str, *, upgrade: bool) -> Iterator[socket.socket]:
-    """A connection on which nothing is read but the head of the answer, one byte at a time."""
-    lines = [f"GET {host.base.path}{path} HTTP/1.1", f"Host: {host.base.netloc}",
-             *(f"{name}: {value}" for name, value in host.headers.items())]
-    if upgrade:
-        lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
-                  f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}"]
-    else:
-        lines.append("Accept: text/event-stream")
+def _stalled(host: ExaminedHost, path: str, *, upgrade: bool) -> Iterator[None]:
+    """Keep a connection on which nothing is read once the host has answered."""
     with connected(host.base, host.address, host.options.connect_s, receive_buffer=TINY) as sock:
         sock.settimeout(host.options.wait_s)
-        sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            byte = sock.recv(1)
-            if not byte or len(head) > 65536:
-                raise ConnectionError("no answer")
-            head += byte
-        status = head.split(b" ", 2)[1]
-        if status != (b"101" if upgrade else b"200"):
-            raise ConnectionError(f"status {status.decode('latin-1')}")
-        if path == _SOCKET_IO:
-            sock.sendall(_masked(b"40"))  # enter the namespace "/": only then does it get broadcasts
-        yield sock
-
-
-def _masked(payload: bytes) -> bytes:
-    """A short text frame as a client sends it (RFC 6455, 5.3)."""
-    mask = os.urandom(4)
-    return bytes((0x81, 0x80 | len(payload))) + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+        if upgrade:
+            websocket = WebSocketExchange(host.base, path, host.headers)
+            begin(sock, websocket)
+            if path == SOCKET_IO:  # who has not joined a namespace gets no broadcasts
+                sock.sendall(websocket.message(JOIN))
+        else:
+            begin(sock, HTTPExchange(host.base, host.base.path + path, {"Accept": "text/event-stream",
+                                                                         **host.headers}))
+        yield

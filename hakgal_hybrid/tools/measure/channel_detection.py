@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import os
 from typing import TYPE_CHECKING
 
+from ..remote.exchange import WebSocketExchange, begin
 from ..remote.request import Base, connected, request
 
 if TYPE_CHECKING:
@@ -24,9 +23,9 @@ def detect_channel(base: Base, options: Options) -> str:
 
 
 def _upgrades(base: Base, options: Options) -> bool:
-    fields = {"Host": base.netloc, "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-              "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(), **options.headers}
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    with connected(base) as sock:
-        sock.sendall(f"GET {base.path}{options.ws_path} HTTP/1.1\r\n{head}\r\n".encode())
-        return sock.recv(64).split(b" ")[1:2] == [b"101"]
+    try:
+        with connected(base) as sock:
+            begin(sock, WebSocketExchange(base, options.ws_path, options.headers))
+    except OSError:
+        return False
+    return True

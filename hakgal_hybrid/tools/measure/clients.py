@@ -12,12 +12,8 @@ The end of input ends it.
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import json
-import os
 import selectors
-import socket
 import ssl
 import sys
 import threading
@@ -25,12 +21,12 @@ import time
 from collections import Counter
 from typing import Any
 
-from ..remote.request import TIMEOUT_S, Base, resolve
-from .decoders import Reader, SseReader, WebSocketReader, emitted_at, masked_text_frame
+from ..remote.exchange import JOIN, SOCKET_IO, TINY, Exchange, HTTPExchange, WebSocketExchange, begin
+from ..remote.request import TIMEOUT_S, Base, connected
+from ..remote.stream import STREAM
+from .decoders import EventDecoder, emitted_at
 from .extras import need
 
-#: What a stalled client lets the kernel hold for it, in bytes.
-TINY = 4096
 #: More delays than these are counted, not kept, between two reports.
 MAX_DELAYS = 500_000
 #: An event's own time is believed if it differs by less than this from our clock, in seconds.
@@ -94,7 +90,7 @@ class Clients:
         self.headers: dict[str, str] = order.get("headers") or {}
         self.ws_path: str = order.get("ws_path") or "/ws"
         self.live: int = order["live"]
-        self.ledger = ClientCounters(order.get("tag") or "\0")
+        self.counters = ClientCounters(order.get("tag") or "\0")
         self._selector = selectors.DefaultSelector()
         self._kept: list[Any] = []
         (self._connect_socketio if self.kind == "socketio" else self._connect_raw)()
@@ -103,13 +99,12 @@ class Clients:
 
     def _connect_raw(self) -> None:
         for client in range(self.live):
-            sock, head, rest = self._open(stalled=False)
-            chunked = b"transfer-encoding: chunked" in head.lower()
-            reader: Reader = SseReader(chunked) if self.kind == "sse" else WebSocketReader()
-            for name, payload in reader.feed(rest):
-                self.ledger.note(client, name, payload)
+            exchange, decoder = self._exchange(), EventDecoder()
+            sock = connected(self.base, timeout=2 * TIMEOUT_S)
+            for name, payload in decoder.feed(begin(sock, exchange)):
+                self.counters.note(client, name, payload)
             sock.setblocking(False)
-            self._selector.register(sock, selectors.EVENT_READ, (client, reader))
+            self._selector.register(sock, selectors.EVENT_READ, (client, exchange, decoder))
         if self.live:
             threading.Thread(target=self._pump, daemon=True).start()
 
@@ -117,18 +112,18 @@ class Clients:
         while self._selector.get_map():
             for key, _ in self._selector.select():
                 sock: Any = key.fileobj
-                client, reader = key.data
+                client, exchange, decoder = key.data
                 try:
                     while chunk := sock.recv(65536):
-                        for name, payload in reader.feed(chunk):
-                            self.ledger.note(client, name, payload)
+                        for name, payload in decoder.feed(exchange.feed(chunk)):
+                            self.counters.note(client, name, payload)
                 except (BlockingIOError, ssl.SSLWantReadError):
                     continue
                 except OSError:
                     pass
                 self._selector.unregister(sock)
                 sock.close()
-                self.ledger.lost()
+                self.counters.lost()
 
     def _connect_socketio(self) -> None:
         socketio = need("socketio", "connect Socket.IO clients")
@@ -138,10 +133,10 @@ class Clients:
                                      websocket_extra_options={"skip_utf8_validation": True})
 
             def received(name: str, *args: Any, number: int = number) -> None:
-                self.ledger.note(number, name, json.dumps(args[0] if len(args) == 1 else args, default=str))
+                self.counters.note(number, name, json.dumps(args[0] if len(args) == 1 else args, default=str))
 
             client.on("*", received)
-            client.on("disconnect", lambda *_: self.ledger.lost())
+            client.on("disconnect", lambda *_: self.counters.lost())
             try:
                 client.connect(self.base.url.removesuffix(self.base.path), headers=self.headers,
                                transports=["websocket"], socketio_path=f"{self.base.path}/socket.io", wait_timeout=30)
@@ -154,63 +149,17 @@ class Clients:
     def stall(self, count: int) -> None:
         """Connect clients that never read again."""
         for _ in range(count):
-            sock, _, _ = self._open(stalled=True)
-            if self.kind == "socketio":  # Engine.IO's transport is open; this joins the namespace "/"
-                sock.sendall(masked_text_frame("40"))
+            exchange = self._exchange()
+            sock = connected(self.base, timeout=2 * TIMEOUT_S, receive_buffer=TINY)
             self._kept.append(sock)
+            begin(sock, exchange)
+            if self.kind == "socketio" and isinstance(exchange, WebSocketExchange):
+                sock.sendall(exchange.message(JOIN))
 
-    # -- connecting ----------------------------------------------------------------------------------------------
-
-    def _open(self, *, stalled: bool) -> tuple[socket.socket, bytes, bytes]:
-        """Open one connection and read the head of the answer; return that, and what came behind it, too.
-
-        :raises OSError: if it was refused.
-        """
-        sock = self._socket(TINY if stalled else 0)
-        with contextlib.ExitStack() as stack:
-            stack.callback(sock.close)
-            sock.sendall(self._request())
-            head = b""
-            while b"\r\n\r\n" not in head:
-                piece = sock.recv(4096)
-                if not piece or len(head) > 65536:
-                    raise ConnectionError("the connection was closed before its answer")
-                head += piece
-            head, _, rest = head.partition(b"\r\n\r\n")
-            status = head.split(b" ")[1]
-            if status != (b"200" if self.kind == "sse" else b"101"):
-                raise ConnectionError(f"answered with status {status.decode()}: {rest[:300].decode(errors='replace')}")
-            stack.pop_all()
-        return sock, head, rest
-
-    def _socket(self, receive_buffer: int) -> socket.socket:
-        last: OSError = OSError(f"{self.base.host} has no address")
-        for address in resolve(self.base):
-            sock = socket.socket(address.family, socket.SOCK_STREAM)
-            try:
-                if receive_buffer:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-                sock.settimeout(TIMEOUT_S * 2)
-                sock.connect(address.sockaddr)
-                if self.base.scheme == "https":
-                    sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self.base.host)
-                return sock
-            except OSError as error:
-                sock.close()
-                last = error
-        raise last
-
-    def _request(self) -> bytes:
-        fields = {"Host": self.base.netloc, **self.headers}
+    def _exchange(self) -> Exchange[bytes | list[str]]:
         if self.kind == "sse":
-            path = "/api/events/stream"
-            fields["Accept"] = "text/event-stream"
-        else:
-            path = "/socket.io/?EIO=4&transport=websocket" if self.kind == "socketio" else self.ws_path
-            fields.update({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-                           "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode()})
-        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        return f"GET {self.base.path}{path} HTTP/1.1\r\n{head}\r\n".encode()
+            return HTTPExchange(self.base, self.base.path + STREAM, {"Accept": "text/event-stream", **self.headers})
+        return WebSocketExchange(self.base, SOCKET_IO if self.kind == "socketio" else self.ws_path, self.headers)
 
 
 def main() -> None:
@@ -227,7 +176,7 @@ def main() -> None:
             elif order["do"] == "stall":
                 clients.stall(order["count"])
             else:
-                answer = clients.ledger.report(clients.live)
+                answer = clients.counters.report(clients.live)
         except Exception as error:  # whatever it is, whoever gave the order has to know
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps({**answer, "number": order.get("number")}), flush=True)

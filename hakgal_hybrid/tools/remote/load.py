@@ -17,14 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ...broker.sse import Decoder, Message
-from .body import BodyReader
+from .exchange import TINY, HTTPExchange, begin
 from .limits import allow_files, time_of
 from .request import Address, connected, resolve
 from .results import Losses, Result, Spread
 from .stream import Source
 
-#: What a client that does not read lets the kernel hold for it, in bytes.
-TINY = 4096
 #: Ids that are remembered, summed over clients; then losses are no longer counted, and the result says so.
 MAX_IDS = 20_000_000
 
@@ -34,9 +32,9 @@ _TEXTS = 4096
 class _Client:
     """One reader."""
 
-    def __init__(self, sock: socket.socket, asked_at: float) -> None:
-        self.sock, self.asked_at = sock, asked_at
-        self.body, self.decoder = BodyReader(), Decoder()
+    def __init__(self, sock: socket.socket, exchange: HTTPExchange, asked_at: float) -> None:
+        self.sock, self.exchange, self.asked_at = sock, exchange, asked_at
+        self.decoder = Decoder()
         self.first_at: float | None = None
         self.last_id = ""
         self.numbers = array("L")
@@ -105,21 +103,23 @@ class Load:
         except OSError as error:
             self._refused[type(error).__name__] += 1
             return
-        client = _Client(sock, time.perf_counter())
+        client = _Client(sock, self._exchange(), time.perf_counter())
         self._clients.append(client)
         self._selector.register(sock, selectors.EVENT_READ, client)
         try:
-            sock.sendall(_head(self._source, self._headers))
+            sock.sendall(client.exchange.request)
             sock.setblocking(False)
         except OSError as error:
             self._end(client, type(error).__name__)
 
     def _stall(self, address: Address) -> None:
-        """Open a client that never reads more than the head of its answer."""
+        """Open a client that stops reading once it is answered."""
         sock = connected(self._source.base, address, receive_buffer=TINY)
         self._stalled.append(sock)
-        sock.sendall(_head(self._source, self._headers))
-        sock.recv(16)
+        begin(sock, self._exchange())
+
+    def _exchange(self) -> HTTPExchange:
+        return HTTPExchange(self._source.base, self._source.target, {"Accept": "text/event-stream", **self._headers})
 
     def _reset(self) -> None:
         """Begin to count: what came while the clients were being opened depends on when each was."""
@@ -143,16 +143,17 @@ class Load:
             self._end(client, "end of stream")
             return
         self._bytes += len(data)
-        text = client.body.feed(data)
-        if client.body.status is not None and not _is_stream(client.body):
-            self._end(client, f"status {client.body.status}" if client.body.status != 200 else "no event stream")
+        text = client.exchange.feed(data)
+        status = client.exchange.status
+        if status is not None and not client.exchange.is_stream:
+            self._end(client, f"status {status}" if status != 200 else "no event stream")
             return
         now = time.perf_counter()
         for message in client.decoder.feed(text):
             if client.first_at is None:
                 client.first_at = now
             self._note(client, message)
-        if client.body.ended:
+        if client.exchange.ended:
             self._end(client, "end of stream")
 
     def _note(self, client: _Client, message: Message) -> None:
@@ -207,13 +208,13 @@ class Load:
             return
         self._selector.unregister(client.sock)
         client.sock.close()
-        opened = client.body.status == 200 and _is_stream(client.body)
+        opened = client.exchange.is_stream
         (self._ended if opened and why != "hybrid_busy" else self._refused)[why] += 1
 
     # -- what it comes to ----------------------------------------------------------------------------------------
 
     def _result(self, clients: int, stalled: int, took: float, own_cpu: float) -> Result:
-        opened = [client for client in self._clients if client.body.status == 200 and _is_stream(client.body)]
+        opened = [client for client in self._clients if client.exchange.is_stream]
         delays = [(client.first_at - client.asked_at) * 1000 for client in opened if client.first_at is not None]
         events = len(self._events)
         return Result(
@@ -254,17 +255,6 @@ def _first_that_accepts(source: Source) -> Address:
         except OSError as refused:
             error = refused
     raise error or OSError(f"{source.base.host} has no address")
-
-
-def _head(source: Source, headers: Mapping[str, str]) -> bytes:
-    lines = [f"GET {source.target} HTTP/1.1", f"Host: {source.base.netloc}", "Accept: text/event-stream",
-             *(f"{name}: {value}" for name, value in headers.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-def _is_stream(body: BodyReader) -> bool:
-    kind = body.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return body.status == 200 and kind == "text/event-stream"
 
 
 def _received(sock: socket.socket) -> Iterator[bytes]:
