@@ -130,13 +130,14 @@ class Settings:
     profile: Profile = _setting("APP_PROFILE", _profile, Profile.HYBRID,
                                 "HYBRID, DUAL for both at once, or WEBSOCKET for rollback.")
     enable_sse: bool = _setting("ENABLE_SSE", _boolean, True,
-                                "Serve the stream, and the routes by which its clients come, answer and go.")
-    enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", _boolean, True, "Serve the command routes.")
+                                "Serve the stream, and the URLs by which clients connect, acknowledge and leave.")
+    enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", _boolean, True, "Serve the URLs for commands.")
     enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", _boolean, False, "Serve `/api/events/ws`, a WebSocket.")
     api_key: str | None = _setting("HAKGAL_API_KEY", _key, None, "Key that commands and remote readers must send.",
                                    secret=True)
     port: int = _setting("HAKGAL_PORT", _count(0, 65535), 5001, "Port of `hakgal-hybrid run`.")
-    origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", _origins, (), "More web origins that may read and command.")
+    origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", _origins, (),
+                                           "Other web origins whose pages may read and send commands.")
 
     log_events: int = _setting("HYBRID_LOG_EVENTS", _count(1, 10_000_000), 10_000, "Events kept for late readers.")
     log_bytes: int = _setting("HYBRID_LOG_BYTES", _count(1024, 1 << 40), 32 << 20, "Bytes kept for late readers.")
@@ -153,21 +154,21 @@ class Settings:
     journal_max_age_s: float = _setting("HYBRID_JOURNAL_MAX_AGE_S", _number(1, 31_536_000), 86_400,
                                         "Age of the oldest event in the journal.")
 
-    retry_ms: int = _setting("HYBRID_RETRY_MS", _count(1, 3_600_000), 3000, "Reconnect delay told to clients, in ms.")
+    retry_ms: int = _setting("HYBRID_RETRY_MS", _count(1, 3_600_000), 3000, "Reconnect delay of clients, in ms.")
     heartbeat_s: float = _setting("HYBRID_HEARTBEAT_S", _number(0.05, 3600), 15, "Idle time before a heartbeat.")
     max_backlog_s: float = _setting("HYBRID_MAX_BACKLOG_S", _number(0.05, 86400), 60,
                                     "Oldest event an open stream still gets; older ones become a gap.")
-    stall_s: float = _setting("HYBRID_STALL_S", _number(0.05, 3600), 20, "Close a client that took no byte so long.")
+    stall_s: float = _setting("HYBRID_STALL_S", _number(0.05, 3600), 20, "Close a client that accepts no byte so long.")
     drain_s: float = _setting("HYBRID_DRAIN_S", _number(0, 600), 2, "Time to flush streams and requests at stop.")
     resume_s: float = _setting("HYBRID_RESUME_S", _number(0, 86400), 60,
-                               "Time after a stream's end in which its clients may come back as who they were.")
+                               "Time after a stream's end in which its clients may come back.")
     connect_s: float = _setting("HYBRID_CONNECT_S", _number(0.05, 3600), 30,
                                 "Time a client that has connected by POST has to open its stream.")
     max_streams: int = _setting("HYBRID_MAX_STREAMS", _count(0, 1_000_000), 10_000, "Open streams in total.")
     max_streams_per_address: int = _setting("HYBRID_MAX_STREAMS_PER_ADDRESS", _count(0, 1_000_000), 10_000,
                                             "Open streams of one peer address.")
     max_clients: int = _setting("HYBRID_MAX_CLIENTS", _count(1, 10_000_000), 50_000,
-                                "Clients in total, those included that may come back.")
+                                "Clients in total, including those that may come back.")
     allow_blocking_call: bool = _setting("HYBRID_ALLOW_BLOCKING_CALL", _boolean, False,
                                          "Let `call` wait for a client inside a request.")
 
@@ -192,7 +193,7 @@ class Settings:
     max_head_bytes: int = _setting("HYBRID_MAX_HEAD_BYTES", _count(1024, 1 << 20), 64 << 10,
                                    "Largest head of a request: its first line and its headers.")
     max_connections: int = _setting("HYBRID_MAX_CONNECTIONS", _count(1, 1_000_000), 4096,
-                                    "Connections besides streams and WebSockets; idle ones give way to new ones.")
+                                    "Connections besides streams and WebSockets; idle ones are closed for new ones.")
     request_s: float = _setting("HYBRID_REQUEST_S", _number(0.05, 3600), 30,
                                 "Time for a request's head, for each 64 KiB of its body, and between requests.")
     switch_interval_ms: float = _setting("HYBRID_SWITCH_INTERVAL_MS", _number(0.01, 1000), 0.5,

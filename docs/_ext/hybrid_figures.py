@@ -32,13 +32,13 @@ def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in lines]
 
 
-def about(told: dict[str, Any], what: str) -> str:
+def about(kept: dict[str, Any], what: str) -> str:
     """Say when, where and of what figures were taken."""
-    if not told:
+    if not kept:
         return NOTHING
-    return (f"{what} of {told['date'][:16].replace('T', ' ')} UTC, commit `{told['commit']}`, Python {told['python']}, "
-            f"{told['system']} {told['kernel']}, {told['processors']} processors, load average at the start "
-            f"{told['load_average']}.")
+    return (f"{what} of {kept['date'][:16].replace('T', ' ')} UTC, commit `{kept['commit']}`, Python {kept['python']}, "
+            f"{kept['system']} {kept['kernel']}, {kept['processors']} processors, load average at the start "
+            f"{kept['load_average']}.")
 
 
 # -- faults ---------------------------------------------------------------------------------------------------------
@@ -46,15 +46,15 @@ def about(told: dict[str, Any], what: str) -> str:
 
 def faults() -> list[str]:
     """Return the table of faults."""
-    told = read(FAULTS)
-    if not told:
+    kept = read(FAULTS)
+    if not kept:
         return [NOTHING]
-    rows = [_fault(row) for row in told["rows"]]
+    rows = [_fault(row) for row in kept["rows"]]
     others = read(PROOFS).get("about", {})
-    length = "" if told["about"]["length"] == "full" else ", **of short length**: what lasts a minute lasted seconds"
-    return [about(told["about"], f"Run (`make faults`, {told['about']['seconds']} s{length})"),
+    length = "" if kept["about"]["length"] == "full" else ", **of short length**: what lasts a minute lasted seconds"
+    return [about(kept["about"], f"Run (`make faults`, {kept['about']['seconds']} s{length})"),
             about(others, "The other tests that are named above: run"), "", *table(
-        ("Fault", "Served, refused, failed", "p95, ms", "Emits", "p95, ms", "Delivered of owed", "Told missing",
+        ("Fault", "Served, refused, failed", "p95, ms", "Emits", "p95, ms", "Delivered of owed", "Reported missing",
          "Threads", "Descriptors", "MiB", ""), rows)]
 
 
@@ -77,22 +77,22 @@ def _change(row: dict[str, Any], name: str) -> str:
 
 def soak() -> list[str]:
     """Return what the last soak has found."""
-    told = read(SOAK)
-    if not told:
+    kept = read(SOAK)
+    if not kept:
         return [NOTHING]
     names = {"threads": "threads", "descriptors": "descriptors besides those of streams", "memory_mib": "memory, MiB"}
     rows = [(title, f"{slope['mean']:.1f}", f"{slope['per_hour']:+.1f}", f"{slope['over_run']:+.2f}",
              f"{slope['allowed']:.1f}", "flat" if slope["over_run"] <= slope["allowed"] else "**grows**")
-            for name, title in names.items() for slope in [told["slopes"][name]]]
-    return [about(told["about"], f"Run (`make soak`, {told['about']['minutes']:g} minutes)"), "", *table(
-        ("", "mean", "an hour", "over the run", "allowed", ""), rows), "", _soaked(told)]
+            for name, title in names.items() for slope in [kept["slopes"][name]]]
+    return [about(kept["about"], f"Run (`make soak`, {kept['about']['minutes']:g} minutes)"), "", *table(
+        ("", "mean", "an hour", "over the run", "allowed", ""), rows), "", _soaked(kept)]
 
 
-def _soaked(told: dict[str, Any]) -> str:
-    gaps = ", ".join(f"{number:,} {reason}" for reason, number in sorted(told["gaps"].items())) or "none"
-    return (f"{told['clients']} clients, {told['connections']:,} connections, {sum(told['faults'].values())} faults of "
-            f"{len(told['faults'])} kinds; {told['emitted']:,} events emitted (p95 {told['emit_p95_ms']:.2f} ms), "
-            f"{told['delivered']:,} delivered, {told['conflated']:,} conflated, told missing: {gaps}; unexplained: 0.")
+def _soaked(kept: dict[str, Any]) -> str:
+    gaps = ", ".join(f"{number:,} {reason}" for reason, number in sorted(kept["gaps"].items())) or "none"
+    return (f"{kept['clients']} clients, {kept['connections']:,} connections, {sum(kept['faults'].values())} faults of "
+            f"{len(kept['faults'])} kinds; {kept['emitted']:,} events emitted (p95 {kept['emit_p95_ms']:.2f} ms), "
+            f"{kept['delivered']:,} delivered, {kept['conflated']:,} conflated, reported missing: {gaps}; unexplained: 0.")
 
 
 # -- proofs ---------------------------------------------------------------------------------------------------------
@@ -109,8 +109,8 @@ def proof(names: list[str]) -> list[str]:
 
 def _proof(name: str, rows: dict[str, list[dict[str, Any]]], ran: dict[str, dict[str, Any]]) -> str:
     if name == "soak":
-        told = read(SOAK)
-        return f"`make soak`: {_soaked(told) if told else NOTHING}"
+        kept = read(SOAK)
+        return f"`make soak`: {_soaked(kept) if kept else NOTHING}"
     if name.startswith("benchmark "):
         return f"`make bench`, {measured(name.removeprefix('benchmark '))}"
     if name in rows:
@@ -124,7 +124,7 @@ def _figures(row: dict[str, Any]) -> str:
     if "served" not in row:
         return f"{row['fault']}: **{row['outcome']}**" if row["outcome"] != "passed" else "passed"
     said = "" if row["outcome"] == "passed" else f"**{row['outcome']}**, "
-    missing = f", {row['missing']:,} told missing" if row["missing"] else ""
+    missing = f", {row['missing']:,} reported missing" if row["missing"] else ""
     note = f" ({row['note']})" if row["note"] else ""
     return (f"{row['fault']}: {said}{row['served']} requests served, p95 {row['p95_ms']:.0f} ms; {row['emits']:,} "
             f"emits, p95 {row['emit_p95_ms']:.2f} ms; {row['delivered']:,} of {row['owed']:,} events delivered"
@@ -156,16 +156,16 @@ SAID: dict[str, Callable[[float], str]] = {
     "emit_p50_us": lambda value: f"emit p50 {value:.0f} µs", "emit_p99_us": lambda value: f"emit p99 {value:.0f} µs",
     "mb_growth": lambda value: f"memory grew by {value:.1f} MB in the second half",
     "healthy_p99_ms": lambda value: f"others' p99 {value:.1f} ms",
-    "stalled_told": lambda value: f"{value:.0f} stalled clients told",
+    "stalled_told": lambda value: f"{value:.0f} stalled clients got a gap or were closed",
     "hot_p50_us": lambda value: f"{value:.1f} µs an emit", "kb_per_client": lambda value: f"{value:.2f} KB a client",
     "p99_ms": lambda value: f"p99 {value:.1f} ms", "cpu_percent": lambda value: f"{value:.0f} % of a processor",
     "lag_p99_ms": lambda value: f"loop late by {value:.1f} ms (p99)", "lost": lambda value: f"{value:.0f} lost",
     "repeated": lambda value: f"{value:.0f} repeated"}
 
 
-def measured(wish: str) -> str:
+def measured(query: str) -> str:
     """Return some figures of a case, asked for as ``W5, * events of 4 KB: emit_p99_us, mb_growth``."""
-    where, _, names = wish.partition(": ")
+    where, _, names = query.partition(": ")
     workload, _, case = where.partition(", ")
     case, found = benchmark(workload, case)
     said = [SAID[name](found[name]) for name in map(str.strip, names.split(",")) if name in found]
