@@ -277,7 +277,7 @@ class Scene:
 
     def publish(self) -> None:
         """Have the app emit."""
-        answer = self.server.ask("POST", "/publisher/start", {"pause_s": 0.02, "wishes": [
+        answer = self.server.ask("POST", "/publisher/start", {"pause_s": 0.02, "events": [
             {"event": "fact_added"}, {"event": "fact_added", "size": 2000}]})
         assert answer.status == 200, answer
 

@@ -23,17 +23,17 @@ class Publisher:
         self._took: list[float] = []
         self._number = 0
 
-    def start(self, pause_s: float, wishes: list[dict[str, Any]]) -> None:
+    def start(self, pause_s: float, events: list[dict[str, Any]]) -> None:
         self._ended.clear()
-        self._thread = threading.Thread(target=self._publish, args=(pause_s, wishes), daemon=True)
+        self._thread = threading.Thread(target=self._publish, args=(pause_s, events), daemon=True)
         self._thread.start()
 
-    def _publish(self, pause_s: float, wishes: list[dict[str, Any]]) -> None:
+    def _publish(self, pause_s: float, events: list[dict[str, Any]]) -> None:
         while not self._ended.wait(pause_s):
-            wish = wishes[self._number % len(wishes)]
+            event = events[self._number % len(events)]
             started = time.perf_counter()
-            self._transport.emit(wish["event"], {"i": self._number, "padding": "x" * wish.get("size", 0)},
-                                 to=wish.get("to"), namespace=wish.get("namespace"))
+            self._transport.emit(event["event"], {"i": self._number, "padding": "x" * event.get("size", 0)},
+                                 to=event.get("to"), namespace=event.get("namespace"))
             self._took.append((time.perf_counter() - started) * 1000)
             self._number += 1
             del self._took[:-100_000]

@@ -45,7 +45,7 @@ def client_of(feed: SubscriberStream) -> Client:
     return feed.session.clients[0]
 
 
-def open_feed_of(transport: HybridTransport, **wish: Any) -> SubscriberStream:
+def open_feed_of(transport: HybridTransport, **options: Any) -> SubscriberStream:
     """Return a stream that is opened as a request opens it, for whoever is to write it."""
     with transport.app.test_request_context():
-        return open_feed(transport, StreamRequest(**wish))
+        return open_feed(transport, StreamRequest(**options))

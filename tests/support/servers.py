@@ -97,9 +97,9 @@ class Api:
         """Return what the app tells about itself."""
         return dict(self.ask("GET", "/notes").json())
 
-    def emit(self, event: str, n: int = 1, **wish: Any) -> str:
+    def emit(self, event: str, n: int = 1, **options: Any) -> str:
         """Have the app emit ``n`` events; return the newest id after that."""
-        answer = self.ask("POST", "/emit", {"event": event, "n": n, **wish})
+        answer = self.ask("POST", "/emit", {"event": event, "n": n, **options})
         assert answer.status == 200, answer
         return str(answer.json()["newest"])
 

@@ -218,7 +218,7 @@ class Soak:
             self._thread.start()
             self._wait(lambda: all(walker.connections for walker in self._walkers), "everybody to have a stream")
             self._calm.clear()
-            self._server.ask("POST", "/publisher/start", {"pause_s": 1 / self._rate, "wishes": EVENTS})
+            self._server.ask("POST", "/publisher/start", {"pause_s": 1 / self._rate, "events": EVENTS})
             started = time.monotonic()
             faults = self._faults()
             while time.monotonic() < started + seconds:
@@ -440,12 +440,12 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--rate", type=float, default=6.0, help="events a second")
     parser.add_argument("--json", type=Path, help="where to write all of it")
-    wish = parser.parse_args()
-    about = kept.about(minutes=wish.minutes)
-    outcome = Soak(wish.clients, wish.rate).run(wish.minutes * 60, lambda sample: print(sample, flush=True))
+    options = parser.parse_args()
+    about = kept.about(minutes=options.minutes)
+    outcome = Soak(options.clients, options.rate).run(options.minutes * 60, lambda sample: print(sample, flush=True))
     show(outcome)
-    if wish.json is not None:
-        kept.write(wish.json, {"about": about, **outcome.told()})
+    if options.json is not None:
+        kept.write(options.json, {"about": about, **outcome.told()})
     return 0 if outcome.flat else 1
 
 
