@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Literal
 
-import blinker
 from flask import Flask
 
 from .. import signals
@@ -18,9 +17,9 @@ from ..broker.stream import SubscriberStream
 from ..errors import AccessDenied, Overloaded
 from ..logs import get_logger
 from ..settings import Settings
-from . import Handlers
-from .acks import Acks
-from .authorization import Authorizer, Decision
+from .announcing import MAX_WAITING, BackgroundAnnouncer
+from .authorization import Authorizer
+from .handlers import Handlers
 from .invocation import CONNECTION_KEYS
 from .worker import Worker
 
@@ -28,23 +27,26 @@ logger = get_logger(__name__)
 
 
 class ClientLifecycle:
-    """The part of :class:`~hakgal_hybrid.HybridTransport` that clients meet."""
+    """Lets clients connect, takes what they send, and ends them.
 
-    authority: Authorizer
-    refusals: Refusals
-    handlers: Handlers
-    acks: Acks
-    hub: Hub
-    settings: Settings
-    namespaces: frozenset[str] | Literal["*"]
-    _announcer: signals.Announcer
-    _background: Worker
-    _goodbyes: Worker
+    :param app: the app whose handlers run.
+    :param settings: of the node.
+    :param hub: where clients are.
+    :param handlers: what the host registered.
+    :param authorizer: asks the application what clients may do.
+    :param background: sends the signals about clients.
+    :param refusals: counts what is dropped.
+    :ivar namespaces: which namespaces clients may connect to besides those with handlers; ``"*"``: to any.
+    """
 
-    @property
-    def app(self) -> Flask:
-        """The app whose clients they are."""
-        raise NotImplementedError
+    def __init__(self, app: Flask, settings: Settings, hub: Hub, handlers: Handlers, authorizer: Authorizer,
+                 background: BackgroundAnnouncer, refusals: Refusals) -> None:
+        self.namespaces: frozenset[str] | Literal["*"] = "*"
+        self.on_gap = self.client_lagged  # one bound method for all streams
+        self._app, self._settings, self._hub, self._handlers = app, settings, hub, handlers
+        self._authorizer, self._background, self._refusals = authorizer, background, refusals
+        # A disconnect handler that hangs must not hold up the others, nor the signals.
+        self._disconnect_workers = Worker("hakgal-hybrid-disconnect", limit=MAX_WAITING, threads=8)
 
     def open_client(self, environ: dict[str, Any], namespace: str, auth: Any = None, *,
                     session: Session | None = None) -> Client:
@@ -54,27 +56,27 @@ class ClientLifecycle:
         :raises AccessDenied: if the handler refused it, or nobody may connect to this namespace. No client remains.
         :raises Overloaded: if there is no place.
         """
-        if self.namespaces != "*" and namespace not in self.namespaces and not self.handlers.serves(namespace):
+        if self.namespaces != "*" and namespace not in self.namespaces and not self._handlers.serves(namespace):
             raise AccessDenied("Unable to connect", code="unknown_namespace")
-        self.authority.check("connect", namespace, data=auth)
+        self._authorizer.check("connect", namespace, data=auth)
         own = session is None
-        session = self.hub.new_session(environ) if session is None else session
-        environ = {**environ, "flask.app": self.app}
+        session = self._hub.new_session(environ) if session is None else session
+        environ = {**environ, "flask.app": self._app}
         for key in CONNECTION_KEYS:
             environ.pop(key, None)
         try:
-            client = self.hub.admit(session, environ, namespace)
+            client = self._hub.admit(session, environ, namespace)
             try:
-                self.handlers.connect(self.app, client, auth)
+                self._handlers.connect(self._app, client, auth)
             except BaseException:
-                self.hub.forget(client)
+                self._hub.forget(client)
                 raise
         except BaseException:
             if own:
-                self.hub.sessions.drop(session)
+                self._hub.sessions.drop(session)
             raise
-        self.hub.sessions.expect(session)  # from now on: the handler may have taken its time
-        self._later(signals.client_connected, client=client)
+        self._hub.sessions.expect(session)  # from now on: the handler may have taken its time
+        self._background.announce(signals.client_connected, client=client)
         return client
 
     def end_client(self, client: Client, reason: str, *, wait: bool = False) -> None:
@@ -83,38 +85,25 @@ class ClientLifecycle:
         :param reason: what its ``disconnect`` handler is told; see ``SocketIO.reason``.
         :param wait: true to run that handler in the calling thread, false in the background.
         """
-        if not self.hub.end(client, reason):
+        if not self._hub.end(client, reason):
             return
         if client.session is not None:
-            self.hub.sessions.drop(client.session, even_if_ridden=False)
-        run = partial(self._say_goodbye, client, reason)
+            self._hub.sessions.drop(client.session, even_if_ridden=False)
+        run = partial(self._run_disconnect_handler, client, reason)
         if wait:
             run()
-        elif not self._goodbyes.submit(run):
-            self.hub.leave_all(client)
-            self.refusals.count("disconnect_handler_dropped")
+        elif not self._disconnect_workers.submit(run):
+            self._hub.leave_all(client)
+            self._refusals.count("disconnect_handler_dropped")
             logger.error("the disconnect handler of %s does not run: too much waits in the background", client.sid)
-        self._later(signals.client_gone, client=client, reason=reason)
+        self._background.announce(signals.client_gone, client=client, reason=reason)
 
-    def _say_goodbye(self, client: Client, reason: str) -> None:
+    def _run_disconnect_handler(self, client: Client, reason: str) -> None:
         """Run the host's ``disconnect`` handler, which may still ask for the client's rooms."""
         try:
-            self.handlers.disconnect(self.app, client, reason)
+            self._handlers.disconnect(self._app, client, reason)
         finally:
-            self.hub.leave_all(client)
-
-    def authorize(self, decide: Decision) -> Decision:
-        """Have a function of the application decide what clients may do. Usable as a decorator.
-
-        It is called with an :class:`~hakgal_hybrid.commands.authorization.AuthorizationRequest`, in the thread of the
-        request, and must return something true to allow it: what it returns nothing for is refused, and so is
-        everything when it raises. It is asked after key, ticket and token, about clients of this transport: not about
-        those of a host's own WebSocket.
-
-        :raises ConfigurationError: if another function decides already.
-        """
-        self.authority.use(decide)
-        return decide
+            self._hub.leave_all(client)
 
     def disconnect(self, who: str | Callable[[Client], bool]) -> int:
         """End clients for good: their streams, their tickets and what they could come back to.
@@ -126,10 +115,10 @@ class ClientLifecycle:
         :return: how many clients that were; 0 for a ``sid`` that nobody has.
         """
         if isinstance(who, str):
-            client = self.hub.client(who)
+            client = self._hub.client(who)
             found = [] if client is None else [client]
         else:
-            found = [client for client in self.hub.clients() if who(client)]
+            found = [client for client in self._hub.clients() if who(client)]
         for client in found:
             self.end_client(client, "server disconnect")
         return len(found)
@@ -144,41 +133,31 @@ class ClientLifecycle:
         if feed.left:
             return
         feed.left = True
-        self.hub.count_end("replaced" if feed.replaced else reason)
-        if not self.hub.sessions.let_go(feed.session, feed):
+        self._hub.count_end("replaced" if feed.replaced else reason)
+        if not self._hub.sessions.let_go(feed.session, feed):
             return
         if reason == "stopped" or (reason == "refused" and not feed.resumed) or not feed.session.living:
-            self.hub.sessions.lapse(feed.session)
+            self._hub.sessions.lapse(feed.session)
 
-    def _lapsed(self, session: Session) -> None:
+    def session_lapsed(self, session: Session) -> None:
+        """End the clients of a session that nobody came back to."""
         for client in session.clients:
             self.end_client(client, "ping timeout" if not session.opened else "transport close")
-        self.hub.prune(session, session.clients)
+        self._hub.prune(session, session.clients)
 
     def may_join(self, client: Client, room: Hashable) -> None:
         """Let a client be put into a room, or refuse it.
 
         :raises AccessDenied: if the application does not allow it. :raises Overloaded: 429 if it is in too many.
         """
-        self.authority.check("join", client.namespace, room=room, client=client)
-        rooms, limit = client.rooms(), self.settings.max_rooms
+        self._authorizer.check("join", client.namespace, room=room, client=client)
+        rooms, limit = client.rooms(), self._settings.max_rooms
         if len(rooms) >= limit and room not in rooms:
             raise Overloaded(f"a client may be in {limit} rooms (HYBRID_MAX_ROOMS)", code="too_many_rooms", status=429)
 
-    def acknowledge(self, client: Client, ack: object, args: list[Any]) -> None:
-        """Take a client's acknowledgement: call the callback of the event.
-
-        :raises RequestError: 404 if none is expected under this id.
-        """
-        self.acks.answer(ack, client, args)
-
     def client_lagged(self, client: Client, gap: Gap) -> None:
         """A client is being told of a gap."""
-        self._later(signals.client_lagged, client=client, gap=gap)
-
-    def degraded(self, reason: str) -> None:
-        """A bound was hit and somebody was turned away; ``reason`` is the problem's code."""
-        self._later(signals.transport_degraded, reason=reason)
+        self._background.announce(signals.client_lagged, client=client, gap=gap)
 
     def dispatch(self, client: Client, event: str, args: tuple[Any, ...],
                  begin: Callable[[], None] = lambda: None) -> Any:
@@ -186,11 +165,5 @@ class ClientLifecycle:
 
         :param begin: called right before the handler is.
         """
-        self.authority.check("emit", client.namespace, event=event, data=list(args), client=client)
-        return self.handlers.dispatch(self.app, client, event, args, begin)
-
-    def _later(self, signal: blinker.NamedSignal, **values: Any) -> None:
-        """Send a signal from the background thread: the loop that noticed must not run anybody's receivers."""
-        if signal.receivers and not self._background.submit(partial(self._announcer.announce, signal, **values)):
-            self.refusals.count("signal_dropped")
-            logger.error("signal %r was not sent: too many are waiting", signal.name)
+        self._authorizer.check("emit", client.namespace, event=event, data=list(args), client=client)
+        return self._handlers.dispatch(self._app, client, event, args, begin)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import gevent
 
-from ..broker.counters import Refusals
-from ..broker.hub import Hub
 from ..broker.stream import SubscriberStream
+from ..commands.node import Node
 from ..monitoring.histogram import Histogram
-from ..settings import Settings
 from .admission import AdmissionControl, Budget
 from .fanout.fanout import Fanout
 from .fanout.lag import DeliveryLag, LoopLag
@@ -28,32 +26,6 @@ Lane = Literal["host", "stream", "control"]
 PATIENCE_S = 0.02
 #: How many streams may wait to be opened for one request that may wait for a thread: they are small and come in storms.
 STREAMS_FOR_A_REQUEST = 8
-
-
-class Node(Protocol):
-    """What the server serves streams of.
-
-    :ivar settings: frozen.
-    :ivar hub: has the log and the clients.
-    :ivar refusals: counts what is turned away.
-    :ivar stopping: true once every stream shall end with a farewell.
-    :ivar server_statistics: set to what returns the figures of the serving side while it runs.
-    """
-
-    settings: Settings
-    hub: Hub
-    refusals: Refusals
-    stopping: bool
-    server_statistics: Callable[[], dict[str, Any]]
-
-    def stream_left(self, feed: SubscriberStream, reason: str) -> None:
-        """Note that a stream has ended."""
-
-    def degraded(self, reason: str) -> None:
-        """Announce that a bound was hit and somebody was turned away."""
-
-    def stop(self) -> None:
-        """End every stream with a farewell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +58,7 @@ class Front:
         self.settings = settings
         self.is_stream, self._lane_of = is_stream, lane_of
         self.loop = gevent.get_hub().loop
-        self.left: Callable[[SubscriberStream, str], None] = node.stream_left
+        self.left: Callable[[SubscriberStream, str], None] = node.lifecycle.stream_left
         self.degraded: Callable[[str], None] = node.degraded
         self.attached = Attached(settings, self.left, lambda: node.stopping)
         self.fanout = Fanout(node.hub, settings, self.left, lambda: node.stopping, self.attached,

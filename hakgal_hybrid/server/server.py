@@ -14,11 +14,12 @@ import gevent
 from gevent.event import Event
 from gevent.server import StreamServer
 
+from ..commands.node import Node
 from ..logs import get_logger
 from ..monitoring.backlog import BacklogMonitor
 from .connection import hang_up
 from .environ import base_environ
-from .front import Endpoint, Front, Lane, Node
+from .front import Endpoint, Front, Lane
 from .greenlets import GreenletPool
 from .listening import _bracketed, listening_sockets
 from .loop import ConnectionLoop

@@ -12,7 +12,7 @@ from typing import Any
 import flask
 
 from ..errors import EventError
-from ..extension import HybridTransport
+from ..web.transport import Transport
 
 
 class NotConnected(ValueError, KeyError):
@@ -33,7 +33,7 @@ def as_type_error(error: EventError) -> EventError:
     return NotJSON(error.detail, code=error.code) if isinstance(error.__cause__, TypeError) else error
 
 
-def wait_for_answer(transport: HybridTransport, event: str, emit: Callable[[Callable[..., None]], None],
+def wait_for_answer(transport: Transport, event: str, emit: Callable[[Callable[..., None]], None],
                     timeout: float | None) -> Any:
     """Emit, and wait until a client acknowledges.
 

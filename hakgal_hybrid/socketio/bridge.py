@@ -15,8 +15,8 @@ from ..commands import serving
 from ..commands.acks import Callback
 from ..commands.worker import Worker
 from ..errors import EventError
-from ..extension import HybridTransport
 from ..logs import get_logger
+from ..web.transport import Transport
 from .socketio import SocketIO
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class DualBridge:
     :ivar face: our side in the shape of Flask-SocketIO. :ivar unsent: how many events one side could not be given.
     """
 
-    def __init__(self, transport: HybridTransport, send: Callable[..., object],
+    def __init__(self, transport: Transport, send: Callable[..., object],
                  knows: Callable[[str, str], bool]) -> None:
         self.transport = transport
         self.face = SocketIO.__new__(SocketIO)
@@ -56,7 +56,7 @@ class DualBridge:
         # A worker of its own: whatever holds up the host's server must not hold up our disconnect handlers.
         self._worker = Worker("hakgal-hybrid-dual", LIMIT)
         self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
-        transport.twins = self
+        transport.node.publisher.mirror = self
 
     def owns(self, sid: object) -> bool:
         """True for the ``sid`` of a client of ours, or of the one that is being served in this thread."""
@@ -77,7 +77,7 @@ class DualBridge:
         """Emit to our clients what the host emits. Never raises: its own clients must not miss what ours cannot get."""
         args = data if isinstance(data, tuple) else () if data is None else (data,)
         try:
-            self.transport.emit_here(event, args, to or None, namespace, skip or None, callback or None)
+            self.transport.node.publisher.emit_here(event, args, to or None, namespace, skip or None, callback or None)
         except EventError as error:
             self._not_sent("event %r does not leave by SSE: %s", event, error.detail)
         except Exception:
@@ -115,7 +115,7 @@ class DualServer(_Server):  # type: ignore[misc]
     _twins: DualBridge
 
     @classmethod
-    def take(cls, server: Any, transport: HybridTransport) -> DualBridge:
+    def take(cls, server: Any, transport: Transport) -> DualBridge:
         """Make ``server`` a routed one, by changing its class, and give what is registered with it to ``transport``."""
         if not isinstance(server, cls):
             original = type(server)

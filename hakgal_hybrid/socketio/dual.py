@@ -16,9 +16,9 @@ import flask
 from flask import Flask
 
 from ..errors import ConfigurationError
-from ..extension import KEY, HybridTransport
 from ..logs import get_logger
 from ..settings import Profile
+from ..web.transport import KEY, Transport
 from .bridge import DualBridge, DualServer, Side
 from .options import HONOURED, apply_options
 from .socketio import SocketIO
@@ -38,7 +38,7 @@ def double(original: type) -> type:
     return type(original)(original.__name__, (mixin, original), names)
 
 
-def join(transport: HybridTransport) -> None:
+def join(transport: Transport) -> None:
     """Have the Flask-SocketIO object of the transport's app serve both, whether it is there or is yet to be made."""
     app = transport.app
     app.extensions = _Extensions(app.extensions, partial(_adopt, transport))
@@ -47,7 +47,7 @@ def join(transport: HybridTransport) -> None:
         existing.server = existing.server  # its clients and handlers are there already
 
 
-def _adopt(transport: HybridTransport, socketio: Any) -> bool:
+def _adopt(transport: Transport, socketio: Any) -> bool:
     """Make an object serve both from now on, if it is one of Flask-SocketIO's."""
     if not _is_flask_socketio(type(socketio)):
         return False
@@ -58,15 +58,17 @@ def _adopt(transport: HybridTransport, socketio: Any) -> bool:
     return True
 
 
-def _unite(transport: HybridTransport, socketio: Any) -> None:
-    transport._socketio = socketio
+def _unite(transport: Transport, socketio: Any) -> None:
+    transport.face = socketio
     transport.mode = "dual"
 
 
-def _transport_of(app: Flask) -> HybridTransport:
+def _transport_of(app: Flask) -> Transport:
     if KEY not in app.extensions:
-        HybridTransport().init_app(app)
-    transport = HybridTransport.of(app)
+        transport = Transport()
+        transport.init_app(app)
+        join(transport)
+    transport = Transport.of(app)
     if transport.settings.profile is not Profile.DUAL:
         raise ConfigurationError.bad_value("HYBRID_PROFILE", transport.settings.profile.value, "APP_PROFILE in the "
                                            "environment for a host whose SocketIO was swapped")
@@ -89,7 +91,7 @@ class _Extensions(dict[str, Any]):
 class DualSocketIO(_SocketIO):  # type: ignore[misc]
     """What Flask-SocketIO's ``SocketIO`` becomes. The sides part at its ``server``: see :class:`.DualServer`."""
 
-    _hybrid: HybridTransport | None = None
+    _hybrid: Transport | None = None
 
     def init_app(self, app: Flask | None, **kwargs: Any) -> None:
         """Serve ``app``, which gets a transport if it has none."""

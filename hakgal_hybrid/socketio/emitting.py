@@ -8,14 +8,14 @@ from typing import Any
 import flask
 
 from ..commands import Handlers
-from ..extension import HybridTransport
+from ..web.transport import Transport
 from .server import Server
 
 
 class Emitting:
     """The part of :class:`.SocketIO` that emits. May be used from any thread, inside a request or outside."""
 
-    transport: HybridTransport
+    transport: Transport
     handlers: Handlers
     server: Server
 

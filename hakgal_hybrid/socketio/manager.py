@@ -11,7 +11,7 @@ from ..commands import serving
 if TYPE_CHECKING:
     from ..broker.client import Client
     from ..broker.sessions import SessionRegistry
-    from ..extension import HybridTransport
+    from ..web.transport import Transport
     from .server import Server
 
 
@@ -26,7 +26,7 @@ class Manager:
         self._server = server
 
     @property
-    def _transport(self) -> HybridTransport:
+    def _transport(self) -> Transport:
         return self._server._transport
 
     @property

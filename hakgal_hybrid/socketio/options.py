@@ -10,8 +10,8 @@ import flask
 from flask import Flask
 
 from ..errors import ConfigurationError
-from ..extension import HybridTransport
 from ..logs import get_logger
+from ..web.transport import Transport
 
 logger = get_logger(__name__)
 
@@ -39,7 +39,7 @@ def refuse_queue(options: Mapping[str, Any]) -> None:
         raise ConfigurationError.bad_value("client_manager", manager, "None: this version serves one process")
 
 
-def apply_options(options: Mapping[str, Any], transport: HybridTransport) -> None:
+def apply_options(options: Mapping[str, Any], transport: Transport) -> None:
     """Set up a transport as a host's ``SocketIO(…)`` says.
 
     :raises ConfigurationError: for a value that is not accepted.
@@ -48,9 +48,9 @@ def apply_options(options: Mapping[str, Any], transport: HybridTransport) -> Non
     if unknown:
         logger.warning("SocketIO(%s) means nothing here and is ignored", ", ".join(f"{name}=…" for name in unknown))
     namespaces = options.get("namespaces") or ("/",)
-    transport.namespaces = "*" if namespaces == "*" else frozenset(
+    transport.node.lifecycle.namespaces = "*" if namespaces == "*" else frozenset(
         (namespaces,) if isinstance(namespaces, str) else namespaces)
-    transport.json = _json_module(options.get("json"), transport.app)
+    transport.node.use_json(_json_module(options.get("json"), transport.app))
     if "manage_session" in options:
         transport.handlers.manage_session = bool(options["manage_session"])
     if options.get("logger"):

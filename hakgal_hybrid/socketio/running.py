@@ -9,8 +9,8 @@ from typing import Any
 from flask import Flask
 
 from ..errors import ConfigurationError
-from ..extension import HybridTransport
 from ..logs import get_logger
+from ..web.transport import Transport
 from ..web.urls import is_stream, lane_of
 from .server import Server
 
@@ -24,7 +24,7 @@ _MEANINGLESS = ("allow_unsafe_werkzeug", "socket_timeout", "max_size", "debug_ex
 class Running:
     """The part of :class:`.SocketIO` that serves."""
 
-    transport: HybridTransport
+    transport: Transport
     server: Server
     _running: Any
     _stop_asked = False
@@ -61,8 +61,9 @@ class Running:
         def serve() -> None:
             from ..server.server import Server  # gevent is imported only where it serves
 
-            self._running = Server(transport, application, *address, lane_of=lane_of, is_stream=is_stream,
-                                   backlog=transport.observer, log_output=debug if log_output is None else log_output,
+            self._running = Server(transport.node, application, *address, lane_of=lane_of, is_stream=is_stream,
+                                   backlog=transport.services.backlog,
+                                   log_output=debug if log_output is None else log_output,
                                    ssl_args=_ssl_arguments(certfile, keyfile, ssl_context))
             if self._stop_asked:  # by somebody who saw it listen before we could tell whom to stop
                 self._running.stop()

@@ -15,7 +15,7 @@ from .manager import Manager, absent, eio_sid_of
 
 if TYPE_CHECKING:
     from ..broker.client import Client
-    from ..extension import HybridTransport
+    from ..web.transport import Transport
     from .socketio import SocketIO
 
 
@@ -40,7 +40,7 @@ class Server:
         self.manager = Manager(self)
 
     @property
-    def _transport(self) -> HybridTransport:
+    def _transport(self) -> Transport:
         transport = self._socketio.transport
         _ = transport.app  # says what is missing before init_app
         return transport
@@ -60,7 +60,8 @@ class Server:
             self._log('emitting event "%s" to %s [%s]', event, rooms or "all", namespace or "/")
         args = data if isinstance(data, tuple) else () if data is None else (data,)
         try:
-            socketio.transport.emit_args(event, args, rooms or None, namespace, skip_sid or None, callback or None)
+            socketio.transport.node.publisher.emit(event, args, rooms or None, namespace, skip_sid or None,
+                                                   callback or None)
         except EventError as error:
             raise as_type_error(error) from error.__cause__
 
@@ -92,7 +93,7 @@ class Server:
             raise NotConnected(sid, namespace)
         if room != sid and self._is_own_room(room, namespace):
             raise ValueError(f"cannot enter a sid room: {room!r} is another client's own")
-        transport.may_join(client, room)
+        transport.node.lifecycle.may_join(client, room)
         self._log("%s is entering room %s [%s]", sid, room, namespace or "/")
         transport.hub.enter_room(sid, room)
 
@@ -160,7 +161,7 @@ class Server:
         client = self.find(sid, namespace)
         if client is not None and self.manager.is_connected(sid, client.namespace):
             self._log("Disconnecting %s [%s]", sid, client.namespace)
-            self._transport.end_client(client, Reason.SERVER_DISCONNECT, wait=True)
+            self._transport.node.lifecycle.end_client(client, Reason.SERVER_DISCONNECT, wait=True)
 
     def get_environ(self, sid: str, namespace: str | None = None) -> dict[str, Any] | None:
         """Return the WSGI environment of the request that opened a client; ``None`` if it is not connected."""

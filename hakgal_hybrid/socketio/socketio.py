@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask
 
-from ..extension import KEY, HybridTransport
+from ..web.transport import KEY, Transport
 from .emitting import Emitting
 from .options import apply_options, refuse_queue
 from .registering import Registering
@@ -42,24 +42,25 @@ class SocketIO(Registering, Emitting, Running):
 
     def __init__(self, app: Flask | None = None, **kwargs: Any) -> None:
         refuse_queue(kwargs)
-        self._begin(HybridTransport(), kwargs)
+        self._begin(Transport(), kwargs)
         if app is not None:
             self.init_app(app)
 
     @classmethod
-    def over(cls, transport: HybridTransport) -> SocketIO:
+    def over(cls, transport: Transport) -> SocketIO:
         """Return the face of a transport that exists already."""
         face = cls.__new__(cls)
         face._begin(transport, {})
+        transport.face = face
         transport.app.extensions["socketio"] = face
         return face
 
-    def _begin(self, transport: HybridTransport, options: dict[str, Any]) -> None:
+    def _begin(self, transport: Transport, options: dict[str, Any]) -> None:
         self.server_options = options
         self.server = Server(self)
         self._bind(transport)
 
-    def _bind(self, transport: HybridTransport) -> None:
+    def _bind(self, transport: Transport) -> None:
         self.transport = transport
         self.handlers = transport.handlers
         self._running = None
@@ -70,9 +71,9 @@ class SocketIO(Registering, Emitting, Running):
         self.server_options.update(kwargs)
         if app is None:
             return
-        if self.transport._app is not None and self.transport._app is not app:
+        if not self.transport.serves(app):
             # As with Flask-SocketIO: one object, an app made anew by its factory, the same handlers.
-            fresh = HybridTransport()
+            fresh = Transport()
             fresh.handlers.update(self.handlers)
             self._bind(fresh)
         existing = app.extensions.get(KEY)
@@ -82,7 +83,7 @@ class SocketIO(Registering, Emitting, Running):
             existing.handlers.update(self.handlers)
             self._bind(existing)
         apply_options(self.server_options, self.transport)
-        self.transport._socketio = self
+        self.transport.face = self
         app.extensions["socketio"] = self
 
     @property

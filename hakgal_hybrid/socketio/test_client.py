@@ -75,7 +75,8 @@ class SocketIOTestClient:
         self.connected[namespace] = False
         try:
             with propagating():
-                client = transport.open_client(environ, namespace, self._sent(auth), session=self._session)
+                client = transport.node.lifecycle.open_client(environ, namespace, self._sent(auth),
+                                                              session=self._session)
         except AccessDenied:
             return
         self._clients[namespace] = client
@@ -89,7 +90,7 @@ class SocketIOTestClient:
         client = self._connected(namespace)
         try:
             with propagating():
-                self.socketio.transport.end_client(client, Reason.CLIENT_DISCONNECT, wait=True)
+                self.socketio.transport.node.lifecycle.end_client(client, Reason.CLIENT_DISCONNECT, wait=True)
         finally:
             self._catch_up()
             self.connected.pop(client.namespace, None)
@@ -121,7 +122,7 @@ class SocketIOTestClient:
         :raises AccessDenied: if the function that authorizes does not allow it.
         """
         client, sent = self._connected(namespace), self._sent(list(args))
-        self.socketio.transport.authority.check("emit", client.namespace, event=event, data=sent, client=client)
+        self.socketio.transport.node.authorizer.check("emit", client.namespace, event=event, data=sent, client=client)
         with propagating():
             answer = self.socketio.handlers.handle(self.app, client, event, tuple(sent))
         if not callback or answer is NOT_HANDLED:
@@ -175,7 +176,7 @@ class SocketIOTestClient:
 
     def _sent(self, value: Any) -> Any:
         """Return ``value`` as it arrives on the other side."""
-        codec = self.socketio.transport.json
+        codec = self.socketio.transport.node.json
         try:
             text = payload_text("test", (value,)) if codec is None else foreign_text("test", (value,), codec.dumps)
         except EventError as error:
@@ -183,5 +184,5 @@ class SocketIOTestClient:
         return restore_binary(self._loads(text))
 
     def _loads(self, text: str) -> Any:
-        codec = self.socketio.transport.json
+        codec = self.socketio.transport.node.json
         return json.loads(text) if codec is None else codec.loads(text)

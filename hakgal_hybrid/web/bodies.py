@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -13,12 +13,10 @@ from ..broker.client import Client
 from ..broker.event import MAX_NAME
 from ..broker.payload import json_safe, payload_text, restore_binary
 from ..errors import AccessDenied, HybridError, RequestError
-
-if TYPE_CHECKING:
-    from ..extension import HybridTransport
+from .services import Services
 
 
-def read_object(transport: HybridTransport) -> dict[str, Any]:
+def read_object(services: Services) -> dict[str, Any]:
     """Return the request's body, a JSON object; read by the host's own JSON module if it has chosen one.
 
     :raises RequestError: 400 if it is anything else.
@@ -31,7 +29,7 @@ def read_object(transport: HybridTransport) -> dict[str, Any]:
         raise RequestError("the client went away in the middle of the body", status=400, code="bad_http") from error
     try:
         # JSON that others can read is UTF-8 (RFC 8259); json.loads would guess at UTF-16 and UTF-32.
-        body = loads(transport, text if transport.json is not None else text.decode("utf-8"))
+        body = loads(services, text if services.node.json is not None else text.decode("utf-8"))
     except RecursionError:
         body = None
     except Exception as error:
@@ -41,10 +39,10 @@ def read_object(transport: HybridTransport) -> dict[str, Any]:
     return body
 
 
-def loads(transport: HybridTransport, text: str | bytes) -> Any:
+def loads(services: Services, text: str | bytes) -> Any:
     """Parse JSON, by the host's own module if it has chosen one; NaN, Infinity and a key that comes twice are none."""
-    if transport.json is not None:
-        return transport.json.loads(text)
+    if services.node.json is not None:
+        return services.node.json.loads(text)
     return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unambiguous)
 
 
@@ -87,12 +85,12 @@ def arguments_of(message: dict[str, Any]) -> list[Any]:
     return list(restore_binary(args))
 
 
-def speaker(transport: HybridTransport, message: dict[str, Any]) -> Client:
+def speaker(services: Services, message: dict[str, Any]) -> Client:
     """Return the client in whose name the request speaks, which it must prove.
 
     :raises AccessDenied: if it does not.
     """
-    client = transport.hub.client(message.get("sid"))
+    client = services.node.hub.client(message.get("sid"))
     if client is None or not client.proves(token_of_request()):
         # One answer for both, so that nobody can find out which sids exist.
         raise AccessDenied("'sid' is no open client, or X-Hybrid-Token is not its token", code="bad_token")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from flask import Blueprint, Response, request
 
@@ -15,19 +15,17 @@ from ..errors import HybridError, RequestError
 from .bodies import answer, answer_text, arguments_of, namespace_of, read_object, speaker, text_of
 from .gate import behind_the_gate
 from .responses import problem
+from .services import Services
 from .urls import CONTROL, EMIT
 
-if TYPE_CHECKING:
-    from ..extension import HybridTransport
 
-
-def blueprint(transport: HybridTransport) -> Blueprint:
-    """Return the blueprint that takes commands for ``transport``."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_control", __name__), transport.handlers)
+def blueprint(services: Services) -> Blueprint:
+    """Return the blueprint that takes commands."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_control", __name__), services.node.handlers)
 
     @views.post(CONTROL, provide_automatic_options=False, strict_slashes=True)
     def control() -> Response:
-        body, status, repeated = govern(transport, read_object(transport), request.headers.get("Idempotency-Key"))
+        body, status, repeated = govern(services, read_object(services), request.headers.get("Idempotency-Key"))
         response = answer(body, status)
         if status == 202:
             response.headers["Location"] = f"{CONTROL}/{body['id']}"
@@ -37,14 +35,14 @@ def blueprint(transport: HybridTransport) -> Blueprint:
 
     @views.get(f"{CONTROL}/<command_id>", provide_automatic_options=False, strict_slashes=True)
     def outcome(command_id: str) -> Response:
-        return answer(transport.governor_queue.ledger.find(command_id).report())
+        return answer(services.node.governor_queue.ledger.find(command_id).report())
 
     @views.post(EMIT, provide_automatic_options=False, strict_slashes=True)
     def emit() -> Response:
-        message = read_object(transport)
+        message = read_object(services)
         if message.get("sid") is None:
-            return _emit_without_stream(transport, message)
-        return answer_text(emit_as(transport, speaker(transport, message), message))
+            return _emit_without_stream(services, message)
+        return answer_text(emit_as(services, speaker(services, message), message))
 
     @views.errorhandler(HybridError)
     def refuse(error: HybridError) -> Response:
@@ -53,15 +51,15 @@ def blueprint(transport: HybridTransport) -> Blueprint:
     return views
 
 
-def govern(transport: HybridTransport, order: dict[str, Any], key: str | None) -> tuple[dict[str, Any], int, bool]:
+def govern(services: Services, order: dict[str, Any], key: str | None) -> tuple[dict[str, Any], int, bool]:
     """Give the governor an order; return the answer's body and status, and whether it repeats an earlier one.
 
     :param key: the order's ``Idempotency-Key``.
     :raises HybridError: if the order makes no sense or cannot be taken, or the governor failed.
     """
     action = order.get("action")
-    transport.authority.check("command", event=action if isinstance(action, str) else None, data=order)
-    command, repeated = transport.governor_queue.take(action, order, key)
+    services.node.authorizer.check("command", event=action if isinstance(action, str) else None, data=order)
+    command, repeated = services.node.governor_queue.take(action, order, key)
     report = command.report()
     if report["status"] == "failed":
         raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
@@ -69,7 +67,7 @@ def govern(transport: HybridTransport, order: dict[str, Any], key: str | None) -
     return {**report, "status": "done" if done else "accepted"}, 200 if done else 202, repeated
 
 
-def emit_as(transport: HybridTransport, client: Client, message: dict[str, Any]) -> str:
+def emit_as(services: Services, client: Client, message: dict[str, Any]) -> str:
     """Run the handler of the event that ``client`` sends, when it is its turn; return the answer's body, as JSON.
 
     :raises HybridError: if there is no such handler, it failed, or the message makes no sense.
@@ -77,11 +75,11 @@ def emit_as(transport: HybridTransport, client: Client, message: dict[str, Any])
 
     def handle(begin: Callable[[], None]) -> str:
         name, args = _event_of(message)  # here, so that an event which makes no sense has had its turn
-        before = transport.log.newest
-        ack = transport.dispatch(client, name, args, begin)
+        before = services.node.log.newest
+        ack = services.node.lifecycle.dispatch(client, name, args, begin)
         told = {"ack": _acknowledgement(ack)}
         if "number" in message:  # it acts for a socket, whose callback comes after what the handler has emitted
-            told.update(args=_arguments(ack), after=transport.hub.latest_for(client, before))
+            told.update(args=_arguments(ack), after=services.node.hub.latest_for(client, before))
         return text_of(told)
 
     return _in_turn(message, client, handle)
@@ -108,21 +106,21 @@ def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[
     return client.sequencer.run(number, call)
 
 
-def _emit_without_stream(transport: HybridTransport, message: dict[str, Any]) -> Response:
+def _emit_without_stream(services: Services, message: dict[str, Any]) -> Response:
     """Run a handler for a caller that has no stream; what it emits to the caller comes back in the response."""
     name, args = _event_of(message)
     client = Client(dict(request.environ), namespace_of(message))
     gathered: BoundedList[Event] = BoundedList(lambda event: len(event.data) + len(event.args_text),
-                                       transport.settings.max_answer_bytes)
-    transport.hub.collect(client.sid, gathered)
+                                       services.node.settings.max_answer_bytes)
+    services.node.hub.collect(client.sid, gathered)
     try:
-        ack = transport.dispatch(client, name, args)
+        ack = services.node.lifecycle.dispatch(client, name, args)
     finally:
-        transport.hub.collected(client.sid)
+        services.node.hub.collected(client.sid)
     events = ",".join(_told(event) for event in list(gathered))
     dropped = ""
     if gathered.dropped:
-        transport.refusals.count("answer_too_large")
+        services.node.refusals.count("answer_too_large")
         dropped = f',"dropped":{gathered.dropped}'
     return answer_text(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]{dropped}}}')
 

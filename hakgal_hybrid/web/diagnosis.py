@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -17,28 +17,26 @@ from .access import from_loopback
 from .bodies import answer, read_object
 from .gate import behind_the_gate
 from .responses import problem
+from .services import Services
 from .urls import SEEN, STACKS
-
-if TYPE_CHECKING:
-    from ..extension import HybridTransport
 
 #: What a proxy writes, changes or takes away.
 _HEADERS = ("Host", "X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Proto", "Via", "Accept-Encoding",
             "Last-Event-ID", "Origin", "Connection")
 
 
-def blueprint(transport: HybridTransport) -> Blueprint:
-    """Return the blueprint by which ``transport`` is examined."""
+def blueprint(services: Services) -> Blueprint:
+    """Return the blueprint by which the transport is examined."""
     views = behind_the_gate(Blueprint("hakgal_hybrid_diagnosis", __name__))
     sampling = threading.Lock()
 
     @views.get(SEEN, provide_automatic_options=False, strict_slashes=True)
     def seen() -> Response:
-        return answer(_seen(transport))
+        return answer(_seen(services))
 
     @views.post(STACKS, provide_automatic_options=False, strict_slashes=True)
     def sample() -> Response:
-        body = read_object(transport)
+        body = read_object(services)
         seconds = _number(body, "seconds", 2.0, 0.05, sampler.LONGEST_S)
         interval = _number(body, "interval_ms", 10.0, sampler.SHORTEST_INTERVAL_S * 1000,
                            sampler.LONGEST_INTERVAL_S * 1000) / 1000
@@ -58,7 +56,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
     return views
 
 
-def _seen(transport: HybridTransport) -> dict[str, Any]:
+def _seen(services: Services) -> dict[str, Any]:
     environ = request.environ
     # What Werkzeug's ProxyFix has put in its place is not who the connection is with.
     peer = environ.get("werkzeug.proxy_fix.orig", environ).get("REMOTE_ADDR", "")
@@ -70,8 +68,8 @@ def _seen(transport: HybridTransport) -> dict[str, Any]:
         "protocol": str(environ.get("SERVER_PROTOCOL", "")),
         "server": str(environ.get("SERVER_SOFTWARE", "")),
         "headers": {name: request.headers[name] for name in _HEADERS if name in request.headers},
-        "key_set": transport.settings.api_key is not None,
-        "heartbeat_s": transport.settings.heartbeat_s,
+        "key_set": services.node.settings.api_key is not None,
+        "heartbeat_s": services.node.settings.heartbeat_s,
         "patched": replaced_parts(),
         "versions": _versions(),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -14,31 +14,29 @@ from ..monitoring.clients import DEFAULT_CLIENTS, MAX_CLIENTS, roster
 from ..monitoring.metrics import Exporter
 from .gate import behind_the_gate
 from .responses import problem
+from .services import Services
 from .urls import CLIENTS, HISTORY, METRICS, STATUS
 
-if TYPE_CHECKING:
-    from ..extension import HybridTransport
 
-
-def blueprint(transport: HybridTransport) -> Blueprint:
-    """Return the blueprint that tells about ``transport``."""
+def blueprint(services: Services) -> Blueprint:
+    """Return the blueprint that tells about the transport."""
     views = behind_the_gate(Blueprint("hakgal_hybrid_monitor", __name__))
-    exporter = cache(lambda: Exporter(transport.statistics))
+    exporter = cache(lambda: Exporter(services.statistics))
 
     @views.get(STATUS, provide_automatic_options=False, strict_slashes=True)
     def status() -> Response:
-        return _json(dataclasses.asdict(transport.statistics()))
+        return _json(dataclasses.asdict(services.statistics()))
 
     @views.get(CLIENTS, provide_automatic_options=False, strict_slashes=True)
     def clients() -> Response:
         try:
-            return _json(roster(transport.hub, transport.observer, _limit()))
+            return _json(roster(services.node.hub, services.backlog, _limit()))
         except HybridError as error:
             return problem(error)
 
     @views.get(HISTORY, provide_automatic_options=False, strict_slashes=True)
     def history() -> Response:
-        return _json(transport.history.statistics())
+        return _json(services.samples.statistics())
 
     @views.get(METRICS, provide_automatic_options=False, strict_slashes=True)
     def metrics() -> Response:

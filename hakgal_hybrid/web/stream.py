@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -15,21 +15,19 @@ from ..broker.subscription import StreamRequest
 from ..errors import HybridError, Overloaded, UnsuitableServer
 from .gate import behind_the_gate
 from .responses import problem
+from .services import Services
 from .stream_query import parse_stream_request
 from .tickets import is_signed
 from .urls import STREAM
-
-if TYPE_CHECKING:
-    from ..extension import HybridTransport
 
 _SINGLE_THREADED = ("this server handles one request at a time, so that a stream would block it for ever; use "
                     "socketio.run, a threaded server, or gunicorn with --worker-class gthread or gevent")
 _MULTIPROCESS = ("this app runs in several processes, each of which would hold a part of the events only; "
                  "use one process (gunicorn --workers 1)")
 
-def blueprint(transport: HybridTransport) -> Blueprint:
-    """Return the blueprint that serves streams of ``transport``."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_stream", __name__), transport.handlers)
+def blueprint(services: Services) -> Blueprint:
+    """Return the blueprint that serves streams."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_stream", __name__), services.node.handlers)
 
     # HEAD is routed with GET; provide_automatic_options is off because the gate answers OPTIONS.
     @views.get(STREAM, provide_automatic_options=False, strict_slashes=True)
@@ -41,7 +39,7 @@ def blueprint(transport: HybridTransport) -> Blueprint:
             wish = parse_stream_request(args, environ.get("HTTP_LAST_EVENT_ID"))
             if environ["REQUEST_METHOD"] == "HEAD":
                 return Response(iter(()), headers=STREAM_HEADERS)
-            return _open(transport, wish, environ)
+            return _open(services, wish, environ)
         except Overloaded as busy:
             environ[REFUSED] = busy.code
             if not wants_stream(environ):
@@ -65,53 +63,53 @@ def check_server(environ: dict[str, Any]) -> None:
         raise UnsuitableServer(_SINGLE_THREADED, code="single_threaded_server")
 
 
-def _open(transport: HybridTransport, wish: StreamRequest, environ: dict[str, Any]) -> Response:
-    feed = open_feed(transport, wish)
-    _limit_writes(environ, transport.settings.stall_s)
+def _open(services: Services, wish: StreamRequest, environ: dict[str, Any]) -> Response:
+    feed = open_feed(services, wish)
+    _limit_writes(environ, services.node.settings.stall_s)
     environ[HANDOFF].append(feed)
     return Response(b"", headers=STREAM_HEADERS)
 
 
-def open_feed(transport: HybridTransport, wish: StreamRequest) -> SubscriberStream:
+def open_feed(services: Services, wish: StreamRequest) -> SubscriberStream:
     """Return the feed of a stream: of the link that a ticket names, or of a new client, which connects now.
 
     :raises HybridError: if the ticket is worth nothing, the host refuses the client, or a limit is reached.
     """
-    sessions = transport.hub.sessions
-    session, wish = _session_of(transport, wish)
-    feed = SubscriberStream(session, transport.hub, transport.settings, wish, transport.on_gap)
+    sessions = services.node.hub.sessions
+    session, wish = _session_of(services, wish)
+    feed = SubscriberStream(session, services.node.hub, services.node.settings, wish, services.node.lifecycle.on_gap)
     replaced = sessions.carry(session, feed)
     try:
         feed.prepare()
     except BaseException:
-        transport.stream_left(feed, "failed")
+        services.node.lifecycle.stream_left(feed, "failed")
         raise
     if replaced:
-        transport.hub.wake()
+        services.node.hub.wake()
     return feed
 
 
-def _session_of(transport: HybridTransport, wish: StreamRequest) -> tuple[Session, StreamRequest]:
+def _session_of(services: Services, wish: StreamRequest) -> tuple[Session, StreamRequest]:
     """Return the link to be carried, and the wish of whoever opens it: with a ticket only if somebody comes back."""
 
     def connect() -> Client:
-        transport.authority.check("stream", wish.namespace)
-        return transport.open_client(request.environ, wish.namespace)
+        services.node.authorizer.check("stream", wish.namespace)
+        return services.node.lifecycle.open_client(request.environ, wish.namespace)
 
     if wish.ticket is None:
         return _carried(connect()), wish
     if is_signed(wish.ticket):
-        client, resumed = transport.tickets.redeem(wish.ticket, request.query_string.decode("latin-1"), connect)
+        client, resumed = services.tickets.redeem(wish.ticket, request.query_string.decode("latin-1"), connect)
         session = _carried(client)
         if not resumed:
             return session, dataclasses.replace(wish, ticket=None)
     else:
-        found = transport.hub.sessions.find(wish.ticket)
+        found = services.node.hub.sessions.find(wish.ticket)
         if found is None:
             raise bad_ticket()
         session = found
     first = next(iter(session.living), None)
-    transport.authority.check("stream", wish.namespace if first is None else first.namespace, client=first)
+    services.node.authorizer.check("stream", wish.namespace if first is None else first.namespace, client=first)
     return session, wish
 
 

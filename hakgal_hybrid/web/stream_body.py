@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ..broker.stream import SubscriberStream
-
-if TYPE_CHECKING:
-    from ..extension import HybridTransport
+from .services import Services
 
 clock = time.monotonic
 
@@ -20,8 +17,8 @@ class StreamBody:
     :meth:`close` may be called at any time, from any thread, any number of times.
     """
 
-    def __init__(self, transport: HybridTransport, feed: SubscriberStream) -> None:
-        self._transport = transport
+    def __init__(self, services: Services, feed: SubscriberStream) -> None:
+        self._services = services
         self._feed = feed
         self._opened = False
         self._closed = False
@@ -33,10 +30,10 @@ class StreamBody:
         if not self._opened:
             self._opened = True
             return self._feed.opening()
-        hub, feed = self._transport.hub, self._feed
+        hub, feed = self._services.node.hub, self._feed
         beat_at = clock() + feed.settings.heartbeat_s  # what came before has just been sent
         while not self._closed:
-            stopping = self._transport.stopping
+            stopping = self._services.node.stopping
             chunk = b"" if feed.replaced else feed.take()
             if chunk:
                 return chunk
@@ -48,7 +45,7 @@ class StreamBody:
             with hub.changed:
                 # What is new may all be for others: that puts no heartbeat off.
                 woken = beat_at > clock() and hub.changed.wait_for(
-                    lambda: feed.behind or self._closed or feed.finished or self._transport.stopping,
+                    lambda: feed.behind or self._closed or feed.finished or self._services.node.stopping,
                     beat_at - clock())
             if not woken:
                 return feed.heartbeat()
@@ -57,8 +54,8 @@ class StreamBody:
     def close(self) -> None:
         """End the stream."""
         self._closed = True
-        self._transport.stream_left(self._feed, "closed")
-        self._transport.hub.wake()
+        self._services.node.lifecycle.stream_left(self._feed, "closed")
+        self._services.node.hub.wake()
 
     def __del__(self) -> None:
         # A response that no server ever took up (the host's after_request raised) is closed by nobody else.

@@ -60,7 +60,7 @@ class Epoch:
 
     def stop_writing(self) -> None:
         """From now on nothing reaches the file."""
-        journal = self.transport.journal
+        journal = self.transport.node.journal
         assert journal is not None
         journal._ending.set()
         journal._bell.put(None)
@@ -70,8 +70,8 @@ class Epoch:
             journal._archive.close()
 
     def end(self) -> None:
-        assert self.transport.journal is not None
-        self.transport.journal.close()
+        assert self.transport.node.journal is not None
+        self.transport.node.journal.close()
 
     def resumed(self, last_event_id: str, **wish: Any) -> list[Got]:
         """Return what a client gets that comes back with an id."""
@@ -671,7 +671,7 @@ def test_two_processes_do_not_write_one_file(lives, path):
 def test_off_unless_asked_for(tmp_path):
     """Without the setting there is no journal; in profile WEBSOCKET neither."""
     transport = HybridTransport(Flask(__name__))
-    assert transport.journal is None
+    assert transport.node.journal is None
     assert transport.statistics().journal == JournalStatistics()
     assert HybridTransport(Flask(__name__), journal=str(tmp_path / "j"), profile="WEBSOCKET").journal is None
     assert list(tmp_path.iterdir()) == []
@@ -689,7 +689,7 @@ def test_a_process_that_emits_nothing_does_not_hold_the_file(lives):
 def test_an_idle_journal_sleeps(lives):
     """With nothing to write its thread waits for the next event, and for nothing else."""
     life = lives()
-    journal = life.transport.journal
+    journal = life.transport.node.journal
     for _ in range(20):
         life.emit("a")
         life.written()

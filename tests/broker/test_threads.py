@@ -75,7 +75,7 @@ class Client:
     def __init__(self, transport: HybridTransport, **wish: Any) -> None:
         self._transport = transport
         self.feed = open_feed_of(transport, **wish)
-        self._body = StreamBody(transport, self.feed)
+        self._body = StreamBody(transport.services, self.feed)
         self.raw = bytearray(next(self._body))  # its opening: from here on it is a client
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -205,8 +205,8 @@ def test_the_journal_is_woken(tmp_path: Path) -> None:
             wait_until(lambda: transport.statistics().journal.waiting == 0, AT_ONCE, "everything to be written")
             assert transport.statistics().journal.written == number * THREADS * 10
     finally:
-        assert transport.journal is not None
-        transport.journal.close()
+        assert transport.node.journal is not None
+        transport.node.journal.close()
 
 
 # -- locks of the host -------------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def test_watching_is_counted_through_waits_errors_and_nesting(transport: HybridT
     """Who waits still counts; who leaves, in whatever way, does not."""
     changed = transport.hub.changed
     waits = threading.Thread(target=lambda: StreamBody.__next__(body))
-    body = StreamBody(transport, open_feed_of(transport))
+    body = StreamBody(transport.services, open_feed_of(transport))
     next(body)
     waits.start()
     wait_until(lambda: changed._waiters, AT_ONCE, "the stream to wait")
@@ -602,8 +602,8 @@ print("ending", transport.statistics().newest, flush=True)
 def read_back(path: Path) -> list[tuple[str, str]]:
     """Return what is in a journal, as the next life of the process finds it."""
     transport = HybridTransport(Flask(__name__), journal=str(path))
-    assert transport.journal is not None
-    transport.journal.close()
+    assert transport.node.journal is not None
+    transport.node.journal.close()
     return [(entry.event.name, entry.event.data) for entry in transport.log.since(0)[1]]
 
 

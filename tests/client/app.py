@@ -38,7 +38,7 @@ def create_app() -> Flask:
     """Return a new app."""
     app, notes = Flask("client_app"), Notes()
     transport = HybridTransport(app)
-    transport.namespaces = frozenset()  # none but those with handlers, as python-socketio has it
+    transport.node.lifecycle.namespaces = frozenset()  # none but those with handlers, as python-socketio has it
     _add_handlers(transport, notes)
     _add_routes(app, transport, notes)
     return app
@@ -122,7 +122,7 @@ def _add_routes(app: Flask, transport: HybridTransport, notes: Notes) -> None:
 
     @app.post("/kick")
     def kick() -> Any:
-        transport.end_client(transport.hub.client(request.get_json()["sid"]), "server disconnect")
+        transport.node.lifecycle.end_client(transport.hub.client(request.get_json()["sid"]), "server disconnect")
         return {}
 
     @app.post("/release")

@@ -483,8 +483,8 @@ def test_a_disconnect_handler_that_fails_is_logged(
 
     socketio.on("disconnect")(lambda: {}["the secret"])
     socketio.on("leave")(leave)
-    client = socketio.transport.open_client({**site.test_request_context().request.environ}, "/")
-    assert socketio.transport.dispatch(client, "leave", ()) == "went on"
+    client = socketio.transport.node.lifecycle.open_client({**site.test_request_context().request.environ}, "/")
+    assert socketio.transport.node.lifecycle.dispatch(client, "leave", ()) == "went on"
     assert "KeyError: 'the secret'" in caplog.text
 
 

@@ -107,7 +107,7 @@ def test_the_list_is_bounded() -> None:
     app = Flask(__name__)
     transport = HybridTransport(app)
     for _ in range(MAX_CLIENTS + 50):
-        transport.open_client({"REMOTE_ADDR": "127.0.0.1"}, "/")
+        transport.node.lifecycle.open_client({"REMOTE_ADDR": "127.0.0.1"}, "/")
     client = app.test_client()
     assert len(client.get(URL).get_json()["clients"]) == 100
     told = client.get(f"{URL}?limit={MAX_CLIENTS}").get_json()

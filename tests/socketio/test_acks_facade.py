@@ -41,7 +41,7 @@ def answering(transport: HybridTransport, *args: Any) -> Iterator[list[Event]]:
         events.append(event)
         for client in transport.hub.clients():
             if event.ack is not None and client.is_for(number, event.target):
-                transport.acknowledge(client, event.ack, list(args))
+                transport.node.acks.answer(event.ack, client, list(args))
 
     with signals.event_emitted.connected_to(answer, sender=transport.app):
         yield events
@@ -145,7 +145,7 @@ def test_no_callback_no_acknowledgement(host: Host) -> None:
     host.socketio.emit("told", 2, callback=None)
     assert [item["args"] for item in client.get_received()] == [[1], [2]]
     if host.ours:
-        assert len(host.socketio.transport.acks) == 0
+        assert len(host.socketio.transport.node.acks) == 0
 
 
 def test_every_client_of_a_group_may_answer(site: Flask, socketio: SocketIO) -> None:
@@ -159,7 +159,7 @@ def test_every_client_of_a_group_may_answer(site: Flask, socketio: SocketIO) -> 
         socketio.emit("ask", callback=answers.append)
     assert answers == ["yes"] * 5
     with pytest.raises(RequestError) as caught:
-        socketio.transport.acknowledge(socketio.transport.hub.clients()[0], events[0].ack, [])
+        socketio.transport.node.acks.answer(events[0].ack, socketio.transport.hub.clients()[0], [])
     assert caught.value.code == "unknown_ack"
 
 
@@ -167,7 +167,7 @@ def test_an_event_that_cannot_be_sent_expects_nothing(site: Flask, socketio: Soc
     """Its callback is not kept."""
     with pytest.raises(EventError):
         socketio.emit("ask", object(), callback=print)
-    assert len(socketio.transport.acks) == 0
+    assert len(socketio.transport.node.acks) == 0
 
 
 def test_a_callback_for_a_caller_without_a_stream(site: Flask, socketio: SocketIO) -> None:
@@ -242,7 +242,7 @@ def test_call_waits_until_the_answer_comes(site: Flask, socketio: SocketIO) -> N
         assert emitted.wait(10)
     assert thread.is_alive()
     [ack] = [entry.event.ack for entry in socketio.transport.log.since(0)[1]]
-    socketio.transport.acknowledge(socketio.transport.hub.clients()[0], ack, ["at last"])
+    socketio.transport.node.acks.answer(ack, socketio.transport.hub.clients()[0], ["at last"])
     thread.join(10)
     assert result == ["at last"]
 

@@ -730,7 +730,7 @@ def test_options_of_the_hosts_socketio_count_for_both() -> None:
         socketio.emit("event", 1)
     finally:
         packet.json, importlib.import_module("engineio.packet").Packet.json = before
-    assert (transport.namespaces, transport.handlers.manage_session) == (frozenset(("/one",)), False)
+    assert (transport.node.lifecycle.namespaces, transport.handlers.manage_session) == (frozenset(("/one",)), False)
     assert b'{"tagged":1}' in transport.log.newest_of_names(1, lambda *args: True)[0].frame
 
 

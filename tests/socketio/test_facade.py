@@ -111,7 +111,7 @@ def test_init_app_without_an_app(site: Flask) -> None:
     with pytest.raises(ConfigurationError, match="init_app"):
         socketio.server.rooms("nobody")
     socketio.init_app(site)
-    assert socketio.transport.namespaces == {"/a"}
+    assert socketio.transport.node.lifecycle.namespaces == {"/a"}
     assert socketio.manage_session is False
     assert socketio.server_options == {"manage_session": False, "namespaces": ["/a"]}
     early = SocketIO()
@@ -125,15 +125,15 @@ def test_init_app_without_an_app(site: Flask) -> None:
                          ids=["none", "empty", "list", "any", "one", "tuple"])
 def test_namespaces_that_may_be_connected_to(site: Flask, value: Any, namespaces: Any) -> None:
     """A list, ``"*"`` for any, by default ``/``."""
-    assert SocketIO(site, namespaces=value).transport.namespaces == namespaces
+    assert SocketIO(site, namespaces=value).transport.node.lifecycle.namespaces == namespaces
 
 
 def test_an_app_without_a_socketio_serves_any_namespace(site: Flask) -> None:
     """Until something says otherwise; its face says nothing."""
     transport = HybridTransport(site)
-    assert transport.socketio.transport.namespaces == "*"
+    assert transport.socketio.transport.node.lifecycle.namespaces == "*"
     SocketIO(site)
-    assert transport.namespaces == {"/"}
+    assert transport.node.lifecycle.namespaces == {"/"}
 
 
 def test_init_app_may_come_late(site: Flask) -> None:
@@ -170,7 +170,7 @@ def test_init_app_may_be_called_again(site: Flask, socketio: SocketIO) -> None:
     socketio.on("ask")(lambda: "here")
     transport = socketio.transport
     socketio.init_app(site, namespaces="*")
-    assert (socketio.transport, transport.namespaces) == (transport, "*")
+    assert (socketio.transport, transport.node.lifecycle.namespaces) == (transport, "*")
     assert client_emit(site, "ask")["ack"] == "here"
 
 

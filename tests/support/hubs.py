@@ -48,4 +48,4 @@ def client_of(feed: SubscriberStream) -> Client:
 def open_feed_of(transport: HybridTransport, **options: Any) -> SubscriberStream:
     """Return a stream that is opened as a request opens it, for whoever is to write it."""
     with transport.app.test_request_context():
-        return open_feed(transport, StreamRequest(**options))
+        return open_feed(transport.services, StreamRequest(**options))

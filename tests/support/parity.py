@@ -56,7 +56,7 @@ class Host:
         if self.ours:
             transport = self.socketio.transport
             ack = [entry.event.ack for entry in transport.log.since(0)[1] if entry.event.ack][-1]
-            transport.acknowledge(transport.hub.client(self.sid(client, namespace)), ack, list(args))
+            transport.node.acks.answer(ack, transport.hub.client(self.sid(client, namespace)), list(args))
         else:
             manager, sid = self.socketio.server.manager, self.sid(client, namespace)
             manager.trigger_callback(sid, max(manager.callbacks[sid]), list(args))

@@ -900,7 +900,7 @@ def test_no_threads_are_left() -> None:
         clients[0].close()
         clients[1].vanish()
         clients[2].ws.send(b"binary", opcode=websocket.ABNF.OPCODE_BINARY)
-        transport.end_client(transport.hub.client(clients[3].sid), "server disconnect")  # type: ignore[arg-type]
+        transport.node.lifecycle.end_client(transport.hub.client(clients[3].sid), "server disconnect")  # type: ignore[arg-type]
         for number in range(200):
             transport.emit("fact_added", {"i": number, "padding": "x" * 65536})
         wait_until(lambda: transport.hub.traffic().ended.get("stalled") == 1)
@@ -986,7 +986,7 @@ def test_commands_that_fail_as_nobody_expects(monkeypatch: pytest.MonkeyPatch,
         raise LookupError("not even this was expected")
 
     transport.socketio.on("leave_thread")(leave)
-    monkeypatch.setattr(transport.governor_queue, "take", fail)
+    monkeypatch.setattr(transport.node.governor_queue, "take", fail)
     with werkzeug_with(app) as port, Socket(port) as client:
         status, body = client.ask("control", action="status")
         assert (status, body["code"]) == (500, "internal_error")

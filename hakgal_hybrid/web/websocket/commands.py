@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...broker.client import Client, Session
 from ...errors import AccessDenied, HybridError, RequestError
@@ -12,9 +12,7 @@ from ...logs import get_logger
 from ..bodies import loads, text_of
 from ..clients import acknowledge_as
 from ..control import emit_as, govern
-
-if TYPE_CHECKING:
-    from ...extension import HybridTransport
+from ..services import Services
 
 logger = get_logger(__name__)
 
@@ -25,8 +23,8 @@ class Orders:
     :param refusal: why it may not command, if it may not; whoever listens may always leave.
     """
 
-    def __init__(self, transport: HybridTransport, session: Session, refusal: AccessDenied | None) -> None:
-        self._transport, self._session, self._refusal = transport, session, refusal
+    def __init__(self, services: Services, session: Session, refusal: AccessDenied | None) -> None:
+        self._services, self._session, self._refusal = services, session, refusal
         self._known: dict[str, Callable[[dict[str, Any]], tuple[dict[str, Any] | str, int]]] = {
             "emit": self._emit, "ack": self._acknowledge, "control": self._control,
                        "disconnect": self._disconnect}
@@ -38,11 +36,11 @@ class Orders:
             message, reference = self._parsed(text)
             body, status = self._carry_out(message)
             told = body if isinstance(body, str) else text_of(body)
-            if len(told.encode()) > self._transport.settings.max_event_bytes:
+            if len(told.encode()) > self._services.node.settings.max_event_bytes:
                 raise HybridError("it was carried out, but the answer is larger than HYBRID_MAX_EVENT_BYTES",
                                   code="answer_too_large")
         except HybridError as error:
-            self._transport.refusals.count(error.code)
+            self._services.node.refusals.count(error.code)
             told, status = json.dumps(error.problem()), error.status
         except Exception:
             logger.exception("a command over a WebSocket failed")
@@ -52,7 +50,7 @@ class Orders:
     def _parsed(self, text: str) -> tuple[dict[str, Any], str]:
         """Return the message, and its ``ref`` as text."""
         try:
-            message = loads(self._transport, text)
+            message = loads(self._services, text)
             reference = json.dumps(message.get("ref"), default=repr) if isinstance(message, dict) else ""
         except Exception as error:  # whatever the host's own module raises; or it is nested too deeply
             raise RequestError("the message is not valid JSON", status=400, code="bad_json") from error
@@ -66,26 +64,26 @@ class Orders:
             raise RequestError(f"'do' must be one of {', '.join(self._known)}, not {do!r:.80}", code="unknown_command",
                                accepted=list(self._known))
         if self._refusal is not None and do != "disconnect":
-            self._transport.refusals.count(self._refusal.code)
+            self._services.node.refusals.count(self._refusal.code)
             return self._refusal.problem(), self._refusal.status
-        self._transport.rate.take(self._session.address)
-        if do in ("emit", "control") and not self._transport.settings.enable_control_http:
+        self._services.rate.take(self._session.address)
+        if do in ("emit", "control") and not self._services.node.settings.enable_control_http:
             raise RequestError(f"{do!r} is not served here (ENABLE_CONTROL_HTTP)", status=404, code="not_served")
         return self._known[do](message)
 
     def _emit(self, message: dict[str, Any]) -> tuple[str, int]:
-        return emit_as(self._transport, self._speaker(message), message), 200
+        return emit_as(self._services, self._speaker(message), message), 200
 
     def _acknowledge(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
-        acknowledge_as(self._transport, self._speaker(message), message)
+        acknowledge_as(self._services, self._speaker(message), message)
         return {}, 200
 
     def _control(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
-        body, status, _ = govern(self._transport, message, None)
+        body, status, _ = govern(self._services, message, None)
         return body, status
 
     def _disconnect(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
-        self._transport.end_client(self._speaker(message), "client disconnect")
+        self._services.node.lifecycle.end_client(self._speaker(message), "client disconnect")
         return {}, 200
 
     def _speaker(self, message: dict[str, Any]) -> Client:

@@ -11,7 +11,7 @@ import dataclasses
 import ssl
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 from flask_sock import Sock  # type: ignore[import-untyped]
@@ -22,6 +22,7 @@ from ...errors import AccessDenied, HybridError, RequestError, UnsuitableServer
 from .. import access as guard
 from ..gate import behind_the_gate
 from ..responses import problem
+from ..services import Services
 from ..stream import check_server, open_feed
 from ..stream_query import parse_stream_request
 from ..urls import WEBSOCKET
@@ -29,21 +30,18 @@ from .channel import Channel, Inbox
 from .commands import Orders
 from .writer import FAILED, NOT_TEXT, TOO_BIG, Writer
 
-if TYPE_CHECKING:
-    from ...extension import HybridTransport
-
 #: Where servers leave their socket for whoever takes it over.
 _SOCKETS = ("werkzeug.socket", "gunicorn.socket")
 
 
-def blueprint(transport: HybridTransport) -> Blueprint:
-    """Return the blueprint that serves WebSockets of ``transport``."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_websocket", __name__), transport.handlers)
+def blueprint(services: Services) -> Blueprint:
+    """Return the blueprint that serves WebSockets."""
+    views = behind_the_gate(Blueprint("hakgal_hybrid_websocket", __name__), services.node.handlers)
     accept = _accepting()
 
     @views.get(WEBSOCKET, websocket=True, provide_automatic_options=False, strict_slashes=True)
     def converse() -> Response:
-        return _converse(transport, accept)
+        return _converse(services, accept)
 
     @views.get(WEBSOCKET, provide_automatic_options=False, strict_slashes=True)
     def explain() -> Response:
@@ -65,23 +63,23 @@ def _accepting() -> Callable[[_Conversation], Response]:
     return view
 
 
-def _converse(transport: HybridTransport, accept: Callable[[_Conversation], Response]) -> Response:
+def _converse(services: Services, accept: Callable[[_Conversation], Response]) -> Response:
     environ = request.environ
     _check_handshake(environ)
     key = _socket_key(environ)
     check_server(environ)
     wish = dataclasses.replace(parse_stream_request(request.args, request.headers.get("Last-Event-ID")),
                                envelope=True)
-    refusal = _refusal_of_commands(transport, environ)
+    refusal = _refusal_of_commands(services, environ)
     sock = environ[key]
-    channel = Channel(sock, transport.settings, lambda: transport.stopping)
-    feed, reason = open_feed(transport, wish), "failed"
+    channel = Channel(sock, services.node.settings, lambda: services.node.stopping)
+    feed, reason = open_feed(services, wish), "failed"
     feed.medium = "websocket"
     # With compression a few bytes could become megabytes, and two threads would share its state.
     environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
     environ[key] = channel
     try:
-        return accept(_Conversation(transport, feed, channel, Orders(transport, feed.session, refusal)))
+        return accept(_Conversation(services, feed, channel, Orders(services, feed.session, refusal)))
     except (RemoteProtocolError, UnicodeError) as error:
         if channel.answered:
             raise
@@ -91,7 +89,7 @@ def _converse(transport: HybridTransport, accept: Callable[[_Conversation], Resp
         return Response()
     finally:
         environ[key] = sock
-        transport.stream_left(feed, reason)
+        services.node.lifecycle.stream_left(feed, reason)
         if channel.answered:
             channel.cut()
 
@@ -133,10 +131,10 @@ def _socket_key(environ: dict[str, Any]) -> str:
     raise _no_websocket_here()
 
 
-def _refusal_of_commands(transport: HybridTransport, environ: dict[str, Any]) -> AccessDenied | None:
+def _refusal_of_commands(services: Services, environ: dict[str, Any]) -> AccessDenied | None:
     """Return why whoever opens this may not command; the same rules as for what is posted."""
     try:
-        guard.check(environ, transport.settings, commands=True, known_as=current_app.config["SERVER_NAME"] or "")
+        guard.check(environ, services.node.settings, commands=True, known_as=current_app.config["SERVER_NAME"] or "")
     except AccessDenied as refusal:
         return refusal
     return None
@@ -145,16 +143,16 @@ def _refusal_of_commands(transport: HybridTransport, environ: dict[str, Any]) ->
 class _Conversation:
     """One WebSocket, from its acceptance to its end."""
 
-    def __init__(self, transport: HybridTransport, feed: SubscriberStream, channel: Channel, orders: Orders) -> None:
-        self._transport, self._feed, self._channel, self._orders = transport, feed, channel, orders
+    def __init__(self, services: Services, feed: SubscriberStream, channel: Channel, orders: Orders) -> None:
+        self._services, self._feed, self._channel, self._orders = services, feed, channel, orders
 
     def hold(self, ws: Any) -> None:
         """Carry out what comes, in the calling thread and one after the other, until either side ends it."""
-        limit = self._transport.settings.max_event_bytes
+        limit = self._services.node.settings.max_event_bytes
         inbox = Inbox(ws, limit)
         # Over whatever the host's SOCK_SERVER_OPTIONS say; nothing has been read yet.
         ws.max_message_size, ws.input_buffer = limit, inbox
-        writer = Writer(self._transport, self._feed, ws, self._channel, inbox)
+        writer = Writer(self._services, self._feed, ws, self._channel, inbox)
         self._channel.listen(writer.hung_up)
         writer.start()
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simple_websocket import ConnectionClosed  # type: ignore[import-untyped]
 from wsproto.utilities import LocalProtocolError
@@ -19,10 +19,8 @@ from ...broker.sse import Decoder
 from ...broker.stream import SubscriberStream
 from ...broker.wakeups import make_bell
 from ...logs import get_logger
+from ..services import Services
 from .channel import PARTING_S, Channel, Inbox, clock
-
-if TYPE_CHECKING:
-    from ...extension import HybridTransport
 
 logger = get_logger(__name__)
 
@@ -42,9 +40,9 @@ class Writer:
     :param ws: flask-sock's connection, over ``channel``.
     """
 
-    def __init__(self, transport: HybridTransport, feed: SubscriberStream, ws: Any, channel: Channel,
+    def __init__(self, services: Services, feed: SubscriberStream, ws: Any, channel: Channel,
                  inbox: Inbox) -> None:
-        self._transport, self._feed, self._ws, self._channel, self._inbox = transport, feed, ws, channel, inbox
+        self._services, self._feed, self._ws, self._channel, self._inbox = services, feed, ws, channel, inbox
         self._decoder = Decoder()
         self._news = make_bell()
         self._answers: deque[tuple[int, str]] = deque()
@@ -73,7 +71,7 @@ class Writer:
         if self._over:
             self._places.release()
         else:
-            self._answers.append((self._transport.log.newest, text))
+            self._answers.append((self._services.node.log.newest, text))
         self._inbox.done()
         self._news.ring()
 
@@ -91,7 +89,7 @@ class Writer:
     # -- writing ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        remove_waker = self._transport.hub.add_waker(self._news.ring)
+        remove_waker = self._services.node.hub.add_waker(self._news.ring)
         reason = "failed"
         try:
             reason = self._write()
@@ -110,7 +108,7 @@ class Writer:
                 self._inbox.drained(PARTING_S)
             else:
                 self._inbox.close()
-            self._transport.stream_left(self._feed, reason)
+            self._services.node.lifecycle.stream_left(self._feed, reason)
 
     def _write(self) -> str:
         """Write until either side ends it; return why."""
@@ -137,7 +135,7 @@ class Writer:
             return self._refusal
         if self._feed.finished:
             return NORMAL, self._feed.finished
-        return (GOING_AWAY, "stopped") if self._transport.stopping else None
+        return (GOING_AWAY, "stopped") if self._services.node.stopping else None
 
     def _part(self, code: int, reason: str) -> str:
         self._inbox.close()
@@ -161,7 +159,7 @@ class Writer:
             self._send(self._feed.heartbeat())
 
     def _rest(self) -> None:
-        self._beat_at = clock() + self._transport.settings.heartbeat_s
+        self._beat_at = clock() + self._services.node.settings.heartbeat_s
 
     def _send(self, data: bytes) -> None:
         """Send what a stream with envelopes would carry: each message's data is one text frame."""

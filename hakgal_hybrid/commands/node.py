@@ -1,0 +1,128 @@
+"""Node: what serves the clients of one app, built of its settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from flask import Flask
+
+from .. import signals
+from ..broker.client import Session
+from ..broker.counters import Refusals
+from ..broker.envelope import encode_entry
+from ..broker.epochs import Record, RestoredHistory
+from ..broker.event import glob_matcher
+from ..broker.hub import Hub
+from ..broker.journal import Journal
+from ..broker.log import EventLog
+from ..broker.sessions import SessionRegistry
+from ..settings import Profile, Settings
+from .acks import Acks
+from .announcing import BackgroundAnnouncer
+from .authorization import Authorizer
+from .governor import Command, GovernorQueue
+from .handlers import Handlers
+from .lifecycle import ClientLifecycle
+from .publisher import Publisher
+
+
+class Node:
+    """The log, the hub and everything around them, of one app. It knows nothing of URLs.
+
+    :param app: the app whose handlers run.
+    :param settings: frozen.
+    :param handlers: what the host registered.
+    :param authorizer: asks the application what clients may do.
+    :param governor: returns the governor, or ``None``.
+    :ivar publisher: emits.
+    :ivar lifecycle: lets clients in, and ends them.
+    :ivar governor_queue: takes commands for the governor.
+    :ivar journal: keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
+    :ivar json: the host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
+    :ivar stopping: true once every stream shall end.
+    :ivar server_statistics: returns what the serving side counts, while it runs.
+    """
+
+    def __init__(self, app: Flask, settings: Settings, handlers: Handlers, authorizer: Authorizer,
+                 governor: Callable[[], Any]) -> None:
+        self.app, self.settings, self.handlers, self.authorizer = app, settings, handlers, authorizer
+        self.started_at = time.time()
+        self.stopping = False
+        self.server_statistics: Callable[[], dict[str, Any]] = dict
+        self.refusals = Refusals()
+        self.json: Any = None
+        self.acks = Acks()
+        self.announcer = signals.Announcer(app)
+        self._background = BackgroundAnnouncer(self.announcer, self.refusals)
+        self.journal: Journal | None = None
+        self.hub = self._build_hub()
+        self.log = self.hub.log
+        self.publisher = Publisher(self.hub, self.announcer, self.acks, self.refusals)
+        self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
+                                         self.refusals)
+        self.governor_queue = GovernorQueue(
+            governor, queue_limit=settings.command_queue, results=settings.command_results,
+            on_received=lambda command: self.announcer.announce(signals.command_received, command=command),
+            on_finished=self._command_finished)
+
+    def _build_hub(self) -> Hub:
+        settings = self.settings
+        epoch, past = int(self.started_at * 1000), RestoredHistory()
+        records: list[Record] = []
+        if settings.journal is not None and settings.profile is not Profile.WEBSOCKET:
+            self.journal = Journal(
+                settings.journal, flush_s=settings.journal_flush_ms / 1000, max_bytes=settings.journal_max_bytes,
+                max_age_s=settings.journal_max_age_s, degraded=partial(self.degraded, "journal_degraded"),
+                wall_ms=_wall_ms)
+            epoch, past, records = self.journal.begin(epoch, max_events=settings.log_events,
+                                                      max_bytes=settings.log_bytes)
+        log = EventLog(
+            epoch=epoch, clock=time.monotonic, wall_ms=_wall_ms, encode=encode_entry, max_events=settings.log_events,
+            max_bytes=settings.log_bytes, max_event_bytes=settings.max_event_bytes,
+            conflates=glob_matcher(settings.conflate))
+        sessions = SessionRegistry(
+            self._session_lapsed, max_streams=settings.max_streams,
+            max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s, resume_s=settings.resume_s)
+        hub = Hub(log, self.announcer, sessions, max_clients=settings.max_clients)
+        log.inherit(past, records)
+        if self.journal is not None:
+            self.journal.follow(log)
+            hub.add_waker(self.journal.ring)
+        return hub
+
+    def use_json(self, module: Any) -> None:
+        """Read and write JSON by a module of the host's own.
+
+        :param module: has ``dumps`` and ``loads``; ``None`` stands for the standard library's.
+        """
+        self.json = module
+        self.publisher.dumps = None if module is None else module.dumps
+
+    def degraded(self, reason: str) -> None:
+        """Announce that a bound was hit and somebody was turned away.
+
+        :param reason: the code of the problem.
+        """
+        self._background.announce(signals.transport_degraded, reason=reason)
+
+    def stop(self) -> None:
+        """End every stream with a farewell."""
+        self.stopping = True
+        self.hub.wake()
+
+    def _session_lapsed(self, session: Session) -> None:
+        self.lifecycle.session_lapsed(session)  # which is there by then, but not yet as the registry is made
+
+    def _command_finished(self, command: Command, status: dict[str, Any] | None) -> None:
+        self.announcer.announce(signals.command_finished, command=command)
+        if command.action != "status":
+            self.publisher.emit("control_result", (command.report(),))
+            if status is not None:
+                self.publisher.emit("governor_update", (status,))
+
+
+def _wall_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,13 @@
+"""Standing in for Flask-SocketIO where it is not installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+
+
+def stand_in() -> None:
+    """Have our :mod:`hakgal_hybrid.socketio` answer to the name ``flask_socketio``, if nothing else does."""
+    if "flask_socketio" not in sys.modules and importlib.util.find_spec("flask_socketio") is None:
+        sys.modules["flask_socketio"] = importlib.import_module("hakgal_hybrid.socketio")

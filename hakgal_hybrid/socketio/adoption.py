@@ -1,0 +1,102 @@
+"""Adopting a finished host: giving it the adapter that its constructor left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+
+from ..errors import ConfigurationError
+from ..logs import get_logger
+from ..monitoring.patching import refuse_patched_process
+from ..settings import Profile
+from ..web.transport import Transport
+from .substitution import FACTORY, facades, home_of, swapped
+
+logger = get_logger(__name__)
+
+#: The keyword of a host's constructor that says whether it serves its own WebSocket.
+FLAG = "enable_websocket"
+NOTHING_TO_KEEP = ("the host was started with %s=False in profile DUAL: it has no WebSocket to keep, and is served as "
+                   "in profile HYBRID; start it with %s=True for both")
+
+
+def attach(transport: Transport, api: Any) -> None:
+    """Give a transport to a finished host that was built with ``enable_websocket=False`` (or, for DUAL, ``True``).
+
+    Builds the adapter through the host's own ``create_websocket_adapter``, sets ``websocket_adapter`` and
+    ``socketio``, gives the latter to adapters that hold ``socketio = None``, has the host register its handlers, and
+    starts its system monitor.
+
+    :raises ConfigurationError: if ``api`` is no host.
+    """
+    app = getattr(api, "app", None)
+    if not isinstance(app, Flask):
+        raise ConfigurationError(f"{api!r} is neither a Flask app nor a host whose 'app' is one")
+    transport.init_app(app)
+    transport.adopt(api)
+    if transport.settings.profile is Profile.WEBSOCKET:
+        return
+    if getattr(api, "socketio", None):
+        check_emitter(api, transport, False)
+        return
+    if transport.settings.profile is Profile.DUAL:
+        logger.warning(NOTHING_TO_KEEP, FLAG, FLAG)
+    else:
+        refuse_patched_process()
+    home = home_of(type(api), FACTORY)
+    if home is None:
+        logger.warning("%s has no %s: nothing of its own is emitted; transport.emit and bridged signals work",
+                       type(api).__name__, FACTORY)
+        return
+    with swapped(facades(type(api))):
+        create = getattr(home, FACTORY)
+        api.websocket_adapter, api.socketio = create(
+            app, getattr(api, "fact_repository", None), getattr(api, "reasoning_engine", None))
+    _hand_out(api)
+    if hasattr(api, "_register_websocket_routes"):
+        api._register_websocket_routes()
+    transport.refuse_conflicts()
+
+
+def check_emitter(host: Any, transport: Transport, swap: bool) -> None:
+    """Say so where the host's events do not leave by our transport: nothing is lost silently."""
+    if transport.settings.profile is Profile.WEBSOCKET:
+        if swap:
+            raise ConfigurationError.bad_value("HYBRID_PROFILE", "WEBSOCKET", "APP_PROFILE in the environment for a "
+                                               "hybridized host: it is decided before there is an app.config")
+        return
+    own = getattr(host, "socketio", None)
+    if not own or own is transport.face:  # ours, also where our package stands in for Flask-SocketIO
+        return
+    if swap:
+        transport.mode = "websocket"
+        logger.error("the host's socketio is %s.%s, which was not made while it was constructed and could not be "
+                     "swapped: its events do not leave by SSE", type(own).__module__, type(own).__qualname__)
+    else:
+        _keep_websocket(transport)
+
+
+def _keep_websocket(transport: Transport) -> None:
+    transport.mode = "websocket"
+    if transport.settings.profile is Profile.DUAL:
+        logger.warning("the host's own SocketIO is not Flask-SocketIO's, and was not made while the host was "
+                       "hybridized: its events do not leave by SSE; start the host with 'hakgal-hybrid exec', or "
+                       "hybridize its class")
+        return
+    logger.warning("the host was started with %s=True in profile HYBRID: it keeps its own WebSocket, and its events do "
+                   "not leave by SSE; start it with %s=False to swap", FLAG, FLAG)
+
+
+def _hand_out(api: Any) -> None:
+    """Give the facade to everything the host built while it had none: adapters, and the system monitor."""
+    for part in list(vars(api).values()):
+        if part is not None and getattr(part, "socketio", part) is None:
+            part.socketio = api.socketio
+    if getattr(api, "system_monitor", api) is not None:
+        return  # an earlier vintage without a monitor, or one that has been started
+    home = home_of(type(api), "get_system_monitor")
+    if home is not None:
+        api.system_monitor = home.get_system_monitor()
+        api.system_monitor.socketio = api.socketio
+        api.system_monitor.start()

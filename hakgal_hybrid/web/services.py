@@ -1,0 +1,33 @@
+"""Services: what the views of one transport work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..commands.node import Node
+from ..monitoring.backlog import BacklogMonitor
+from ..monitoring.samples import SampleHistory
+from ..monitoring.statistics import Statistics
+from .ratelimit import RateLimiter
+from .tickets import Tickets
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts that views use, each made once for an app.
+
+    :ivar node: the log, the hub, and what takes commands.
+    :ivar tickets: signs tickets for streams and redeems them.
+    :ivar rate: how fast one address may command.
+    :ivar backlog: what streams still have to be sent.
+    :ivar samples: the last ten minutes in figures.
+    :ivar statistics: returns a snapshot of everything that is counted.
+    """
+
+    node: Node
+    tickets: Tickets
+    rate: RateLimiter
+    backlog: BacklogMonitor
+    samples: SampleHistory
+    statistics: Callable[[], Statistics]
