@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..broker.payload import json_safe
@@ -88,11 +89,14 @@ class CommandStore:
             raise RequestError(f"no command {command_id!r} is remembered", status=404, code="unknown_command")
         return command
 
-    def enter(self, action: str, arguments: dict[str, Any], key: str | None,
-              submit: Callable[[Command], bool]) -> tuple[Command, bool]:
+    def enter(self, action: str, arguments: dict[str, Any], key: str | None, *,
+              room: bool) -> tuple[Command, bool]:
         """Accept a command, or return the one that was accepted under the same key before.
 
-        :param submit: queues the command; false if there is no room.
+        :param action: what the governor shall do.
+        :param arguments: its arguments, by name.
+        :param key: the ``Idempotency-Key``, or ``None``.
+        :param room: false if no new command can be taken; one that was accepted before is returned all the same.
         :return: the command, and whether it is a repetition.
         :raises RequestError: if the key was used for another command, or is too long.
         :raises Overloaded: if there is no room; nothing is remembered then, the key may be used again.
@@ -106,10 +110,10 @@ class CommandStore:
                     raise RequestError("this Idempotency-Key was used for another command",
                                        code="idempotency_key_reused")
                 return earlier, True
-            command = Command(action, arguments)
-            if not submit(command):
+            if not room:
                 raise Overloaded("too many commands are waiting (HYBRID_COMMAND_QUEUE)",
                                  code="command_queue_full", status=429, retry_after=5)
+            command = Command(action, arguments)
             self._commands[command.id] = command
             if key is not None:
                 self._keys[key] = command
@@ -129,38 +133,53 @@ class CommandStore:
 ACTIONS: dict[str, tuple[str, ...]] = {"start": (), "stop": (), "status": (), "set_mode": ("mode",)}
 
 
-class GovernorQueue:
-    """Takes orders for a governor and carries them out in order, one at a time, in a thread of its own.
+class _Line:
+    """Commands that run one after the other in a thread of their own, and how many more may wait for it."""
 
-    ``status`` never queues behind orders: it has a worker of its own, so that it also answers while ``stop()``
-    blocks.
+    def __init__(self, name: str, limit: int) -> None:
+        self.worker = Worker(name, limit)
+        self.free = threading.Semaphore(limit)
+
+
+class GovernorQueue:
+    """Takes commands for a governor and runs them in order, one at a time, in a thread of its own.
+
+    ``status`` has a thread of its own, so that it is answered while ``stop()`` blocks.
 
     :param governor: returns the governor, or ``None``.
-    :param on_received: called in the worker's thread as a command's turn comes; ``on_finished``: with the command
-        and the governor's status after it (``None`` if that could not be had).
+    :param queue_limit: how many commands may wait, and how many calls of ``status``.
+    :param results: how many commands are remembered.
+    :param on_received: called with a command in the worker's thread, right before it runs.
+    :param on_finished: called with a command that has run, and with the governor's status after it; ``None`` if that
+        could not be had.
+    :param inline_wait_s: how long (seconds) an answer waits for its command.
+    :ivar store: the commands that are remembered.
     """
 
     def __init__(self, governor: Callable[[], Any], *, queue_limit: int, results: int,
                  on_received: Callable[[Command], None],
-                 on_finished: Callable[[Command, dict[str, Any] | None], None]) -> None:
-        self.ledger = CommandStore(results)
-        self._governor = governor
+                 on_finished: Callable[[Command, dict[str, Any] | None], None],
+                 inline_wait_s: float = INLINE_WAIT_S) -> None:
+        self.store = CommandStore(results)
+        self._governor, self._inline_wait_s = governor, inline_wait_s
         self._on_received, self._on_finished = on_received, on_finished
-        self._orders = Worker("hakgal-hybrid-orders", queue_limit)
-        self._inquiries = Worker("hakgal-hybrid-status", queue_limit)
+        self._commands = _Line("hakgal-hybrid-commands", queue_limit)
+        self._status = _Line("hakgal-hybrid-status", queue_limit)
 
     @property
     def waiting(self) -> int:
-        """How many orders have not begun."""
-        return self._orders.waiting
+        """How many commands have not begun."""
+        return self._commands.worker.waiting
 
     def take(self, action: object, arguments: dict[str, Any], key: str | None = None) -> tuple[Command, bool]:
-        """Accept an order; return the command, which may be finished already, and whether it repeats an earlier one.
+        """Accept a command and wait a moment for its outcome.
 
-        Waits for the outcome at most :data:`INLINE_WAIT_S`.
-
+        :param action: one of :data:`ACTIONS`.
+        :param arguments: what came with it; what the action does not need is left out.
+        :param key: the ``Idempotency-Key``, or ``None``.
+        :return: the command, which may be finished already, and whether it repeats an earlier one.
         :raises RequestError: 422 for an unknown action or a missing argument, 409 without a governor.
-        :raises Overloaded: 429 if too many orders wait.
+        :raises Overloaded: 429 if too many commands wait.
         """
         if not isinstance(action, str) or action not in ACTIONS:
             raise RequestError(f"unknown action {action!r}; use one of {', '.join(ACTIONS)}",
@@ -172,20 +191,26 @@ class GovernorQueue:
         governor = self._governor()
         if governor is None:
             raise RequestError("this host has no governor", status=409, code="no_governor")
-        command, repeated = self.ledger.enter(action, arguments, key, lambda new: self._submit(governor, new))
-        command.wait(INLINE_WAIT_S)
+        line = self._status if action == "status" else self._commands
+        room = line.free.acquire(blocking=False)
+        taken = False
+        try:
+            command, repeated = self.store.enter(action, arguments, key, room=room)
+            taken = not repeated
+        finally:
+            if room and not taken:
+                line.free.release()
+        if taken:
+            line.worker.submit(partial(self._execute, line, governor, command))
+        command.wait(self._inline_wait_s)
         return command, repeated
 
-    def _submit(self, governor: Any, command: Command) -> bool:
+    def _execute(self, line: _Line, governor: Any, command: Command) -> None:
+        line.free.release()
         method = "get_status" if command.action == "status" else command.action
-
-        def execute() -> None:
-            self._on_received(command)
-            command.run(lambda: getattr(governor, method)(*command.arguments.values()))
-            self._on_finished(command, None if command.action == "status" else _status_of(governor))
-
-        worker = self._inquiries if command.action == "status" else self._orders
-        return worker.submit(execute)
+        self._on_received(command)
+        command.run(lambda: getattr(governor, method)(*command.arguments.values()))
+        self._on_finished(command, None if command.action == "status" else _status_of(governor))
 
 
 def _text_of(error: BaseException) -> str:

@@ -18,12 +18,14 @@ IDLE_S = 10.0
 class Worker:
     """Runs callables in daemon threads of its own, which start when they are needed; by default in one, in order.
 
+    :param name: of the threads.
     :param limit: how many may wait; one more is refused.
     :param threads: how many may run at once.
+    :param idle_s: how long (seconds) a thread waits for something to do before it ends.
     """
 
-    def __init__(self, name: str, limit: int, threads: int = 1) -> None:
-        self._name = name
+    def __init__(self, name: str, limit: int, threads: int = 1, *, idle_s: float = IDLE_S) -> None:
+        self._name, self._idle_s = name, idle_s
         self._limit, self._most = limit, threads
         # Re-entrant, both: a finalizer that the garbage collector runs in here may submit too.
         self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -68,7 +70,7 @@ class Worker:
         with self._lock:
             self._idle += 1
         try:
-            return self._queue.get(timeout=IDLE_S)
+            return self._queue.get(timeout=self._idle_s)
         except queue.Empty:
             pass
         finally:

@@ -35,7 +35,7 @@ def blueprint(services: Services) -> Blueprint:
 
     @views.get(f"{CONTROL}/<command_id>", provide_automatic_options=False, strict_slashes=True)
     def outcome(command_id: str) -> Response:
-        return answer(services.node.governor_queue.ledger.find(command_id).report())
+        return answer(services.node.governor_queue.store.find(command_id).report())
 
     @views.post(EMIT, provide_automatic_options=False, strict_slashes=True)
     def emit() -> Response:

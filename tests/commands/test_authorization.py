@@ -319,12 +319,13 @@ def test_refused_events_are_counted() -> None:
     assert sum(counted.values()) == 3
 
 
-def test_what_the_background_drops_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_the_background_drops_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disconnect handler that cannot run any more, and a signal that is not sent."""
     from hakgal_hybrid.signals import client_gone
 
+    monkeypatch.setattr("hakgal_hybrid.commands.announcing.MAX_WAITING", 0)
+    monkeypatch.setattr("hakgal_hybrid.commands.lifecycle.MAX_WAITING", 0)
     transport = HybridTransport(Flask(__name__))
-    transport._goodbyes._limit = transport._background._limit = 0
     receiver = client_gone.connect(lambda sender, **_: None, sender=transport.app)
     _, connected = post(transport, "events/connect", {})
     assert transport.disconnect(connected["sid"]) == 1

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from hakgal_hybrid.broker.payload import payload_text
-from hakgal_hybrid.commands import governor as commands
-from hakgal_hybrid.commands.governor import Command, GovernorQueue
+from hakgal_hybrid.commands.governor import INLINE_WAIT_S, Command, GovernorQueue
 from hakgal_hybrid.commands.worker import Worker
 from hakgal_hybrid.errors import Overloaded, RequestError
 
@@ -47,7 +46,9 @@ class Governor:
 
 
 class Office:
-    """A desk, its governor, and what it told."""
+    """A queue, its governor, and what it told."""
+
+    inline_wait_s = INLINE_WAIT_S
 
     def __init__(self, governor: Any = None, *, queue_limit: int = 10, results: int = 100) -> None:
         self.governor = Governor() if governor is None else governor
@@ -56,7 +57,7 @@ class Office:
         self.finished = threading.Condition()
         self.desk = GovernorQueue(lambda: self.governor, queue_limit=queue_limit, results=results,
                                  on_received=lambda command: self.told.append(("received", command.id)),
-                                 on_finished=self.on_finished)
+                                 on_finished=self.on_finished, inline_wait_s=self.inline_wait_s)
 
     def on_finished(self, command: Command, status: dict[str, Any] | None) -> None:
         with self.finished:
@@ -89,7 +90,7 @@ def office() -> Any:
 @pytest.fixture
 def _patient(monkeypatch) -> None:
     """Have answers wait for their commands, so that a slow machine makes no difference."""
-    monkeypatch.setattr(commands, "GRACE_S", PATIENCE)
+    monkeypatch.setattr(Office, "inline_wait_s", PATIENCE)
 
 
 # -- the worker ------------------------------------------------------------------------------------------------
@@ -173,12 +174,12 @@ def test_quick_command_is_done_when_it_is_answered(office, action, arguments, re
     command, repeated = office.desk.take(action, arguments)
     assert not repeated
     assert command.report() == {"status": "done", "id": command.id, "action": action, "result": result}
-    assert office.desk.ledger.find(command.id) is command
+    assert office.desk.store.find(command.id) is command
 
 
 def test_answer_does_not_wait_for_a_command_that_takes_its_time(office):
     """The answer to a command that blocks comes after a grace of 25 ms, while it still runs."""
-    assert commands.INLINE_WAIT_S == 0.025
+    assert INLINE_WAIT_S == 0.025
     command = office.blocked()
     assert not command.wait(0)
     assert command.report() == {"status": "running", "id": command.id, "action": "stop"}
@@ -202,12 +203,12 @@ def test_orders_are_carried_out_in_order(office):
     assert office.statuses[-1] == {"mode": "turbo", "running": False}
 
 
-def test_status_answers_while_stop_blocks(office, monkeypatch):
+def test_status_answers_while_stop_blocks(office):
     """Asking how the governor is does not queue behind what it is doing, even if many orders wait."""
     stop = office.blocked()
     waiting = [office.order("start") for _ in range(5)]
-    monkeypatch.setattr(commands, "GRACE_S", PATIENCE)
     status = office.order("status")
+    assert status.wait(PATIENCE)
     assert status.report()["result"] == {"mode": "balanced", "running": False}
     assert not stop.wait(0)
     assert not any(one.wait(0) for one in waiting)
@@ -263,7 +264,7 @@ def test_no_governor_is_a_conflict():
 def test_unknown_command_is_not_found(office):
     """Asking for a command that never was is 404."""
     with pytest.raises(RequestError) as caught:
-        office.desk.ledger.find("nonsense")
+        office.desk.store.find("nonsense")
     assert (caught.value.status, caught.value.code) == (404, "unknown_command")
 
 
@@ -316,12 +317,12 @@ def test_governor_without_the_method_fails(action):
     assert office.statuses == [None]
 
 
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize("outcome", [UnspeakableError(), SystemExit("governor quits"), OSError("\udcff")],
                          ids=["exception without text", "sys.exit", "text with a surrogate"])
-def test_odd_failures_are_failures_too(outcome, monkeypatch, caplog):
+def test_odd_failures_are_failures_too(outcome, caplog):
     """Whatever the governor raises, the command ends as failed, its report can be sent, and the next order runs."""
     caplog.set_level("CRITICAL", "hakgal_hybrid.commands")  # pytest-xdist cannot carry a surrogate that was logged
-    monkeypatch.setattr(commands, "GRACE_S", 2)
     office = Office(Trouble(outcome))
     command = office.order("start")
     assert command.report()["status"] == "failed"
@@ -438,26 +439,24 @@ def test_oldest_commands_are_forgotten():
     office.order("start", "second")
     third = office.order("set_mode", "third", mode="eco")
     with pytest.raises(RequestError) as caught:
-        office.desk.ledger.find(first.id)
+        office.desk.store.find(first.id)
     assert caught.value.code == "unknown_command"
-    assert office.desk.ledger.find(third.id) is third
+    assert office.desk.store.find(third.id) is third
     assert office.desk.take("start", {}, "second")[1] is True
     again, repeated = office.desk.take("set_mode", {"mode": "turbo"}, "first")
     assert not repeated
     assert again is not first
 
 
-def test_unfinished_commands_are_not_forgotten(monkeypatch):
+def test_unfinished_commands_are_not_forgotten():
     """Asking for the status again and again does not push out an order that still runs, nor its key."""
     office = Office(results=2)
     try:
         stop = office.order("stop", "key")
         assert office.governor.stopping.wait(PATIENCE)
-        monkeypatch.setattr(commands, "GRACE_S", PATIENCE)
         for _ in range(5):
-            office.order("status")
-        monkeypatch.setattr(commands, "GRACE_S", 0)
-        assert office.desk.ledger.find(stop.id) is stop
+            assert office.order("status").wait(PATIENCE)
+        assert office.desk.store.find(stop.id) is stop
         assert office.desk.take("stop", {}, "key") == (stop, True)
     finally:
         office.governor.let_go.set()
@@ -546,10 +545,9 @@ def test_a_worker_with_several_threads_is_not_held_up_by_one_task():
     release.set()
 
 
-def test_threads_without_work_end(monkeypatch):
+def test_threads_without_work_end():
     """A thread ends after a while without work, and the next task starts another one."""
-    monkeypatch.setattr(commands, "IDLE_S", 0.01)
-    worker = Worker("idle", limit=100)
+    worker = Worker("idle", limit=100, idle_s=0.01)
     for _ in range(3):
         done = threading.Event()
         assert worker.submit(done.set)

@@ -36,6 +36,7 @@ from support.hosts import (
 
 import hakgal_hybrid
 from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.commands.node import Node
 from hakgal_hybrid.host.launcher import INHERIT
 from hakgal_hybrid.tools.cli import main
 
@@ -418,8 +419,9 @@ def served(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     class Server:
-        def __init__(self, transport: HybridTransport, application: Any, host: str, port: int, **options: Any) -> None:
-            calls.append({"by": "ours", "name": transport.app.name, "transport": transport, "at": (host, port)})
+        def __init__(self, node: Node, application: Any, host: str, port: int, **options: Any) -> None:
+            calls.append({"by": "ours", "name": node.app.name, "transport": HybridTransport.of(node.app),
+                          "at": (host, port)})
 
         def serve_forever(self) -> None: ...
 

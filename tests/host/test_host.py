@@ -626,7 +626,8 @@ def test_rollback_is_the_host_alone(tmp_path: Path, vintage: str, carrier: str, 
     rolled_back = report(tmp_path, DRIVER, options=options, T_HOW="hybridize", APP_PROFILE="WEBSOCKET", **env)
     assert alone.pop("ours") == []
     assert {name.removeprefix("hakgal_hybrid") for name in rolled_back.pop("ours")} == {
-        "", ".errors", ".host", ".logs", ".settings"}
+        "", ".errors", ".host", ".host.hybridize", ".host.stand_in", ".logs", ".monitoring", ".monitoring.patching",
+        ".settings"}
     assert rolled_back == alone
     assert alone["stream"] in (404, 405)
     assert (alone["socketio"] is None) is (push == "")
@@ -992,7 +993,9 @@ def test_rollback_serves_a_real_socketio_client(tmp_path: Path, vintage: str) ->
     """APP_PROFILE=WEBSOCKET: the original stack answers, and only the decision was imported of us."""
     rollback = {"APP_PROFILE": "WEBSOCKET", "ENABLE_SSE": "false", "ENABLE_WS_SPECIAL": "true"}
     with example_host(tmp_path, push=True, extra=LIST_MODULES, LEGACY_VINTAGE=vintage, **rollback) as host:
-        modules = ["", ".cli", ".errors", ".host", ".launch", ".logs", ".settings", ".tools", ".tools.group"]
+        modules = ["", ".errors", ".host", ".host.commands", ".host.hybridize", ".host.launcher", ".host.stand_in",
+                   ".logs", ".monitoring", ".monitoring.patching", ".settings", ".tools", ".tools.cli",
+                   ".tools.commands", ".tools.commands.group"]
         decision = [f"hakgal_hybrid{name}" for name in modules]
         assert f"modules {decision} False False None" in host.text()
         with socketio_client(host.port) as first:

@@ -22,6 +22,7 @@ from werkzeug.debug import DebuggedApplication
 
 from hakgal_hybrid import ConfigurationError, EventError, HybridTransport, signals
 from hakgal_hybrid.broker.event import Event, Target
+from hakgal_hybrid.commands.node import Node
 from hakgal_hybrid.server.server import Server
 from hakgal_hybrid.socketio import SocketIO
 from hakgal_hybrid.testing import collect
@@ -508,8 +509,8 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     started: list[dict[str, Any]] = []
 
     class Server:
-        def __init__(self, transport: HybridTransport, application: Any, host: str, port: int, **options: Any) -> None:
-            self.given = {"transport": transport, "application": application, "at": (host, port), **options}
+        def __init__(self, node: Node, application: Any, host: str, port: int, **options: Any) -> None:
+            self.given = {"node": node, "application": application, "at": (host, port), **options}
 
         def serve_forever(self) -> None:
             started.append(self.given)
@@ -524,7 +525,7 @@ def test_run_takes_what_the_hosts_pass(site: Flask, socketio: SocketIO, servers:
     socketio.run(site, host="127.0.0.5", port=5011, debug=False, use_reloader=False, log_output=False,
                  socket_timeout=120, allow_unsafe_werkzeug=True)
     [given] = servers
-    assert given["transport"] is socketio.transport
+    assert given["node"] is socketio.transport.node
     assert given["application"] is site
     assert (given["at"], given["log_output"], given["ssl_args"]) == (("127.0.0.5", 5011), False, {})
     assert caplog.records == []

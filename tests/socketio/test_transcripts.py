@@ -24,15 +24,17 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.npm import install
-from support.servers import TESTS, Server
+from support.servers import Server
+
+import hakgal_hybrid
 
 pytest.importorskip("flask_socketio", reason="the other side of the comparison")
 
 #: The first test also waits for npm.
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
 
-HERE = TESTS / "transcripts"
-CLIENT = TESTS.parent / "hakgal_hybrid" / "web" / "static" / "client" / "client.js"
+HERE = Path(__file__).parent / "transcripts"
+CLIENT = Path(hakgal_hybrid.__file__).parent / "web" / "static" / "client" / "client.js"
 THEIRS, OURS = "flask_socketio", "hakgal_hybrid.socketio"
 #: How long a scenario may take; each of its steps has a deadline of its own.
 PATIENCE = 60
@@ -190,7 +192,7 @@ class Host(Server):
 
     @staticmethod
     def _command(kind: str, options: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "transcripts.serve", kind, *options]
+        return [sys.executable, str(HERE / "serve.py"), kind, *options]
 
 
 class Played(NamedTuple):

@@ -10,7 +10,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def _arm() -> None:
-    from ..launcher import INHERIT, arm
+    from hakgal_hybrid.host.launcher import INHERIT, arm
 
     arm(os.environ.get(INHERIT))
 

@@ -1,10 +1,14 @@
-"""``python -m transcripts.serve APP MODULE``: one of the apps, over the ``SocketIO`` of one of the two modules."""
+"""``python serve.py APP MODULE``: one of the apps, over the ``SocketIO`` of one of the two modules."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the apps import their journal as "transcripts.journal"
 
 from transcripts.journal import serve_journal
 
