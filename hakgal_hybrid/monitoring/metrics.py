@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from .. import __version__
 from ..errors import UnsuitableServer
 from .histogram import BOUNDS_MS
 from .statistics import Statistics
@@ -132,7 +132,8 @@ def families(told: dict[str, Any]) -> Iterator[Any]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
     yield InfoMetricFamily(PREFIX.rstrip("_"), "Who this is.",
-                           {**{name: str(told[name]) for name in INFO}, "version": __version__})
+                           {**{name: str(told[name]) for name in INFO},
+                            "version": importlib.metadata.version("hakgal_hybrid")})
     for metric in METRICS:
         found = list(_members(told, metric.member.split(".")))
         if metric.kind == "times":

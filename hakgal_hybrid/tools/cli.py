@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from .. import __version__
 from .commands.group import TOOLS, ToolGroup
 
 #: By name: what starts a host is not a tool, and needs all of the package.
@@ -18,7 +17,7 @@ class MainGroup(ToolGroup):
 
 
 @click.group(cls=MainGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(package_name="hakgal_hybrid")
 def main() -> None:
     """Serve a Flask-SocketIO backend by Server-Sent Events and HTTP commands, without a change to its code.
 

@@ -23,9 +23,10 @@ from typing import Any
 import psutil
 import pytest
 
+from hakgal_hybrid.monitoring.histogram import percentile
+
 from . import accounting
 from .accounting import Account, Got, Manifest
-from .percentile import p95
 from .servers import STATUS, Server, Stream, wait_until
 
 #: ``make faults`` takes its time; among the other tests what lasts a minute lasts seconds.
@@ -303,7 +304,7 @@ class Scene:
         self.account()
         self.row.served, self.row.refused, self.row.failed = (
             len(self.asker.took), self.asker.refused, self.asker.failed)
-        self.row.p95_ms = p95(self.asker.took)
+        self.row.p95_ms = percentile(sorted(self.asker.took), 0.95) or 0.0
 
     def account(self) -> None:
         """Account for all that witnesses and others got, up to :attr:`newest`."""

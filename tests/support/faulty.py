@@ -9,8 +9,7 @@ from typing import Any
 from flask import Flask, request
 
 from hakgal_hybrid import HybridTransport, signals
-
-from .percentile import p95
+from hakgal_hybrid.monitoring.histogram import percentile
 
 
 class Publisher:
@@ -42,7 +41,8 @@ class Publisher:
         self._ended.set()
         if self._thread is not None:
             self._thread.join(60)
-        return {"newest": self._transport.statistics().newest, "emits": self._number, "p95_ms": p95(self._took),
+        return {"newest": self._transport.statistics().newest, "emits": self._number,
+                "p95_ms": percentile(sorted(self._took), 0.95) or 0.0,
                 "max_ms": max(self._took, default=0.0)}
 
 

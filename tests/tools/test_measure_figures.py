@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection, events
 
 from hakgal_hybrid.errors import ConfigurationError
+from hakgal_hybrid.monitoring.histogram import nearest_rank
 from hakgal_hybrid.tools.measure.decoders import EventDecoder, emitted_at
 from hakgal_hybrid.tools.measure.document import Plan, document, holds, known_figures
-from hakgal_hybrid.tools.measure.figures import Figure, Summary, change, mean, percentile, shown, speedup
+from hakgal_hybrid.tools.measure.figures import Figure, Summary, change, mean, shown, speedup
 from hakgal_hybrid.tools.measure.hosts import Host, copy_database, quoted
 from hakgal_hybrid.tools.measure.output import read_log
 from hakgal_hybrid.tools.measure.record import Run, Work, histogram
@@ -40,17 +41,15 @@ def test_percentile_is_nearest_rank(values: list[float], hundredths: int) -> Non
     share = Fraction(hundredths, 100)
     expected = next(value for value in sorted(values)
                     if Fraction(sum(other <= value for other in values), len(values)) >= share)
-    assert percentile(values, hundredths / 100) == expected
+    assert nearest_rank(sorted(values), hundredths / 100) == expected
 
 
 def test_percentile_of_the_protocol() -> None:
     """The 95th percentile of 50 requests is the 48th of them in order, of 20 the 19th, of one that one."""
-    assert percentile(list(range(50, 0, -1)), 0.95) == 48
-    assert percentile(list(range(1, 21)), 0.95) == 19
-    assert percentile([7.5], 0.95) == 7.5
-    for wrong in ([], [1.0]):
-        with pytest.raises(ValueError):
-            percentile(wrong, 0.95 if not wrong else 1.5)
+    assert nearest_rank(range(1, 51), 0.95) == 48
+    assert nearest_rank(range(1, 21), 0.95) == 19
+    assert nearest_rank([7.5], 0.95) == 7.5
+    assert Summary.of([]) == Summary(0, 0)
 
 
 @given(TIMES)

@@ -17,8 +17,9 @@ from .target import FAILED, Target, for_flask, for_shell
 def snapshot(target: Target, db: str | None, as_json: bool, output: str | None, timeout: float) -> None:
     """Note what a host is like now, or how two such notes differ.
 
-    Facts, size and time of the knowledge base, writes enabled, health, versions. Written as YAML, or as JSON. What
-    could not be taken is null and has its reason under "notes". Exit status 1 if the host is not healthy.
+    Facts, size and time of the knowledge base, writes enabled, health, versions. Written as YAML (which needs PyYAML,
+    a part of the extra "measure"), or as JSON. What could not be taken is null and has its reason under "notes". Exit
+    status 1 if the host is not healthy.
 
     \b
     Examples:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from flask.cli import ScriptInfo
 
 from ...errors import ConfigurationError, HybridError
 from ..remote.request import Answer, Base, request
@@ -123,12 +124,10 @@ def of_app() -> Target:
 
     :raises ConfigurationError: if the app has no transport.
     """
-    from flask.cli import ScriptInfo
-
-    from ...extension import HybridTransport
-
     app = click.get_current_context().ensure_object(ScriptInfo).load_app()
-    settings = HybridTransport.of(app).settings
+    if "hakgal_hybrid" not in app.extensions:
+        raise ConfigurationError(f"{app!r} has no HybridTransport; make one with HybridTransport(app)")
+    settings = app.extensions["hakgal_hybrid"].settings
     scheme = app.config["PREFERRED_URL_SCHEME"]
     name = app.config["SERVER_NAME"] or f"127.0.0.1:{settings.port}"
     return Target(f"{scheme}://{name}{app.config['APPLICATION_ROOT'].rstrip('/')}", settings.api_key)

@@ -6,8 +6,7 @@ import ssl
 import time
 from typing import Any
 
-from ...web.access import is_loopback
-from ..remote.request import Address, Base, connected, resolve
+from ..remote.request import Address, Base, connected, is_loopback, resolve
 from .findings import Finding, ok, problem, warning
 from .target import ExaminedHost, ms
 

@@ -10,17 +10,6 @@ from typing import Any
 from ...monitoring.histogram import nearest_rank
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the nearest-rank percentile ``sorted[ceil(n * share) - 1]``: a value that was measured, none between.
-
-    :param share: above 0, at most 1.
-    :raises ValueError: of no values, or for another share.
-    """
-    if not values or not 0 < share <= 1:
-        raise ValueError(f"no percentile {share!r} of {len(values)} values")
-    return nearest_rank(sorted(values), share)
-
-
 def mean(values: Sequence[float]) -> float:
     """Return the mean, rounded to 0.1 as the protocol has it.
 
@@ -52,8 +41,9 @@ class Summary:
         """Sum up ``values``."""
         if not values:
             return cls(0, errors)
-        p50, p95, p99 = (round(percentile(values, share), 3) for share in (0.5, 0.95, 0.99))
-        return cls(len(values), errors, round(min(values), 3), mean(values), p50, p95, p99, round(max(values), 3))
+        ordered = sorted(values)
+        p50, p95, p99 = (round(nearest_rank(ordered, share), 3) for share in (0.5, 0.95, 0.99))
+        return cls(len(values), errors, round(ordered[0], 3), mean(values), p50, p95, p99, round(ordered[-1], 3))
 
     def to_dict(self) -> dict[str, Any]:
         """Every member, as JSON values."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigurationError, HybridError
-from ..remote.request import Base, request, resolve
+from ..remote.request import Base, is_loopback, request, resolve
 from .client_process import child_options
 from .extras import need
 
@@ -196,11 +196,6 @@ def listener(host: Host) -> tuple[int | None, str]:
     if found:
         return None, f"the process that listens on port {host.base.port} belongs to somebody else"
     return None, f"no process of this machine (or container) listens on port {host.base.port}"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address is this machine's own."""
-    return address == "::1" or address.startswith(("127.", "::ffff:127."))
 
 
 def free_port() -> int:

@@ -12,7 +12,8 @@ from ...errors import HybridError
 from .document import MODES, Plan
 from .hosts import Host
 from .load import Options
-from .protocol import Measurement, Progress
+from .phases import Progress
+from .protocol import Measurement
 from .record import Run
 
 #: How a host is come by, for a mode.

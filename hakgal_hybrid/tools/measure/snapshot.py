@@ -19,12 +19,13 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ..remote.request import Base, key_headers, request
-from .snapshot_text import _read_yaml, _scalar
+from .extras import need
 
 #: Version of the written form; it changes when a member is renamed or means something else.
 SCHEMA = 1
 
 _TIMEOUT_S = 30.0
+_YAML = "write and read snapshots as YAML (JSON needs nothing)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +68,13 @@ class Snapshot:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
     def to_yaml(self) -> str:
-        """The snapshot as a YAML document: one line a member, values written as JSON writes them (which is YAML)."""
-        lines = []
-        for name, value in self.to_dict().items():
-            if isinstance(value, dict) and value:
-                lines += [f"{name}:", *(f"  {_scalar(key)}: {_scalar(item)}" for key, item in value.items())]
-            else:
-                lines.append(f"{name}: {_scalar(value)}")
-        return "\n".join(lines) + "\n"
+        """Return the snapshot as a YAML document.
+
+        :raises ConfigurationError: if PyYAML is not installed; names the extra.
+        """
+        # Not allow_unicode: PyYAML then writes line separators such as U+0085 that it does not read back.
+        text: str = need("yaml", _YAML).safe_dump(self.to_dict(), sort_keys=False, width=1000)
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,11 @@ def take(url: str, db: str | os.PathLike[str] | None = None, *, key: str | None 
 def load(text: str) -> Snapshot:
     """Read what :meth:`Snapshot.to_json` or :meth:`Snapshot.to_yaml` wrote.
 
+    :param text: the whole document.
     :raises ConfigurationError: if it is something else, or of another version.
     """
     try:
-        document = json.loads(text) if text.lstrip().startswith("{") else _read_yaml(text)
+        document = json.loads(text) if text.lstrip().startswith("{") else _of_yaml(text)
         if document.get("schema") != SCHEMA:
             raise ConfigurationError.bad_value("schema", document.get("schema"), str(SCHEMA))
         known = {item.name for item in fields(Snapshot)}
@@ -126,6 +127,14 @@ def load(text: str) -> Snapshot:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError("this is no snapshot; make one with hakgal-hybrid snapshot URL") from error
+
+
+def _of_yaml(text: str) -> Any:
+    yaml = need("yaml", _YAML)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError from error
 
 
 def diff(before: Snapshot, after: Snapshot) -> list[Change]:

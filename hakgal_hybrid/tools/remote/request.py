@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ipaddress
 import json
 import os
 import socket
@@ -109,6 +110,18 @@ def resolve(base: Base) -> list[Address]:
     """
     found = socket.getaddrinfo(base.host, base.port, type=socket.SOCK_STREAM)
     return [Address(family, tuple(sockaddr)) for family, _, _, _, sockaddr in found]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or an address without brackets is that of this machine.
+
+    :param host: ``localhost``, a name below it, or an address; every other name is taken for another machine.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def connected(base: Base, address: Address | None = None, timeout: float = TIMEOUT_S, *,
