@@ -21,13 +21,13 @@ class Entry:
 
     __slots__ = ("at", "event", "frame", "previous", "seq", "superseded_by", "ts")
 
-    def __init__(self, seq: int, at: float, ts: int, event: Event, frame: bytes, previous: int) -> None:
+    def __init__(self, seq: int, at: float, ts: int, event: Event, frame: bytes) -> None:
         self.seq = seq
         self.at = at
         self.ts = ts
         self.event = event
         self.frame = frame
-        self.previous = previous
+        self.previous = 0
         self.superseded_by = 0
 
 

@@ -2,124 +2,39 @@
 
 from __future__ import annotations
 
-import _thread
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
-from .. import signals
 from ..errors import Overloaded
-from ..logs import get_logger
+from .broker import Broker
 from .client import MAX_SESSION_CLIENTS, NEVER, Client, Session, bad_ticket
 from .counters import DeliveryStatistics
-from .entry import Entry
-from .event import Event, Target
-from .log import EventLog
+from .event import Target
 from .membership import Membership
 from .sessions import SessionRegistry
-from .wakeups import WatchedCondition
-
-logger = get_logger(__name__)
 
 
 class Hub:
     """Clients, rooms and wake-ups around one log.
 
-    :param announcer: sends the blinker signals.
-    :param links: what streams carry.
+    :param broker: publishes to that log.
+    :param sessions: what streams carry.
     :param max_clients: clients in total, those that may come back included.
     """
 
-    def __init__(self, log: EventLog, announcer: signals.Announcer, sessions: SessionRegistry, *,
-                 max_clients: int) -> None:
-        self.log = log
-        self.announcer = announcer
+    def __init__(self, broker: Broker, sessions: SessionRegistry, *, max_clients: int) -> None:
+        self.broker = broker
+        self.log = broker.log
         self.sessions = sessions
-        self.changed = WatchedCondition()
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
         #: Those that are over and still have to be told so: what was emitted before is for them.
         self._parting: dict[str, Client] = {}
         self._rooms = Membership()
-        self._collected: dict[Hashable, list[Event]] = {}
-        self._late: deque[Event] = deque()
-        self._late_order = threading.Lock()
-        self._wakers: tuple[Callable[[], None], ...] = ()
         self._delivered = self._bytes = 0
         self._ended: Counter[str] = Counter()
         self._lock = sessions.lock
-
-    # -- publishing ------------------------------------------------------------------------------------------
-
-    def publish(self, event: Event) -> Entry | None:
-        """Append ``event`` to the log, wake the writers, then tell the blinker bus. Waits for nobody.
-
-        (Append before signal: a receiver that emits cannot reorder ids.)
-
-        :return: the entry, or ``None`` if the event was only for a caller that has no stream, or if a signal handler or
-            a finalizer emits it that has interrupted this very thread in here: it cannot wait for itself, so another
-            thread publishes it, right after what was interrupted.
-        """
-        if self._collected and self._collect(event):
-            return None
-        if self.log.entered() or self.changed._is_owned():  # type: ignore[attr-defined]
-            self._publish_later(event)
-            return None
-        entry = self.log.append(event)
-        self.wake()
-        if signals.event_emitted.receivers:
-            self.announcer.announce(signals.event_emitted, event=event, event_id=self.log.id_of(entry.seq))
-        return entry
-
-    def _publish_later(self, event: Event) -> None:
-        self._late.append(event)
-        try:
-            # No threading.Thread: to start one takes a lock, whose holder may be in a finalizer and wait for the log.
-            _thread.start_new_thread(self._publish_late, ())
-        except RuntimeError:  # the system has none to give; the next one that is late takes this along
-            logger.exception("event %r is held up", event.name)
-
-    def _publish_late(self) -> None:
-        with self._late_order:
-            while self._late:
-                self.publish(self._late.popleft())
-
-    def wake(self) -> None:
-        """Tell every writer and waiting stream to look at the log again."""
-        for waker in self._wakers:
-            waker()
-        if self.changed.watched:
-            with self.changed:
-                self.changed.notify_all()
-
-    def add_waker(self, waker: Callable[[], None]) -> Callable[[], None]:
-        """Have ``waker`` called, in the emitter's thread, after every event; return a function that ends that."""
-        with self._lock:
-            self._wakers = (*self._wakers, waker)
-
-        def remove() -> None:
-            with self._lock:
-                self._wakers = tuple(item for item in self._wakers if item is not waker)
-
-        return remove
-
-    def collect(self, room: Hashable, into: list[Event]) -> None:
-        """Gather events sent to ``room`` alone in a list, until :meth:`collected` is called for it."""
-        self._collected[room] = into
-
-    def collected(self, room: Hashable) -> None:
-        """End what :meth:`collect` began."""
-        self._collected.pop(room, None)
-
-    def _collect(self, event: Event) -> bool:
-        rooms = event.target.rooms
-        if rooms is None or len(rooms) != 1:
-            return False
-        gathered = self._collected.get(next(iter(rooms)))
-        if gathered is not None:
-            gathered.append(event)
-        return gathered is not None
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -192,7 +107,7 @@ class Hub:
                 session.refresh(session.clients)
             else:
                 self._let_go(session, [client])
-        self.wake()
+        self.broker.wake()
         return True
 
     def prune(self, session: Session, gone: Sequence[Client]) -> None:

@@ -1,9 +1,8 @@
 """Journal: keeps events over restarts, in the background.
 
-It is one more reader of the log: a thread that takes what is new, in batches, and writes it to an
-:class:`~hakgal_hybrid.broker.sqlite.SQLiteStore`. An emit does nothing for it but wake it up, so that it cannot hold
-up an emit; what it cannot write yet stays in the log, within the log's bounds, and what the log has dropped by then is
-noted in the file as lost. Only what is for everybody of a namespace is written: rooms and clients end with the
+It is one more reader of the log: a thread that writes what is new to a file, in batches. An emit only wakes it, so that
+it cannot hold up an emit. What it cannot write yet stays in the log, within the log's bounds; what the log has dropped
+by then is noted in the file as a loss. Only events for a whole namespace are written: rooms and clients end with the
 process.
 """
 
@@ -11,29 +10,20 @@ from __future__ import annotations
 
 import atexit
 import os
-import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import ConfigurationError
 from ..logs import get_logger
 from .epochs import Record, RestoredHistory
+from .journal_file import JournalFile
 from .log import EventLog
-from .sqlite import FAILURES, Row, SQLiteStore, row_of
+from .sqlite import FAILURES
+from .wakeups import make_wakeup
 
 logger = get_logger(__name__)
-
-#: How long to wait for whoever has the file locked (seconds); at the start, too.
-WAIT_S = 1.0
-#: After a failure it is tried again so much later (seconds), and warned about no more often than that.
-RETRY_S, WARN_S = 1.0, 60.0
-#: How long the end of the process waits for the last events to be written (seconds).
-CLOSE_S = 5.0
-#: How many events are written in one transaction.
-_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +32,11 @@ class JournalStatistics:
 
     :ivar state: ``off``, ``on``, or ``degraded``: events are not being kept.
     :ivar reason: why it is degraded.
-    :ivar restored: events and gaps of earlier lives that the log began with.
-    :ivar written: events written; ``waiting``: events that it has not looked at yet.
+    :ivar restored: events and losses of earlier epochs that the log began with.
+    :ivar written: events written.
+    :ivar waiting: events that it has not looked at yet.
     :ivar lost: events that the log had dropped before they could be written.
-    :ivar bytes: size of the file, as far as it is in use.
+    :ivar bytes: how much of the file is in use.
     """
 
     state: str = "off"
@@ -58,31 +49,35 @@ class JournalStatistics:
 
 
 class Journal:
-    """The journal of one log. Call :meth:`begin`, then :meth:`follow`.
+    """The journal of one log. Call :meth:`begin`, then :meth:`follow`; then have :meth:`wake` called for each event.
 
-    :param path: the file; it is made if there is none. :param flush_s: how old an event becomes before it is written.
-    :param max_bytes: size of the file; ``max_age_s``: age of events in it.
+    :param path: the file; it is made if there is none.
+    :param flush_s: how old an event becomes before it is written, in seconds.
+    :param max_bytes: size of the file.
+    :param max_age_s: age of events in the file, in seconds.
     :param degraded: called in the background when events cannot be kept (any more).
     :param wall_ms: milliseconds since 1970.
+    :param wait_s: seconds to wait for another process that has the file locked; at the start, too.
+    :param retry_s: seconds until the next try after a failure; also an attribute, which may be changed.
+    :param warn_s: seconds between two warnings about failures.
+    :param close_s: seconds that :meth:`close` waits for what is being written.
     """
 
     def __init__(self, path: str, *, flush_s: float, max_bytes: int, max_age_s: float, degraded: Callable[[], None],
-                 wall_ms: Callable[[], int]) -> None:
+                 wall_ms: Callable[[], int], wait_s: float = 1.0, retry_s: float = 1.0, warn_s: float = 60.0,
+                 close_s: float = 5.0) -> None:
         self._path = os.path.abspath(path)  # the host may change its directory
-        self._flush_s, self._max_bytes, self._max_age_s = flush_s, max_bytes, max_age_s
-        self._degraded, self._wall_ms = degraded, wall_ms
+        self._file = JournalFile(self._path, wait_s=wait_s, max_bytes=max_bytes, max_age_s=max_age_s, wall_ms=wall_ms)
+        self.retry_s = retry_s
+        self._flush_s, self._warn_s, self._close_s = flush_s, warn_s, close_s
+        self._degraded = degraded
         self._reason: str | None = None
         self._warned_at = float("-inf")
-        self._restored = self._written = self._lost = self._bytes = 0
+        self._restored = 0
         self._log: EventLog | None = None
-        self._archive: SQLiteStore | None = None
-        self._serial = 0
-        self._position = 0
         self._thread: threading.Thread | None = None
-        # Whoever takes the token out must ring the bell: so an emit costs nothing while the thread is busy anyway.
-        # Both are safe to use from a signal handler that interrupts their use.
-        self._asleep: deque[None] = deque([None])
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._starting = threading.Lock()
+        self._news = make_wakeup()
         self._ending = threading.Event()
         self._ended = False
         self._finishing = threading.Lock()
@@ -90,124 +85,110 @@ class Journal:
     # -- the beginning ---------------------------------------------------------------------------------------
 
     def begin(self, epoch: int, *, max_events: int, max_bytes: int) -> tuple[int, RestoredHistory, list[Record]]:
-        """Read what earlier lives have left, and note that a new one begins.
+        """Read what earlier epochs have left, and note that a new one begins.
 
-        The file is let go of then, until there is something to write: a process that only starts others does not
-        keep it from them.
+        The file is closed then until there is something to write: a process that only starts others does not keep them
+        from it.
 
-        :param epoch: of the new life, if no other has had it. :param max_events: how much is read at most.
-        :return: the epoch, and what was before.
+        :param epoch: the new epoch, if no other run has had it.
+        :param max_events: how many events are read at most.
+        :param max_bytes: how many bytes of data they have at most.
+        :return: the new epoch, the earlier ones, and what was kept of their events.
         :raises ConfigurationError: if the path leads to what can be no journal.
         """
         if os.path.isdir(self._path):
             raise ConfigurationError.bad_value("HYBRID_JOURNAL", self._path, "a file, not a directory")
-        past = RestoredHistory()
-        records: list[Record] = []
         try:
-            archive = SQLiteStore(self._path, wait_s=WAIT_S)
-            try:
-                self._trim(archive)
-                past, records = archive.read(max_events=max_events, max_bytes=max_bytes)
-                epoch = past.fresh(epoch)
-                archive.begin(epoch, len(records) + 1 if past.lives else 0, self._wall_ms())
-                self._bytes = archive.used()
-            finally:
-                archive.close()
+            epoch, history, records = self._file.restore(epoch, max_events=max_events, max_bytes=max_bytes)
         except FAILURES as error:
             self._fail(error)
+            return epoch, RestoredHistory(), []
         self._restored = len(records)
-        return epoch, past, records
+        return epoch, history, records
 
     def follow(self, log: EventLog) -> None:
-        """Keep what ``log`` is given from now on."""
-        self._position = log.born
+        """Keep what a log is given from now on, until the process ends.
+
+        :param log: the log; it has inherited what :meth:`begin` returned.
+        """
+        self._file.position = log.base
         self._log = log
         atexit.register(self.close)
 
-    # -- while it lives --------------------------------------------------------------------------------------
+    # -- while it runs ---------------------------------------------------------------------------------------
 
-    def ring(self) -> None:
-        """Say that there is something new. Costs next to nothing; may be called from anywhere."""
-        log = self._log
-        if log is None or log.newest <= self._position:
-            return
+    def wake(self) -> None:
+        """Say that there is something new. Costs next to nothing; never waits, but after :meth:`close`."""
         if self._ended:
             self._finish()
-        elif self._asleep:
-            try:
-                self._asleep.pop()
-            except IndexError:
-                return
-            if self._thread is None:
+        elif self._log is not None and self._log.newest > self._file.position:
+            self._news.set()
+            if self._thread is None and self._starting.acquire(blocking=False):
                 self._start_thread()
-            else:
-                self._bell.put(None)
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, name="hakgal-hybrid-journal", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the system has none to give now, or never again because the interpreter is ending
-            self._asleep.append(None)
+            self._starting.release()
         else:
-            self._thread = thread
+            self._thread = thread  # and nobody starts another one: the lock is kept
 
     def statistics(self) -> JournalStatistics:
         """Return a snapshot."""
-        waiting = 0 if self._log is None else self._log.newest - self._position
+        file = self._file
+        waiting = 0 if self._log is None else self._log.newest - file.position
         return JournalStatistics("on" if self._reason is None else "degraded", self._reason, self._restored,
-                                 self._written, waiting, self._lost, self._bytes)
+                                 file.written, waiting, file.lost, file.bytes)
 
     def close(self) -> None:
-        """Write what there is, and note that this life has ended well. What is emitted later is written at once."""
-        atexit.unregister(self.close)
+        """Write what there is, and note that this epoch has shut down cleanly. Later events are written at once."""
         if self._log is None or self._ending.is_set():
             return
+        if self.stop():
+            self._ended = True
+            self._finish()
+        else:
+            logger.warning("the journal cannot be finished: it has been waiting for its file for %g s", self._close_s)
+
+    def stop(self) -> bool:
+        """End the thread. What was not written is not kept, and the epoch counts as one that was killed.
+
+        :return: true if the thread has ended in time.
+        """
+        atexit.unregister(self.close)
         self._ending.set()
-        self._bell.put(None)
+        self._news.set()
         if self._thread is not None:
-            self._thread.join(CLOSE_S)
+            self._thread.join(self._close_s)
             if self._thread.is_alive():
-                logger.warning("the journal cannot be finished: it has been waiting for its file for %g s", CLOSE_S)
-                return
-        self._ended = True
-        self._finish()
+                return False
+        self._file.close()
+        return True
 
     # -- the thread ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._ending.is_set():
-            self._await_news()
-            # Half the time to gather, half of it to write.
-            self._ending.wait(self._flush_s / 2 if self._reason is None else RETRY_S)
-            self._flush()
-
-    def _await_news(self) -> None:
-        log = self._log
+        log, file = self._log, self._file
         assert log is not None  # the thread was started after that
-        if self._position < log.newest and not self._bell.qsize():
-            return
-        if not self._bell.qsize():
-            self._asleep.append(None)
-            if self._position < log.newest:  # it came before it could see that we sleep
-                try:
-                    self._asleep.pop()
-                    return
-                except IndexError:
-                    pass
-        self._bell.get()
+        while not self._ending.is_set():
+            self._news.clear()
+            if file.position == log.newest:  # looked at after the flag was cleared
+                self._news.wait()
+            # Half of the time is for gathering, half of it for writing.
+            self._ending.wait(self._flush_s / 2 if self._reason is None else self.retry_s)
+            self.flush()
 
-    def _flush(self) -> bool:
-        """Write what is new; false if that failed."""
+    def flush(self) -> bool:
+        """Write what is new. Not for two threads at once; the journal's own does it by itself.
+
+        :return: false if that failed.
+        """
+        assert self._log is not None
         try:
-            archive = self._opened()
-            self._write_news(archive)
-            self._trim(archive)
-            self._bytes = archive.used()
+            self._file.write(self._log)
         except Exception as error:  # whatever it is, the next try begins with a new connection
-            if self._archive is not None:
-                self._archive.close()
-                self._archive = None
             self._fail(error)
             return False
         if self._reason is not None:
@@ -215,70 +196,26 @@ class Journal:
             logger.warning("the journal keeps events again")
         return True
 
-    def _opened(self) -> SQLiteStore:
-        """Return the open file; it may be another one than before, or a new one."""
-        log = self._log
-        assert log is not None
-        if self._archive is not None and not self._archive.still_there():
-            self._archive.close()
-            self._archive = None
-        if self._archive is None:
-            archive = SQLiteStore(self._path, wait_s=WAIT_S)
-            try:
-                self._serial, known = archive.begin(log.epoch, log.born, self._wall_ms())
-                if not known and self._position > log.born:  # what was written before is in another file
-                    archive.write(self._serial, [row_of(self._position, self._wall_ms(), None)])
-            except BaseException:
-                archive.close()
-                raise
-            self._archive = archive
-        return self._archive
-
-    def _write_news(self, archive: SQLiteStore) -> None:
-        log = self._log
-        assert log is not None
-        while self._position < log.newest:
-            entries = log.since(self._position)[1]
-            for first in range(0, len(entries), _BATCH):
-                batch = entries[first:first + _BATCH]
-                rows: list[Row] = [row_of(entry.seq, entry.ts, entry.event) for entry in batch
-                                   if entry.event.target.rooms is None]
-                lost = batch[0].seq - 1 - self._position
-                if lost:
-                    rows.insert(0, row_of(batch[0].seq - 1, batch[0].ts, None))
-                if rows:
-                    archive.write(self._serial, rows)
-                self._lost += lost
-                self._written += len(rows) - bool(lost)
-                self._position = batch[-1].seq
-
-    def _trim(self, archive: SQLiteStore) -> None:
-        archive.trim(max_bytes=self._max_bytes, not_before=self._wall_ms() - round(self._max_age_s * 1000))
-
     def _finish(self) -> None:
-        """Write the last events and the note that they were the last. Whoever comes in meanwhile need not wait."""
-        log = self._log
-        while log is not None and self._finishing.acquire(blocking=False):
+        """Write the last events and the note that they were the last. A second caller need not wait for the first."""
+        while self._log is not None and self._finishing.acquire(blocking=False):
             try:
-                if not self._flush() or self._archive is None:
+                if not self.flush():
                     return
-                last = self._position
-                self._archive.end(self._serial, last)
-                self._archive.close()
-                self._archive = None
+                self._file.finish()
             except FAILURES as error:
                 self._fail(error)
                 return
             finally:
                 self._finishing.release()
-            if log.newest == last:
+            if self._log.newest == self._file.position:
                 return
 
     def _fail(self, error: BaseException) -> None:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         first, self._reason = self._reason is None, f"{type(error).__name__}: {text}"
         now = time.monotonic()
-        if first or now > self._warned_at + WARN_S:
+        if first or now > self._warned_at + self._warn_s:
             self._warned_at = now
             logger.warning("the journal %s cannot be written, so that events are not kept: %s; it is tried again",
                            self._path, self._reason)

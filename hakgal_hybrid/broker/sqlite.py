@@ -1,6 +1,6 @@
-"""Archive: the SQLite file that keeps events over restarts. One object is one open connection; no thread of its own.
+"""SQLiteStore: the SQLite file that keeps events over restarts. One object is one open connection; it has no thread.
 
-While it is open nobody else can open the file: two processes that wrote one history would tell a client two stories.
+While it is open no other process can open the file: if two wrote one history, a client would get two at once.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from .event import Event, Target, checked_name
 
 #: Marks the file as ours (``hakj``), and its layout.
 _APPLICATION, _LAYOUT = 0x68616B6A, 1
-#: How many lives are remembered whose events are gone. A client of an older one is told ``restarted``.
-MAX_LIVES = 1000
+#: How many epochs are remembered whose events are gone. A client of an older one gets a gap, ``restarted``.
+MAX_EPOCHS = 1000
 #: How many events are deleted at once. More would hold up those that wait to be written.
 _BATCH = 64
-#: How full a file is that had become too large (of 1): so that it does not become so with every event.
+#: To which part of its limit a file is cut that has become too large, so that not every event cuts it.
 _RELIEF = 0.9
 #: What the write-ahead log is cut down to when it has been taken over into the file (bytes).
 _WAL_BYTES = 4 << 20
 
 _TABLES = """
-CREATE TABLE lives (serial INTEGER PRIMARY KEY, epoch INTEGER NOT NULL UNIQUE, last INTEGER,
-                    forgotten INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE epochs (serial INTEGER PRIMARY KEY, epoch INTEGER NOT NULL UNIQUE, last INTEGER,
+                     forgotten INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE events (place INTEGER PRIMARY KEY, ts INTEGER NOT NULL, namespace TEXT, name TEXT, count INTEGER,
                      data TEXT);
 """
-#: An event's ``place`` is its life's serial number times this, and its own number: so they are in order.
-_LIFE = 1 << 40
+#: An event's ``place`` is its epoch's serial number times this, and its own number: so they are in order.
+_EPOCH = 1 << 40
 
 #: What can go wrong with a file: also that it holds what we did not write.
 FAILURES = (sqlite3.Error, OSError)
@@ -42,7 +42,13 @@ Row = tuple[int, int, "str | None", "str | None", "int | None", "str | None"]
 
 
 def row_of(number: int, ts: int, event: Event | None) -> Row:
-    """Return what is kept of an event; without one, of a place where events were lost."""
+    """Return what is kept of an event.
+
+    :param number: its number in its epoch.
+    :param ts: milliseconds since 1970.
+    :param event: the event; ``None`` for a loss.
+    :return: a row of the table of events, with the number in place of its ``place``.
+    """
     if event is None:
         return number, ts, None, None, None, None
     return number, ts, event.target.namespace, event.name, event.count, event.data
@@ -51,7 +57,8 @@ def row_of(number: int, ts: int, event: Event | None) -> Row:
 class SQLiteStore:
     """One open file.
 
-    :param wait_s: how long to wait for whoever has it locked.
+    :param path: the file; it is made if there is none.
+    :param wait_s: seconds to wait for another process that has it locked.
     :raises ConfigurationError: if the file is somebody else's database.
     :raises OSError: if it cannot be opened.
     :raises sqlite3.Error: if it is locked, full, damaged, or no database. (So may every method.)
@@ -82,7 +89,7 @@ class SQLiteStore:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     def still_there(self) -> bool:
@@ -100,58 +107,76 @@ class SQLiteStore:
     # -- reading ---------------------------------------------------------------------------------------------
 
     def read(self, *, max_events: int, max_bytes: int) -> tuple[RestoredHistory, list[Record]]:
-        """Return what earlier lives have left: the newest events, at most so many with so much data."""
-        lives = [(serial, epoch, last, forgotten) for serial, epoch, last, forgotten in
-                 self._db.execute("SELECT serial, epoch, last, forgotten FROM lives ORDER BY serial")]
-        forgotten = max([(0, 0), *((serial, number) for serial, _, _, number in lives if number)])
+        """Return what earlier epochs have left: the newest events.
+
+        :param max_events: how many events at most.
+        :param max_bytes: how many bytes of data they have at most.
+        :return: the epochs, and what was kept of their events, in order.
+        """
+        epochs = self._db.execute("SELECT serial, epoch, last, forgotten FROM epochs ORDER BY serial").fetchall()
+        forgotten = max([(0, 0), *((serial, number) for serial, _, _, number in epochs if number)])
         records: list[Record] = []
         size = 0
         for place, ts, *rest in self._db.execute("SELECT place, ts, namespace, name, count, data FROM events "
                                                  "ORDER BY place DESC LIMIT ?", (max_events + 1,)):
-            serial, number = divmod(place, _LIFE)
+            serial, number = divmod(place, _EPOCH)
             size += len(rest[3] or "")
             if len(records) == max_events or size > max_bytes:
                 forgotten = max(forgotten, (serial, number))
                 break
             records.append(Record(serial, number, ts, _event(*rest)))
         records.reverse()
-        past = RestoredHistory(tuple(Epoch(serial, epoch, last) for serial, epoch, last, _ in lives),
-                    tuple((record.serial, record.number) for record in records), forgotten)
-        return past, records
+        history = RestoredHistory(tuple(Epoch(serial, epoch, last) for serial, epoch, last, _ in epochs),
+                                  tuple((record.serial, record.number) for record in records), forgotten)
+        return history, records
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def begin(self, epoch: int, born: int, ts: int) -> tuple[int, bool]:
-        """Note that a life has begun, if that has not been noted.
+    def begin(self, epoch: int, base: int, ts: int) -> tuple[int, bool]:
+        """Note that an epoch has begun, if that has not been noted.
 
-        :param born: its first number, under which it is noted if the life before it did not end well.
+        :param epoch: the first part of its ids.
+        :param base: the number before its first event; a loss is noted there if the epoch before was killed.
+        :param ts: milliseconds since 1970.
         :return: its serial number, and true if it was known already.
         """
         with self._transaction():
-            for (serial,) in self._db.execute("SELECT serial FROM lives WHERE epoch = ?", (epoch,)):
+            for (serial,) in self._db.execute("SELECT serial FROM epochs WHERE epoch = ?", (epoch,)):
                 return serial, True
-            torn = self._number("SELECT count(*) FROM (SELECT last FROM lives ORDER BY serial DESC LIMIT 1) "
-                                "WHERE last IS NULL")
-            serial = self._number("SELECT max(serial) FROM lives") + 1
-            self._db.execute("INSERT INTO lives (serial, epoch) VALUES (?, ?)", (serial, epoch))
-            if torn:
-                self._insert(serial, [row_of(born, ts, None)])
-            oldest = self._number("SELECT min(place) FROM events") // _LIFE
-            self._db.execute("DELETE FROM lives WHERE serial < ?", (min(oldest, serial - MAX_LIVES),))
+            unclean = self._number("SELECT count(*) FROM (SELECT last FROM epochs ORDER BY serial DESC LIMIT 1) "
+                                   "WHERE last IS NULL")
+            serial = self._number("SELECT max(serial) FROM epochs") + 1
+            self._db.execute("INSERT INTO epochs (serial, epoch) VALUES (?, ?)", (serial, epoch))
+            if unclean:
+                self._insert(serial, [row_of(base, ts, None)])
+            oldest = self._number("SELECT min(place) FROM events") // _EPOCH
+            self._db.execute("DELETE FROM epochs WHERE serial < ?", (min(oldest, serial - MAX_EPOCHS),))
         return serial, False
 
     def write(self, serial: int, rows: Iterable[Row]) -> None:
-        """Add events of a life; what is there already is replaced."""
+        """Add events of an epoch; what is there already is replaced.
+
+        :param serial: the epoch's serial number.
+        :param rows: the events.
+        """
         with self._transaction():
             self._insert(serial, rows)
 
-    def end(self, serial: int, last: int) -> None:
-        """Note that a life has ended well: everything up to number ``last`` is here that was for everybody."""
+    def mark_clean_shutdown(self, serial: int, last: int) -> None:
+        """Note that an epoch has shut down cleanly: all its events for whole namespaces are in the file.
+
+        :param serial: its serial number.
+        :param last: the number of its last event.
+        """
         with self._transaction():
-            self._db.execute("UPDATE lives SET last = ? WHERE serial = ?", (last, serial))
+            self._db.execute("UPDATE epochs SET last = ? WHERE serial = ?", (last, serial))
 
     def trim(self, *, max_bytes: int, not_before: int) -> None:
-        """Delete what is older than ``not_before`` (ms since 1970), and the oldest if it is all too much."""
+        """Delete what is too old, and the oldest events if the file is too large.
+
+        :param max_bytes: how large it may be.
+        :param not_before: when the oldest event that is kept was emitted, in milliseconds since 1970.
+        """
         first = self._db.execute("SELECT ts FROM events ORDER BY place LIMIT 1").fetchone()
         if first is None or (first[0] >= not_before and self.used() <= max_bytes):
             return
@@ -175,14 +200,14 @@ class SQLiteStore:
             self._db.execute(f"PRAGMA incremental_vacuum({_BATCH})").fetchall()
 
     def _delete(self, upto: int) -> None:
-        serial, number = divmod(upto, _LIFE)
+        serial, number = divmod(upto, _EPOCH)
         with self._transaction():
             self._db.execute("DELETE FROM events WHERE place <= ?", (upto,))
-            self._db.execute("UPDATE lives SET forgotten = ? WHERE serial = ?", (number, serial))
+            self._db.execute("UPDATE epochs SET forgotten = ? WHERE serial = ?", (number, serial))
 
     def _insert(self, serial: int, rows: Iterable[Row]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)",
-                             ((serial * _LIFE + number, *rest) for number, *rest in rows))
+                             ((serial * _EPOCH + number, *rest) for number, *rest in rows))
 
     # -- how -------------------------------------------------------------------------------------------------
 
@@ -215,7 +240,7 @@ class SQLiteStore:
 
 
 def _event(namespace: object, name: object, count: object, data: object) -> Event | None:
-    """Return an event that was kept; nothing if it is a tear, or something that cannot have been an event."""
+    """Return an event that was kept; ``None`` for a loss, or for what cannot have been an event."""
     try:
         json.loads(data)  # type: ignore[arg-type]
         if isinstance(namespace, str) and namespace[:1] == "/" and isinstance(data, str) and isinstance(count, int):

@@ -1,77 +1,68 @@
-"""Bell: wakes one thread, and may be rung by code that has interrupted the ringing of it."""
+"""Wakeup: a flag that one thread waits for, and that may be set by code that has interrupted the setting of it."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Wakeup(Protocol):
-    """Something that is rung by many and waited for by one."""
+    """A flag that many set and one thread waits for, with the methods of :class:`threading.Event`.
 
-    def ring(self) -> None:
-        """Wake whoever waits, or will. May be called from any thread; never waits."""
+    Who waits clears it first, looks for news then, and waits if there is none: what comes after the look sets it again.
+    """
+
+    def set(self) -> None:
+        """Wake the thread that waits, or will wait. May be called from anywhere; never waits."""
 
     def clear(self) -> None:
-        """Forget that it was rung."""
+        """Reset the flag."""
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is rung, or was; false if it was not, for so many seconds."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the flag is set.
+
+        :param timeout: how long, in seconds; ``None`` waits for ever.
+        :return: false if it was not set in time.
+        """
 
 
-def make_bell() -> Wakeup:
-    """Return a bell for the threads that this process has now: gevent and eventlet put their own in their place."""
+def make_wakeup() -> Wakeup:
+    """Return a wake-up for the threads that this process has now: gevent and eventlet put their own in their place.
+
+    :return: the wake-up; its flag is not set.
+    """
     return _Native() if queue.SimpleQueue.__module__ == "_queue" else _Patched()
 
 
 class _Native:
-    """A queue that needs no lock: that of an event a finalizer that emits would find held by its own thread."""
+    """A queue that needs no lock. A finalizer that emits could find the lock of an event held by its own thread."""
 
     def __init__(self) -> None:
-        self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._set: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def ring(self) -> None:
-        if self._rung.empty():
-            self._rung.put(None)
+    def set(self) -> None:
+        if self._set.empty():
+            self._set.put(None)
 
     def clear(self) -> None:
-        while not self._rung.empty():
-            self._rung.get()
+        while not self._set.empty():
+            self._set.get()
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, timeout: float | None = None) -> bool:
         try:
-            self._rung.get(timeout=seconds)
+            self._set.get(timeout=timeout)
         except queue.Empty:
             return False
         return True
 
 
 class _Patched:
-    """An event: gevent's wakes a loop from any thread, which its queue does not."""
+    """An event: unlike gevent's queue, gevent's event wakes its loop from a thread that is none of gevent's."""
 
     def __init__(self) -> None:
-        self._rung = threading.Event()
-        self.ring, self.clear = self._rung.set, self._rung.clear
+        self._set = threading.Event()
+        self.set, self.clear = self._set.set, self._set.clear
 
-    def wait(self, seconds: float) -> bool:
-        return self._rung.wait(seconds)
-
-
-class WatchedCondition(threading.Condition):
-    """A condition that need not be notified while nobody looks: most servers have no thread that waits for events.
-
-    :ivar watched: how many threads look, or wait. Who looks is counted first, and who changes something asks
-        afterwards: so either the one sees the change, or the other sees that there is somebody to be told.
-    """
-
-    watched = 0
-
-    def __enter__(self) -> bool:
-        entered = super().__enter__()
-        self.watched += 1
-        return entered
-
-    def __exit__(self, *raised: Any) -> None:
-        self.watched -= 1
-        super().__exit__(*raised)
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._set.wait(timeout)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..broker.client import Client
+from ..broker.entry import Entry
+from ..broker.event import Target
 from ..errors import RequestError
 
 #: How many events may wait for acknowledgements; the oldest gives way. A client need not answer at all.
@@ -18,67 +18,65 @@ LIMIT = 10_000
 Callback = Callable[..., object]
 
 
-@dataclass(slots=True)
-class _Expected:
+class _Pending(NamedTuple):
     callback: Callback
-    once: bool
-    meant: Callable[[Client], bool] | None = None
-    answered: set[str] = field(default_factory=set)
+    seq: int
+    target: Target
+    #: The ``sid`` of each client that has answered, and the call that was its first.
+    answered: dict[str, object]
 
 
 class Acks:
-    """Knows which acknowledgements are expected.
+    """Knows which acknowledgements are expected. Each client that an event was for may answer once.
 
-    An id is a secret: who knows it has seen the event. Each client that it was for may answer once.
+    There is no lock, because a signal handler or a finalizer may emit while its thread is in here: each change is one
+    step that Python does not interrupt.
 
+    :param limit: how many events may wait.
     :ivar dropped: how many events gave way, so that their callbacks are never called.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.dropped = 0
         self._limit = limit
-        self._expected: OrderedDict[str, _Expected] = OrderedDict()
-        self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
+        self._pending: OrderedDict[str, _Pending] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._expected)
+        return len(self._pending)
 
-    def expect(self, callback: Callback, *, once: bool) -> str:
-        """Return the id under which an event will be acknowledged.
+    @staticmethod
+    def new_id() -> str:
+        """Return an id under which an event can be acknowledged. It is a secret: who knows it has seen the event.
 
-        :param once: true if the event is for one client only.
+        :return: the id, 16 characters.
         """
-        ack = secrets.token_urlsafe(12)
-        with self._lock:
-            self._expected[ack] = _Expected(callback, once)
-            if len(self._expected) > self._limit:
-                self._expected.popitem(last=False)
-                self.dropped += 1
-        return ack
+        return secrets.token_urlsafe(12)
 
-    def sent(self, ack: str, meant: Callable[[Client], bool]) -> None:
-        """Say for whom the event was, once that is known: streams are shared, and others may see the id."""
-        with self._lock:
-            expected = self._expected.get(ack)
-            if expected is not None:
-                expected.meant = meant
+    def register(self, ack: str, callback: Callback, entry: Entry) -> None:
+        """Expect acknowledgements of an event. To be called before a client can see it.
 
-    def take_back(self, ack: str) -> None:
-        """Expect this one no more."""
-        with self._lock:
-            self._expected.pop(ack, None)
+        :param ack: the event's id for acknowledgements.
+        :param callback: called with what a client answers.
+        :param entry: the event in the log; it says which clients may answer.
+        """
+        self._pending[ack] = _Pending(callback, entry.seq, entry.event.target, {})
+        if len(self._pending) > self._limit:
+            self._pending.popitem(last=False)
+            self.dropped += 1
 
     def answer(self, ack: object, client: Client, args: list[Any]) -> None:
         """Call the callback of an event for one client's acknowledgement, in the calling thread.
 
+        :param ack: the id that the client sent.
+        :param client: the client.
+        :param args: what it answers; the arguments of the callback.
         :raises RequestError: 404 if nothing is expected under this id, or not from this client any more.
         """
-        with self._lock:
-            expected = self._expected.get(ack) if isinstance(ack, str) else None
-            if (expected is None or client.sid in expected.answered
-                    or (expected.meant is not None and not expected.meant(client))):
-                raise RequestError("no acknowledgement is expected under this id", status=404, code="unknown_ack")
-            expected.answered.add(client.sid)
-            if expected.once:
-                del self._expected[str(ack)]
-        expected.callback(*args)
+        pending = self._pending.get(ack) if isinstance(ack, str) else None
+        call = object()
+        if (pending is None or not client.is_for(pending.seq, pending.target)
+                or pending.answered.setdefault(client.sid, call) is not call):
+            raise RequestError("no acknowledgement is expected under this id", status=404, code="unknown_ack")
+        if pending.target.rooms == frozenset({client.sid}):  # nobody else may answer
+            self._pending.pop(str(ack), None)
+        pending.callback(*args)

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Flask
 
 from .. import signals
+from ..broker.broker import Broker
 from ..broker.client import Session
 from ..broker.counters import Refusals
 from ..broker.envelope import encode_entry
@@ -60,7 +61,7 @@ class Node:
         self.journal: Journal | None = None
         self.hub = self._build_hub()
         self.log = self.hub.log
-        self.publisher = Publisher(self.hub, self.announcer, self.acks, self.refusals)
+        self.publisher = Publisher(self.hub.broker, self.announcer, self.acks, self.refusals)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
                                          self.refusals)
         self.governor_queue = GovernorQueue(
@@ -86,12 +87,13 @@ class Node:
         sessions = SessionRegistry(
             self._session_lapsed, max_streams=settings.max_streams,
             max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s, resume_s=settings.resume_s)
-        hub = Hub(log, self.announcer, sessions, max_clients=settings.max_clients)
+        broker = Broker(log, lambda event, seq: self.announcer.announce(
+            signals.event_emitted, event=event, event_id=log.id_of(seq)))
         log.inherit(past, records)
         if self.journal is not None:
             self.journal.follow(log)
-            hub.add_waker(self.journal.ring)
-        return hub
+            broker.add_waker(self.journal.wake)
+        return Hub(broker, sessions, max_clients=settings.max_clients)
 
     def use_json(self, module: Any) -> None:
         """Read and write JSON by a module of the host's own.
@@ -111,7 +113,7 @@ class Node:
     def stop(self) -> None:
         """End every stream with a farewell."""
         self.stopping = True
-        self.hub.wake()
+        self.hub.broker.wake()
 
     def _session_lapsed(self, session: Session) -> None:
         self.lifecycle.session_lapsed(session)  # which is there by then, but not yet as the registry is made
@@ -119,9 +121,9 @@ class Node:
     def _command_finished(self, command: Command, status: dict[str, Any] | None) -> None:
         self.announcer.announce(signals.command_finished, command=command)
         if command.action != "status":
-            self.publisher.emit("control_result", (command.report(),))
+            self.publisher.send("control_result", (command.report(),))
             if status is not None:
-                self.publisher.emit("governor_update", (status,))
+                self.publisher.send("governor_update", (status,))
 
 
 def _wall_ms() -> int:

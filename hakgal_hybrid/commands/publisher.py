@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import blinker
 
+from ..broker.broker import Broker
 from ..broker.counters import Refusals
-from ..broker.event import Event, Target
-from ..broker.hub import Hub
+from ..broker.event import EVERYBODY, Event, Target
 from ..errors import EventError
 from ..signals import Announcer
 from .acks import Acks, Callback
@@ -28,46 +30,82 @@ class Mirror(Protocol):
 
 
 class Publisher:
-    """Makes events and puts them into the log.
+    """Makes events, and sends them to the streams of clients, or back to a caller that has no stream.
 
-    :param hub: has the log, and wakes whoever writes.
+    :param broker: publishes to streams.
     :param announcer: sends the signals that are bridged.
-    :param acks: gets the callbacks.
-    :param refusals: counts the events that cannot be sent.
+    :param acks: keeps the callbacks of events that clients may acknowledge.
+    :param refusals: counts events that cannot be sent.
     :ivar dumps: the host's own JSON encoder, or ``None`` for ours.
     :ivar mirror: in profile DUAL, what gives the events to the host's own clients.
     """
 
-    def __init__(self, hub: Hub, announcer: Announcer, acks: Acks, refusals: Refusals) -> None:
+    def __init__(self, broker: Broker, announcer: Announcer, acks: Acks, refusals: Refusals) -> None:
         self.dumps: Callable[..., str] | None = None
         self.mirror: Mirror | None = None
-        self._hub, self._announcer, self._acks, self._refusals = hub, announcer, acks, refusals
+        self._broker, self._announcer, self._acks, self._refusals = broker, announcer, acks, refusals
+        self._captured: dict[Hashable, list[Event]] = {}
 
-    def emit(self, event: str, args: tuple[Any, ...], to: Any = None, namespace: str | None = None,
-             skip_sid: Any = None, callback: Callback | None = None) -> None:
-        """Send an event; see :meth:`.SocketIO.emit`. In profile DUAL the host's own clients get it as well."""
-        sent = self.emit_here(event, args, to, namespace, skip_sid, callback)
+    def send(self, name: str, args: tuple[Any, ...], target: Target = EVERYBODY,
+             callback: Callback | None = None) -> None:
+        """Send an event; waits for no client. In profile DUAL the host's own clients get it as well.
+
+        :param name: the event's name.
+        :param args: its arguments: JSON values and ``bytes``.
+        :param target: for whom it is.
+        :param callback: called with what each client acknowledges the event with.
+        :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
+        """
+        event = self.send_here(name, args, target, callback)
         if self.mirror is not None:
-            self.mirror.mirror(sent, callback)
+            self.mirror.mirror(event, callback)
 
-    def emit_here(self, event: str, args: tuple[Any, ...], to: Any, namespace: str | None, skip_sid: Any,
-                  callback: Callback | None) -> Event:
-        """Send an event to the clients of this transport only; return what was sent."""
-        ack = None if callback is None else self._acks.expect(callback, once=self._hub.client(to) is not None)
+    def send_here(self, name: str, args: tuple[Any, ...], target: Target, callback: Callback | None) -> Event:
+        """Send an event to the clients of this transport only.
+
+        :param name: the event's name.
+        :param args: its arguments: JSON values and ``bytes``.
+        :param target: for whom it is.
+        :param callback: called with what each client acknowledges the event with.
+        :return: the event.
+        :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
+        """
         try:
-            sent = Event.create(event, args, Target.create(namespace, to, skip_sid), ack=ack, dumps=self.dumps)
-            entry = self._hub.publish(sent)
-            if ack is not None and entry is not None:
-                self._acks.sent(ack, lambda client: client.is_for(entry.seq, sent.target))
-        except BaseException as error:
-            if ack is not None:
-                self._acks.take_back(ack)
-            if isinstance(error, EventError):
-                self._refusals.count(error.code)
+            captured = self._captured.get(next(iter(target.rooms))) if target.rooms and len(target.rooms) == 1 else None
+            # Who has no stream has no client to acknowledge with.
+            ack = self._acks.new_id() if callback is not None and captured is None else None
+            event = Event.create(name, args, target, ack=ack, dumps=self.dumps)
+            if captured is not None:
+                captured.append(event)
+            else:
+                self._broker.publish(event, partial(self._acks.register, ack, callback) if ack and callback else None)
+        except EventError as error:
+            self._refusals.count(error.code)
             raise
-        return sent
+        return event
+
+    @contextmanager
+    def capture(self, room: Hashable, into: list[Event]) -> Iterator[None]:
+        """Gather the events for one room in a list, in place of publishing them, for as long as a block runs.
+
+        :param room: the room: the ``sid`` of a caller that has no stream.
+        :param into: the list.
+        """
+        self._captured[room] = into
+        try:
+            yield
+        finally:
+            del self._captured[room]
 
     def bridge(self, signal: blinker.Signal, event: str, *, to: Hashable | Iterable[Hashable] = None,
                namespace: str | None = None) -> Callable[[], None]:
-        """Emit ``event`` whenever ``signal`` is sent; see :meth:`.HybridTransport.bridge`."""
-        return self._announcer.bridge(signal, lambda values: self.emit(event, (values,), to, namespace))
+        """Send an event whenever a blinker signal is sent, with the signal's keywords as its payload.
+
+        :param signal: the signal.
+        :param event: the event's name.
+        :param to: a room, a ``sid``, or a list, tuple or set of them; ``None`` and ``"/"`` mean everybody.
+        :param namespace: the namespace; ``None`` means ``/``.
+        :return: a function that ends it.
+        """
+        target = Target.create(namespace, to)
+        return self._announcer.bridge(signal, lambda values: self.send(event, (values,), target))

@@ -165,7 +165,7 @@ class Server:
         front.lag.stop()
         self._backlog.stop()
         self._node.server_statistics = dict
-        self._node.hub.wake()
+        self._node.hub.broker.wake()
         front.notifier.close()
 
 

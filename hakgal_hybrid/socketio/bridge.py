@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..broker.event import Event
+from ..broker.event import Event, Target
 from ..broker.payload import restore_binary
 from ..commands import serving
 from ..commands.acks import Callback
@@ -17,6 +17,7 @@ from ..commands.worker import Worker
 from ..errors import EventError
 from ..logs import get_logger
 from ..web.transport import Transport
+from .server import unfolded
 from .socketio import SocketIO
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class DualBridge:
     def emit_here(self, event: str, data: Any, to: Any, skip: Any, namespace: str | None,
                   callback: Callback | None) -> None:
         """Emit to our clients what the host emits. Never raises: its own clients must not miss what ours cannot get."""
-        args = data if isinstance(data, tuple) else () if data is None else (data,)
         try:
-            self.transport.node.publisher.emit_here(event, args, to or None, namespace, skip or None, callback or None)
+            target = Target.create(namespace, to or None, skip or None)
+            self.transport.node.publisher.send_here(event, unfolded((data,)), target, callback or None)
         except EventError as error:
             self._not_sent("event %r does not leave by SSE: %s", event, error.detail)
         except Exception:

@@ -35,7 +35,7 @@ class Emitting:
         """
         if not include_self and not skip_sid:
             skip_sid = flask.request.sid  # type: ignore[attr-defined]
-        self.server.emit(event, _data(args), to, room, skip_sid, namespace, callback and self._in_context(callback))
+        self.server.emit_args(event, args, to or room, skip_sid, namespace, callback and self._in_context(callback))
 
     def send(self, data: Any, json: bool = False, namespace: str | None = None, to: Any = None,
              callback: Callable[..., object] | None = None, include_self: bool = True, skip_sid: Any = None,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..broker.event import Target
 from ..commands import serving
 from ..errors import EventError
 from .ack_wait import NotConnected, as_type_error, wait_for_answer
@@ -27,6 +28,18 @@ class Reason:
     PING_TIMEOUT = "ping timeout"
     TRANSPORT_CLOSE = "transport close"
     TRANSPORT_ERROR = "transport error"
+
+
+def unfolded(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments that Flask-SocketIO means by what was emitted.
+
+    :param args: what was emitted; a tuple as the only one stands for several arguments, ``None`` for none.
+    :return: the arguments of the event.
+    """
+    if len(args) != 1:
+        return args
+    (data,) = args
+    return data if isinstance(data, tuple) else () if data is None else args
 
 
 class Server:
@@ -55,13 +68,26 @@ class Server:
         :param data: JSON values and ``bytes``; a tuple stands for several arguments, ``None`` for none.
         :param callback: called with what a client acknowledges the event with.
         """
-        rooms, socketio = to or room, self._socketio
-        if socketio.handlers.log is not None:  # asked here as well: whatever is not called costs nothing
-            self._log('emitting event "%s" to %s [%s]', event, rooms or "all", namespace or "/")
-        args = data if isinstance(data, tuple) else () if data is None else (data,)
+        self.emit_args(event, (data,), to or room, skip_sid, namespace, callback)
+
+    def emit_args(self, event: str, args: tuple[Any, ...], to: Any, skip_sid: Any, namespace: str | None,
+                  callback: Callable[..., object] | None) -> None:
+        """Emit an event whose arguments are given as ``SocketIO.emit`` takes them.
+
+        :param event: the event's name.
+        :param args: the arguments; a tuple as the only one stands for several, ``None`` as the only one for none.
+        :param to: a room, a ``sid``, or several; what is false means everybody in the namespace.
+        :param skip_sid: a ``sid`` or several to leave out.
+        :param namespace: the namespace.
+        :param callback: called with what a client acknowledges the event with.
+        :raises EventError: for a name or payload that cannot be sent; it is a ``TypeError`` as well.
+        """
+        socketio = self._socketio
+        if socketio.handlers.log is not None:
+            self._log('emitting event "%s" to %s [%s]', event, to or "all", namespace or "/")
         try:
-            socketio.transport.node.publisher.emit(event, args, rooms or None, namespace, skip_sid or None,
-                                                   callback or None)
+            target = Target.create(namespace, to or None, skip_sid or None)
+            socketio.transport.node.publisher.send(event, unfolded(args), target, callback or None)
         except EventError as error:
             raise as_type_error(error) from error.__cause__
 

@@ -112,11 +112,8 @@ def _emit_without_stream(services: Services, message: dict[str, Any]) -> Respons
     client = Client(dict(request.environ), namespace_of(message))
     gathered: BoundedList[Event] = BoundedList(lambda event: len(event.data) + len(event.args_text),
                                        services.node.settings.max_answer_bytes)
-    services.node.hub.collect(client.sid, gathered)
-    try:
+    with services.node.publisher.capture(client.sid, gathered):
         ack = services.node.lifecycle.dispatch(client, name, args)
-    finally:
-        services.node.hub.collected(client.sid)
     events = ",".join(_told(event) for event in list(gathered))
     dropped = ""
     if gathered.dropped:

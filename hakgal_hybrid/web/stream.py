@@ -85,7 +85,7 @@ def open_feed(services: Services, wish: StreamRequest) -> SubscriberStream:
         services.node.lifecycle.stream_left(feed, "failed")
         raise
     if replaced:
-        services.node.hub.wake()
+        services.node.hub.broker.wake()
     return feed
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from ..broker.stream import SubscriberStream
+from ..broker.wakeups import make_wakeup
 from .services import Services
 
 clock = time.monotonic
@@ -22,6 +23,8 @@ class StreamBody:
         self._feed = feed
         self._opened = False
         self._closed = False
+        self._news = make_wakeup()
+        self._remove_waker = services.node.hub.broker.add_waker(self._news.set)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -30,9 +33,10 @@ class StreamBody:
         if not self._opened:
             self._opened = True
             return self._feed.opening()
-        hub, feed = self._services.node.hub, self._feed
+        feed = self._feed
         beat_at = clock() + feed.settings.heartbeat_s  # what came before has just been sent
         while not self._closed:
+            self._news.clear()
             stopping = self._services.node.stopping
             chunk = b"" if feed.replaced else feed.take()
             if chunk:
@@ -42,20 +46,18 @@ class StreamBody:
             if stopping:
                 self._closed = True
                 return feed.bye()
-            with hub.changed:
-                # What is new may all be for others: that puts no heartbeat off.
-                woken = beat_at > clock() and hub.changed.wait_for(
-                    lambda: feed.behind or self._closed or feed.finished or self._services.node.stopping,
-                    beat_at - clock())
-            if not woken:
+            # The news may all be for others: they do not put the heartbeat off.
+            left_s = beat_at - clock()
+            if left_s <= 0 or not self._news.wait(left_s):
                 return feed.heartbeat()
         raise StopIteration
 
     def close(self) -> None:
         """End the stream."""
         self._closed = True
+        self._remove_waker()
         self._services.node.lifecycle.stream_left(self._feed, "closed")
-        self._services.node.hub.wake()
+        self._news.set()
 
     def __del__(self) -> None:
         # A response that no server ever took up (the host's after_request raised) is closed by nobody else.

@@ -13,6 +13,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from ..broker.client import Client
+from ..broker.event import Target
 from ..broker.hub import Hub
 from ..broker.journal import JournalStatistics
 from ..broker.log import EventLog
@@ -203,17 +204,19 @@ class Transport:
 
     def emit(self, event: str, *args: Any, to: Hashable | Iterable[Hashable] = None, namespace: str | None = None,
              skip_sid: Hashable | Iterable[Hashable] = None, callback: Callback | None = None) -> None:
-        """Send an event to everybody, or to a room or ``sid`` (or several). Never waits for a client.
+        """Send an event. Waits for no client. In profile DUAL the host's own clients get it as well, a moment later.
 
-        In profile DUAL the host's own clients get it as well, a moment later.
-
-        :param args: JSON values and ``bytes``.
+        :param event: the event's name.
+        :param args: its arguments: JSON values and ``bytes``.
+        :param to: a room, a ``sid``, or a list, tuple or set of them; ``None`` and ``"/"`` mean everybody.
+        :param namespace: the namespace; ``None`` means ``/``.
+        :param skip_sid: a ``sid`` that does not get it, or a list, tuple or set of them.
         :param callback: called with what a client acknowledges the event with, in the thread of that request; once for
             each client that does.
         :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
         :raises ConfigurationError: before :meth:`init_app`.
         """
-        self.node.publisher.emit(event, args, to, namespace, skip_sid, callback)
+        self.node.publisher.send(event, args, Target.create(namespace, to, skip_sid), callback)
 
     def bridge(self, signal: blinker.Signal, event: str, *, to: Hashable | Iterable[Hashable] = None,
                namespace: str | None = None) -> Callable[[], None]:

@@ -7,7 +7,6 @@ knows for whom each event was. At the end every client's bytes must agree with i
 
 from __future__ import annotations
 
-import atexit
 import tempfile
 import time
 from collections.abc import Hashable
@@ -138,9 +137,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def abandon(self) -> None:
         """The process is gone, as by a kill."""
-        atexit.unregister(self.journal.close)
-        if self.journal._archive is not None:
-            self.journal._archive.close()
+        self.journal.stop()
 
     # -- what is emitted
 
@@ -158,7 +155,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                                   "skip": {"skip": sid}}[aim]
         event = Event.create(name, ("x" * pad,), Target.create(namespace, **target))
         wanted = [one for one in self.persons if one.wants(event)]
-        entry = self.hub.publish(event)
+        entry = self.hub.broker.publish(event)
         assert entry is not None
         event_id = self.log.id_of(entry.seq)
         self.manifest.add(event_id, event)
@@ -317,7 +314,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def flush(self) -> None:
         """The journal's turn has come."""
         lost = max(self.flushed, self.log.oldest - 1)
-        assert self.journal._flush()
+        assert self.journal.flush()
         self.written |= {self.log.id_of(seq) for seq in range(lost + 1, self.log.newest + 1)}
         self.flushed = self.log.newest
 

@@ -25,7 +25,6 @@ from support.hubs import carried
 from support.servers import SOON, Server, Stream, wait_until
 
 from hakgal_hybrid import ConfigurationError, HybridTransport, signals
-from hakgal_hybrid.broker import journal as journal_module
 from hakgal_hybrid.broker.journal import JournalStatistics
 from hakgal_hybrid.broker.sqlite import SQLiteStore
 from hakgal_hybrid.broker.stream import SubscriberStream
@@ -42,6 +41,8 @@ class Epoch:
         options = {"journal_flush_ms": 5, "conflate": "load*", **settings}
         self.transport = HybridTransport(Flask(__name__), journal=str(path), **options)
         self.log, self.hub = self.transport.log, self.transport.hub
+        assert self.transport.node.journal is not None
+        self.transport.node.journal.retry_s = 0.05
 
     @property
     def told(self) -> JournalStatistics:
@@ -60,14 +61,8 @@ class Epoch:
 
     def stop_writing(self) -> None:
         """From now on nothing reaches the file."""
-        journal = self.transport.node.journal
-        assert journal is not None
-        journal._ending.set()
-        journal._bell.put(None)
-        if journal._thread is not None:
-            journal._thread.join(SOON)
-        if journal._archive is not None:
-            journal._archive.close()
+        assert self.transport.node.journal is not None
+        assert self.transport.node.journal.stop()
 
     def end(self) -> None:
         assert self.transport.node.journal is not None
@@ -93,13 +88,6 @@ class Epoch:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.sqlite3"
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait long before trying again."""
-    monkeypatch.setattr(journal_module, "RETRY_S", 0.05)
-    monkeypatch.setattr(journal_module, "WAIT_S", 0.05)
 
 
 @pytest.fixture
@@ -686,15 +674,20 @@ def test_a_process_that_emits_nothing_does_not_hold_the_file(lives):
     assert (parent.told.state, child.told.state) == ("on", "on")
 
 
+def waits_for_news(life: Epoch) -> bool:
+    """True if the journal's thread waits for the next event, without a limit in time."""
+    thread = life.transport.node.journal._thread
+    frame = sys._current_frames().get(thread.ident)
+    return frame is not None and frame.f_code.co_name == "wait" and frame.f_locals.get("timeout", 0) is None
+
+
 def test_an_idle_journal_sleeps(lives):
     """With nothing to write its thread waits for the next event, and for nothing else."""
     life = lives()
-    journal = life.transport.node.journal
     for _ in range(20):
         life.emit("a")
         life.written()
-        wait_until(lambda: len(journal._asleep) == 1, what="the thread to sleep")
-        assert journal._bell.empty()
+        wait_until(lambda: waits_for_news(life), what="the thread to sleep")
 
 
 def test_emitting_never_waits_for_the_file(lives, path):

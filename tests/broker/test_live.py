@@ -80,7 +80,7 @@ class Writer:
         self.pack._part_stirred = interrupted  # type: ignore[method-assign]
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
-        self.hub.publish(Event.create(name, args, Target.create(**target)))
+        self.hub.broker.publish(Event.create(name, args, Target.create(**target)))
 
     def open(self, namespace: str = "/", **wish: Any) -> Member:
         session = self.hub.new_session({})

@@ -48,12 +48,12 @@ def test_who_is_found_is_who_it_is_for(done: list[tuple[str, int, int]]) -> None
     rooms = [*ROOMS, *(client.sid for client in clients)]
     for act, who, where in done:
         if act == "emit":
-            hub.publish(Event.create("e"))
+            hub.broker.publish(Event.create("e"))
         elif act == "end":
             hub.end(clients[who], "server disconnect")
         else:
             getattr(hub, f"{act}_room")(clients[who].sid, rooms[where])
-    hub.publish(Event.create("e"))
+    hub.broker.publish(Event.create("e"))
     several = [*([room] for room in rooms), [*ROOMS], [*ROOMS, *rooms[-2:]], ["empty"]]
     for seq, aim, skip, namespace in product(range(1, hub.log.newest + 1), several, (0, 1), ("/", "/chat")):
         target = Target(namespace, frozenset(aim), frozenset([clients[0].sid] if skip else ()))
@@ -67,7 +67,7 @@ def test_a_room_that_changes_while_it_is_looked_at() -> None:
     hub = new_hub()
     staying, *moving = (admit(hub) for _ in range(40))
     hub.enter_room(staying.sid, "room")
-    hub.publish(Event.create("e"))
+    hub.broker.publish(Event.create("e"))
     over = threading.Event()
 
     def move(clients: list[Client]) -> None:

@@ -41,7 +41,7 @@ class Ride:
         return feed
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
-        self.hub.publish(Event.create(name, args, Target.create(**target)))
+        self.hub.broker.publish(Event.create(name, args, Target.create(**target)))
 
     def take(self) -> list[tuple[str, Any, Any]]:
         """Read what is new: of each message its event, its payload and for whom it is."""

@@ -199,16 +199,16 @@ def test_a_client_joins_in_the_middle():
     first = hub.admit(session, {}, "/")
     from hakgal_hybrid.broker.event import Event
 
-    hub.publish(Event.create("before"))
+    hub.broker.publish(Event.create("before"))
     second = hub.admit(session, {}, "/")
-    hub.publish(Event.create("after"))
+    hub.broker.publish(Event.create("after"))
     everybody = Target()
     assert [first.is_for(seq, everybody) for seq in (1, 2)] == [True, True]
     assert [second.is_for(seq, everybody) for seq in (1, 2)] == [False, True]
     assert session.riders.settled == 1
     assert hub.forget(first)
     assert not hub.forget(first)
-    hub.publish(Event.create("later"))
+    hub.broker.publish(Event.create("later"))
     assert not first.is_for(3, everybody)
     assert second.is_for(3, everybody)
 

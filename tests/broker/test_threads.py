@@ -27,7 +27,8 @@ from support.servers import SOON, TESTS, Server, Stream, wait_until
 
 from hakgal_hybrid import HybridTransport, signals
 from hakgal_hybrid.broker.event import Event
-from hakgal_hybrid.broker.wakeups import make_bell
+from hakgal_hybrid.broker.wakeups import make_wakeup
+from hakgal_hybrid.errors import EventError
 from hakgal_hybrid.web.stream_body import StreamBody
 
 #: For whatever must happen at once, on a machine that does other things too.
@@ -341,111 +342,147 @@ def test_a_signal_handler_that_emits(transport: HybridTransport, manifest: Manif
 
 @pytest.mark.parametrize("where", ["append", "wake", "read"])
 def test_an_interruption_at_the_worst_place(transport: HybridTransport, manifest: Manifest, where: str) -> None:
-    """Emitting while this thread holds the log's lock, or that of the wake-up, waits for neither and loses nothing."""
+    """Emitting while this thread appends to the log, wakes its readers or counts waits for nothing, loses nothing."""
     steady = Client(transport)
-    log, hub = transport.log, transport.hub
+    broker, log = transport.hub.broker, transport.log
     done: list[int] = []
 
-    def interrupt() -> None:
+    def interrupt(*_: object) -> None:
         if not done:
             done.append(log.newest)
             transport.emit("interrupting")
 
     if where == "append":
-        encode = log._encode
-        log._encode = lambda event, event_id: (interrupt(), encode(event, event_id))[1]
+        broker.publish(Event.create("interrupted"), interrupt)
+    elif where == "wake":
+        remove = broker.add_waker(interrupt)
         transport.emit("interrupted")
-    elif where == "read":
-        transport.emit("interrupted")
-        with log._lock:  # as ``missed`` and ``statistics`` do
-            interrupt()
+        remove()
     else:
         transport.emit("interrupted")
-        with hub.changed:
-            interrupt()  # after a look that found nothing new, and before the wait
-            assert hub.changed.wait(AT_ONCE), "the wake-up is lost"
-    wait_until(lambda: log.newest == 2 and steady.caught_up, AT_ONCE, "both to arrive")
-    assert [block.event for block in blocks(steady.leave())][2:] == ["interrupted", "interrupting"]
+        with log.reentrancy.mark():  # as ``missed`` and ``statistics`` do
+            interrupt()
+            assert log.newest == 1
+    assert log.newest == 2
+    wait_until(lambda: steady.caught_up, AT_ONCE, "both to arrive")
+    assert [block.event for block in blocks(steady.leave())][1:] == ["interrupted", "interrupting"]
 
 
-def test_an_event_between_the_look_and_the_wait(transport: HybridTransport) -> None:
-    """Who has looked, found nothing and does not wait yet is counted: an emit of just then waits to tell it."""
-    hub = transport.hub
-    emitting = threading.Thread(target=lambda: transport.emit("between"))
-    with hub.changed:
-        assert transport.log.newest == 0
-        emitting.start()
-        wait_until(lambda: transport.log.newest == 1, AT_ONCE, "the event")
-        emitting.join(0.3)  # it would be over by now if it took nobody for watching
-        assert hub.changed.wait(AT_ONCE), "the wake-up is lost"
-    emitting.join(AT_ONCE)
-    assert not emitting.is_alive()
-    assert hub.changed.watched == 0
+class Interrupting:
+    """Calls something in the place of an emit's steps with some numbers, as a signal handler would be called there."""
+
+    def __init__(self, at: set[int], call: Callable[[], object]) -> None:
+        self.steps = 0
+        self._at, self._call = at, call
+
+    def _trace(self, frame: Any, event: str, arg: object) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode" and "hakgal_hybrid" in frame.f_code.co_filename:
+            self.steps += 1
+            if self.steps in self._at:
+                self._call()
+        return self._trace
+
+    def run(self, call: Callable[[], object]) -> None:
+        before = sys.gettrace()
+        sys.settrace(self._trace)
+        try:
+            call()
+        finally:
+            sys.settrace(before)
 
 
-def test_who_looks_is_asked_for_after_the_append(transport: HybridTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether anybody watches is asked when the event can be seen: asked before, somebody might come in between."""
-    asked_at: list[int] = []
+INTERRUPTED: dict[str, Callable[[HybridTransport], object]] = {
+    "emit": lambda transport: transport.emit("interrupted"),
+    "emit with a callback": lambda transport: transport.emit("interrupted", callback=lambda: None),
+    "statistics": lambda transport: transport.log.statistics(),
+    "missed": lambda transport: transport.log.missed(0, 1, lambda *_: True),
+    "note": lambda transport: transport.log.note(gaps=1),
+    "known_from": lambda transport: transport.log.known_from,
+}
 
-    class Asked(type(transport.hub.changed)):  # type: ignore[misc]
-        @property
-        def watched(self) -> int:
-            asked_at.append(transport.log.newest)
-            return 0
 
-    monkeypatch.setattr(transport.hub, "changed", Asked())
+@pytest.mark.parametrize("call", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_an_interruption_at_every_step(transport: HybridTransport, call: Callable[[HybridTransport], object]) -> None:
+    """Whatever step of a use of the log a handler interrupts, what it emits is in the log when that use is over."""
+    def be_interrupted(*steps: int) -> int:
+        before = transport.log.newest
+        interrupting = Interrupting(set(steps), lambda: transport.emit("interrupting", callback=lambda: None))
+        interrupting.run(lambda: call(transport))
+        happened = sum(step <= interrupting.steps for step in steps)
+        names = [entry.event.name for entry in transport.log.since(before)[1]]
+        assert names.count("interrupting") == happened, steps
+        assert len(names) - happened == (call in list(INTERRUPTED.values())[:2]), steps
+        return interrupting.steps
+
     transport.emit("first")
-    transport.emit("second")
-    assert asked_at == [1, 2]
+    steps = be_interrupted()
+    for step in range(1, steps + 1):
+        be_interrupted(step)
+        # Those after it come while what it has put off is published, and after the last look for that.
+        for later in (1, 7, 40, steps // 2, steps - 1, steps):
+            be_interrupted(step, step + later)
 
 
-def test_watching_is_counted_through_waits_errors_and_nesting(transport: HybridTransport) -> None:
-    """Who waits still counts; who leaves, in whatever way, does not."""
-    changed = transport.hub.changed
-    waits = threading.Thread(target=lambda: StreamBody.__next__(body))
-    body = StreamBody(transport.services, open_feed_of(transport))
-    next(body)
+def test_what_cannot_be_published_later_is_logged(transport: HybridTransport, caplog: Any) -> None:
+    """A handler's event that is too large is logged, breaks no emit, and holds up no other."""
+    broker = transport.hub.broker
+
+    def interrupt(entry: object) -> None:
+        transport.emit("large", "x" * (transport.settings.max_event_bytes + 1))
+        transport.emit("small")
+
+    broker.publish(Event.create("interrupted"), interrupt)
+    assert [entry.event.name for entry in transport.log.since(0)[1]] == ["interrupted", "small"]
+    assert "HYBRID_MAX_EVENT_BYTES" in caplog.text
+
+
+def test_an_acknowledgement_is_expected_before_a_client_sees_the_event(transport: HybridTransport) -> None:
+    """Whoever sees an event may acknowledge it at once, and one that could not be emitted expects nothing."""
+    seen: list[tuple[int, int]] = []
+    remove = transport.hub.broker.add_waker(lambda: seen.append((transport.log.newest, len(transport.node.acks))))
+    transport.emit("asked", callback=lambda: None)
+    with pytest.raises(EventError):
+        transport.emit("asked", "x" * (transport.settings.max_event_bytes + 1), callback=lambda: None)
+    remove()
+    assert (seen, len(transport.node.acks)) == ([(1, 1)], 1)
+
+
+def test_a_stream_that_is_served_by_a_thread_is_forgotten(transport: HybridTransport) -> None:
+    """A stream that waits is woken by an event, and one that is closed is woken no more."""
+    bodies = [StreamBody(transport.services, open_feed_of(transport)) for _ in range(3)]
+    for body in bodies:
+        next(body)
+    chunks: list[bytes] = []
+    waits = threading.Thread(target=lambda: chunks.append(next(bodies[0])))
     waits.start()
-    wait_until(lambda: changed._waiters, AT_ONCE, "the stream to wait")
-    assert changed.watched == 1
-    with changed, changed:
-        assert changed.watched == 3
-    with pytest.raises(RuntimeError, match="on purpose"), changed:
-        raise RuntimeError("on purpose")
-    assert changed.watched == 1
     transport.emit("news")
     waits.join(AT_ONCE)
-    assert (waits.is_alive(), changed.watched) == (False, 0)
-    body.close()
-
-
-def test_watching_is_counted_with_the_lock_held(transport: HybridTransport) -> None:
-    """Two threads that count at once would lose one: the count changes only under the condition's own lock."""
-    class Guarded(type(transport.hub.changed)):  # type: ignore[misc]
-        def __setattr__(self, name: str, value: Any) -> None:
-            assert name != "watched" or self._is_owned()
-            super().__setattr__(name, value)
-
-    transport.hub.changed = Guarded()
-    with transport.hub.changed:
-        assert transport.hub.changed.watched == 1
-        transport.hub.wake()
-    assert transport.hub.changed.watched == 0
+    assert b"news" in chunks[0]
+    for body in bodies:
+        body.close()
+        body.close()
+    assert transport.hub.broker._wakers == ()
 
 
 def test_no_wake_up_is_lost_in_a_thousand(transport: HybridTransport) -> None:
     """Two threads wait by turns, each for what the other emits: one wake-up lost, and both would wait for ever."""
-    hub, log, sequencer = transport.hub, transport.log, 1000
+    broker, log, turns = transport.hub.broker, transport.log, 1000
 
     def play(first: int) -> None:
-        for turn in range(first, sequencer, 2):
-            with hub.changed:
-                while log.newest < turn:
-                    assert hub.changed.wait(AT_ONCE), f"the wake-up by {turn} is lost"
+        news = make_wakeup()
+        remove = broker.add_waker(news.set)
+        for turn in range(first, turns, 2):
+            while True:
+                news.clear()
+                if log.newest >= turn:
+                    break
+                assert news.wait(AT_ONCE), f"the wake-up by {turn} is lost"
             transport.emit("turn", turn)
+        remove()
 
     run_all([lambda: play(0), lambda: play(1)])
-    assert (log.newest, hub.changed.watched) == (sequencer, 0)
+    assert log.newest == turns
 
 
 def test_a_finalizer_that_emits(transport: HybridTransport, manifest: Manifest) -> None:
@@ -469,85 +506,64 @@ def test_a_finalizer_that_emits(transport: HybridTransport, manifest: Manifest) 
         run_all([litter] * 8)
     finally:
         gc.set_threshold(*threshold)
-    # Again and again: it does nothing while another thread, one that publishes what is late, collects.
+    # Again and again: it does nothing while another thread, the client's, collects.
     wait_until(lambda: gc.collect() >= 0 and transport.log.newest == 3200, AT_ONCE, "all to be appended")
     wait_until(lambda: steady.caught_up, AT_ONCE, "the client to catch up")
     account(blocks(steady.leave()), manifest, upto=transport.log.id_of(3200))
 
 
-def test_an_interrupted_emit_waits_for_no_lock_of_the_threading_module(transport: HybridTransport) -> None:
-    """Its holder may be in a finalizer that emits, and wait for the very log that the interrupted emit holds."""
-    held, published = threading.Event(), threading.Event()
-    in_time: list[bool] = []
+def test_a_wakeup_may_be_set_while_it_is_set() -> None:
+    """At every line of the setting of a wake-up something may emit, and set it."""
+    wakeup, lines = make_wakeup(), []
 
-    def start_a_thread() -> None:
-        with threading._active_limbo_lock:  # type: ignore[attr-defined]  # as starting and ending threads does
-            held.set()
-            in_time.append(published.wait(SOON))
-
-    starter = threading.Thread(target=start_a_thread)
-    starter.start()
-    assert held.wait(AT_ONCE)
-    with transport.log._lock:  # as an emit does
-        transport.emit("a finalizer's")
-        published.set()
-    starter.join(AT_ONCE)
-    assert in_time == [True]
-    wait_until(lambda: transport.log.newest == 1, AT_ONCE, "it to be appended")
-
-
-def test_a_bell_may_be_rung_while_it_is_rung() -> None:
-    """At every line of the ringing of a WebSocket's bell something may emit, and ring it."""
-    bell, lines = make_bell(), []
-
-    def ring(frame: Any, event: str, arg: object) -> Any:
+    def set_it(frame: Any, event: str, arg: object) -> Any:
         if event == "line":
             lines.append(frame.f_lineno)
-            bell.ring()
-        return ring
+            wakeup.set()
+        return set_it
 
     def interrupted() -> None:
-        sys.settrace(ring)
-        bell.ring()
+        sys.settrace(set_it)
+        wakeup.set()
         sys.settrace(None)
 
     for _ in range(2):
-        ringer = threading.Thread(target=interrupted, daemon=True)
-        ringer.start()
-        ringer.join(SOON)
-        assert not ringer.is_alive()
+        setter = threading.Thread(target=interrupted, daemon=True)
+        setter.start()
+        setter.join(SOON)
+        assert not setter.is_alive()
     assert lines
-    assert bell.wait(0)
-    bell.clear()
-    assert not bell.wait(0)
-    bell.ring()
-    assert bell.wait(AT_ONCE)
+    assert wakeup.wait(0)
+    wakeup.clear()
+    assert not wakeup.wait(0)
+    wakeup.set()
+    assert wakeup.wait(AT_ONCE)
 
 
 PATCHED = """
 import gevent.monkey
 start, sleep = gevent.monkey.get_original("_thread", "start_new_thread"), gevent.monkey.get_original("time", "sleep")
 gevent.monkey.patch_all()
-from hakgal_hybrid.broker.wakeups import make_bell
+from hakgal_hybrid.broker.wakeups import make_wakeup
 
-bell = make_bell()
+wakeup = make_wakeup()
 
-def ring():
+def set_later():
     while not waiting:
         sleep(0.001)
-    sleep(0.05)  # so that the loop has nothing to do when it rings
-    bell.ring()
+    sleep(0.05)  # so that the loop has nothing to do when it is set
+    wakeup.set()
 
 waiting = []
-start(ring, ())
+start(set_later, ())
 waiting.append(True)
-assert bell.wait(30)
-bell.clear()
-assert not bell.wait(0)
+assert wakeup.wait(30)
+wakeup.clear()
+assert not wakeup.wait(0)
 """
 
 
-def test_a_bell_wakes_a_patched_process_from_a_native_thread() -> None:
+def test_a_wakeup_wakes_a_patched_process_from_a_native_thread() -> None:
     """Where gevent has put its own threads in place, a thread that is none of these wakes its loop."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", PATCHED], cwd=TESTS.parent, check=True, timeout=60)

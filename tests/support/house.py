@@ -32,7 +32,7 @@ class House:
         self.gaps: list[tuple[Client, Gap]] = []
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
-        self.hub.publish(Event.create(name, args, Target.create(**target)))
+        self.hub.broker.publish(Event.create(name, args, Target.create(**target)))
 
     def open(self, *, opened: bool = True, **wish: Any) -> SubscriberStream:
         namespace = wish.get("namespace", "/")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.broker.broker import Broker
 from hakgal_hybrid.broker.client import Client, Session
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sessions import SessionRegistry
 from hakgal_hybrid.broker.stream import SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
-from hakgal_hybrid.signals import Announcer
 from hakgal_hybrid.web.stream import open_feed
 
 
-def make_hub(log: EventLog, sender: object = None, **limits: Any) -> Hub:
+def make_hub(log: EventLog, **limits: Any) -> Hub:
     """Return a hub; what lapses in it is forgotten."""
     bounds = {"max_streams": 1000, "max_per_address": 1000, "connect_s": 30, "resume_s": 60, **limits}
     clients = bounds.pop("max_clients", 1000)
@@ -25,7 +25,7 @@ def make_hub(log: EventLog, sender: object = None, **limits: Any) -> Hub:
         for client in session.clients:
             hub.forget(client)
 
-    hub = Hub(log, Announcer(sender), SessionRegistry(lapsed, **bounds), max_clients=clients)
+    hub = Hub(Broker(log), SessionRegistry(lapsed, **bounds), max_clients=clients)
     return hub
 
 

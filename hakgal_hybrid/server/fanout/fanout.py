@@ -88,7 +88,7 @@ class Fanout:
     def start(self) -> None:
         """Begin to write."""
         self._alarm.start(self._on_alarm)
-        self._remove_waker = self._hub.add_waker(self.wake)
+        self._remove_waker = self._hub.broker.add_waker(self.wake)
         self._greenlets = [gevent.spawn(self._write_for_ever), gevent.spawn(self._tick_for_ever)]
 
     def wake(self) -> None:

@@ -17,7 +17,7 @@ from wsproto.utilities import LocalProtocolError
 
 from ...broker.sse import Decoder
 from ...broker.stream import SubscriberStream
-from ...broker.wakeups import make_bell
+from ...broker.wakeups import make_wakeup
 from ...logs import get_logger
 from ..services import Services
 from .channel import PARTING_S, Channel, Inbox, clock
@@ -44,7 +44,7 @@ class Writer:
                  inbox: Inbox) -> None:
         self._services, self._feed, self._ws, self._channel, self._inbox = services, feed, ws, channel, inbox
         self._decoder = Decoder()
-        self._news = make_bell()
+        self._news = make_wakeup()
         self._answers: deque[tuple[int, str]] = deque()
         self._places = threading.Semaphore(MAX_ANSWERS)
         self._over = False
@@ -73,23 +73,23 @@ class Writer:
         else:
             self._answers.append((self._services.node.log.newest, text))
         self._inbox.done()
-        self._news.ring()
+        self._news.set()
 
     def refuse(self, code: int, reason: str) -> None:
         """End the connection because of what the client did, or what it led to."""
         self._refusal = code, reason
         self._inbox.done()
-        self._news.ring()
+        self._news.set()
 
     def hung_up(self) -> None:
         """Nothing more will come from the client."""
         self._inbox.finish()
-        self._news.ring()
+        self._news.set()
 
     # -- writing ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        remove_waker = self._services.node.hub.add_waker(self._news.ring)
+        remove_waker = self._services.node.hub.broker.add_waker(self._news.set)
         reason = "failed"
         try:
             reason = self._write()

@@ -1,0 +1,69 @@
+"""Broker: publishes events. It appends them to the log and wakes whatever writes them to clients."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from .entry import Entry
+from .event import Event
+from .log import EventLog
+
+
+class Broker:
+    """Publishes to one log. Every method may be called from any thread, a signal handler or a finalizer.
+
+    :param log: where events are kept.
+    :param on_published: called with an event and its number, in the emitter's thread, when it is in the log and the
+        wakers were called. It may publish.
+    """
+
+    def __init__(self, log: EventLog, on_published: Callable[[Event, int], object] = lambda event, seq: None) -> None:
+        self.log = log
+        self._on_published = on_published
+        self._wakers: tuple[Callable[[], object], ...] = ()
+        self._lock = threading.Lock()
+
+    def publish(self, event: Event, prepare: Callable[[Entry], object] | None = None) -> Entry | None:
+        """Append an event to the log, then wake the writers. Waits for no client.
+
+        :param event: the event.
+        :param prepare: called with the entry before any reader can see it.
+        :return: the entry; ``None`` if a signal handler or a finalizer publishes that has interrupted this thread's own
+            use of the log. The event is then published as soon as that use has ended, in this thread.
+        :raises EventError: if the encoded event is too large.
+        """
+        reentrancy = self.log.reentrancy
+        if reentrancy.marked:
+            reentrancy.defer(partial(self.publish, event, prepare))
+            return None
+        try:
+            reentrancy.begin()
+            entry = self.log.append(event, prepare)
+            self.wake()
+        finally:
+            reentrancy.end()
+        # After the append, so that a receiver that publishes cannot reorder ids.
+        self._on_published(event, entry.seq)
+        return entry
+
+    def wake(self) -> None:
+        """Have every writer and waiting stream look at the log again."""
+        for waker in self._wakers:
+            waker()
+
+    def add_waker(self, waker: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called after every event.
+
+        :param waker: the function. It is called in the emitter's thread, and must not wait for anything.
+        :return: a function that ends it.
+        """
+        with self._lock:
+            self._wakers = (*self._wakers, waker)
+
+        def remove() -> None:
+            with self._lock:
+                self._wakers = tuple(item for item in self._wakers if item is not waker)
+
+        return remove
