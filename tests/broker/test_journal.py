@@ -661,7 +661,7 @@ def test_off_unless_asked_for(tmp_path):
     transport = HybridTransport(Flask(__name__))
     assert transport.node.journal is None
     assert transport.statistics().journal == JournalStatistics()
-    assert HybridTransport(Flask(__name__), journal=str(tmp_path / "j"), profile="WEBSOCKET").journal is None
+    assert HybridTransport(Flask(__name__), journal=str(tmp_path / "j"), profile="WEBSOCKET").node.journal is None
     assert list(tmp_path.iterdir()) == []
 
 
