@@ -17,11 +17,11 @@ class SubscriberGroup:
     :ivar delivered: how many events were sent to all of them.
     """
 
-    __slots__ = ("accepts", "delivered", "envelope", "key", "members", "namespaces", "pack")
+    __slots__ = ("accepts", "chunked", "delivered", "envelope", "key", "members", "namespaces", "pack")
 
     def __init__(self, pack: LiveGroup, key: tuple[Any, ...], feed: SubscriberStream) -> None:
         self.pack, self.key = pack, key
-        self.namespaces, _, self.envelope = key
+        self.namespaces, _, self.envelope, self.chunked = key
         self.accepts = feed.accepts
         self.members: set[Member] = set()
         self.delivered = 0

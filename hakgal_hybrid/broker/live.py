@@ -17,6 +17,7 @@ from .entry import Entry
 from .envelope import envelope
 from .event import Target
 from .hub import Hub
+from .sse import as_chunk
 from .stream import MAX_TAKE, SubscriberStream
 
 #: For how many names it is remembered which cohorts want them.
@@ -77,7 +78,7 @@ class LiveGroup:
         feed = member.feed
         if not feed.level_with(self.position):
             return False
-        key = (feed.session.riders.namespaces, feed.wish.events, feed.wish.envelope)
+        key = (feed.session.riders.namespaces, feed.wish.events, feed.wish.envelope, feed.chunked)
         cohort = self._cohorts.get(key)
         if cohort is None:
             cohort = self._cohorts[key] = SubscriberGroup(self, key, feed)
@@ -252,7 +253,9 @@ class LiveGroup:
             frames = [self._wrap(entry, stands_for.get(entry.seq, 0), wrapped) for entry in entries]
         else:
             frames = [entry.frame for entry in entries]
-        return Delivery(b"".join(frames), len(entries), sum(stands_for.values()), members, None)
+        data = b"".join(frames)
+        return Delivery(as_chunk(data) if cohort.chunked else data, len(entries), sum(stands_for.values()), members,
+                        None)
 
     def _wrap(self, entry: Entry, conflated: int, wrapped: dict[Entry, bytes]) -> bytes:
         if conflated:

@@ -130,6 +130,19 @@ class Decoder:
         return Message(event, "\n".join(data), self._id) if data else None
 
 
+#: Ends a body that comes in chunks (RFC 9112, section 7.1).
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def as_chunk(data: bytes) -> bytes:
+    """Frame bytes as one chunk of an HTTP/1.1 body.
+
+    :param data: some bytes of the body.
+    :return: the chunk; nothing for nothing, because an empty chunk would end the body.
+    """
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
 def wants_stream(environ: dict[str, Any]) -> bool:
     """True if the client says that it is an ``EventSource`` or acts like one."""
     return "text/event-stream" in environ.get("HTTP_ACCEPT", "")

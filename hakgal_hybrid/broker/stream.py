@@ -22,7 +22,7 @@ from .envelope import envelope
 from .epochs import LOSS_MARKER
 from .event import RESERVED_PREFIX, Event, Target, glob_matcher
 from .hub import Hub
-from .sse import encode_event
+from .sse import LAST_CHUNK, as_chunk, encode_event
 from .subscription import StreamRequest, interned_request
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class SubscriberStream:
     :ivar cohort: with whom it keeps up; ``None`` while it goes by its own cursor.
     :ivar on_gap: called with every gap, for each client that is told of it.
     :ivar writer: whatever writes it, while it keeps up.
+    :ivar chunked: whether all that is written comes as chunks of an HTTP/1.1 body; set before the opening is written.
     :ivar resumed: true if its link has had a stream before. :ivar left: true once it was reported that it has ended.
     """
 
@@ -78,6 +79,7 @@ class SubscriberStream:
     #: How it is written, and how many events were: for the list of clients.
     medium: str = field(init=False, default="sse")
     own_delivered: int = field(init=False, default=0)
+    chunked: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         log = self.hub.log
@@ -174,7 +176,7 @@ class SubscriberStream:
         """Return what every stream begins with: reconnection time, ``hybrid_open``, a gap, the snapshot."""
         self.prepare()
         opening, self._opening = self._opening, b""
-        return opening
+        return self._framed(opening)
 
     def prepare(self) -> None:
         """Make the opening ahead of time: a snapshot of a long log takes a while, which must not be the writer's."""
@@ -230,12 +232,23 @@ class SubscriberStream:
 
         (The newest that the stream has come to: everything up to there was given, or was not for it.)
         """
-        return self._control("hybrid_heartbeat", {}, self.hub.log.id_of(self.position))
+        return self._framed(self._control("hybrid_heartbeat", {}, self.hub.log.id_of(self.position)))
 
     def bye(self) -> bytes:
         """Return the farewell: a jittered reconnection time and ``hybrid_bye``, so that not all come back at once."""
         retry_ms = round(self.settings.retry_ms * random.uniform(0.5, 1.5))
-        return self._control("hybrid_bye", {"retry_ms": retry_ms}, retry=retry_ms)
+        return self._framed(self._control("hybrid_bye", {"retry_ms": retry_ms}, retry=retry_ms))
+
+    def end(self, reason: str) -> bytes:
+        """Return what ends the body.
+
+        :param reason: why the stream ends.
+        :return: the last chunk, if it has chunks and the client was given everything; else nothing, as for a cut.
+        """
+        return LAST_CHUNK if self.chunked and reason != "replaced" else b""
+
+    def _framed(self, data: bytes) -> bytes:
+        return as_chunk(data) if self.chunked else data
 
     # -- how -------------------------------------------------------------------------------------------------
 
@@ -245,7 +258,7 @@ class SubscriberStream:
         _, namespaces, settled = self.session.riders
         if max(log.last_partial, settled) > cursor.position or not cursor.plain:
             return self._read(upto)
-        key = (cursor.position, "/" in namespaces, self.wish.events, self.wish.envelope,
+        key = (cursor.position, "/" in namespaces, self.wish.events, self.wish.envelope, self.chunked,
                cursor.position < self._replay_until)
         written = shared.get(key)
         if written is None:
@@ -279,7 +292,8 @@ class SubscriberStream:
             parts.append(self._encode(entry, conflated=conflated.get(entry.seq, 0)) if self.wish.envelope
                          else entry.frame)
         parts += map(self._dismiss, gone)
-        return Written(b"".join(parts), cursor.position, len(entries), sum(conflated.values()), gap is not None)
+        return Written(self._framed(b"".join(parts)), cursor.position, len(entries), sum(conflated.values()),
+                       gap is not None)
 
     def _gone(self) -> list[Client]:
         """Return the clients that are over and have got everything that was for them, in the order of their ends."""

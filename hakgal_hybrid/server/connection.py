@@ -22,12 +22,16 @@ class HTTPConnection:
     :param sock: its gevent socket.
     :param address: the client's address.
     :ivar sock: its gevent socket; ``None`` once it has left the front.
+    :ivar peer: what the WSGI environment says of the client's address.
     :ivar slot: its place among the connections that may be open; ``None`` if there was none.
     :ivar reader: what requests are read by.
     """
 
     def __init__(self, front: Front, sock: Any, address: Any) -> None:
         self.sock, self.address = sock, address
+        self.peer: dict[str, str] = {}
+        if isinstance(address, tuple):
+            self.peer = {"REMOTE_ADDR": str(address[0]), "REMOTE_PORT": str(address[1])}
         self._admission = front.connections
         self.reader = RequestReader(sock, front.loop, front.settings.request_s, front.settings.max_head_bytes)
         with contextlib.suppress(OSError):  # the peer is gone already

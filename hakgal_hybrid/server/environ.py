@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import gevent
 
-from .http1 import RequestHead
+from .http1 import RequestHead, parse_head
+
+#: How many heads are remembered, and how large one may be (bytes).
+_KNOWN, _KNOWN_BYTES = 256, 2048
 
 
 def base_environ(address: Any, *, secure: bool) -> dict[str, Any]:
@@ -25,23 +29,30 @@ def base_environ(address: Any, *, secure: bool) -> dict[str, Any]:
             "wsgi.multiprocess": False, "wsgi.run_once": False, "wsgi.input_terminated": True}
 
 
-def request_environ(base: dict[str, Any], head: RequestHead, peer: Any) -> dict[str, Any]:
-    """Return the environment of one request, but for its body.
+def read_request(data: bytes) -> tuple[RequestHead, dict[str, Any]]:
+    """Parse the head of a request.
 
-    A header whose name has an underscore is left out: behind a proxy that passes it on, it could pass for another one.
+    Clients that ask again and again, by polling for example, send the same bytes each time: these are parsed once.
 
-    :param base: what :func:`base_environ` returned.
-    :param head: the head of the request.
-    :param peer: the client's address: host and port first.
-    :return: a dict of the caller's own.
+    :param data: its bytes, from the request line to the empty line.
+    :return: what it says, and the part of the environment that it says; the latter is not to be changed.
+    :raises RequestError: 400 or 431; see :func:`.parse_head`.
     """
-    environ = base.copy()
-    environ["REQUEST_METHOD"] = head.method
-    environ["PATH_INFO"] = unquote_to_bytes(head.path).decode("latin-1") if "%" in head.path else head.path
-    environ["QUERY_STRING"] = head.query
-    environ["SERVER_PROTOCOL"] = head.version
-    if isinstance(peer, tuple):
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(peer[0]), str(peer[1])
+    return _known(data) if len(data) <= _KNOWN_BYTES else _read(data)
+
+
+def _read(data: bytes) -> tuple[RequestHead, dict[str, Any]]:
+    head = parse_head(data)
+    return head, _head_environ(head)
+
+
+_known = lru_cache(maxsize=_KNOWN)(_read)
+
+
+def _head_environ(head: RequestHead) -> dict[str, Any]:
+    """Return what a head says. A header whose name has an underscore is left out: it could pass for another one."""
+    environ = {"REQUEST_METHOD": head.method, "QUERY_STRING": head.query, "SERVER_PROTOCOL": head.version,
+               "PATH_INFO": unquote_to_bytes(head.path).decode("latin-1") if "%" in head.path else head.path}
     for name, value in head.headers:
         if name in ("content-type", "content-length"):
             environ.setdefault(name.upper().replace("-", "_"), value)

@@ -14,7 +14,6 @@ from ..errors import HybridError, Overloaded, UnsuitableServer, problem_response
 from ..logs import get_logger, redacted
 from .body import read_body
 from .connection import HTTPConnection
-from .environ import request_environ
 from .front import Endpoint, Front
 from .http1 import ChunkedBody, FixedBody, RequestHead
 from .pool import Job
@@ -34,15 +33,17 @@ class RequestHandler:
     :param endpoint: what is served at the socket that the connection was accepted by.
     :param connection: what it came on.
     :param head: its head.
+    :param said: the part of its WSGI environment that the head says.
     :ivar response: what writes the answer.
     """
 
-    def __init__(self, front: Front, endpoint: Endpoint, connection: HTTPConnection, head: RequestHead) -> None:
+    def __init__(self, front: Front, endpoint: Endpoint, connection: HTTPConnection, head: RequestHead,
+                 said: dict[str, Any]) -> None:
         self._front, self._endpoint, self._connection, self._head = front, endpoint, connection, head
         self._began = time.perf_counter()
         self.response = ResponseWriter(connection.sock, self._front.loop, self._front.settings.stall_s, head.method,
                                        head.version, keep_alive=head.keep_alive)
-        self._environ = request_environ(endpoint.environ, head, connection.address)
+        self._environ = {**endpoint.environ, **said, **connection.peer}
 
     def handle(self) -> bool:
         """Answer the request.
@@ -165,6 +166,9 @@ class RequestHandler:
             self._front.left(stream, "refused")  # the host's after_request or middleware decided otherwise
             return self._relay(message, call)
         headers = stream_headers(message.headers)
+        if self._head.version == "HTTP/1.1":
+            stream.chunked = True
+            headers.append(("Transfer-Encoding", "chunked"))
         try:
             head = head_bytes(message.status, [*headers, ("Connection", "close")])
         except ValueError as error:

@@ -12,9 +12,9 @@ import gevent
 from ..errors import HybridError, Overloaded, problem_response
 from ..logs import get_logger, redacted
 from .connection import HTTPConnection
+from .environ import read_request
 from .front import Endpoint, Front
 from .handler import RequestHandler
-from .http1 import parse_head
 from .wsgi import head_bytes
 
 logger = get_logger(__name__)
@@ -54,13 +54,13 @@ class ConnectionLoop:
             data = connection.reader.read_head()
             if data is None:
                 return False
-            head = parse_head(data)
+            head, said = read_request(data)
         except HybridError as error:
             logger.debug("refused a request of %s: %s", connection.address, redacted(str(error.__cause__ or error)))
             self._refuse(error)
             return False
         began = time.perf_counter()
-        handler = RequestHandler(front, self._endpoint, connection, head)
+        handler = RequestHandler(front, self._endpoint, connection, head, said)
         front.active += 1
         try:
             return handler.handle()

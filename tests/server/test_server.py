@@ -124,6 +124,37 @@ def test_pipelining(server: Server) -> None:
         assert http.quiet()
 
 
+@pytest.mark.parametrize(("target", "host", "path"), [
+    ("http://site.test:81/echo?a=1", "site.test:81", "/echo?a=1"), ("HTTPS://site.test/ech%6f", "site.test", "/echo?"),
+    ("http://[::1]:5000/echo", "[::1]:5000", "/echo?"), ("/echo?http://x/", "127.0.0.1", "/echo?http://x/"),
+])
+def test_a_target_in_absolute_form(server: Server, target: str, host: str, path: str) -> None:
+    """What a target in absolute form names is the host, whatever the Host header says; then path and query."""
+    with server.connect() as http:
+        answer = http.ask("GET", target).json()
+        assert (answer["host"], answer["path"]) == (host, path)
+        assert http.ask("GET", "http://site.test").status == http.ask("GET", "/").status
+        assert http.ask("GET", f"http://127.0.0.1{STATUS}").status == 200
+        assert http.ask("GET", f"http://evil.test{STATUS}").status == 403
+
+
+@pytest.mark.parametrize("target", ["http:///echo", "http://user@site.test/echo", "http://?x", "ftp://site.test/echo",
+                                    "http://site.test#echo", "site.test:80/echo"])
+def test_a_target_in_absolute_form_that_names_no_host_is_refused(server: Server, target: str) -> None:
+    """A target without a host, with a user's name, or of another scheme, is no HTTP request."""
+    with server.connect() as http:
+        answer = http.ask("GET", target)
+        assert (answer.status, answer.json()["code"]) == (400, "bad_http")
+        assert http.closed()
+
+
+def test_a_target_that_is_not_ascii(server: Server) -> None:
+    """A path whose bytes are not encoded reaches the host as if they were."""
+    with server.connect() as http:
+        http.send("GET /echo?\u00fc HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert http.answer().json()["path"] == "/echo?%C3%BC"
+
+
 def test_a_stream_on_a_used_connection(server: Server) -> None:
     """A stream may be opened on a connection that has served requests; it is then the connection's last."""
     with server.connect() as http:

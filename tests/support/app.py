@@ -214,7 +214,7 @@ def _add_trying_routes(app: Flask, notes: Notes) -> None:
     @app.route("/echo", methods=["GET", "POST", "PUT"])
     def echo() -> Any:
         body = request.get_data()
-        return {"method": request.method, "path": request.full_path, "length": len(body),
+        return {"method": request.method, "host": request.host, "path": request.full_path, "length": len(body),
                 "body": body[:1000].decode("latin-1"), "agent": request.headers.get("User-Agent")}
 
     @app.post("/form")

@@ -329,7 +329,7 @@ class Fanout:
         while connection.feed.behind and connection.pending is None and connection.fileno() >= 0:
             self._send(connection, connection.feed.take())
         connection.leaving = reason
-        self._send(connection, last)
+        self._send(connection, last + connection.feed.end(reason))
         self._alone.pop(connection, None)
         if connection.pending is None:
             self._close(connection, reason)

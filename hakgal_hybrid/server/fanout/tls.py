@@ -65,10 +65,8 @@ class Attached:
             while feed.behind:
                 self._send(sock, feed, feed.take())
                 gevent.sleep(MOMENT_S)
-            if feed.finished:
-                reason = feed.finished
-            else:
-                self._send(sock, feed, feed.bye())
+            reason = feed.finished or "stopped"
+            self._send(sock, feed, (b"" if feed.finished else feed.bye()) + feed.end(reason))
         except OSError as error:
             reason = why_lost(error)
         finally:
