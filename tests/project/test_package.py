@@ -23,7 +23,7 @@ import hakgal_hybrid
 
 PACKAGE = REPOSITORY / "hakgal_hybrid"
 
-RUNTIME = {"flask", "flask-sock", "gevent", "h11", "blinker", "wrapt"}
+RUNTIME = {"flask", "flask-sock", "gevent", "h11", "blinker", "wrapt", "wsproto"}
 EXTRAS = {"redis", "metrics", "measure", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
     ".ci", ".github", ".gitignore",
