@@ -9,7 +9,6 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from .. import __version__
 from ..errors import HybridError, RequestError
 from ..monitoring import sampler
 from ..monitoring.patching import replaced_parts
@@ -76,8 +75,8 @@ def _seen(services: Services) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"hakgal_hybrid": __version__, "python": platform.python_version()}
-    for name in ("flask", "werkzeug", "gevent", "flask-socketio"):
+    versions = {"python": platform.python_version()}
+    for name in ("hakgal_hybrid", "flask", "werkzeug", "gevent", "flask-socketio"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
