@@ -43,6 +43,8 @@ class BacklogMonitor:
     client resumes may be hours old), until the stream's socket has taken all of it. Where somebody else writes the
     socket (another server, TLS, a WebSocket), what was handed to the writer counts as taken.
 
+    :param hub: whose open streams are looked at.
+
     :ivar looked: called after each look of the thread.
     :ivar clogged: returns the feeds whose socket has not taken what was given to it.
     """
@@ -83,6 +85,7 @@ class BacklogMonitor:
     def look(self, *, each: bool = False) -> tuple[float, float, dict[int, StreamBacklog]]:
         """Look at every open stream now; of those that keep up together at one, unless ``each`` is wanted.
 
+        :param each: whether each stream is looked at, also those that keep up together.
         :return: for how many seconds the oldest event has been waiting that an open stream still has to be sent; the
             most that was ever seen; and the streams by ``id(feed)``.
         """
@@ -135,13 +138,19 @@ class BacklogMonitor:
 
 
 def open_feeds(hub: Hub) -> list[SubscriberStream]:
-    """Return the feed of every open stream, each once."""
+    """Return the feed of every open stream, each once.
+
+    :param hub: whose open streams are looked at.
+    """
     carriers = {id(client.session): client.session.carrier for client in hub.clients() if client.session is not None}
     return [carrier for carrier in carriers.values() if isinstance(carrier, SubscriberStream)]
 
 
 def position_of(feed: SubscriberStream) -> int:
-    """Return the number of the last event that was written; for any thread, while the writer parts feed and cursor."""
+    """Return the number of the last event that was written; for any thread, while the writer parts feed and cursor.
+
+    :param feed: the stream.
+    """
     while True:
         try:
             return feed.position
@@ -150,7 +159,11 @@ def position_of(feed: SubscriberStream) -> int:
 
 
 def wants(feed: SubscriberStream, entry: Entry) -> bool:
-    """True if an event is for the clients of a stream and passes its filter."""
+    """True if an event is for the clients of a stream and passes its filter.
+
+    :param feed: the stream.
+    :param entry: an entry of the log.
+    """
     event = entry.event
     return feed._wants(entry.seq, event.name, event.target)
 

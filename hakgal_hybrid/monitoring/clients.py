@@ -19,6 +19,9 @@ MAX_CLIENTS, DEFAULT_CLIENTS = 1000, 100
 def roster(hub: Hub, observer: BacklogMonitor, limit: int = DEFAULT_CLIENTS) -> dict[str, Any]:
     """Return the clients that are most behind, at most ``limit`` of them, the furthest first.
 
+    :param hub: whose open streams are looked at.
+    :param observer: knows how far each stream is.
+    :param limit: how many are returned at most.
     :return: ``total``, the number of all clients, and ``clients``, a list of objects as ``docs/http_status.md`` has
         them.
     """

@@ -24,6 +24,7 @@ class Histogram:
     One thread adds, any thread reads. Adding costs about a microsecond.
 
     :param keep: how many of the latest times the percentiles know, at most; more in the window, and they are of these.
+    :param clock: tells the time, in seconds; a monotonic one.
     """
 
     def __init__(self, *, keep: int = 4096, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +37,10 @@ class Histogram:
         self._next = 0
 
     def add(self, milliseconds: float) -> None:
-        """Count one time; one that a clock made negative counts as none."""
+        """Count one time; one that a clock made negative counts as none.
+
+        :param milliseconds: how long it took.
+        """
         milliseconds = max(0.0, milliseconds)
         self._counts[bisect_left(BOUNDS_MS, milliseconds)] += 1
         self._sum += milliseconds
@@ -68,12 +72,19 @@ def nearest_rank(ordered: Sequence[float], share: float) -> float:
     """Return the percentile ``ordered[ceil(n * share) - 1]`` of values in ascending order, of which there must be some.
 
     The rank is that of the exact product: 0.07 * 100 is a little more than 7 in binary fractions.
+
+    :param ordered: values in ascending order.
+    :param share: which percentile: above 0, at most 1.
     """
     return ordered[max(math.ceil(round(len(ordered) * share, 9)), 1) - 1]
 
 
 def percentile(ordered: list[float], share: float) -> float | None:
-    """Return the nearest-rank percentile of times in ascending order, in ms to three places; nothing of nothing."""
+    """Return the nearest-rank percentile of times in ascending order, in ms to three places; nothing of nothing.
+
+    :param ordered: values in ascending order.
+    :param share: which percentile: above 0, at most 1.
+    """
     return round(nearest_rank(ordered, share), 3) if ordered else None
 
 

@@ -109,7 +109,10 @@ class Exporter:
         self._registry.register(self)
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics and their content type: OpenMetrics for whoever accepts that, else Prometheus' own."""
+        """Return the metrics and their content type: OpenMetrics for whoever accepts that, else Prometheus' own.
+
+        :param accept: the value of the header ``Accept``.
+        """
         from prometheus_client.exposition import choose_encoder
 
         encode, content_type = choose_encoder(accept)

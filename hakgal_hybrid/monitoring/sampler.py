@@ -126,12 +126,19 @@ def request_frames(innermost: FrameType) -> list[FrameType]:
 
 
 def is_hosts(code: CodeType) -> bool:
-    """Return whether code is the host's own: neither Python's, nor an installed package's, nor ours."""
+    """Return whether code is the host's own: neither Python's, nor an installed package's, nor ours.
+
+    :param code: the code of a frame.
+    """
     path = os.path.normcase(code.co_filename)
     return not path.startswith(_LIBRARIES) and not any(part in path for part in _INSTALLED)
 
 
 def described(code: CodeType, line: int | None) -> str:
-    """Return the last two parts of a path, the line and the name of a function."""
+    """Return the last two parts of a path, the line and the name of a function.
+
+    :param code: the code of a frame.
+    :param line: the number of the line.
+    """
     parts = code.co_filename.replace("\\", "/").split("/")
     return f"{'/'.join(parts[-2:])}:{line} {code.co_name}"

@@ -16,6 +16,7 @@ COLUMNS = ("at_ms", "streams", "loop_lag_ms", "oldest_undelivered_s", "appended"
 def sample(at_ms: int, told: dict[str, Any]) -> tuple[float | None, ...]:
     """Return the figures of a status as a sample.
 
+    :param at_ms: when the status was taken, in milliseconds since 1970.
     :param told: what ``GET /api/hybrid/status`` answers.
     """
     server = told["server"]
@@ -33,7 +34,10 @@ class SampleHistory:
         self._samples: deque[tuple[float | None, ...]] = deque(maxlen=round(KEPT_S / INTERVAL_S))
 
     def due(self, now: float) -> bool:
-        """True once every :data:`INTERVAL_S`, of a monotonic clock."""
+        """True once every :data:`INTERVAL_S`, of a monotonic clock.
+
+        :param now: the present moment.
+        """
         if now < self._next_at:
             return False
         # A quarter of a second early is better than half a second late: whoever asks, asks every half second.
@@ -41,7 +45,10 @@ class SampleHistory:
         return True
 
     def add(self, one: tuple[float | None, ...]) -> None:
-        """Keep one more, and forget the oldest."""
+        """Keep one more, and forget the oldest.
+
+        :param one: what :func:`sample` returned.
+        """
         self._samples.append(one)
 
     def statistics(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from .printing import harmless, pretty
 from .target import FAILED, Failure, Target, makers
 
 
-def bench(target: Target, clients: int, stalled: int, seconds: float, events: str | None, stamp: str,
+def bench(target: Target, clients: int, stalled: int, seconds: float, events: str | None, stamp: str,  # noqa: DOC101, DOC103
           as_json: bool) -> None:
     """Read an event stream with many clients at once.
 

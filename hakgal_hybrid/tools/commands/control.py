@@ -20,7 +20,7 @@ CONTROL, EMIT, STATUS = "/api/governor/control", "/api/events/emit", "/api/hybri
 _POLL_S = 0.1
 
 
-def status(target: Target) -> None:
+def status(target: Target) -> None:  # noqa: DOC101, DOC103
     """Print what the transport of a host counts, as JSON.
 
     \b
@@ -30,7 +30,7 @@ def status(target: Target) -> None:
     click.echo(pretty(target.ask("GET", STATUS).json()))
 
 
-def control(target: Target, action: str, mode: str | None, wait: float) -> None:
+def control(target: Target, action: str, mode: str | None, wait: float) -> None:  # noqa: DOC101, DOC103
     """Start or stop the governor of a host, set its mode, or ask it.
 
     Waits until the command is done. Exit status 1 if it failed, if the governor answered false (start while it runs,
@@ -61,7 +61,7 @@ def control(target: Target, action: str, mode: str | None, wait: float) -> None:
         click.get_current_context().exit(FAILED)
 
 
-def emit(target: Target, event: str, payload: str | None, namespace: str) -> None:
+def emit(target: Target, event: str, payload: str | None, namespace: str) -> None:  # noqa: DOC101, DOC103
     """Send an event to a host as a client would.
 
     Its handler runs, and what that returns and emits to us is printed. JSON is the payload; "-" reads it from

@@ -13,7 +13,7 @@ from .target import FAILED, Target, makers
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red", Level.NOT_CHECKED: "blue"}
 
 
-def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...], requests: int, slow_ms: float,
+def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...], requests: int, slow_ms: float,  # noqa: DOC101, DOC103
            connect_s: float, wait_s: float, hold_s: float, sample_s: float, origin: str, direct: str | None,
            probe_stall: bool, stall_requests: int, stall_paths: tuple[str, ...]) -> None:
     """Find out why a backend is slow, or why events come late.

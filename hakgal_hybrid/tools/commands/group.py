@@ -26,11 +26,18 @@ class ToolGroup(click.Group):
     modules = TOOLS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands, sorted."""
+        """Return the names of all commands, sorted.
+
+        :param ctx: the context of the command.
+        """
         return sorted({*super().list_commands(ctx), *self.modules})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, loaded if it is one of the tools."""
+        """Return a command, loaded if it is one of the tools.
+
+        :param ctx: the context of the command.
+        :param cmd_name: the name that was typed.
+        """
         if cmd_name not in self.modules:
             return super().get_command(ctx, cmd_name)
         module = importlib.import_module(self.modules[cmd_name])
@@ -38,7 +45,10 @@ class ToolGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run a command.
+
+        :param ctx: the context of the command.
+        """
         try:
             return super().invoke(ctx)
         except HybridError as error:

@@ -7,12 +7,18 @@ from typing import Any
 
 
 def shown(value: Any) -> str:
-    """JSON on one line, readable: letters of every script as they are, whatever a terminal might obey escaped."""
+    """JSON on one line, readable: letters of every script as they are, whatever a terminal might obey escaped.
+
+    :param value: any JSON value.
+    """
     return harmless(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
 
 
 def harmless(text: str) -> str:
-    """``text`` without control characters, which could be meant for the terminal and not for who reads."""
+    """``text`` without control characters, which could be meant for the terminal and not for who reads.
+
+    :param text: what is to be printed.
+    """
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
@@ -25,5 +31,8 @@ def _escaped(char: str) -> str:
 
 
 def pretty(value: Any) -> str:
-    """JSON over several lines."""
+    """JSON over several lines.
+
+    :param value: any JSON value.
+    """
     return "\n".join(map(harmless, json.dumps(value, ensure_ascii=False, indent=2).split("\n")))

@@ -14,7 +14,7 @@ from .printing import harmless, pretty, shown
 from .target import FAILED, Target, for_flask, for_shell
 
 
-def snapshot(target: Target, db: str | None, as_json: bool, output: str | None, timeout: float) -> None:
+def snapshot(target: Target, db: str | None, as_json: bool, output: str | None, timeout: float) -> None:  # noqa: DOC101, DOC103
     """Note what a host is like now, or how two such notes differ.
 
     Facts, size and time of the knowledge base, writes enabled, health, versions. Written as YAML (which needs PyYAML,
@@ -51,7 +51,7 @@ PARAMS: list[click.Parameter] = [
 @click.argument("before", type=click.Path(exists=True, dir_okay=False))
 @click.argument("after", type=click.Path(exists=True, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="JSON in place of lines.")
-def diff_command(before: str, after: str, as_json: bool) -> None:
+def diff_command(before: str, after: str, as_json: bool) -> None:  # noqa: DOC101, DOC103
     """Say in what two snapshots differ; as diff(1) does, exit status 1 if they do, 0 if they do not.
 
     The times at which they were taken differ always, and do not count.
@@ -80,7 +80,11 @@ class _Snapshots(click.Group):
     """``take`` and ``diff``, of which ``take`` need not be said."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``take`` in front of what does not begin with a command."""
+        """Put ``take`` in front of what does not begin with a command.
+
+        :param ctx: the context of the command.
+        :param args: what was typed.
+        """
         if not args and ctx.resilient_parsing:  # a shell asks what could be completed here
             return super().parse_args(ctx, args)
         return super().parse_args(ctx, args if args[:1] and args[0] in self.commands else ["take", *args])

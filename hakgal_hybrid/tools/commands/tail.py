@@ -17,7 +17,7 @@ from .printing import harmless, shown
 from .target import FAILED, Failure, Target, makers
 
 
-def tail(target: Target, events: str | None, as_json: bool, namespace: str | None, snapshot: bool,
+def tail(target: Target, events: str | None, as_json: bool, namespace: str | None, snapshot: bool,  # noqa: DOC101, DOC103
          last_event_id: str, count: int | None, seconds: float | None, once: bool) -> None:
     """Print the events of a host as they come.
 

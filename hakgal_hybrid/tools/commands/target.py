@@ -46,6 +46,11 @@ class Target:
             timeout: float = 30.0) -> Answer:
         """Make a request.
 
+        :param method: the HTTP method.
+        :param path: the path with its query.
+        :param body: a JSON value; ``None`` sends no body.
+        :param headers: sent with the request, by name.
+        :param timeout: how long an address may take to accept, and each part of an answer, in seconds.
         :raises Failure: if it is not answered, or refused; with the code and the sentence that the host gave.
         """
         try:
@@ -68,7 +73,10 @@ class Failure(click.ClickException):
 
     @classmethod
     def of(cls, error: HybridError) -> Failure:
-        """Make one of an error that a host told, or that was raised here."""
+        """Make one of an error that a host told, or that was raised here.
+
+        :param error: what was raised.
+        """
         return cls(f"{error.detail} ({error.code})")
 
 
@@ -76,6 +84,8 @@ def read_key(path: str | None) -> str | None:
     """Return the key: the first line of the file, or that of the environment's ``HAKGAL_API_KEY``.
 
     There is no option for the key itself, because every user of a machine can see what a command was called with.
+
+    :param path: a file whose first line is the key; ``None`` for the environment.
     """
     if path is None:
         return os.environ.get("HAKGAL_API_KEY") or None
@@ -92,7 +102,13 @@ def _key_file() -> click.Option:
 
 
 def for_shell(name: str, run: Callable[..., Any], params: list[click.Parameter], *, doc: str = "") -> click.Command:
-    """Return the command of ``hakgal-hybrid``: its first argument is the URL."""
+    """Return the command of ``hakgal-hybrid``: its first argument is the URL.
+
+    :param name: its name.
+    :param run: what the command does; its first argument is a :class:`Target`.
+    :param params: its options and arguments, beside those that every command has.
+    :param doc: its help; by default the docstring of ``run``.
+    """
 
     def callback(url: str, key_file: str | None, **values: Any) -> Any:
         Base.of(url)  # a wrong URL is told before anything is done
@@ -103,7 +119,13 @@ def for_shell(name: str, run: Callable[..., Any], params: list[click.Parameter],
 
 
 def for_flask(name: str, run: Callable[..., Any], params: list[click.Parameter], *, doc: str = "") -> click.Command:
-    """Return the command of ``flask hybrid``: the URL is an option, and by default that of the app."""
+    """Return the command of ``flask hybrid``: the URL is an option, and by default that of the app.
+
+    :param name: its name.
+    :param run: what the command does; its first argument is a :class:`Target`.
+    :param params: its options and arguments, beside those that every command has.
+    :param doc: its help; by default the docstring of ``run``.
+    """
 
     def callback(url: str | None, key_file: str | None, **values: Any) -> Any:
         if url is not None:
@@ -135,5 +157,10 @@ def of_app() -> Target:
 
 def makers(name: str, run: Callable[..., Any], *params: click.Parameter) -> tuple[
         Callable[[], click.Command], Callable[[], click.Command]]:
-    """Return what makes the two commands of one function."""
+    """Return what makes the two commands of one function.
+
+    :param name: its name.
+    :param run: what the command does; its first argument is a :class:`Target`.
+    :param params: its options and arguments, beside those that every command has.
+    """
     return partial(for_shell, name, run, list(params)), partial(for_flask, name, run, list(params))

@@ -29,6 +29,8 @@ def examine(url: str, options: Options | None = None, *, key: str | None = None,
             on_finding: Callable[[Finding], None] = lambda finding: None) -> Report:
     """Examine the host at ``url``.
 
+    :param url: where the host is; ``http://`` may be left out.
+    :param options: how it is done; defaults if left out.
     :param key: the API key; by default that of the environment's ``HAKGAL_API_KEY``.
     :param on_finding: called with each finding as it is made.
     :raises ConfigurationError: for a URL that is none.

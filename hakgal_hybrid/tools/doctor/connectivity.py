@@ -18,7 +18,10 @@ LISTEN = ('have the host listen on every address of its name (run(host="localhos
 
 
 def check_resolution(host: ExaminedHost) -> tuple[Finding, list[Address]]:
-    """Time the resolution of the host's name."""
+    """Time the resolution of the host's name.
+
+    :param host: the host that is examined.
+    """
     base = host.base
     started = time.perf_counter()
     try:
@@ -42,6 +45,9 @@ def check_addresses(host: ExaminedHost, addresses: list[Address]) -> Finding:
 
     A client tries one address after the other. What an address costs before it is given up is lost with each new
     connection: on Windows about 2 s even where nobody listens, because a refusal is tried again.
+
+    :param host: the host that is examined.
+    :param addresses: what its name resolves to.
     """
     base, limit = host.base, host.options.connect_s
     known = {str(address) for address in addresses}
@@ -89,7 +95,13 @@ def check_addresses(host: ExaminedHost, addresses: list[Address]) -> Finding:
 
 
 class _Try:
-    """One attempt to connect."""
+    """One attempt to connect.
+
+    :param name: the name that leads to the address.
+    :param address: one address of the host.
+    :param limit: how long it may take, in seconds.
+    :param base: the host.
+    """
 
     def __init__(self, name: str, address: Address, limit: float, base: Base) -> None:
         self.name, self.address = name, address

@@ -41,22 +41,50 @@ class Finding:
 
 
 def ok(check: str, says: str, *evidence: str, **data: Any) -> Finding:
-    """Return a finding that is as it should be."""
+    """Return a finding that is as it should be.
+
+    :param check: the name of the check.
+    :param says: one sentence.
+    :param evidence: what was measured or seen.
+    :param data: the figures behind it.
+    """
     return Finding(check, Level.OK, says, evidence, data=data)
 
 
 def not_checked(check: str, because: str, *evidence: str, **data: Any) -> Finding:
-    """Return a finding that there is none, and why."""
+    """Return a finding that there is none, and why.
+
+    :param check: the name of the check.
+    :param because: why, as the end of a sentence.
+    :param evidence: what was measured or seen.
+    :param data: the figures behind it.
+    """
     return Finding(check, Level.NOT_CHECKED, f"not checked because {because}", evidence, data=data)
 
 
 def warning(check: str, cause: str, says: str, *evidence: str, remedy: str, **data: Any) -> Finding:
-    """Return a finding of something that may hurt."""
+    """Return a finding of something that may hurt.
+
+    :param check: the name of the check.
+    :param cause: the name of what is wrong.
+    :param says: one sentence.
+    :param evidence: what was measured or seen.
+    :param remedy: what to do.
+    :param data: the figures behind it.
+    """
     return Finding(check, Level.WARNING, says, evidence, remedy, cause, data)
 
 
 def problem(check: str, cause: str, says: str, *evidence: str, remedy: str, **data: Any) -> Finding:
-    """Return a finding of something that hurts."""
+    """Return a finding of something that hurts.
+
+    :param check: the name of the check.
+    :param cause: the name of what is wrong.
+    :param says: one sentence.
+    :param evidence: what was measured or seen.
+    :param remedy: what to do.
+    :param data: the figures behind it.
+    """
     return Finding(check, Level.PROBLEM, says, evidence, remedy, cause, data)
 
 
@@ -82,6 +110,7 @@ class Report:
     def of(self, check: str) -> Finding:
         """Return the finding of one check.
 
+        :param check: the name of the check.
         :raises KeyError: if there is none.
         """
         for finding in self.findings:

@@ -12,7 +12,14 @@ from .target import ExaminedHost
 
 
 class OpenedStream:
-    """One stream: what its head said, and its messages as they come, each with its time since the request."""
+    """One stream: what its head said, and its messages as they come, each with its time since the request.
+
+    :param host: the host that is examined.
+    :param path: the path with its query.
+    :param headers: sent beside those of the host.
+    :param timeout: seconds for everything that is read.
+    :param base: another host than the one that is examined.
+    """
 
     def __init__(self, host: ExaminedHost, path: str, headers: dict[str, str], timeout: float, *,
                  base: Base | None = None) -> None:

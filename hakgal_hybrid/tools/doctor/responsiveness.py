@@ -15,7 +15,10 @@ REMEDY = ("look at what this function waits for or computes; py-spy (dump or rec
 
 
 def check_health(host: ExaminedHost) -> Finding:
-    """Time the probes, one after the other, each on a connection of its own, at the address that was chosen."""
+    """Time the probes, one after the other, each on a connection of its own, at the address that was chosen.
+
+    :param host: the host that is examined.
+    """
     options, before = host.options, host.clients()
     evidence, data, slowest = [], {}, 0.0
     for probe in options.probes:
@@ -60,6 +63,9 @@ def _told(failing: dict[str, int]) -> str:
 def time_probe(host: ExaminedHost, probe: Probe, count: int) -> dict[str, Any]:
     """Make a request ``count`` times; return its figures in milliseconds.
 
+    :param host: the host that is examined.
+    :param probe: the request.
+    :param count: how often.
     :raises OSError: if it is not answered.
     """
     answers = [host.ask(probe.method, probe.path, probe.body) for _ in range(count)]
@@ -69,7 +75,10 @@ def time_probe(host: ExaminedHost, probe: Probe, count: int) -> dict[str, Any]:
 
 
 def check_stacks(host: ExaminedHost) -> Finding:
-    """Have the host look at the stacks of its own threads while we make requests."""
+    """Have the host look at the stacks of its own threads while we make requests.
+
+    :param host: the host that is examined.
+    """
     if not host.seen:
         return not_checked("stacks", host.why_not)
     stop = threading.Event()
@@ -122,7 +131,10 @@ def _keep_asking(host: ExaminedHost, stop: threading.Event) -> None:
 
 
 def check_patching(host: ExaminedHost) -> Finding:
-    """See whether eventlet and gevent have both replaced parts of the host's standard library."""
+    """See whether eventlet and gevent have both replaced parts of the host's standard library.
+
+    :param host: the host that is examined.
+    """
     if not host.seen:
         return not_checked("patching", host.why_not)
     patched: dict[str, list[str]] = host.seen["patched"]

@@ -13,7 +13,10 @@ from .target import STREAM, ExaminedHost, ms
 
 
 class Silence:
-    """A silent stream, watched in the background until its first heartbeat has come, or should have."""
+    """A silent stream, watched in the background until its first heartbeat has come, or should have.
+
+    :param host: the host that is examined.
+    """
 
     def __init__(self, host: ExaminedHost) -> None:
         self._host = host
@@ -82,7 +85,10 @@ def _judge_silence(stream: OpenedStream, heartbeat: float, patience: float) -> F
 
 
 def check_forwarding(host: ExaminedHost) -> Finding:
-    """See whether a proxy stands between, and writes down for whom it asks."""
+    """See whether a proxy stands between, and writes down for whom it asks.
+
+    :param host: the host that is examined.
+    """
     seen = host.seen
     if not seen:
         return not_checked("forwarding", host.why_not)

@@ -17,7 +17,10 @@ MOST_SECONDS = 60.0
 
 
 def check_stalled(host: ExaminedHost) -> Finding:
-    """Time the probes beside clients that have connected and do not read, then again without them."""
+    """Time the probes beside clients that have connected and do not read, then again without them.
+
+    :param host: the host that is examined.
+    """
     options = host.options
     if not options.probe_stall:
         return not_checked("stalled", "it was not asked for (--probe-stall): it opens clients that do not read, which "

@@ -24,7 +24,10 @@ NO_BUFFER = ("turn buffering off for /api/events/stream on the proxy (nginx: pro
 
 
 def check_stream(host: ExaminedHost) -> Finding:
-    """Open a stream as a browser does, and see when and how its first event comes."""
+    """Open a stream as a browser does, and see when and how its first event comes.
+
+    :param host: the host that is examined.
+    """
     streams = _Streams(host)
     try:
         with OpenedStream(host, STREAM, {"Accept-Encoding": "gzip, deflate"}, host.options.wait_s) as stream:
@@ -40,7 +43,10 @@ def check_stream(host: ExaminedHost) -> Finding:
 
 
 class _Streams:
-    """How many streams the host has open by its own count: now, and again while one of ours may be held up."""
+    """How many streams the host has open by its own count: now, and again while one of ours may be held up.
+
+    :param host: the host that is examined.
+    """
 
     def __init__(self, host: ExaminedHost) -> None:
         self._host = host
@@ -133,7 +139,10 @@ def _directly(host: ExaminedHost, url: str) -> str:
 
 
 def check_resuming(host: ExaminedHost) -> Finding:
-    """Ask to resume after something that is no id: who reads ``Last-Event-ID`` has to say that it makes no sense."""
+    """Ask to resume after something that is no id: who reads ``Last-Event-ID`` has to say that it makes no sense.
+
+    :param host: the host that is examined.
+    """
     try:
         with OpenedStream(host, STREAM + _SILENT, {"Last-Event-ID": "doctor"}, host.options.wait_s) as stream:
             refused = _no_stream(stream, "resuming")
@@ -174,7 +183,10 @@ def _told_of_gap(stream: OpenedStream) -> bool:
 
 
 def check_cors(host: ExaminedHost) -> Finding:
-    """Ask as a browser asks before a page of another origin may read the stream."""
+    """Ask as a browser asks before a page of another origin may read the stream.
+
+    :param host: the host that is examined.
+    """
     allowed, foreign = host.options.origin, "https://doctor.invalid"
     try:
         there = host.ask("HEAD", STREAM).status

@@ -25,6 +25,7 @@ class Probe:
     def of(cls, text: str) -> Probe:
         """Read ``METHOD PATH [JSON]``.
 
+        :param text: as it was typed.
         :raises ConfigurationError: if it is something else.
         """
         method, _, rest = text.strip().partition(" ")
@@ -96,6 +97,11 @@ class ExaminedHost:
             timeout: float = 20.0) -> Answer:
         """Make a request at the address that was chosen.
 
+        :param method: the HTTP method.
+        :param path: the path with its query.
+        :param body: a JSON value; ``None`` sends no body.
+        :param headers: sent with the request, by name.
+        :param timeout: how long an address may take to accept, and each part of an answer, in seconds.
         :raises OSError: if it is not answered.
         """
         return request(self.base, method, path, body, {**self.headers, **(headers or {})}, address=self.address,
@@ -141,5 +147,8 @@ class ExaminedHost:
 
 
 def ms(seconds: float) -> float:
-    """Return a duration in milliseconds."""
+    """Return a duration in milliseconds.
+
+    :param seconds: a duration in seconds.
+    """
     return round(seconds * 1000, 1)

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def detect_channel(base: Base, options: Options) -> str:
-    """Return ``socketio``, ``ws`` (a plain WebSocket at the given path), or ``none``."""
+    """Return ``socketio``, ``ws`` (a plain WebSocket at the given path), or ``none``.
+
+    :param base: the host.
+    :param options: the load.
+    """
     try:
         answer = request(base, "GET", "/socket.io/?EIO=4&transport=polling", headers=options.headers)
         if answer.status == 200 and answer.body.startswith(b"0{"):

@@ -26,7 +26,10 @@ WRITE_S = 0.5
 
 
 def main(arguments: list[str]) -> None:
-    """Note who we are, wait for the host's module, and become ``hakgal-hybrid``."""
+    """Note who we are, wait for the host's module, and become ``hakgal-hybrid``.
+
+    :param arguments: the file of the sampler, the module of the host, and a command of ``hakgal-hybrid``.
+    """
     path, module, *command = arguments
     record = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (it stays open as long as the process)
     record.write(json.dumps({"pid": os.getpid()}) + "\n")
@@ -36,13 +39,19 @@ def main(arguments: list[str]) -> None:
 
 
 def start(record: TextIO) -> None:
-    """Begin to sample, with whatever ``threading`` is by now."""
+    """Begin to sample, with whatever ``threading`` is by now.
+
+    :param record: the file that is written to.
+    """
     record.write(json.dumps({"sampler": "eventlet" if eventlet_patched("thread") else "thread"}) + "\n")
     threading.Thread(target=sample, args=(record,), name="hakgal-hybrid-lag-sampler", daemon=True).start()
 
 
 def sample(record: TextIO) -> None:
-    """Measure lag for ever; a line is the time and the lags in milliseconds since the line before."""
+    """Measure lag for ever; a line is the time and the lags in milliseconds since the line before.
+
+    :param record: the file that is written to.
+    """
     lags: list[float] = []
     write_at = time.monotonic() + WRITE_S
     while True:

@@ -29,7 +29,11 @@ class ClientProcess:
     """Live clients (and later stalled ones) in a process of their own.
 
     :param kind: ``sse``, ``ws`` or ``socketio``.
+    :param url: where the host is; ``http://`` may be left out.
+    :param live: how many live clients there are.
     :param tag: what marks the facts of this run; only those are counted as facts.
+    :param headers: sent with the request, by name.
+    :param ws_path: where a host without Socket.IO has its WebSocket.
     :raises ClientsFailed: if they cannot connect.
     """
 
@@ -53,7 +57,10 @@ class ClientProcess:
         return self._process.pid
 
     def stall(self, count: int) -> None:
-        """Connect ``count`` clients that do not read."""
+        """Connect ``count`` clients that do not read.
+
+        :param count: how many.
+        """
         self._ask({"do": "stall", "count": count})
         self.stalled += count
 

@@ -34,7 +34,10 @@ CREDIBLE_S = 3600.0
 
 
 class ClientCounters:
-    """What the live clients have received since the last report."""
+    """What the live clients have received since the last report.
+
+    :param tag: what marks the facts of this run.
+    """
 
     def __init__(self, tag: str) -> None:
         self._tag = tag
@@ -50,7 +53,12 @@ class ClientCounters:
         self._untimed = 0
 
     def note(self, client: int, name: str, payload: str) -> None:
-        """Count an event that has come in just now."""
+        """Count an event that has come in just now.
+
+        :param client: the number of the client.
+        :param name: the name of the event.
+        :param payload: the payload as text.
+        """
         now = time.time()
         made = emitted_at(payload)
         with self._lock:
@@ -71,7 +79,10 @@ class ClientCounters:
             self._closed += 1
 
     def report(self, live: int) -> dict[str, Any]:
-        """Return what was counted, and begin anew."""
+        """Return what was counted, and begin anew.
+
+        :param live: how many live clients there are.
+        """
         with self._lock:
             answer = {"events": sum(self._per_client.values()), "names": dict(self._names), "delays": self._delays,
                     "untimed": self._untimed, "closed": self._closed,
@@ -82,7 +93,10 @@ class ClientCounters:
 
 
 class Clients:
-    """All the clients of one measurement."""
+    """All the clients of one measurement.
+
+    :param order: the JSON object of the order ``connect``.
+    """
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.kind: str = order["kind"]
@@ -147,7 +161,10 @@ class Clients:
     # -- stalled ones --------------------------------------------------------------------------------------------
 
     def stall(self, count: int) -> None:
-        """Connect clients that never read again."""
+        """Connect clients that never read again.
+
+        :param count: how many.
+        """
         for _ in range(count):
             exchange = self._exchange()
             sock = connected(self.base, timeout=2 * TIMEOUT_S, receive_buffer=TINY)

@@ -55,7 +55,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
               help="Also fail unless this holds, such as 'p95<150ms' or 'before.p95>1s'.")
 @click.option("--out", default="report", show_default=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder for report.md, report.json, report.html and the plots.")
-def measure(target: str | None, out: Path, **options: Any) -> None:
+def measure(target: str | None, out: Path, **options: Any) -> None:  # noqa: DOC101, DOC103
     """Measure a host before and after the migration.
 
     Prints what was found, and writes it as report.md, report.json and report.html. A MODULE:CLASS is started in both

@@ -69,7 +69,11 @@ class Plan:
 
 
 def document(plan: Plan, runs: Mapping[str, Run | None]) -> dict[str, Any]:
-    """Return the whole report as JSON values."""
+    """Return the whole report as JSON values.
+
+    :param plan: what was to be done.
+    :param runs: the records by mode; ``None`` for what was not run.
+    """
     results = results_of(runs)
     rows = targets(runs, results)
     own = [threshold.judge(results) for threshold in plan.thresholds]
@@ -92,7 +96,10 @@ def document(plan: Plan, runs: Mapping[str, Run | None]) -> dict[str, Any]:
 
 
 def results_of(runs: Mapping[str, Run | None]) -> Results:
-    """Return every figure of the runs."""
+    """Return every figure of the runs.
+
+    :param runs: the records by mode; ``None`` for what was not run.
+    """
     before, after, reference = (figures_of(runs.get(mode)) for mode in MODES)
     return Results(before, after, reference, compared(before, after, reference))
 
@@ -104,7 +111,11 @@ def known_figures() -> dict[str, Figure]:
 
 
 def holds(rows: Sequence[Row], own: Sequence[Row]) -> bool:
-    """Whether every target that must be met and every threshold is met."""
+    """Whether every target that must be met and every threshold is met.
+
+    :param rows: the targets.
+    :param own: the thresholds.
+    """
     return all(row.verdict == MET for row in (*rows, *own) if row.must)
 
 
@@ -160,5 +171,8 @@ def _json(snapshot: dict[str, Any]) -> str:
 
 
 def figure_text(figure: Mapping[str, Any]) -> str:
-    """Return a figure of the document for showing."""
+    """Return a figure of the document for showing.
+
+    :param figure: a figure of the report.
+    """
     return "not taken" if figure["value"] is None else shown(figure["value"], figure["unit"].replace("s/1000", "s"))

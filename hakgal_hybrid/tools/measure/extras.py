@@ -11,6 +11,7 @@ from ...errors import ConfigurationError
 def need(module: str, why: str) -> Any:
     """Import a module of the extra ``measure``.
 
+    :param module: its dotted name.
     :param why: what it is needed for, as the end of a sentence.
     :raises ConfigurationError: if it is not installed; names the extra.
     """

@@ -13,6 +13,7 @@ from ...monitoring.histogram import nearest_rank
 def mean(values: Sequence[float]) -> float:
     """Return the mean, rounded to 0.1 as the protocol has it.
 
+    :param values: the values, at least one.
     :raises ValueError: of no values.
     """
     if not values:
@@ -38,7 +39,11 @@ class Summary:
 
     @classmethod
     def of(cls, values: Sequence[float], errors: int = 0) -> Summary:
-        """Sum up ``values``."""
+        """Sum up ``values``.
+
+        :param values: what was measured.
+        :param errors: how many attempts failed.
+        """
         if not values:
             return cls(0, errors)
         ordered = sorted(values)
@@ -70,7 +75,11 @@ class Figure:
 
     @classmethod
     def none(cls, unit: str, why: str) -> Figure:
-        """Return a figure that could not be taken, and why."""
+        """Return a figure that could not be taken, and why.
+
+        :param unit: the unit of the value.
+        :param why: why it could not be taken.
+        """
         return cls(None, unit, 0, "not taken", why)
 
     def __str__(self) -> str:
@@ -82,6 +91,9 @@ def shown(value: float, unit: str) -> str:
 
     >>> shown(2034.04, "ms"), shown(1.38, "ms"), shown(-51.2, "%"), shown(20.0, "")
     ('2,034 ms', '1.38 ms', '-51.2 %', '20')
+
+    :param value: the value.
+    :param unit: the unit of the value.
     """
     size = abs(value)
     if value == int(value) and (not unit or size >= 1000):
@@ -92,10 +104,18 @@ def shown(value: float, unit: str) -> str:
 
 
 def change(before: float, after: float) -> float | None:
-    """Return by how many per cent ``after`` differs from ``before``; nothing if there was nothing before."""
+    """Return by how many per cent ``after`` differs from ``before``; nothing if there was nothing before.
+
+    :param before: the value before.
+    :param after: the value after.
+    """
     return (after / before - 1) * 100 if before else None
 
 
 def speedup(before: float, after: float) -> float | None:
-    """Return how many times faster it is; nothing if it takes no time now."""
+    """Return how many times faster it is; nothing if it takes no time now.
+
+    :param before: the value before.
+    :param after: the value after.
+    """
     return before / after if after else None

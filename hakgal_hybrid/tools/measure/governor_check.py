@@ -22,6 +22,11 @@ def control(call: Call, run: Run, step: Callable[[], None], *, try_it: bool) -> 
     """Measure the control of a host, or (``try_it`` false) note only whether there is one.
 
     A governor that runs already is neither started nor stopped.
+
+    :param call: makes a request: method, path and JSON body.
+    :param run: the record of a run.
+    :param step: called after each request.
+    :param try_it: whether the governor is started and stopped; otherwise only whether there is one is noted.
     """
     found = run.control
     try:

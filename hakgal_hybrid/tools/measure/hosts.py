@@ -96,12 +96,18 @@ class Target:
             raise ConfigurationError.bad_value("target", self.name, "MODULE:CLASS")
 
     def environment(self, mode: str) -> dict[str, str]:
-        """Return the variables that are set for a mode, beside those that are there already."""
+        """Return the variables that are set for a mode, beside those that are there already.
+
+        :param mode: ``before``, ``after`` or ``reference``.
+        """
         more = {"before": self.before, "reference": {**self.before, **self.reference}}.get(mode, {})
         return {**VARIABLES["after" if mode == "after" else "before"], **self.variables, **more}
 
     def command(self, port: int) -> list[str]:
-        """Return the arguments of ``hakgal-hybrid``."""
+        """Return the arguments of ``hakgal-hybrid``.
+
+        :param port: the port on which it is to listen.
+        """
         sets = [item for value in self.sets for item in ("--set", value)]
         return ["run", self.name, "--app-dir", str(self.app_dir), "--host", "127.0.0.1", "--port", str(port), *sets]
 
@@ -110,6 +116,8 @@ class Target:
 def started(target: Target, mode: str, folder: Path, port: int = 0) -> Iterator[Host]:
     """Start a host and wait until it answers; end it.
 
+    :param target: what is started.
+    :param mode: ``before``, ``after`` or ``reference``.
     :param folder: where its output, the sampler's lags and its knowledge base go.
     :param port: 0 for one that is free.
     :raises HostFailed: if it does not answer in time.
@@ -137,7 +145,10 @@ def started(target: Target, mode: str, folder: Path, port: int = 0) -> Iterator[
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a host as an operator's supervisor would, and by force if it does not listen."""
+    """End a host as an operator's supervisor would, and by force if it does not listen.
+
+    :param process: of the host.
+    """
     if process.poll() is None:
         with contextlib.suppress(OSError):
             process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
@@ -151,6 +162,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def running(mode: str, url: str, *, db: Path | None = None, log: Path | None = None) -> Host:
     """Return the host that answers at ``url``.
 
+    :param mode: ``before``, ``after`` or ``reference``.
+    :param url: where it runs.
+    :param db: the path of its database, if there is one.
     :param log: the file it logs to, if that can be read from here.
     :raises HostFailed: if nobody answers there.
     """
@@ -163,6 +177,9 @@ def running(mode: str, url: str, *, db: Path | None = None, log: Path | None = N
 def wait_until_up(host: Host, alive: Callable[[], bool], seconds: float = START_S) -> None:
     """Wait until the host answers, whatever it answers.
 
+    :param host: the host that is measured.
+    :param alive: tells whether its process still runs.
+    :param seconds: for how long, in seconds.
     :raises HostFailed: if it ended, or the time is up.
     """
     deadline = time.monotonic() + seconds
@@ -179,7 +196,10 @@ def wait_until_up(host: Host, alive: Callable[[], bool], seconds: float = START_
 
 
 def listener(host: Host) -> tuple[int | None, str]:
-    """Return the process that listens where ``host`` is, or why it is not known."""
+    """Return the process that listens where ``host`` is, or why it is not known.
+
+    :param host: a host on this machine.
+    """
     if not host.local:
         return None, f"{host.base.host} is another machine: its CPU and memory cannot be read from here"
     psutil = need("psutil", "read the CPU of the host")
@@ -208,6 +228,8 @@ def free_port() -> int:
 def copy_database(source: Path, target: Path) -> None:
     """Copy an SQLite database as it is at this moment, also while its host writes to it.
 
+    :param source: the path of the database.
+    :param target: the path of the copy.
     :raises ConfigurationError: if it is none.
     """
     try:
@@ -219,7 +241,10 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def lag_lines(path: Path) -> list[Any]:
-    """Return what a sampler has written; a line that is not whole yet is left out."""
+    """Return what a sampler has written; a line that is not whole yet is left out.
+
+    :param path: the file of the sampler.
+    """
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):
@@ -228,13 +253,19 @@ def lag_lines(path: Path) -> list[Any]:
 
 
 def harmless(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return variables for showing: the value of a key or a password is left out."""
+    """Return variables for showing: the value of a key or a password is left out.
+
+    :param variables: values by name.
+    """
     secret = ("KEY", "SECRET", "TOKEN", "PASSWORD")
     return {name: "..." if any(word in name.upper() for word in secret) else value for name, value in variables.items()}
 
 
 def quoted(argument: str) -> str:
-    """Quote an argument for showing, where a shell would need it; the value of a key or a password is left out."""
+    """Quote an argument for showing, where a shell would need it; the value of a key or a password is left out.
+
+    :param argument: one argument of a command line.
+    """
     name, equals, value = argument.partition("=")
     argument = f"{name}={harmless({name: value})[name]}" if equals and name.isidentifier() else argument
     if argument and not set(argument) & set(" \"'$`\\;&|<>*?()"):

@@ -15,7 +15,10 @@ _WARNING = re.compile(r"\bWARN(?:ING)?\b|\b\w*Warning: ")
 
 
 def read_log(host: Host) -> Log:
-    """Count what ``host`` has printed since the measurement began."""
+    """Count what ``host`` has printed since the measurement began.
+
+    :param host: the host that is measured.
+    """
     if host.log is None:
         return Log(missing="the host was not started by measure, and no path of its log was given "
                            f"(--{host.mode}-log)")

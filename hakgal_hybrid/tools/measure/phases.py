@@ -20,10 +20,18 @@ class Progress(Protocol):
     """What shows how far a run is."""
 
     def phase(self, mode: str, name: str, total: float) -> None:
-        """Begin a phase of ``total`` steps."""
+        """Begin a phase of ``total`` steps.
+
+        :param mode: ``before``, ``after`` or ``reference``.
+        :param name: its name.
+        :param total: how many steps it has.
+        """
 
     def step(self, steps: float = 1) -> None:
-        """Count steps of the phase."""
+        """Count steps of the phase.
+
+        :param steps: how many.
+        """
 
 
 class Phases:

@@ -16,6 +16,7 @@ SIZE = (7.6, 3.4)
 def draw(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plots by name, as figures of matplotlib; those of which nothing was measured are left out.
 
+    :param document: the report as JSON values.
     :raises ConfigurationError: if matplotlib is not installed.
     """
     drawn = {name: make(document) for name, make in (("latency", latency), ("cpu", cpu), ("lag", lag),
@@ -24,7 +25,11 @@ def draw(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def image(figure: Any, kind: str) -> bytes:
-    """Return a figure as ``svg`` or ``png``."""
+    """Return a figure as ``svg`` or ``png``.
+
+    :param figure: what :func:`draw` returned.
+    :param kind: ``svg`` or ``png``.
+    """
     matplotlib = need("matplotlib", "draw the plots of the report")
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hakgal"}):
@@ -72,7 +77,10 @@ def _limit(axes: Any, value: float, text: str, *, across: bool) -> None:
 
 
 def latency(document: Mapping[str, Any]) -> Any:
-    """The share of requests that were answered within a time, by endpoint."""
+    """The share of requests that were answered within a time, by endpoint.
+
+    :param document: the report as JSON values.
+    """
     figure, axes = _axes("Latency of requests, a client stalled", "milliseconds, logarithmic", "share of requests, %")
     drawn = 0
     for mode, run, colour, line in _runs(document):
@@ -93,7 +101,10 @@ def latency(document: Mapping[str, Any]) -> Any:
 
 
 def cpu(document: Mapping[str, Any]) -> Any:
-    """CPU of each host's process over its run."""
+    """CPU of each host's process over its run.
+
+    :param document: the report as JSON values.
+    """
     figure, axes = _axes("CPU of the host's process with its threads", "seconds since its run began",
                          "per cent of one core")
     drawn = 0
@@ -120,7 +131,10 @@ def _rates(times: list[float], used: list[float]) -> tuple[list[float], list[flo
 
 
 def lag(document: Mapping[str, Any]) -> Any:
-    """The worst lag of each half second, sampled inside the hosts' processes."""
+    """The worst lag of each half second, sampled inside the hosts' processes.
+
+    :param document: the report as JSON values.
+    """
     figure, axes = _axes("Event-loop and thread lag, sampled inside the process", "seconds since its run began",
                          "worst of half a second, ms, log")
     drawn = 0
@@ -137,7 +151,10 @@ def lag(document: Mapping[str, Any]) -> Any:
 
 
 def delivery(document: Mapping[str, Any]) -> Any:
-    """The share of deliveries to live clients that took no longer than a time."""
+    """The share of deliveries to live clients that took no longer than a time.
+
+    :param document: the report as JSON values.
+    """
     figure, axes = _axes("Delivery of events to live clients", "milliseconds from timestamp to arrival, logarithmic",
                          "share of deliveries, %")
     drawn = 0

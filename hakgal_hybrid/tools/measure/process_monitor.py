@@ -48,6 +48,7 @@ class Series:
 class ProcessMonitor(threading.Thread):
     """Looks at a process every :data:`INTERVAL_S` until :meth:`close`, or until it ends.
 
+    :param pid: the id of the process.
     :param began: the moment that is 0 of the series, of ``time.monotonic()``.
     """
 
@@ -109,7 +110,10 @@ class ProcessMonitor(threading.Thread):
 
 
 def cpu_of(pid: int) -> float:
-    """Return the CPU seconds a process has used; 0 if it has ended."""
+    """Return the CPU seconds a process has used; 0 if it has ended.
+
+    :param pid: the id of the process.
+    """
     psutil = need("psutil", "read the CPU of the load generator")
     try:
         times = psutil.Process(pid).cpu_times()

@@ -167,7 +167,10 @@ BOUNDS_MS = tuple(round(0.05 * 2 ** (step / 3), 4) for step in range(64))
 
 
 def histogram(values: list[float]) -> list[list[float | int | None]]:
-    """Return ``[upper bound in ms, how many are at most that]`` for the bounds that matter; the last bound is null."""
+    """Return ``[upper bound in ms, how many are at most that]`` for the bounds that matter; the last bound is null.
+
+    :param values: durations in milliseconds.
+    """
     buckets: list[list[float | int | None]] = []
     ordered, reached = sorted(values), 0
     for bound in BOUNDS_MS:

@@ -29,6 +29,8 @@ def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
 
     ``report.html`` holds its plots in itself; ``report.md`` refers to those in ``plots/``.
 
+    :param document: the report as JSON values.
+    :param folder: where to write.
     :raises ConfigurationError: if matplotlib is not installed; ``report.json`` has been written by then.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,6 +50,8 @@ def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
 def rendered(name: str, document: Mapping[str, Any], plots: Mapping[str, str]) -> str:
     """Return one of the two readable forms.
 
+    :param name: its name.
+    :param document: the report as JSON values.
     :param plots: SVG by name, in base64.
     """
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=name.endswith(".html"),

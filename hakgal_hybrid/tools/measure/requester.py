@@ -33,6 +33,9 @@ class Requester:
     def call(self, method: str, path: str, body: Any = None) -> Timing:
         """Make a request with a JSON body.
 
+        :param method: the HTTP method.
+        :param path: the path with its query.
+        :param body: a JSON value; ``None`` sends no body.
         :raises OSError: if it is not answered.
         """
         return timed(self._host.base, method, path, body, self._options.headers)
@@ -40,6 +43,7 @@ class Requester:
     def timed(self, endpoint: Endpoint) -> Timing:
         """Make a request of an endpoint.
 
+        :param endpoint: what is requested.
         :raises OSError: if it is not answered.
         """
         return self.call(endpoint.method, endpoint.path, endpoint.filled(self._tag, next(self._numbers)))

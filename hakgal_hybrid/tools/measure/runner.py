@@ -25,6 +25,10 @@ def run_hosts(modes: Sequence[str], open_host: OpenHost, options: Options, progr
     """Measure every host in turn; ``plan`` notes if it was interrupted, or failed, and what there is by then is kept.
 
     :param modes: ``before``, ``after``, ``reference``, in any order.
+    :param open_host: gives the host of a mode.
+    :param options: the load.
+    :param progress: shows how far it is.
+    :param plan: what was to be done.
     """
     runs: dict[str, Run | None] = dict.fromkeys(MODES)
     with interrupts():

@@ -91,6 +91,7 @@ def take(url: str, db: str | os.PathLike[str] | None = None, *, key: str | None 
          timeout: float = _TIMEOUT_S) -> Snapshot:
     """Take a snapshot of the host at ``url``. A host that does not answer gives one too, which says so.
 
+    :param url: where the host is.
     :param db: path of the SQLite file, if it can be reached from here; it is opened for reading only.
     :param key: the API key; by default that of the environment's ``HAKGAL_API_KEY``.
     :param timeout: seconds for each part of each answer.
@@ -138,7 +139,11 @@ def _of_yaml(text: str) -> Any:
 
 
 def diff(before: Snapshot, after: Snapshot) -> list[Change]:
-    """Return what differs between two snapshots, in the order of their members; notes are not compared."""
+    """Return what differs between two snapshots, in the order of their members; notes are not compared.
+
+    :param before: the earlier snapshot.
+    :param after: the later snapshot.
+    """
     changes = []
     old, new = _flat(before), _flat(after)
     for name in dict.fromkeys([*old, *new]):
@@ -160,14 +165,22 @@ def _difference(was: Any, now: Any) -> float | None:
 
 
 class _Host:
-    """The host's own answers: JSON objects, or a sentence that says why there is none."""
+    """The host's own answers: JSON objects, or a sentence that says why there is none.
+
+    :param base: the host.
+    :param headers: sent with the request, by name.
+    :param timeout: how long an address may take to accept, and each part of an answer, in seconds.
+    """
 
     def __init__(self, base: Base, headers: dict[str, str], timeout: float) -> None:
         self._base, self._headers, self._timeout = base, headers, timeout
         self._told: dict[str, tuple[dict[str, Any], str, float, str]] = {}
 
     def ask(self, path: str) -> tuple[dict[str, Any], str, float, str]:
-        """Return the object, what went wrong (or nothing), the milliseconds it took, and the ``Server`` header."""
+        """Return the object, what went wrong (or nothing), the milliseconds it took, and the ``Server`` header.
+
+        :param path: the path with its query.
+        """
         if path not in self._told:
             self._told[path] = self._ask(path)
         return self._told[path]

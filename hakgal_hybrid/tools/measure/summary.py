@@ -18,7 +18,10 @@ _NOT_OF_REFERENCE = (*STATISTICS, "errors", "control_", "delivery_", "failed_req
 
 
 def figures_of(run: Run | None) -> dict[str, Figure]:
-    """Return every figure of a run by name; of no run, figures that were not taken."""
+    """Return every figure of a run by name; of no run, figures that were not taken.
+
+    :param run: the record of a run.
+    """
     if run is None:
         return {name: Figure.none(figure.unit, "this host was not measured")
                 for name, figure in figures_of(Run("none", "", False, 0, 0)).items()}
@@ -194,7 +197,12 @@ def _rest(run: Run) -> dict[str, Figure]:
 
 
 def compared(before: dict[str, Figure], after: dict[str, Figure], reference: dict[str, Figure]) -> dict[str, Figure]:
-    """Return the figures that are made of two runs."""
+    """Return the figures that are made of two runs.
+
+    :param before: the figures of the host before.
+    :param after: the figures of the host after.
+    :param reference: the figures of the reference.
+    """
     return {
         "speedup": _of_two("x", speedup, before["p95"], after["p95"], "p95 of GET /health before / after"),
         "speedup_mean": _of_two("x", speedup, before["mean"], after["mean"], "mean of GET /health before / after"),

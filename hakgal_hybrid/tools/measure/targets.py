@@ -41,7 +41,11 @@ class Results:
 
 
 def targets(runs: Mapping[str, Run | None], results: Results) -> list[Row]:
-    """Judge what must be reached, and what is nice to have."""
+    """Judge what must be reached, and what is nice to have.
+
+    :param runs: the records by mode; ``None`` for what was not run.
+    :param results: the figures of all runs.
+    """
     after, both, run = results.after, results.both, runs.get("after")
     return [
         _below("latency p95 of /health < 150 ms", True, after["p95"], 150),
@@ -59,7 +63,11 @@ def targets(runs: Mapping[str, Run | None], results: Results) -> list[Row]:
 
 
 def validation(runs: Mapping[str, Run | None], results: Results) -> list[Row]:
-    """The validation list of the migration, each line with its evidence."""
+    """The validation list of the migration, each line with its evidence.
+
+    :param runs: the records by mode.
+    :param results: the figures of all runs.
+    """
     run, both = runs.get("after"), results.both
     per_event, per_request = both["cpu_events_change"], both["cpu_requests_change"]
     errors = results.after["log_errors"]
@@ -170,6 +178,7 @@ class Threshold:
     def of(cls, text: str, known: Mapping[str, Figure]) -> Threshold:
         """Read one.
 
+        :param text: ``NAME<=VALUE`` or ``NAME>=VALUE``.
         :param known: the names of figures there can be, with their units.
         :raises ConfigurationError: if it reads otherwise, or there is no such figure or unit.
         """
@@ -185,7 +194,10 @@ class Threshold:
         return cls(text, name, operator, limit, unit)
 
     def judge(self, results: Results) -> Row:
-        """Return the verdict."""
+        """Return the verdict.
+
+        :param results: the figures of all runs.
+        """
         prefix, dot, rest = self.name.partition(".")
         of = {"before": results.before, "reference": results.reference}.get(prefix if dot else "")
         figure = of.get(rest) if of is not None else {**results.after, **results.both}.get(self.name)

@@ -15,7 +15,11 @@ _COLOURS = {"met": "green", "missed": "bold red", "not measured": "yellow"}
 
 
 class Bars:
-    """A bar for the phase that runs; where there is no terminal, a line for each phase."""
+    """A bar for the phase that runs; where there is no terminal, a line for each phase.
+
+    :param console: of rich.
+    :param progress: of rich; ``None`` where there is no terminal.
+    """
 
     def __init__(self, console: Any, progress: Any) -> None:
         self._console, self._progress = console, progress
@@ -23,7 +27,12 @@ class Bars:
         self._lock = threading.Lock()
 
     def phase(self, mode: str, name: str, total: float) -> None:
-        """Begin a phase."""
+        """Begin a phase.
+
+        :param mode: ``before``, ``after`` or ``reference``.
+        :param name: its name.
+        :param total: how many steps it has.
+        """
         if self._progress is None:
             self._console.print(f"{mode}: {name}")
             return
@@ -32,7 +41,10 @@ class Bars:
         self._task = self._progress.add_task(f"{mode}: {name}", total=total)
 
     def step(self, steps: float = 1) -> None:
-        """Count steps of the phase; from any thread."""
+        """Count steps of the phase; from any thread.
+
+        :param steps: how many.
+        """
         with self._lock:
             if self._task is not None:
                 self._progress.advance(self._task, steps)
@@ -53,7 +65,10 @@ def bars() -> Iterator[Bars]:
 
 
 def show(document: Mapping[str, Any]) -> None:
-    """Print the results, the targets and the validation list to standard output."""
+    """Print the results, the targets and the validation list to standard output.
+
+    :param document: the report as JSON values.
+    """
     console = need("rich.console", "print tables").Console(
         width=None if sys.stdout.isatty() else 150, highlight=False, markup=False, safe_box=True)
     modes = [mode for mode in ("before", "after", "reference") if document["runs"].get(mode)]

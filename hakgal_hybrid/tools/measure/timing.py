@@ -44,6 +44,12 @@ def timed(base: Base, method: str, path: str, body: Any = None, headers: Mapping
 
     Addresses are tried in the order of the resolver; what an address that does not accept costs is part of ``connect``.
 
+    :param base: the host.
+    :param method: the HTTP method.
+    :param path: the path with its query.
+    :param body: a JSON value; ``None`` sends no body.
+    :param headers: sent with the request, by name.
+    :param timeout: how long an address may take to accept, and each part of an answer, in seconds.
     :raises OSError: if there was no answer.
     """
     data = None if body is None else json.dumps(body).encode()
@@ -90,6 +96,7 @@ class Endpoint:
     def of(cls, text: str) -> Endpoint:
         """Read ``METHOD PATH [JSON]``.
 
+        :param text: as it was typed.
         :raises ConfigurationError: if it reads otherwise.
         """
         method, _, rest = text.strip().partition(" ")
@@ -109,7 +116,11 @@ class Endpoint:
         return f"{self.method} {self.path.partition('?')[0]}"
 
     def filled(self, tag: str, number: int) -> Any:
-        """Return the body of one request."""
+        """Return the body of one request.
+
+        :param tag: what marks the facts of this run.
+        :param number: the number of the request.
+        """
         if self.body is None:
             return None
         return json.loads(self.body.replace("{tag}", tag).replace("{n}", str(number)))
@@ -128,6 +139,8 @@ class Samples:
         """Make a request and note how it went; return whether it was answered as it should be.
 
         What was answered with an error is counted as one and its time is kept; what was not answered has no time.
+
+        :param request: makes the request and returns its times.
         """
         try:
             timing = request()
@@ -144,7 +157,10 @@ class Samples:
         return good
 
     def of(self, part: str) -> list[float]:
-        """Return the milliseconds of one part, in the order in which they were taken."""
+        """Return the milliseconds of one part, in the order in which they were taken.
+
+        :param part: one of :data:`PARTS`.
+        """
         return [getattr(timing, part) for timing in tuple(self.timings)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,7 +171,15 @@ class Samples:
 
 def lane(make: Callable[[int], Timing], samples: Samples, count: int, *, pace_s: float, stop: threading.Event,
          on_each: Callable[[bool], None] = lambda good: None) -> None:
-    """Make ``count`` requests one after the other, begun at least ``pace_s`` apart, until ``stop`` is set."""
+    """Make ``count`` requests one after the other, begun at least ``pace_s`` apart, until ``stop`` is set.
+
+    :param make: makes the request with a number.
+    :param samples: where the times go.
+    :param count: how many requests.
+    :param pace_s: seconds between the beginnings of two requests, at least.
+    :param stop: ends it.
+    :param on_each: called after each request; whether it was answered as it should be.
+    """
     for number in range(count):
         begun = time.monotonic()
         if stop.is_set():

@@ -32,7 +32,10 @@ class Exchange(Protocol[Parts]):
     status: int | None
 
     def feed(self, data: bytes) -> Parts:
-        """Take bytes that came, and return what they are."""
+        """Take bytes that came, and return what they are.
+
+        :param data: not empty.
+        """
 
 
 class HTTPExchange:
@@ -136,7 +139,10 @@ class WebSocketExchange:
                     self._unfinished = ""
 
     def message(self, text: str) -> bytes:
-        """Return the bytes that send a text message."""
+        """Return the bytes that send a text message.
+
+        :param text: the text of the message.
+        """
         return self._websocket.send(TextMessage(data=text))
 
 

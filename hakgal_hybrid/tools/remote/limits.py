@@ -12,7 +12,10 @@ from ...errors import ConfigurationError
 
 
 def time_of(value: Any) -> float | None:
-    """Return a time stamp as milliseconds since 1970: of seconds, milli-, micro- or nanoseconds, or ISO 8601."""
+    """Return a time stamp as milliseconds since 1970: of seconds, milli-, micro- or nanoseconds, or ISO 8601.
+
+    :param value: a value of an event.
+    """
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp() * 1000
@@ -27,6 +30,7 @@ def time_of(value: Any) -> float | None:
 def allow_files(wanted: int) -> None:
     """Raise this process's limit of open files where it is too low.
 
+    :param wanted: how many are needed.
     :raises ConfigurationError: if the system does not let us.
     """
     if sys.platform == "win32":  # counts sockets for one select() instead

@@ -30,7 +30,12 @@ _TEXTS = 4096
 
 
 class _Client:
-    """One reader."""
+    """One reader.
+
+    :param sock: its connection.
+    :param exchange: its request and answer.
+    :param asked_at: when it was asked, of :func:`time.perf_counter`.
+    """
 
     def __init__(self, sock: socket.socket, exchange: HTTPExchange, asked_at: float) -> None:
         self.sock, self.exchange, self.asked_at = sock, exchange, asked_at
@@ -44,6 +49,7 @@ class _Client:
 class Load:
     """The readers and what they have got.
 
+    :param source: where the stream is.
     :param headers: sent with each request.
     :param stamp: member of an event's data that holds when it was emitted, for streams whose events are no envelopes.
     :param on_progress: called with ``"clients"`` and how many have been opened, then with ``"seconds"`` and how many
@@ -70,6 +76,9 @@ class Load:
     def run(self, clients: int, seconds: float, *, stalled: int = 0) -> Result:
         """Open the clients, read for ``seconds``, close them.
 
+        :param clients: how many clients read.
+        :param seconds: for how long they read once all are open.
+        :param stalled: how many more connect and stop reading.
         :raises ConfigurationError: if the system does not allow so many connections.
         :raises OSError: if the first client cannot even connect.
         """

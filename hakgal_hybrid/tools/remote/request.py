@@ -40,6 +40,7 @@ class Base:
     def of(cls, url: str) -> Base:
         """Read a URL as an operator types it; ``http://`` may be left out.
 
+        :param url: where the host is; ``http://`` may be left out.
         :raises ConfigurationError: if it is none, or carries a user name or password.
         """
         text = url if "://" in url else f"http://{url}"
@@ -106,6 +107,7 @@ class Answer:
 def resolve(base: Base) -> list[Address]:
     """Return the addresses of a host in the order in which a client would try them.
 
+    :param base: the host, whose name is resolved.
     :raises OSError: if the name has none.
     """
     found = socket.getaddrinfo(base.host, base.port, type=socket.SOCK_STREAM)
@@ -128,6 +130,9 @@ def connected(base: Base, address: Address | None = None, timeout: float = TIMEO
             receive_buffer: int | None = None) -> socket.socket:
     """Return a connection to one address (by default to the first that accepts), TLS included.
 
+    :param base: the host.
+    :param address: the only address that is tried.
+    :param timeout: seconds for each address to accept.
     :param receive_buffer: what the kernel shall hold for us, in bytes; by default what it likes.
     :raises OSError: if nobody accepts in time.
     """
@@ -153,8 +158,13 @@ def request(base: Base, method: str, path: str, body: Any = None, headers: Mappi
             address: Address | None = None, timeout: float = TIMEOUT_S) -> Answer:
     """Make one request; a status that is an error is an answer like any other.
 
+    :param base: the host.
+    :param method: the HTTP method.
+    :param path: the path with its query.
     :param body: JSON, or ``None`` for none.
+    :param headers: sent with the request, by name.
     :param address: where to connect to; by default the first address that accepts.
+    :param timeout: how long an address may take to accept, and each part of an answer, in seconds.
     :raises OSError: if there was no answer (``http.client``'s errors come as ``ConnectionError``).
     """
     data = None if body is None else json.dumps(body).encode()
@@ -190,6 +200,12 @@ def open_response(base: Base, sock: socket.socket, method: str, path: str, heade
                   data: bytes | None = None) -> Iterator[OpenResponse]:
     """Send a request over a connection, and wait for the head of its answer.
 
+    :param base: the host.
+    :param sock: a new connection to the host.
+    :param method: the HTTP method.
+    :param path: the path with its query.
+    :param headers: sent with the request, by name.
+    :param data: the body as bytes.
     :raises OSError: if there is none.
     """
     connection = http.client.HTTPConnection(base.host, base.port)
@@ -207,7 +223,10 @@ def open_response(base: Base, sock: socket.socket, method: str, path: str, heade
 
 
 def key_headers(key: str | None = None) -> dict[str, str]:
-    """The header with the key (by default that of the environment's ``HAKGAL_API_KEY``), if there is one."""
+    """The header with the key (by default that of the environment's ``HAKGAL_API_KEY``), if there is one.
+
+    :param key: the API key; by default that of the environment's ``HAKGAL_API_KEY``.
+    """
     key = key or os.environ.get("HAKGAL_API_KEY") or None
     return {} if key is None else {"X-API-Key": key}
 

@@ -21,7 +21,10 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> Spread:
-        """Return the spread of some durations, given in milliseconds."""
+        """Return the spread of some durations, given in milliseconds.
+
+        :param values: what was measured.
+        """
         if not values:
             return cls(0)
         ranked = sorted(values)

@@ -48,6 +48,7 @@ class Source:
     def of(cls, url: str, **query: str | None) -> Source:
         """Read a URL. Without a path it means the stream of this package at that host.
 
+        :param url: the stream's, or the host's.
         :param query: added to the URL's own; ``None`` leaves out.
         :raises ConfigurationError: if it is no URL.
         """
@@ -96,7 +97,11 @@ class Received:
 
 
 def read_message(message: Message, *, envelope: bool) -> Received:
-    """Return what a message says; ``envelope`` if it may be one of this package's envelopes."""
+    """Return what a message says; ``envelope`` if it may be one of this package's envelopes.
+
+    :param message: one message of the stream.
+    :param envelope: whether it may be an envelope of this package.
+    """
     try:
         data = json.loads(message.data)
     except ValueError:
@@ -112,6 +117,7 @@ def read_message(message: Message, *, envelope: bool) -> Received:
 class Events:
     """The events of one stream, over any number of connections.
 
+    :param source: where the stream is.
     :param headers: sent with each request: the key, say.
     :param last_event_id: resume after this one to begin with.
     :param once: end with the first connection, instead of coming back.
@@ -221,7 +227,11 @@ class Events:
 
 
 class _Later(Exception):
-    """An answer that means "not now"."""
+    """An answer that means "not now".
+
+    :param detail: what the answer says.
+    :param retry_after: how long to wait, in seconds.
+    """
 
     def __init__(self, detail: str, retry_after: float) -> None:
         super().__init__(detail)
@@ -247,7 +257,11 @@ def _check(response: http.client.HTTPResponse) -> None:
 
 
 def problem_of(document: Any, status: int) -> HybridError:
-    """Return a refusal as the error that the host raised: with its status, code and sentence."""
+    """Return a refusal as the error that the host raised: with its status, code and sentence.
+
+    :param document: the JSON value of the answer.
+    :param status: the status of the answer.
+    """
     told = document if isinstance(document, dict) else {}
     detail = str(told.get("detail") or told.get("error") or told.get("message") or f"status {status}")
     word = str(told.get("code") or f"status {status}")
