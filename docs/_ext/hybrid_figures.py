@@ -92,7 +92,8 @@ def _soaked(kept: dict[str, Any]) -> str:
     gaps = ", ".join(f"{number:,} {reason}" for reason, number in sorted(kept["gaps"].items())) or "none"
     return (f"{kept['clients']} clients, {kept['connections']:,} connections, {sum(kept['faults'].values())} faults of "
             f"{len(kept['faults'])} kinds; {kept['emitted']:,} events emitted (p95 {kept['emit_p95_ms']:.2f} ms), "
-            f"{kept['delivered']:,} delivered, {kept['conflated']:,} conflated, reported missing: {gaps}; unexplained: 0.")
+            f"{kept['delivered']:,} delivered, {kept['conflated']:,} conflated, "
+            f"reported missing: {gaps}; unexplained: 0.")
 
 
 # -- proofs ---------------------------------------------------------------------------------------------------------
