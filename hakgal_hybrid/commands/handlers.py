@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from flask import Flask
 
 from ..broker.client import Client
 from ..broker.payload import json_safe
-from ..errors import AccessDenied, EventError, HybridError, RequestError
+from ..errors import AccessDenied
 from ..logs import get_logger
-from .invocation import RESERVED, BadArguments, Handler, accepts, call, is_refusal, request_of, save_session, serve
+from .invocation import RESERVED, Handler, accepts, call, is_refusal, request_of, save_session, serve
 
 logger = get_logger(__name__)
 
-#: What :meth:`Handlers.handle` returns for an event that nobody handles.
+#: What :meth:`Handlers.trigger` returns for an event that nobody handles.
 NOT_HANDLED: Final = object()
 
 _propagating: ContextVar[bool] = ContextVar("hakgal_hybrid_propagating", default=False)
@@ -89,41 +89,7 @@ class Handlers:
             found |= {name[3:] for name in dir(self.classes.get(space)) if name.startswith("on_")}
         return sorted(found.difference(RESERVED))
 
-    # -- events and coming and going -------------------------------------------------------------------------
-
-    def dispatch(self, app: Flask, client: Client, event: str, args: tuple[Any, ...],
-                 begin: Callable[[], None] = lambda: None) -> Any:
-        """Run the handler of ``event`` as ``client`` and return what it returns.
-
-        :param begin: called right before the handler is.
-        :raises RequestError: 404 if the host has no such handler, 422 if it does not take these arguments, 500 if it
-            raised (which is logged with its traceback).
-        """
-        try:
-            answer = self.handle(app, client, event, args, begin)
-        except BadArguments as error:
-            raise RequestError(str(error), code="bad_arguments") from error
-        except Exception as error:
-            # An event that the handler could not emit is the host's fault; our other errors are answers it chose.
-            if isinstance(error, HybridError) and not isinstance(error, EventError):
-                raise
-            logger.exception("handler of event %r raised", event)
-            raise RequestError(f"the handler of {event!r} raised {type(error).__name__}", status=500,
-                               code="handler_failed") from error
-        if answer is NOT_HANDLED:
-            raise RequestError(f"no handler for event {event!r} in namespace {client.namespace!r}", status=404,
-                               code="unknown_event", accepted=self.names(client.namespace))
-        return answer
-
-    def handle(self, app: Flask, client: Client, event: str, args: tuple[Any, ...],
-               begin: Callable[[], None] = lambda: None) -> Any:
-        """Run the handler of ``event``; return :data:`NOT_HANDLED` if there is none.
-
-        :raises BadArguments: if it does not take these arguments; and whatever it raises.
-        """
-        if self.log is not None:
-            self.log.info('received event "%s" from %s [%s]', event, client.sid, client.namespace)
-        return NOT_HANDLED if event in RESERVED else self._trigger(app, client, event, args, begin)
+    # -- connecting and disconnecting ------------------------------------------------------------------------
 
     def connect(self, app: Flask, client: Client, auth: Any = None) -> None:
         """Run the ``connect`` handler for a new client.
@@ -134,7 +100,7 @@ class Handlers:
         environ = client.environ if self._function("connect", client.namespace) is None and self.serves(
             client.namespace) else client.request_environ()
         try:
-            verdict = self._trigger(app, client, "connect", (environ, auth or None))
+            verdict = self.trigger(app, client, "connect", (environ, auth or None))
         except Exception as error:
             if is_refusal(error):
                 why = error.args
@@ -153,7 +119,7 @@ class Handlers:
     def disconnect(self, app: Flask, client: Client, reason: str) -> None:
         """Run the ``disconnect`` handler of a client that is gone. Its errors are logged: nobody waits for them."""
         try:
-            self._trigger(app, client, "disconnect", (reason,))
+            self.trigger(app, client, "disconnect", (reason,))
         except Exception:
             if _propagating.get():
                 raise
@@ -161,9 +127,19 @@ class Handlers:
 
     # -- running ---------------------------------------------------------------------------------------------
 
-    def _trigger(self, app: Flask, client: Client, event: str, args: tuple[Any, ...],
-                 begin: Callable[[], None] = lambda: None) -> Any:
-        with serve(client, event, begin):
+    def trigger(self, app: Flask, client: Client, event: str, args: tuple[Any, ...]) -> Any:
+        """Run the handler of an event in the name of a client.
+
+        :param app: whose request context it runs in.
+        :param client: whose event it is.
+        :param event: the event's name.
+        :param args: the event's arguments.
+        :return: what the handler returns; :data:`NOT_HANDLED` if there is none.
+        :raises BadArguments: if it does not take these arguments; and whatever it raises.
+        """
+        if self.log is not None and event not in RESERVED:
+            self.log.info('received event "%s" from %s [%s]', event, client.sid, client.namespace)
+        with serve(client, event):
             function = self._function(event, client.namespace)
             if function is not None:
                 handler, message = function

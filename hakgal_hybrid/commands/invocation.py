@@ -53,7 +53,6 @@ class Serving:
 
     client: Client
     event: str
-    begin: Callable[[], None]
 
 
 _serving: ContextVar[Serving | None] = ContextVar("hakgal_hybrid_serving", default=None)
@@ -65,16 +64,33 @@ def serving() -> Serving | None:
 
 
 @contextmanager
-def serve(client: Client, event: str, begin: Callable[[], None]) -> Iterator[None]:
-    """Be serving this event for a while.
+def serve(client: Client, event: str) -> Iterator[None]:
+    """Serve an event of a client for a while: :func:`serving` returns it in this thread.
 
-    :param begin: called right before the host's function is.
+    :param client: whose event it is.
+    :param event: its name.
     """
-    token = _serving.set(Serving(client, event, begin))
+    token = _serving.set(Serving(client, event))
     try:
         yield
     finally:
         _serving.reset(token)
+
+
+_on_call: ContextVar[Callable[[], None] | None] = ContextVar("hakgal_hybrid_on_call", default=None)
+
+
+@contextmanager
+def calling_first(begin: Callable[[], None]) -> Iterator[None]:
+    """Have ``begin`` called in this thread right before each function of the host, for a while.
+
+    :param begin: takes nothing; it may be called several times.
+    """
+    token = _on_call.set(begin)
+    try:
+        yield
+    finally:
+        _on_call.reset(token)
 
 
 @contextmanager
@@ -106,9 +122,9 @@ def call(handler: Handler, message: str | None, args: tuple[Any, ...]) -> Any:
     args = _fitting(handler, message, args)
     if not accepts(handler, args):
         raise BadArguments(f"the handler of {message!r} does not take {len(args)} arguments")
-    current = serving()
-    if current is not None:
-        current.begin()
+    begin = _on_call.get()
+    if begin is not None:
+        begin()
     return handler(*args)
 
 

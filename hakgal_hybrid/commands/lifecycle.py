@@ -14,13 +14,13 @@ from ..broker.counters import Refusals
 from ..broker.entry import Gap
 from ..broker.hub import Hub
 from ..broker.stream import SubscriberStream
-from ..errors import AccessDenied, Overloaded
+from ..errors import AccessDenied, EventError, HybridError, Overloaded, RequestError
 from ..logs import get_logger
 from ..settings import Settings
 from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .authorization import Authorizer
-from .handlers import Handlers
-from .invocation import CONNECTION_KEYS
+from .handlers import NOT_HANDLED, Handlers
+from .invocation import CONNECTION_KEYS, RESERVED, BadArguments
 from .worker import Worker
 
 logger = get_logger(__name__)
@@ -159,11 +159,31 @@ class ClientLifecycle:
         """A client is being told of a gap."""
         self._background.announce(signals.client_lagged, client=client, gap=gap)
 
-    def dispatch(self, client: Client, event: str, args: tuple[Any, ...],
-                 begin: Callable[[], None] = lambda: None) -> Any:
-        """Run the host's handler of an event in the name of ``client``; return what it returns.
+    def dispatch(self, client: Client, event: str, args: tuple[Any, ...]) -> Any:
+        """Run the host's handler of an event that a client sends.
 
-        :param begin: called right before the handler is.
+        :param client: whose event it is.
+        :param event: the event's name.
+        :param args: the event's arguments.
+        :return: what the handler returns.
+        :raises AccessDenied: if the application does not allow it.
+        :raises RequestError: 404 if the host has no such handler, 422 if it does not take these arguments, 500 if it
+            raised (which is logged with its traceback).
         """
         self._authorizer.check("emit", client.namespace, event=event, data=list(args), client=client)
-        return self._handlers.dispatch(self._app, client, event, args, begin)
+        handlers = self._handlers
+        try:
+            answer = NOT_HANDLED if event in RESERVED else handlers.trigger(self._app, client, event, args)
+        except BadArguments as error:
+            raise RequestError(str(error), code="bad_arguments") from error
+        except Exception as error:
+            # An event that the handler could not emit is the host's fault; our other errors are answers it chose.
+            if isinstance(error, HybridError) and not isinstance(error, EventError):
+                raise
+            logger.exception("handler of event %r raised", event)
+            raise RequestError(f"the handler of {event!r} raised {type(error).__name__}", status=500,
+                               code="handler_failed") from error
+        if answer is NOT_HANDLED:
+            raise RequestError(f"no handler for event {event!r} in namespace {client.namespace!r}", status=404,
+                               code="unknown_event", accepted=handlers.names(client.namespace))
+        return answer

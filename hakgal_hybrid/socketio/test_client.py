@@ -11,7 +11,7 @@ from flask.testing import EnvironBuilder
 from ..broker.client import Client, Session
 from ..broker.entry import Entry
 from ..broker.payload import foreign_text, payload_text, restore_binary
-from ..commands import NOT_HANDLED, propagating
+from ..commands import NOT_HANDLED, RESERVED, propagating
 from ..errors import AccessDenied, EventError
 from .ack_wait import as_type_error
 from .manager import eio_sid_of
@@ -124,7 +124,8 @@ class SocketIOTestClient:
         client, sent = self._connected(namespace), self._sent(list(args))
         self.socketio.transport.node.authorizer.check("emit", client.namespace, event=event, data=sent, client=client)
         with propagating():
-            answer = self.socketio.handlers.handle(self.app, client, event, tuple(sent))
+            handlers = self.socketio.handlers
+            answer = NOT_HANDLED if event in RESERVED else handlers.trigger(self.app, client, event, tuple(sent))
         if not callback or answer is NOT_HANDLED:
             return None
         values = self._sent([] if answer is None else list(answer) if isinstance(answer, tuple) else [answer])

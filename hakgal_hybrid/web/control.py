@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from ..broker.client import Client
 from ..broker.event import Event
 from ..broker.payload import payload_text, restore_binary
+from ..commands.invocation import calling_first
 from ..errors import HybridError, RequestError
 from .bodies import answer, answer_text, arguments_of, namespace_of, read_object, speaker, text_of
 from .gate import behind_the_gate
@@ -73,10 +74,10 @@ def emit_as(services: Services, client: Client, message: dict[str, Any]) -> str:
     :raises HybridError: if there is no such handler, it failed, or the message makes no sense.
     """
 
-    def handle(begin: Callable[[], None]) -> str:
+    def handle() -> str:
         name, args = _event_of(message)  # here, so that an event which makes no sense has had its turn
         before = services.node.log.newest
-        ack = services.node.lifecycle.dispatch(client, name, args, begin)
+        ack = services.node.lifecycle.dispatch(client, name, args)
         told = {"ack": _acknowledgement(ack)}
         if "number" in message:  # it acts for a socket, whose callback comes after what the handler has emitted
             told.update(args=_arguments(ack), after=services.node.hub.latest_for(client, before))
@@ -96,14 +97,19 @@ def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     return name, () if data is None else (restore_binary(data),)
 
 
-def _in_turn(message: dict[str, Any], client: Client, call: Callable[[Callable[[], None]], str]) -> str:
+def _in_turn(message: dict[str, Any], client: Client, call: Callable[[], str]) -> str:
     """Call at once, or, if the client numbers its events, when it is this one's turn."""
     number = message.get("number")
     if number is None:
-        return call(lambda: None)
+        return call()
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise RequestError(f"'number' must be a whole number from 1 on, not {number!r:.80}", code="bad_number")
-    return client.sequencer.run(number, call)
+
+    def run(begin: Callable[[], None]) -> str:
+        with calling_first(begin):  # the turn ends as the host's function begins
+            return call()
+
+    return client.sequencer.run(number, run)
 
 
 def _emit_without_stream(services: Services, message: dict[str, Any]) -> Response:

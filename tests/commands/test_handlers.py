@@ -18,6 +18,7 @@ import hakgal_hybrid.socketio
 from hakgal_hybrid import AccessDenied, RequestError
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.commands import NOT_HANDLED, ConnectionRefusedError, Handlers
+from hakgal_hybrid.commands.invocation import calling_first
 from hakgal_hybrid.socketio import Namespace, SocketIO
 
 Hosts = Callable[..., Host]
@@ -503,7 +504,7 @@ def test_the_context_outlives_neither_handler_nor_error(site: Flask, socketio: S
 
 
 def test_a_turn_is_handed_on_as_the_handler_begins(site: Flask, socketio: SocketIO) -> None:
-    """``begin`` is called right before the host's function, for functions and for classes."""
+    """What is to be called first is called right before the host's function, for functions and for classes."""
     order: list[str] = []
 
     class Chat(Namespace):
@@ -514,9 +515,10 @@ def test_a_turn_is_handed_on_as_the_handler_begins(site: Flask, socketio: Socket
     socketio.on_namespace(Chat("/chat"))
     for namespace in ("/", "/chat"):
         client = Client(site.test_request_context().request.environ, namespace)
-        socketio.handlers.handle(site, client, "ask", (), lambda: order.append("begin"))
-        assert socketio.handlers.handle(site, client, "other", (), lambda: order.append("never")) in (
-            NOT_HANDLED, None)
+        with calling_first(lambda: order.append("begin")):
+            socketio.handlers.trigger(site, client, "ask", ())
+        with calling_first(lambda: order.append("never")):
+            assert socketio.handlers.trigger(site, client, "other", ()) in (NOT_HANDLED, None)
     assert order == ["begin", "function", "begin", "method"]
 
 
