@@ -16,14 +16,12 @@ from .admission import AdmissionControl, Budget
 from .fanout.fanout import Fanout
 from .fanout.lag import DeliveryLag, LoopLag
 from .fanout.tls import Attached
+from .notifier import EventNotifier
 from .pool import ThreadPool
-from .wsgi import LoopNotifier
 
 #: Which of the three pools answers a request.
 Lane = Literal["host", "stream", "control"]
 
-#: How long opening a stream may take before the next one is opened beside it (seconds).
-PATIENCE_S = 0.02
 #: How many streams may wait to be opened for one request that may wait for a thread: they are small and come in storms.
 STREAMS_FOR_A_REQUEST = 8
 
@@ -67,7 +65,7 @@ class Front:
         self.connections = AdmissionControl(settings.max_connections,
                                             lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
-        self.notifier = LoopNotifier(self.loop)
+        self.notifier = EventNotifier(self.loop)
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
         self.lag = LoopLag()
@@ -78,8 +76,7 @@ class Front:
         self.host = ThreadPool("host", settings.threads, **bounds)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
         many = {**bounds, "max_waiting": STREAMS_FOR_A_REQUEST * settings.queue_requests}
-        self.streams = ThreadPool("stream", settings.reserved_threads, **many, patience_s=PATIENCE_S,
-                            gives_way=self.fanout.at_rest)
+        self.streams = ThreadPool("stream", settings.reserved_threads, **many)
         self.control = ThreadPool("control", settings.reserved_threads, **bounds)
         self._pools: dict[Lane, ThreadPool] = {"host": self.host, "stream": self.streams, "control": self.control}
 

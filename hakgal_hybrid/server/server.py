@@ -136,7 +136,7 @@ class Server:
 
     def stop(self) -> None:
         """End :meth:`serve_forever`. May be called from any thread."""
-        self._front.notifier.ring(self._ended)
+        self._front.notifier.set(self._ended)
 
     def _handle_signals(self) -> dict[int, tuple[Any, Any]]:
         """Have the usual signals end the server; return what must be put back when it has ended."""

@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import gevent
 from gevent.event import Event
 
-from .timeout import Limit
+from .notifier import EventNotifier
 
 #: Answers up to this size (bytes) with a known length come back in one piece, which frees their thread at once.
 WHOLE = 1 << 20
@@ -52,42 +51,10 @@ def head_bytes(status: str, headers: Headers) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-class LoopNotifier:
-    """Wakes greenlets from native threads: what a thread posts is delivered by the loop's async watcher."""
-
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
-        self._ready: deque[Event] = deque()
-        self._bell = loop.async_()
-        self._bell.start(self._deliver)
-
-    def ring(self, event: Event) -> None:
-        """Set ``event`` on the loop's thread. May be called from any thread."""
-        self._ready.append(event)
-        self._bell.send()
-
-    def await_in_time(self, event: Event, seconds: float) -> bool:
-        """Wait for an event, in the calling greenlet; false if it does not come in time."""
-        try:
-            with Limit(self._loop, seconds):
-                event.wait()
-        except gevent.Timeout:
-            return False
-        return True
-
-    def _deliver(self) -> None:
-        while self._ready:
-            self._ready.popleft().set()
-
-    def close(self) -> None:
-        """Deliver no more."""
-        self._bell.stop()
-
-
 class WSGICall:
     """Runs a WSGI app in a native thread; :meth:`receive` gives its answer to a greenlet, message by message."""
 
-    def __init__(self, app: Any, environ: dict[str, Any], notifier: LoopNotifier) -> None:
+    def __init__(self, app: Any, environ: dict[str, Any], notifier: EventNotifier) -> None:
         self._app, self._environ, self._notifier = app, environ, notifier
         self._messages: deque[Message] = deque()
         self._arrived = Event()
@@ -107,7 +74,7 @@ class WSGICall:
                 break
             if seconds is None:
                 self._arrived.wait()
-            elif not self._notifier.await_in_time(self._arrived, seconds):
+            elif not self._notifier.wait(self._arrived, seconds):
                 return None
         message = self._messages.popleft()
         if isinstance(message, bytes):
@@ -193,4 +160,4 @@ class WSGICall:
 
     def _post(self, message: Message) -> None:
         self._messages.append(message)
-        self._notifier.ring(self._arrived)
+        self._notifier.set(self._arrived)
