@@ -43,7 +43,12 @@ class Emitted:
 
     @classmethod
     def from_event(cls, event: Event, event_id: str) -> Emitted:
-        """Decode an event that went into the log."""
+        """Decode an event that went into the log.
+
+        :param event: the event.
+        :param event_id: the id that the log gave it.
+        :return: the event as a client would see it.
+        """
         rooms = event.target.rooms
         return cls(event.name, json.loads(event.data), json.loads(event.args_text), event.target.namespace,
                    None if rooms is None else sorted(rooms, key=str), event_id)
@@ -53,7 +58,10 @@ class Collected(list[Emitted]):
     """The events that were emitted while :func:`collect` was open, in order."""
 
     def named(self, name: str) -> list[Emitted]:
-        """Return those with this name."""
+        """Return the events with one name.
+
+        :param name: the name of the event.
+        """
         return [item for item in self if item.event == name]
 
     @property
@@ -64,7 +72,11 @@ class Collected(list[Emitted]):
 
 @contextlib.contextmanager
 def collect(transport: HybridTransport) -> Iterator[Collected]:
-    """Gather what ``transport`` emits, from entering the context to leaving it; gives a :class:`Collected`."""
+    """Collect what a transport emits from entering the context to leaving it.
+
+    :param transport: the transport of the app under test.
+    :return: a context manager that gives a :class:`Collected`.
+    """
     collected = Collected()
 
     def receive(sender: Flask, event: Event, event_id: str) -> None:
@@ -81,6 +93,8 @@ class StreamClosed(Exception):
 class TestStream:
     """A stream that was opened through Flask's test client and is read by a thread of its own.
 
+    :param response: the response that :func:`open_stream` got.
+    :param timeout: the deadline of everything that waits, in seconds.
     :ivar response: the response; its ``status_code`` and ``headers`` are there at once.
     :ivar open: the data of ``hybrid_open``: ``sid``, ``token`` and so on.
     """
@@ -112,7 +126,8 @@ class TestStream:
     def next(self, timeout: float | None = None) -> Message:
         """Return the next event.
 
-        :raises TimeoutError: if none comes within ``timeout`` seconds (default: that of :func:`open_stream`).
+        :param timeout: the deadline in seconds; that of :func:`open_stream` by default.
+        :raises TimeoutError: if no event comes in time.
         :raises StreamClosed: if the stream ended.
         """
         seconds = self._timeout if timeout is None else timeout
@@ -126,7 +141,13 @@ class TestStream:
         return message
 
     def until(self, name: str, timeout: float | None = None) -> Message:
-        """Return the next event with this name; those before it are passed over."""
+        """Return the next event with one name, and drop those before it.
+
+        :param name: the name of the event.
+        :param timeout: the deadline in seconds; that of :func:`open_stream` by default.
+        :raises TimeoutError: if no such event comes in time.
+        :raises StreamClosed: if the stream ended.
+        """
         seconds = self._timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
         while True:
@@ -139,11 +160,14 @@ class TestStream:
 
     @staticmethod
     def json(message: Message) -> Any:
-        """Return the data of an event, decoded."""
+        """Return the decoded data of an event.
+
+        :param message: an event of this stream.
+        """
         return json.loads(message.data)
 
     def close(self) -> None:
-        """Leave, as a client does that goes away."""
+        """Close the stream, as a client does that goes away."""
         self.response.close()
         self._thread.join(self._timeout)
 
@@ -158,8 +182,11 @@ def open_stream(client: FlaskClient, *, timeout: float = 5.0, headers: dict[str,
                 **query: str) -> TestStream:
     """Open a real stream through Flask's (or pytest-flask's) test client.
 
-    :param timeout: the deadline, in seconds, of everything that waits.
+    :param client: the test client of the app.
+    :param timeout: the deadline of everything that waits, in seconds.
+    :param headers: more headers of the request, ``Last-Event-ID`` for example.
     :param query: the stream's query: ``events="kb_*"``, ``snapshot="1"`` and so on.
+    :return: the open stream, whose ``hybrid_open`` has been read.
     :raises AssertionError: if the stream was refused; the message holds the problem document.
     """
     path = STREAM + ("?" + urlencode(query) if query else "")
@@ -174,19 +201,28 @@ def open_stream(client: FlaskClient, *, timeout: float = 5.0, headers: dict[str,
 
 @pytest.fixture
 def hybrid_transport(app: Flask) -> HybridTransport:
-    """The transport of the app that the fixture ``app`` gives (pytest-flask's convention)."""
+    """Return the transport of the app.
+
+    :param app: the app that the fixture ``app`` gives, as pytest-flask has it.
+    """
     return HybridTransport.of(app)
 
 
 @pytest.fixture
 def hybrid_events(hybrid_transport: HybridTransport) -> Iterator[Collected]:
-    """The events that the app emits during the test."""
+    """Collect the events that the app emits during the test.
+
+    :param hybrid_transport: the transport of the app.
+    """
     with collect(hybrid_transport) as events:
         yield events
 
 
 @pytest.fixture
 def hybrid_stream(app: Flask) -> Iterator[Callable[..., TestStream]]:
-    """A function that opens streams of the app, with the arguments of :func:`open_stream`; all closed at the end."""
+    """Give a function that opens streams of the app, with the arguments of :func:`open_stream`; close them at the end.
+
+    :param app: the app that the fixture ``app`` gives.
+    """
     with contextlib.ExitStack() as opened:
         yield lambda **options: opened.enter_context(open_stream(app.test_client(), **options))
