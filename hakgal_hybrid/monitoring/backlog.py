@@ -1,4 +1,4 @@
-"""Observe: what clients still have to be sent, seen from outside. Emitting and writing do nothing for it."""
+"""What clients still have to be sent, sampled from outside: emitting and writing do nothing for it."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from ..broker.entry import Entry
 from ..broker.hub import Hub
 from ..broker.stream import SubscriberStream
 
-#: How often the backlog is looked at while a server of ours runs, in seconds.
+#: Seconds between two samples while a server of ours runs.
 INTERVAL_S = 0.5
-#: How much of one processor that may take; with thousands of streams it is looked less often.
+#: How much of one processor the samples may take; with thousands of streams they are rarer.
 MAX_SHARE = 0.01
-#: The same where somebody asks: with twenty streams each gets a look of their own, with ten thousand four a second do.
+#: The same for who asks: with twenty streams every question is a sample, with ten thousand four a second are.
 MAX_SHARE_ASKED = 0.05
-#: How many events one look asks at most whether they are for somebody; beyond that, the next one counts as if it were.
-MAX_LOOK = 20_000
+#: How many events one sample checks for whom they are; beyond that, the next one counts as if it were for the stream.
+MAX_CHECKED = 20_000
 
 
 @dataclass(slots=True)
 class StreamBacklog:
-    """An open stream as it was found.
+    """An open stream in a sample.
 
     :ivar since: when it was seen first (monotonic): what it replays waits since then, not for longer.
     :ivar sent: number of the last event that has left this process for it, as far as that can be known.
     :ivar age_s: for how long the oldest event that is for it has been waiting.
     """
 
-    feed: SubscriberStream
+    stream: SubscriberStream
     since: float
     sent: int
     age_s: float = 0.0
 
 
 class BacklogMonitor:
-    """Looks at every open stream now and then.
+    """Samples every open stream now and then.
 
     An event waits for a stream from when it was emitted, or from when the stream was opened if that was later (what a
     client resumes may be hours old), until the stream's socket has taken all of it. Where somebody else writes the
     socket (another server, TLS, a WebSocket), what was handed to the writer counts as taken.
 
-    :param hub: whose open streams are looked at.
+    :param hub: whose open streams are sampled.
 
-    :ivar looked: called after each look of the thread.
-    :ivar clogged: returns the feeds whose socket has not taken what was given to it.
+    :ivar on_sample: called after each sample that the thread takes.
+    :ivar clogged: returns the streams whose socket has not taken what was given to it.
     """
 
     def __init__(self, hub: Hub) -> None:
         self.clogged: Callable[[], Iterable[SubscriberStream]] = tuple
-        self.looked: Callable[[], None] = lambda: None
+        self.on_sample: Callable[[], None] = lambda: None
         self._hub = hub
         self._open: dict[int, StreamBacklog] = {}
         self._max = 0.0
@@ -62,13 +62,13 @@ class BacklogMonitor:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Look regularly, in a thread of its own, until :meth:`stop`."""
+        """Sample regularly, in a thread of its own, until :meth:`stop`."""
         self._ended.clear()
         self._thread = threading.Thread(target=self._watch, name="hakgal-hybrid-observer", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End that."""
+        """End the thread."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(5)
@@ -78,93 +78,93 @@ class BacklogMonitor:
         pause = INTERVAL_S
         while not self._ended.wait(pause):
             began = time.thread_time()
-            self.look()
-            self.looked()
+            self.sample()
+            self.on_sample()
             pause = max(INTERVAL_S, (time.thread_time() - began) / MAX_SHARE)
 
-    def look(self, *, each: bool = False) -> tuple[float, float, dict[int, StreamBacklog]]:
-        """Look at every open stream now; of those that keep up together at one, unless ``each`` is wanted.
+    def sample(self, *, each: bool = False) -> tuple[float, float, dict[int, StreamBacklog]]:
+        """Sample the open streams now: of those that keep up together one.
 
-        :param each: whether each stream is looked at, also those that keep up together.
+        :param each: whether each of those that keep up together is sampled too.
         :return: for how many seconds the oldest event has been waiting that an open stream still has to be sent; the
-            most that was ever seen; and the streams by ``id(feed)``.
+            most that was ever seen; and the streams by ``id(stream)``.
         """
         with self._lock:
             now, newest = self._hub.log.clock(), self._hub.log.newest
-            clogged = {id(feed) for feed in self.clogged()}
+            clogged = {id(stream) for stream in self.clogged()}
             found: dict[int, StreamBacklog] = {}
             cohorts: set[object] = set()
-            for feed in open_feeds(self._hub):
-                cohort = feed.cohort
-                if cohort is not None and not each and id(feed) not in clogged:
+            for stream in open_streams(self._hub):
+                cohort = stream.cohort
+                if cohort is not None and not each and id(stream) not in clogged:
                     if cohort in cohorts:
                         continue
                     cohorts.add(cohort)
-                known = self._open.get(id(feed))
-                if known is None or known.feed is not feed:
-                    known = StreamBacklog(feed, now, position_of(feed))
-                if id(feed) not in clogged:
-                    known.sent = min(position_of(feed), newest)
-                found[id(feed)] = known
+                known = self._open.get(id(stream))
+                if known is None or known.stream is not stream:
+                    known = StreamBacklog(stream, now, position_of(stream))
+                if id(stream) not in clogged:
+                    known.sent = min(position_of(stream), newest)
+                found[id(stream)] = known
             self._judge(found.values(), now, newest)
             # To remember those that keep up would take more than the streams themselves.
-            self._open = {key: item for key, item in found.items() if item.feed.cohort is None or key in clogged}
+            self._open = {key: item for key, item in found.items() if item.stream.cohort is None or key in clogged}
             oldest = max((item.age_s for item in found.values()), default=0.0)
             self._max = max(self._max, oldest)
             return round(oldest, 3), round(self._max, 3), found
 
-    def glance(self) -> tuple[float, float, dict[int, StreamBacklog]]:
-        """Return what :meth:`look` did, if that was just now, or look: for whoever may ask as often as they like."""
+    def cached(self) -> tuple[float, float, dict[int, StreamBacklog]]:
+        """Return the last sample if it is recent, else a new one: for who may ask as often as they like."""
         if time.monotonic() < self._good_until and self._last is not None:
             return self._last
         began = time.thread_time()
-        self._last = self.look()
+        self._last = self.sample()
         self._good_until = time.monotonic() + (time.thread_time() - began) / MAX_SHARE_ASKED
         return self._last
 
     def _judge(self, found: Iterable[StreamBacklog], now: float, newest: int) -> None:
-        looks = MAX_LOOK
+        left = MAX_CHECKED
         for item in found:
             position, age_s = item.sent, 0.0
             while position < newest:
                 position = max(position + 1, self._hub.log.oldest)
                 entry = self._hub.log.entry(position)
-                looks -= 1
-                if entry is not None and (looks < 0 or wants(item.feed, entry)):
-                    replayed = entry.seq <= item.feed._replay_until
+                left -= 1
+                if entry is not None and (left < 0 or wants(item.stream, entry)):
+                    replayed = entry.seq <= item.stream._replay_until
                     age_s = max(0.0, now - (item.since if replayed else entry.at))
                     break
             item.age_s = age_s
 
 
-def open_feeds(hub: Hub) -> list[SubscriberStream]:
-    """Return the feed of every open stream, each once.
+def open_streams(hub: Hub) -> list[SubscriberStream]:
+    """Return the stream of every open stream, each once.
 
-    :param hub: whose open streams are looked at.
+    :param hub: whose open streams are sampled.
     """
     carriers = {id(client.session): client.session.carrier for client in hub.clients() if client.session is not None}
     return [carrier for carrier in carriers.values() if isinstance(carrier, SubscriberStream)]
 
 
-def position_of(feed: SubscriberStream) -> int:
-    """Return the number of the last event that was written; for any thread, while the writer parts feed and cursor.
+def position_of(stream: SubscriberStream) -> int:
+    """Return the number of the last event that was written; for any thread, while the writer parts stream and cursor.
 
-    :param feed: the stream.
+    :param stream: the stream.
     """
     while True:
         try:
-            return feed.position
+            return stream.position
         except AttributeError:  # it has begun to keep up with others just now: its place is theirs
             continue
 
 
-def wants(feed: SubscriberStream, entry: Entry) -> bool:
+def wants(stream: SubscriberStream, entry: Entry) -> bool:
     """True if an event is for the clients of a stream and passes its filter.
 
-    :param feed: the stream.
+    :param stream: the stream.
     :param entry: an entry of the log.
     """
     event = entry.event
-    return feed._wants(entry.seq, event.name, event.target)
+    return stream._wants(entry.seq, event.name, event.target)
 
 

@@ -1,4 +1,4 @@
-"""Roster: who is there, where from, and how far behind; for people who watch, without anybody's secrets."""
+"""The clients: where they come from and how far behind they are, without their secrets."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SHOWN = 8
 MAX_CLIENTS, DEFAULT_CLIENTS = 1000, 100
 
 
-def roster(hub: Hub, observer: BacklogMonitor, limit: int = DEFAULT_CLIENTS) -> dict[str, Any]:
+def list_clients(hub: Hub, observer: BacklogMonitor, limit: int = DEFAULT_CLIENTS) -> dict[str, Any]:
     """Return the clients that are most behind, at most ``limit`` of them, the furthest first.
 
-    :param hub: whose open streams are looked at.
+    :param hub: whose clients are listed.
     :param observer: knows how far each stream is.
     :param limit: how many are returned at most.
     :return: ``total``, the number of all clients, and ``clients``, a list of objects as ``docs/http_status.md`` has
         them.
     """
-    _, _, found = observer.look(each=True)
+    _, _, found = observer.sample(each=True)
     clients = hub.clients()
     now, newest = time.time(), hub.log.newest
 
@@ -50,6 +50,6 @@ def _row(client: Client, item: StreamBacklog | None, now: float, newest: int) ->
         waits = session is not None and not session.opened and not session.lasting
         return {**row, "state": "caller" if session is None or session.lasting else "connecting" if waits else "away",
                 "transport": None, "filter": None, "delivered": None, "lag_events": None, "lag_s": None}
-    feed = item.feed
-    return {**row, "state": "open", "transport": feed.medium, "filter": list(feed.wish.events),
-            "delivered": feed.delivered, "lag_events": newest - item.sent, "lag_s": round(item.age_s, 3)}
+    stream = item.stream
+    return {**row, "state": "open", "transport": stream.medium, "filter": list(stream.wish.events),
+            "delivered": stream.delivered, "lag_events": newest - item.sent, "lag_s": round(item.age_s, 3)}

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..errors import HybridError, RequestError
-from ..monitoring.clients import DEFAULT_CLIENTS, MAX_CLIENTS, roster
+from ..monitoring.clients import DEFAULT_CLIENTS, MAX_CLIENTS, list_clients
 from ..monitoring.metrics import Exporter
 from .gate import behind_the_gate
 from .responses import problem
@@ -30,7 +30,7 @@ def blueprint(services: Services) -> Blueprint:
     @views.get(CLIENTS, provide_automatic_options=False, strict_slashes=True)
     def clients() -> Response:
         try:
-            return _json(roster(services.node.hub, services.backlog, _limit()))
+            return _json(list_clients(services.node.hub, services.backlog, _limit()))
         except HybridError as error:
             return problem(error)
 

@@ -93,7 +93,7 @@ class Transport:
         LIMIT.forget()  # what an earlier app has said too often, this one has not
         node = Node(app, settings, self.handlers, self._authorizer, self._find_governor)
         backlog = BacklogMonitor(node.hub)
-        backlog.looked = self._remember
+        backlog.on_sample = self._remember
         self._services = Services(node, Tickets(lambda: _secret_keys(app)), RateLimiter(settings.command_rate),
                                   backlog, SampleHistory(), self.statistics)
         app.extensions[KEY] = self
@@ -264,7 +264,7 @@ class Transport:
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
         node, log = self.node, self.node.log
-        undelivered, undelivered_max, _ = self.services.backlog.glance()
+        undelivered, undelivered_max, _ = self.services.backlog.cached()
         return Statistics(
             profile=node.settings.profile.value, transport=self.mode, epoch=log.epoch,
             uptime_s=round(time.time() - node.started_at, 3),

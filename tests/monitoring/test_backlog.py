@@ -27,7 +27,7 @@ class Watched(House):
         self.observer.clogged = lambda: self.clogged
 
     def oldest(self) -> float:
-        return self.observer.look()[0]
+        return self.observer.sample()[0]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def house() -> Watched:
 def test_nothing_waits_where_nobody_is(house) -> None:
     house.emit("a")
     house.now = 100
-    assert house.observer.look() == (0, 0, {})
+    assert house.observer.sample() == (0, 0, {})
 
 
 def test_the_oldest_event_counts_and_the_most_is_remembered(house) -> None:
@@ -52,7 +52,7 @@ def test_the_oldest_event_counts_and_the_most_is_remembered(house) -> None:
     assert house.oldest() == 4
     ahead.take()
     behind.take()
-    assert house.observer.look()[:2] == (0, 4)
+    assert house.observer.sample()[:2] == (0, 4)
 
 
 def test_what_is_not_for_a_stream_does_not_wait(house) -> None:
@@ -112,7 +112,7 @@ def test_dropped_events_do_not_wait(house) -> None:
 
 def test_a_look_is_bounded(house, monkeypatch) -> None:
     """Where too many events would have to be asked about, the next one counts, so that the age is never too low."""
-    monkeypatch.setattr(observe, "MAX_LOOK", 5)
+    monkeypatch.setattr(observe, "MAX_CHECKED", 5)
     house.open(events=("wanted",))
     for _ in range(20):
         house.emit("other")
@@ -193,13 +193,13 @@ def test_whoever_asks_and_asks_costs_little(house, monkeypatch) -> None:
     """Asked again at once, the last look is told; how long it is good for depends on what it took."""
     house.open()
     looks: list[None] = []
-    look = house.observer.look
-    monkeypatch.setattr(house.observer, "look", lambda: (looks.append(None), look())[1])
+    look = house.observer.sample
+    monkeypatch.setattr(house.observer, "sample", lambda: (looks.append(None), look())[1])
     monkeypatch.setattr(observe, "MAX_SHARE_ASKED", 1e-9)
-    assert house.observer.glance() is house.observer.glance()
+    assert house.observer.cached() is house.observer.cached()
     assert len(looks) == 1
     house.observer._good_until = 0
     house.emit("a")
     house.now = 3
-    assert house.observer.glance()[0] == 3
+    assert house.observer.cached()[0] == 3
     assert len(looks) == 2

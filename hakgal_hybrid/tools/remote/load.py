@@ -11,20 +11,16 @@ import selectors
 import socket
 import ssl
 import time
-from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from ...broker.sse import Decoder, Message
 from .exchange import TINY, HTTPExchange, begin
 from .limits import allow_files, time_of
+from .losses import LossCounter, ReceivedIds
 from .request import Address, connected, resolve
-from .results import Losses, Result, Spread
+from .results import Result, Spread
 from .stream import Source
-
-#: Ids that are remembered, summed over clients; then losses are no longer counted, and the result says so.
-MAX_IDS = 20_000_000
 
 _TEXTS = 4096
 
@@ -42,8 +38,7 @@ class _Client:
         self.decoder = Decoder()
         self.first_at: float | None = None
         self.last_id = ""
-        self.numbers = array("L")
-        self.conflated = self.in_gaps = 0
+        self.ids = ReceivedIds()
 
 
 class Load:
@@ -65,9 +60,7 @@ class Load:
         self._stalled: list[socket.socket] = []
         self._refused: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
-        self._numbers: dict[str, int] = {}
-        self._seen_by = array("L")
-        self._ids = 0
+        self._counter = LossCounter()
         self._looked: OrderedDict[str, tuple[str, float | None, bool, int, int]] = OrderedDict()
         self._latency: list[float] = []
         self._events: set[str] = set()
@@ -167,9 +160,9 @@ class Load:
 
     def _note(self, client: _Client, message: Message) -> None:
         name, ts, for_all, conflated, missed = self._look(message)
-        client.conflated += conflated
+        client.ids.conflated += conflated
         if name.startswith("hybrid_"):
-            client.in_gaps += missed
+            client.ids.in_gaps += missed
             if name in ("hybrid_bye", "hybrid_busy"):
                 self._end(client, name)
             return
@@ -179,13 +172,8 @@ class Load:
         if message.id and message.id != client.last_id:
             client.last_id = message.id
             self._events.add(message.id)
-            if for_all and self._ids < MAX_IDS:
-                self._ids += 1
-                number = self._numbers.setdefault(message.id, len(self._numbers))
-                if number == len(self._seen_by):
-                    self._seen_by.append(0)
-                self._seen_by[number] += 1
-                client.numbers.append(number)
+            if for_all:
+                self._counter.note(client.ids, message.id)
 
     def _look(self, message: Message) -> tuple[str, float | None, bool, int, int]:
         """Return name, time stamp (ms), whether it is for everybody, what it stands for, and what it says is missing.
@@ -231,28 +219,9 @@ class Load:
             refused=dict(self._refused), ended=dict(self._ended), seconds=round(took, 3), events=events,
             deliveries=self._deliveries, bytes=self._bytes, events_per_s=round(events / took, 2),
             deliveries_per_s=round(self._deliveries / took, 2), first_event=Spread.of(delays),
-            latency=Spread.of(self._latency), losses=self._losses(), own_cpu=round(own_cpu, 3))
+            latency=Spread.of(self._latency), losses=self._counter.losses([client.ids for client in self._clients]),
+            own_cpu=round(own_cpu, 3))
 
-    def _losses(self) -> Losses:
-        """Compare what each client had with what the others had in the same time."""
-        if not self._numbers or self._ids >= MAX_IDS:
-            return Losses(False)
-        # An id that one client alone has seen was for it alone: a welcome, for example.
-        ranked = sorted((name for name, number in self._numbers.items() if self._seen_by[number] > 1), key=_order)
-        rank = {self._numbers[name]: place for place, name in enumerate(ranked)}
-        missing = repeated = behind = told = gaps = lost = 0
-        for client in self._clients:
-            places = [rank[number] for number in client.numbers if number in rank]
-            if not places:
-                continue
-            absent = max(places) - min(places) + 1 - len(set(places))
-            missing += absent
-            repeated += len(places) - len(set(places))
-            told += min(absent, client.conflated)
-            gaps += min(max(absent - client.conflated, 0), client.in_gaps)
-            lost += max(absent - client.conflated - client.in_gaps, 0)
-            behind = max(behind, len(ranked) - 1 - max(places))
-        return Losses(True, missing, told, gaps, lost, repeated, behind)
 
 
 def _first_that_accepts(source: Source) -> Address:
@@ -276,9 +245,3 @@ def _received(sock: socket.socket) -> Iterator[bytes]:
                 return
     except (BlockingIOError, ssl.SSLWantReadError):
         return
-
-
-def _order(event_id: str) -> tuple[Any, ...]:
-    """The order of ids: of numbers, one or several with ``-`` between them, by their values; of others as they are."""
-    parts = event_id.split("-")
-    return (0, *map(int, parts)) if all(part.isascii() and part.isdigit() for part in parts) else (1, event_id)
