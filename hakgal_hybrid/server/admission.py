@@ -1,7 +1,7 @@
-"""Places: how many connections the front holds, and which gives way when there are too many.
+"""AdmissionControl: how many connections the front holds, and which one gives way when there are too many.
 
 A connection that asks for nothing, or takes its time to say what, costs its client nothing either: thousands of them
-must not keep others out. So a new one takes the place of the one that has been waited for longest.
+must not keep others out. So a new one takes the slot of the one whose client has been waited for longest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from collections.abc import Callable
 
 
 class Slot:
-    """One connection's place. :ivar taken: false once it is given up."""
+    """The place of one connection.
+
+    :param hang_up: ends the connection, if it has to give way.
+    :ivar taken: false once the place is given up.
+    """
 
     def __init__(self, hang_up: Callable[[], None]) -> None:
         self.taken = True
@@ -19,10 +23,11 @@ class Slot:
 
 
 class AdmissionControl:
-    """All places of one server; used on the loop's thread only.
+    """The slots of one server. For the loop's thread.
 
     :param limit: how many there are.
-    :param gave_way: called when somebody who was waited for has to give way.
+    :param gave_way: called when a connection has to give way to a new one.
+    :ivar open: how many are taken.
     """
 
     def __init__(self, limit: int, gave_way: Callable[[], None]) -> None:
@@ -31,9 +36,10 @@ class AdmissionControl:
         self._waited_for: OrderedDict[Slot, None] = OrderedDict()
 
     def enter(self, hang_up: Callable[[], None]) -> Slot | None:
-        """Return a place for a connection that is waited for; ``None`` if every one is being served.
+        """Take a slot for a connection whose client is waited for.
 
         :param hang_up: ends the connection, if it has to give way.
+        :return: the slot; ``None`` if every connection is being served.
         """
         if self.open >= self._limit:
             oldest = next(iter(self._waited_for), None)
@@ -42,32 +48,42 @@ class AdmissionControl:
             self.leave(oldest)
             self._gave_way()
             oldest.hang_up()
-        place = Slot(hang_up)
+        slot = Slot(hang_up)
         self.open += 1
-        self._waited_for[place] = None
-        return place
+        self._waited_for[slot] = None
+        return slot
 
-    def wait_for(self, place: Slot) -> None:
-        """From now on the client is waited for."""
-        if place.taken:
-            self._waited_for[place] = None
+    def wait_for(self, slot: Slot) -> None:
+        """Note that the client is waited for from now on.
 
-    def serve(self, place: Slot) -> None:
-        """The client has said what it wants, and does not give way now."""
-        self._waited_for.pop(place, None)
+        :param slot: the slot of its connection.
+        """
+        if slot.taken:
+            self._waited_for[slot] = None
 
-    def leave(self, place: Slot) -> None:
-        """The connection is over, or no longer the front's. May be called repeatedly."""
-        if place.taken:
-            place.taken = False
+    def serve(self, slot: Slot) -> None:
+        """Note that the client has said what it wants: its connection does not give way now.
+
+        :param slot: the slot of its connection.
+        """
+        self._waited_for.pop(slot, None)
+
+    def leave(self, slot: Slot) -> None:
+        """Give a slot up, because its connection is over or has left the front. May be called repeatedly.
+
+        :param slot: the slot.
+        """
+        if slot.taken:
+            slot.taken = False
             self.open -= 1
-            self._waited_for.pop(place, None)
+            self._waited_for.pop(slot, None)
 
 
 class Budget:
-    """Bytes of bodies that are being read, together.
+    """What the bodies that are being read hold in memory together.
 
-    :param limit: how many there may be.
+    :param limit: how much that may be (bytes).
+    :ivar used: how much it is (bytes).
     """
 
     def __init__(self, limit: int) -> None:
@@ -75,12 +91,19 @@ class Budget:
         self._limit = limit
 
     def take(self, size: int) -> bool:
-        """Add ``size`` bytes; false if there is no room for them."""
+        """Add to what is held.
+
+        :param size: how much (bytes).
+        :return: false, with nothing added, if there is no room for it.
+        """
         if self.used + size > self._limit:
             return False
         self.used += size
         return True
 
     def give_back(self, size: int) -> None:
-        """Let go of what was taken."""
+        """Subtract what is no longer held.
+
+        :param size: how much (bytes).
+        """
         self.used -= size

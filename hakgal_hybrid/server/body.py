@@ -1,4 +1,4 @@
-"""Intake: what is read of a request before a thread is taken for it."""
+"""The body of a request, which is read before a thread is taken for it."""
 
 from __future__ import annotations
 

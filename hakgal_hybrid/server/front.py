@@ -89,7 +89,10 @@ class Front:
         return self._pools[self._lane_of(path)]
 
     def statistics(self) -> dict[str, Any]:
-        """Return a snapshot of the serving side."""
+        """Return a snapshot of what the serving side counts.
+
+        :return: numbers by name, JSON values throughout.
+        """
         lanes = {name: pool.statistics() for name, pool in self._pools.items()}
         return {"requests": self.active, "connections": self.connections.open, "lanes": lanes,
                 "fanout": self.fanout.statistics(), "loop_lag": self.lag.statistics(),

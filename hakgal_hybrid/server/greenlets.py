@@ -1,6 +1,6 @@
-"""Crew: the greenlets that serve connections, one after the other.
+"""GreenletPool: the greenlets that serve connections, each one connection after the other.
 
-Making one for each would cost more than anything else that a short connection needs of the loop.
+To make a greenlet for each connection would cost more than anything else that a short one needs of the loop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SPARE = 32
 class GreenletPool:
     """Runs calls, each in a greenlet that it has to itself meanwhile. For the loop's thread.
 
-    :param loop: the loop.
+    :param loop: the loop of that thread.
     """
 
     def __init__(self, loop: Any) -> None:
@@ -28,14 +28,18 @@ class GreenletPool:
         self._over = False
 
     def spawn(self, call: Callable[..., object], *args: Any) -> None:
-        """Run ``call`` in a greenlet, soon."""
+        """Run a call in a greenlet, soon.
+
+        :param call: what is called.
+        :param args: with what.
+        """
         if self._spare:
             self._loop.run_callback(self._give, self._spare.pop(), call, args)
         else:
             self._begin(call, args)
 
     def _give(self, greenlet: Any, call: Callable[..., object], args: tuple[Any, ...]) -> None:
-        """Switch to a greenlet that has nothing to do; somebody else's code may have killed it meanwhile."""
+        """Switch to a spare greenlet; code of others may have killed it meanwhile."""
         if not greenlet.dead:
             greenlet.switch((call, args))
         elif not self._over:
@@ -45,7 +49,7 @@ class GreenletPool:
         self._all.add(gevent.spawn(self._work, [(call, args)]))
 
     def _work(self, first: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
-        """Run the first call, taken out of its list because gevent keeps what a greenlet began with, then others."""
+        """Run the first call, then others. (It comes in a list: gevent keeps what a greenlet began with.)"""
         greenlet, hub = gevent.getcurrent(), gevent.get_hub()
         call, args = first.pop()
         try:
@@ -63,7 +67,10 @@ class GreenletPool:
             self._all.discard(greenlet)
 
     def kill(self, timeout: float) -> None:
-        """End all, in the middle of whatever they do; wait for that, but not for longer than ``timeout`` seconds."""
+        """End all greenlets, in the middle of whatever they do.
+
+        :param timeout: how long to wait for their ends (seconds).
+        """
         self._over = True
         self._spare.clear()
         with gevent.Timeout(timeout, False):

@@ -20,8 +20,12 @@ _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno,
 
 
 def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket.getaddrinfo) -> list[Any]:
-    """Return a listening gevent socket for every address ``host`` resolves to, all on the same port.
+    """Listen on every address that a host name resolves to, all on the same port.
 
+    :param host: a name or address.
+    :param port: the port; 0 for any free one.
+    :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
+    :return: a gevent socket for each address.
     :raises ConfigurationError: if the name is unknown, or none of its addresses can be listened on.
     """
     try:
@@ -34,7 +38,7 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
         try:
             sock = _bound(family, (address[0], port, *address[2:]))
         except OSError as error:
-            if error.errno in _IN_USE:  # whoever has it would get a part of our clients
+            if error.errno in _IN_USE:  # the program that has it would get a part of our clients
                 raise ConfigurationError(f"{address[0]}:{port} is in use; choose a free port") from error
             failures.append(f"{address[0]}:{port}: {error.strerror or error}")
             continue
@@ -65,5 +69,9 @@ def _bound(family: int, address: Any) -> Any:
     return sock
 
 
-def _bracketed(host: str) -> str:
+def bracketed(host: str) -> str:
+    """Return a host as URLs have it: an IPv6 address in brackets.
+
+    :param host: a name or address.
+    """
     return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""Server: listeners, lanes and the fan-out writer of one app, from start to a clean stop."""
+"""Server: listening sockets, threads and the fan-out writer of one app, from start to a clean stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .connection import hang_up
 from .environ import base_environ
 from .front import Endpoint, Front, Lane
 from .greenlets import GreenletPool
-from .listening import _bracketed, listening_sockets
+from .listening import bracketed, listening_sockets
 from .loop import ConnectionLoop
 
 logger = get_logger(__name__)
@@ -96,7 +96,7 @@ class Server:
         self._ended = Event()
         self._front = Front(node, lane_of=lane_of, is_stream=is_stream)
         sockets = listening_sockets(host, port, resolve)
-        log = access_logger.info if log_output and access_logger.isEnabledFor(logging.INFO) else None
+        log = access_logger.info if log_output else None
         self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]
         self.addresses: list[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
 
@@ -106,7 +106,7 @@ class Server:
         return self.addresses[0][1]
 
     def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until :meth:`stop`, Ctrl-C or a signal to end; then flush, say good-bye and return.
+        """Serve until :meth:`stop`, Ctrl-C or a signal to end; then flush every stream, say farewell and return.
 
         :param ready: called once connections are accepted.
         """
@@ -121,7 +121,7 @@ class Server:
             listener.start()
         watchers = self._handle_signals()
         scheme = "https" if self._listeners[0].ssl_enabled else "http"
-        logger.info("serving on %s", ", ".join(f"{scheme}://{_bracketed(address)}:{port}"
+        logger.info("serving on %s", ", ".join(f"{scheme}://{bracketed(address)}:{port}"
                                                for address, port in self.addresses))
         ready()
         try:
@@ -148,7 +148,7 @@ class Server:
         return {number: (gevent.signal_handler(number, self._ended.set), previous[number]) for number in numbers}
 
     def _shut_down(self) -> None:
-        """Accept no more, let requests end, flush streams, close."""
+        """Accept no more connections, let requests end, flush streams, close."""
         front, seconds = self._front, self._node.settings.drain_s
         for listener in self._listeners:
             listener.close()
@@ -159,7 +159,7 @@ class Server:
         ends = time.monotonic() + seconds
         front.fanout.farewell(seconds)
         while self._node.hub.sessions.open and time.monotonic() < ends:
-            gevent.sleep(0.005)  # WebSockets, whose threads say good-bye themselves
+            gevent.sleep(0.005)  # WebSockets: their own threads write the farewell
         for listener in self._listeners:
             listener.greenlets.kill(timeout=1)
         front.lag.stop()

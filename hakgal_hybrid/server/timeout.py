@@ -10,10 +10,10 @@ import gevent
 class Limit:
     """Raises :class:`gevent.Timeout` in the calling greenlet if what is inside takes longer.
 
-    That class would do it by itself, but takes 6 µs, which is much for what nearly always comes at once. This one
-    takes 2.
+    That class would do as well, but takes 6 µs, which is much for what nearly always comes at once. This one takes 2.
 
     :param loop: the loop of the greenlet.
+    :param seconds: how long it may take.
     """
 
     __slots__ = ("_timer",)

@@ -18,24 +18,36 @@ _ANSWER_S = 10
 
 
 class UpgradeSocket(socket.socket):
-    """A socket that knows whether the app has answered on it itself, as WebSocket libraries do."""
+    """A socket that knows whether the app has answered on it itself, as WebSocket libraries do.
+
+    :ivar answered: whether anything was sent on it.
+    """
 
     answered = False
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Send, and remember it."""
+        """Send, and remember it.
+
+        :param data: what to send.
+        :param flags: as :meth:`socket.socket.send` takes them.
+        :return: how many bytes were sent.
+        """
         first, self.answered = not self.answered, True
         try:
             return super().send(data, flags)
         except OSError:
             if not first:
                 raise
-            # The answer to the handshake, and nobody is there any more. The kernel could as well have taken it: then
-            # the library would find out as it reads, where it expects that, instead of failing as a view.
+            # The answer to the handshake, and the client has gone. The kernel could as well have taken it: the library
+            # then finds out as it reads, where it expects that, instead of failing as a view.
             return len(data)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send everything, and remember it."""
+        """Send everything, and remember it.
+
+        :param data: what to send.
+        :param flags: as :meth:`socket.socket.sendall` takes them.
+        """
         self.answered = True
         super().sendall(data, flags)
 
@@ -63,7 +75,12 @@ def start_upgrade(application: Any, environ: dict[str, Any], fileno: int, ended:
 
 
 def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocket) -> None:
-    """Run the app for an upgrade request, in its thread; if it did not take the socket, answer as HTTP."""
+    """Run the app for an upgrade request, in its thread; if it did not answer on the socket itself, answer as HTTP.
+
+    :param application: the WSGI app.
+    :param environ: the request.
+    :param sock: its socket, which is closed at the end.
+    """
     started: list[tuple[str, Headers]] = []
     try:
         result = application(environ, lambda status, headers, exc_info=None: started.append((status, headers)))

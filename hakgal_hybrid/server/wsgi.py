@@ -1,4 +1,4 @@
-"""Exchange: one request's way through a native thread and back to the loop.
+"""WSGICall: one request's way through a native thread and back to the loop.
 
 One thread calls, iterates and closes one response, because context variables and SQLite connections are bound to
 threads. What it produces comes back as messages, in order, through a bounded buffer.
@@ -24,7 +24,12 @@ Headers = list[tuple[str, str]]
 
 
 class Head(NamedTuple):
-    """Status line and headers; ``body`` is the whole body, after which nothing comes, or ``None`` if chunks follow."""
+    """The beginning of an answer.
+
+    :ivar status: status code and reason phrase.
+    :ivar headers: pairs of name and value.
+    :ivar body: the whole body, after which nothing comes; ``None`` if chunks follow.
+    """
 
     status: str
     headers: Headers
@@ -32,7 +37,10 @@ class Head(NamedTuple):
 
 
 class End(NamedTuple):
-    """An answer in chunks is complete, or any broke off with ``error``."""
+    """The end of an answer.
+
+    :ivar error: what the app raised; ``None`` if the answer is complete.
+    """
 
     error: BaseException | None = None
 
@@ -43,7 +51,11 @@ Message = Head | bytes | End
 def head_bytes(status: str, headers: Headers) -> bytes:
     """Return the head of a response as it is sent.
 
-    :raises ValueError: if a header holds CR or LF, which would let whoever chose it write headers of their own.
+    :param status: status code and reason phrase.
+    :param headers: pairs of name and value.
+    :return: all up to the empty line, which is included.
+    :raises ValueError: if one holds CR or LF, by which a client that chose its text could write headers of its own, or
+        what Latin-1 does not have.
     """
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
     if any("\r" in line or "\n" in line for line in lines):
@@ -52,7 +64,12 @@ def head_bytes(status: str, headers: Headers) -> bytes:
 
 
 class WSGICall:
-    """Runs a WSGI app in a native thread; :meth:`receive` gives its answer to a greenlet, message by message."""
+    """Runs a WSGI app in a native thread; :meth:`receive` gives its answer to a greenlet, message by message.
+
+    :param app: the WSGI app.
+    :param environ: the request.
+    :param notifier: wakes the greenlet.
+    """
 
     def __init__(self, app: Any, environ: dict[str, Any], notifier: EventNotifier) -> None:
         self._app, self._environ, self._notifier = app, environ, notifier
@@ -67,7 +84,11 @@ class WSGICall:
     # -- on the loop -----------------------------------------------------------------------------------------
 
     def receive(self, seconds: float | None = None) -> Message | None:
-        """Wait for the next message; ``None`` if none came in time."""
+        """Wait for the next message, in a greenlet.
+
+        :param seconds: for how long at most; by default until it comes.
+        :return: a :class:`Head`, then ``bytes``, then an :class:`End`; ``None`` if no message came in time.
+        """
         while not self._messages:
             self._arrived.clear()
             if self._messages:
@@ -82,7 +103,7 @@ class WSGICall:
         return message
 
     def abandon(self) -> None:
-        """The client is gone: have the thread stop producing."""
+        """Have the thread stop producing, because the client is gone."""
         self._abandoned = True
         self._give_room()
 
@@ -134,7 +155,7 @@ class WSGICall:
                 self._post(chunk)
 
     def _length_known(self) -> bool:
-        """True if the app has said how long its answer is, and that is short enough to hold it."""
+        """Return true if the app has said how long its answer is, and that is short enough to hold it."""
         if self._head is None:
             return False
         for name, value in self._head[1]:

@@ -332,6 +332,16 @@ def test_nonsense_is_refused(server: Server, said: bytes) -> None:
     assert "Traceback" not in server.log()[-2000:]
 
 
+@pytest.mark.parametrize("said", [b"\x16\x03\x01\n", b"GET /health HTTP/1.1\n", b"GET /health HTTP/1.1\r\nHost: x\n",
+                                  b"GET /health HTTP/1.1\r\nHost: x\r\n folded: later\r\n"])
+def test_nonsense_is_refused_as_soon_as_it_is_there(server: Server, said: bytes) -> None:
+    """What cannot become a valid request any more gets 400 at once: nobody waits for the rest of it."""
+    with server.connect() as http:
+        http.send(said)
+        assert http.answer().status == 400
+        assert http.closed()
+
+
 def test_a_request_line_without_end_is_refused(server: Server) -> None:
     """A request line longer than 8 KiB is refused."""
     with server.connect() as http:
