@@ -1,8 +1,4 @@
-"""Everything this package raises: one root, few children.
-
-Each error carries the HTTP ``status`` and the stable ``code`` of the problem document it becomes (RFC 9457), so
-a view only has to let it fly.
-"""
+"""Errors: everything this package raises. Each one carries the status and code of the answer that it becomes."""
 
 from __future__ import annotations
 
@@ -14,8 +10,10 @@ class HybridError(Exception):
     """Root of all errors raised by :mod:`hakgal_hybrid`.
 
     :param detail: one sentence for a person: what happened, with which value, and what to do.
-    :param code: stable machine-readable code; the class has a default.
+    :param code: stable code for programs; the class has a default.
+    :param status: HTTP status of the answer; the class has a default.
     :param extra: further members of the problem document (JSON values).
+    :ivar headers: further headers of the answer.
     """
 
     status = 500
@@ -52,7 +50,13 @@ class ConfigurationError(HybridError, ValueError):
 
     @classmethod
     def bad_value(cls, variable: str, value: object, accepted: str) -> ConfigurationError:
-        """Build the error for one wrong setting: names variable, value and what is accepted."""
+        """Return the error for one wrong setting.
+
+        :param variable: the setting's name, as the operator has written it.
+        :param value: what it was.
+        :param accepted: what it may be, as the rest of "use …".
+        :return: the error.
+        """
         return cls(f"{variable}={value!r} is not accepted; use {accepted}", variable=variable, accepted=accepted)
 
 
@@ -88,7 +92,12 @@ class UnsuitableServer(HybridError):
 
 
 class Overloaded(HybridError):
-    """A bound was hit: try again after ``retry_after`` seconds (sent as ``Retry-After``)."""
+    """A bound was hit, and the client may try again later.
+
+    :param detail: one sentence for a person.
+    :param retry_after: when, in seconds from now; sent as ``Retry-After``.
+    :param extra: as those of :class:`HybridError`.
+    """
 
     status = 503
     code = "overloaded"
@@ -98,6 +107,9 @@ class Overloaded(HybridError):
         super().__init__(detail, **extra)
         self.retry_after = retry_after
         self.headers["Retry-After"] = str(retry_after)
+
+
+#: The headers of an answer, as WSGI has them.
 Headers = list[tuple[str, str]]
 _STATUS_LINES = {
     200: "200 OK", 400: "400 Bad Request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found",
@@ -110,7 +122,11 @@ _STATUS_LINES = {
 
 
 def problem_response(error: HybridError) -> tuple[str, Headers, bytes]:
-    """Return status line, headers and body of the problem document for ``error`` (RFC 9457)."""
+    """Return the problem document for an error (RFC 9457).
+
+    :param error: the error.
+    :return: status line, headers and body.
+    """
     body = json.dumps(error.problem()).encode()
     status = _STATUS_LINES.get(error.status, f"{error.status} Error")
     return status, [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body))),

@@ -1,7 +1,7 @@
 """Logs: one tree of loggers, ``hakgal_hybrid``, in which nothing that keeps happening drowns the rest.
 
-Every module asks :func:`get_logger` for its logger. What is a warning or worse passes a limit: of the same warning
-:data:`BURST` come in :data:`WINDOW_S` seconds, and the next one after that says how many were left out.
+Every module gets its logger from :func:`get_logger`. Warnings and errors pass a limit: of the same one, :data:`BURST`
+are logged in :data:`WINDOW_S` seconds, and the next one after that says how many were left out.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_plus
 
-#: How many of the same warning come in so many seconds.
+#: How many of the same warning are logged in so many seconds.
 BURST, WINDOW_S = 10, 60.0
-#: How many kinds of warnings are told apart; of more, the one that was not seen for longest is forgotten.
-MAX_KINDS = 1000
 
 
 class RateLimit(logging.Filter):
-    """Lets through the first few of each kind of warning in a while, and counts the rest.
+    """Lets through the first :data:`BURST` of each kind of warning in :data:`WINDOW_S` seconds, and counts the rest.
 
-    Of one kind are records of one logger with the same text before its values are put in; and, if they carry an
-    exception, of the same type from the same line.
+    Records are of one kind if they have the same logger and the same text before its values are put in; and, if they
+    carry an exception, the same type of exception from the same line.
 
-    :ivar suppressed: how many were left out.
+    :param clock: monotonic seconds.
+    :param max_kinds: how many kinds are remembered; the one that was not seen for longest gives way.
+    :ivar suppressed: how many records were left out.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, max_kinds: int = 1000) -> None:
         super().__init__()
+        self._max_kinds = max_kinds
         self.suppressed = 0
         self._clock = clock
         self._lock = threading.RLock()  # a signal handler may log while its thread is in here
@@ -40,7 +41,11 @@ class RateLimit(logging.Filter):
         self._kinds: OrderedDict[tuple[Any, ...], list[float]] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record shall be logged; add to its text how many like it were not."""
+        """Decide whether a record is logged; add to its text how many like it were left out before.
+
+        :param record: the record.
+        :return: true if it is logged.
+        """
         if record.levelno < logging.WARNING:
             return True
         with self._lock:
@@ -52,12 +57,12 @@ class RateLimit(logging.Filter):
         return missing is not None
 
     def _missing(self, kind: tuple[Any, ...]) -> int | None:
-        """Return how many of a kind were left out before this one; nothing if it is to be left out too."""
+        """Return how many of a kind were left out before this one; ``None`` if this one is left out too."""
         now = self._clock()
         known = self._kinds.pop(kind, None)
         if known is None or now - known[0] >= WINDOW_S:
             self._kinds[kind] = [now, 1, 0]
-            while len(self._kinds) > MAX_KINDS:
+            while len(self._kinds) > self._max_kinds:
                 self._kinds.popitem(last=False)
             return int(known[2]) if known else 0
         self._kinds[kind] = known
@@ -69,7 +74,7 @@ class RateLimit(logging.Filter):
         return None
 
     def forget(self) -> None:
-        """Begin anew: whatever came before, the next few of each kind are logged."""
+        """Begin anew: the next :data:`BURST` records of each kind are logged."""
         with self._lock:
             self._kinds.clear()
 
@@ -88,7 +93,11 @@ LIMIT = RateLimit()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return a logger of our tree, behind the limit."""
+    """Return a logger of our tree, behind the limit.
+
+    :param name: its name; a module's ``__name__``.
+    :return: the logger.
+    """
     logger = logging.getLogger(name)
     logger.addFilter(LIMIT)
     return logger
@@ -106,13 +115,19 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
-        told: dict[str, Any] = {"ts": round(record.created, 3), "level": record.levelname, "logger": record.name,
+        """Return the line of a record.
+
+        :param record: the record.
+        :return: JSON text without line breaks.
+        """
+        line: dict[str, Any] = {"ts": round(record.created, 3), "level": record.levelname, "logger": record.name,
                                 "message": record.getMessage()}
-        told.update((name, value) for name, value in vars(record).items() if name not in _ORDINARY)
+        line.update((name, value) for name, value in vars(record).items() if name not in _ORDINARY)
         if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=repr, ensure_ascii=False)
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=repr, ensure_ascii=False)
+
+
 #: One ``name=value`` of a query, in whatever text it stands.
 _PAIR = re.compile(r"(?P<before>[?&;])(?P<name>[^=&;\s\"']{1,200})=(?P<value>[^&;\s\"']+)")
 #: What the name of a secret looks like once it is decoded.
@@ -120,7 +135,11 @@ _SECRET = re.compile(r"(?:ticket|token|secret|passwd|password|(?:^|[_.-]|api)key
 
 
 def redacted(text: str) -> str:
-    """Return ``text`` without the values of query parameters whose names are those of secrets."""
+    """Hide the values of query parameters whose names are those of secrets.
+
+    :param text: a URL, or a text that holds URLs.
+    :return: the text with ``***`` in place of these values.
+    """
     return _PAIR.sub(_masked, text) if "=" in text else text
 
 
@@ -135,7 +154,11 @@ class _Redacting(logging.Filter):
     """Redacts what other servers log about requests."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, without secrets."""
+        """Let a record pass, without secrets.
+
+        :param record: the record; it is changed.
+        :return: always true.
+        """
         try:
             text = record.getMessage()
         except Exception:  # a record that cannot be printed: logging itself will say so
@@ -150,6 +173,6 @@ _redacting = _Redacting()
 
 
 def redact_server_logs() -> None:
-    """Have what Werkzeug, gunicorn and waitress log show no secrets. May be called repeatedly."""
+    """Hide secrets in what Werkzeug, gunicorn and waitress log. May be called repeatedly."""
     for name in ("werkzeug", "gunicorn.access", "gunicorn.error", "waitress"):
         logging.getLogger(name).addFilter(_redacting)

@@ -26,16 +26,23 @@ class Profile(str, enum.Enum):
 
 
 class _Refused(ValueError):
-    """What a parser raises: its text says what would have been accepted."""
+    """Raised by a parser: its text says what is accepted."""
 
 
-_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_BOOLEAN_WORDS = {"true": True, "1": True, "yes": True, "on": True,
+                  "false": False, "0": False, "no": False, "off": False}
 
 
-def _boolean(value: object) -> bool:
+def parse_boolean(value: object) -> bool:
+    """Return a boolean that somebody has written.
+
+    :param value: a boolean, or one of the texts ``true``, ``false``, ``1``, ``0``, ``yes``, ``no``, ``on``, ``off``.
+    :return: the boolean.
+    :raises ValueError: for anything else; its text says what is accepted.
+    """
     if isinstance(value, bool):
         return value
-    parsed = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else None
+    parsed = _BOOLEAN_WORDS.get(value.strip().lower()) if isinstance(value, str) else None
     if parsed is None:
         raise _Refused("one of true, false, 1, 0, yes, no, on, off")
     return parsed
@@ -58,7 +65,7 @@ def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object
                 raise ValueError
             number = int(str(value).strip()) if whole else float(str(value).strip())
             if number == int(number):
-                number = int(number)  # so that 15 is told as 15, not 15.0
+                number = int(number)  # so that 15 is shown as 15, not as 15.0
         except (ValueError, OverflowError):
             raise _Refused(f"{kind} from {low:g} to {high:g}") from None
         if not low <= number <= high:
@@ -90,7 +97,10 @@ def _origins(value: object) -> tuple[str, ...]:
 
 
 def is_origin(text: str) -> bool:
-    """True if a browser could send ``text`` as an ``Origin``."""
+    """True if a browser could send a text as an ``Origin``.
+
+    :param text: the text.
+    """
     try:
         parts = urlsplit(text)
         port = "" if parts.port is None else f":{parts.port}"
@@ -129,10 +139,11 @@ class Settings:
 
     profile: Profile = _setting("APP_PROFILE", _profile, Profile.HYBRID,
                                 "HYBRID, DUAL for both at once, or WEBSOCKET for rollback.")
-    enable_sse: bool = _setting("ENABLE_SSE", _boolean, True,
+    enable_sse: bool = _setting("ENABLE_SSE", parse_boolean, True,
                                 "Serve the stream, and the URLs by which clients connect, acknowledge and leave.")
-    enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", _boolean, True, "Serve the URLs for commands.")
-    enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", _boolean, False, "Serve `/api/events/ws`, a WebSocket.")
+    enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", parse_boolean, True, "Serve the URLs for commands.")
+    enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", parse_boolean, False,
+                                      "Serve `/api/events/ws`, a WebSocket.")
     api_key: str | None = _setting("HAKGAL_API_KEY", _key, None, "Key that commands and remote readers must send.",
                                    secret=True)
     port: int = _setting("HAKGAL_PORT", _count(0, 65535), 5001, "Port of `hakgal-hybrid run`.")
@@ -169,7 +180,7 @@ class Settings:
                                             "Open streams of one peer address.")
     max_clients: int = _setting("HYBRID_MAX_CLIENTS", _count(1, 10_000_000), 50_000,
                                 "Clients in total, including those that may come back.")
-    allow_blocking_call: bool = _setting("HYBRID_ALLOW_BLOCKING_CALL", _boolean, False,
+    allow_blocking_call: bool = _setting("HYBRID_ALLOW_BLOCKING_CALL", parse_boolean, False,
                                          "Let `call` wait for a client inside a request.")
 
     max_rooms: int = _setting("HYBRID_MAX_ROOMS", _count(1, 1_000_000), 1000, "Rooms of one client.")
@@ -217,6 +228,10 @@ def load_settings(
 ) -> Settings:
     """Read every setting from keyword arguments, ``app.config`` and the environment, in this order of precedence.
 
+    :param config: the app's config; ``None`` for an empty one.
+    :param environ: the environment; ``None`` for that of the process.
+    :param overrides: the keyword arguments, named like the fields of :class:`Settings`.
+    :return: the settings.
     :raises ConfigurationError: for a value that is not accepted, a keyword that is no setting, or a ``HYBRID_*``
         key of ``app.config`` or the environment that no setting has (a misspelt setting would otherwise be ignored).
     """
@@ -235,7 +250,12 @@ def load_settings(
 
 
 def current_profile(environ: Mapping[str, str] | None = None) -> Profile:
-    """Return the profile the environment asks for: the one decision that is made before anything else is imported."""
+    """Return the profile that the environment asks for. It is needed before anything else is imported.
+
+    :param environ: the environment; ``None`` for that of the process.
+    :return: the profile.
+    :raises ConfigurationError: for a value that is not accepted.
+    """
     environ = os.environ if environ is None else environ
     value = environ.get("APP_PROFILE")
     return Profile.HYBRID if value is None else Profile(_parsed("APP_PROFILE", value, _profile))

@@ -1,7 +1,7 @@
 """The bus: blinker signals, all in one namespace. Sender is always the real Flask app.
 
-Receivers run in the thread that causes the signal, one after the other. One that raises is logged and counted and
-stops nobody; one that is slow delays only its own emitter, and is named in a warning.
+Receivers run in the thread that causes the signal, one after the other. A receiver that raises is logged and counted,
+and the others still run. A slow receiver delays only its own emitter, and is named in a warning.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from .logs import get_logger
 
 logger = get_logger(__name__)
 
-#: A receiver that takes longer than this (seconds) is warned about.
-SLOW_RECEIVER_S = 0.1
-
 namespace = blinker.Namespace()
 
 
@@ -33,7 +30,7 @@ command_received = _named("command-received", """A command was accepted. Keyword
 command_finished = _named("command-finished", """A command ended. Keyword: ``command``.""")
 client_connected = _named("client-connected", """A client has connected. Keyword: ``client``.""")
 client_gone = _named("client-gone", """A client is gone for good. Keywords: ``client``, ``reason``.""")
-client_lagged = _named("client-lagged", """A client was told of a gap. Keywords: ``client``, ``gap``.""")
+client_lagged = _named("client-lagged", """A client got a gap. Keywords: ``client``, ``gap``.""")
 transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away, or events cannot
 be kept. Keyword: ``reason``, the code of the problem.""")
 
@@ -41,18 +38,25 @@ be kept. Keyword: ``reason``, the code of the problem.""")
 class Announcer:
     """Sends signals for one app so that no receiver can break the sender.
 
+    :param sender: the app.
+    :param slow_s: a receiver that takes longer than this many seconds is named in a warning.
     :ivar errors: how many times a receiver raised.
-    :ivar slow: how many times one took longer than :data:`SLOW_RECEIVER_S`.
+    :ivar slow: how many times a receiver took too long.
     """
 
-    def __init__(self, sender: object) -> None:
+    def __init__(self, sender: object, *, slow_s: float = 0.1) -> None:
+        self._slow_s = slow_s
         self.errors = 0
         self.slow = 0
         self._sender = sender
         self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
 
     def announce(self, signal: blinker.NamedSignal, **values: Any) -> None:
-        """Call every receiver of ``signal``; log and count those that raise or dawdle."""
+        """Call every receiver of a signal; log and count those that raise or take too long.
+
+        :param signal: the signal.
+        :param values: its keywords.
+        """
         if not signal.receivers or signal.is_muted:
             return
         for receiver in signal.receivers_for(self._sender):
@@ -63,15 +67,19 @@ class Announcer:
                 self._count("errors")
                 logger.exception("receiver %r of signal %r raised", receiver, signal.name)
             spent = time.perf_counter() - started
-            if spent > SLOW_RECEIVER_S:
+            if spent > self._slow_s:
                 self._count("slow")
                 logger.warning("receiver %r of signal %r took %.0f ms; its emitter waited for it",
                                receiver, signal.name, spent * 1000)
 
     def bridge(self, signal: blinker.Signal, emit: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
-        """Call ``emit`` with the keywords of every sending of ``signal``; return a function that ends it.
+        """Call a function whenever a signal is sent.
 
-        A payload that cannot be sent is logged and counted: the signal's sender did not ask for an event.
+        An exception is logged and counted: the signal's sender did not ask for an event.
+
+        :param signal: the signal.
+        :param emit: the function; it gets the signal's keywords.
+        :return: a function that ends it.
         """
         def forward(sender: object, **values: Any) -> None:
             try:

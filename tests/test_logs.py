@@ -18,7 +18,6 @@ from support.hosts import REPOSITORY
 from support.servers import Http, Server, Stream, shown_on_failure, wait_until
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid import logs as logs_module
 from hakgal_hybrid.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, get_logger
 
 PACKAGE = REPOSITORY / "hakgal_hybrid"
@@ -178,13 +177,19 @@ def test_another_error_under_the_same_text_is_another(limited) -> None:
     assert told == ["a"] * BURST + ["b", "'c'"]
 
 
-def test_kinds_are_bounded(limited, monkeypatch) -> None:
-    """However many texts there are, no more than so many are remembered; the oldest begins anew."""
-    monkeypatch.setattr(logs_module, "MAX_KINDS", 3)
-    for number in range(50):
-        limited.logger.warning(f"text {number}")
-    assert len(limited.limit._kinds) == 3
-    assert len(limited.kept.texts) == 50
+def test_kinds_are_bounded() -> None:
+    """No more than so many kinds are remembered: the one that was not seen for longest begins anew."""
+    limit = RateLimit(lambda: 0.0, max_kinds=3)
+
+    def passes(number: int) -> bool:
+        return limit.filter(logging.makeLogRecord({"levelno": logging.WARNING, "msg": f"text {number}"}))
+
+    for number in range(3):
+        assert [passes(number) for _ in range(BURST + 1)] == [True] * BURST + [False]
+    assert not passes(0)
+    assert passes(3)  # in the place of 1
+    assert not passes(0)
+    assert passes(1)
 
 
 def test_threads_lose_nothing(limited) -> None:

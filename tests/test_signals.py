@@ -40,15 +40,15 @@ def bus() -> Bus:
 
 
 @pytest.fixture
-def _everybody_is_slow(monkeypatch) -> None:
+def _everybody_is_slow(bus: Bus) -> None:
     """Have every receiver take longer than it may, without waiting for one."""
-    monkeypatch.setattr(signals, "SLOW_RECEIVER_S", -1.0)
+    bus.announcer = signals.Announcer(APP, slow_s=-1.0)
 
 
 @pytest.fixture
-def _nobody_is_slow(monkeypatch) -> None:
+def _nobody_is_slow(bus: Bus) -> None:
     """Have no receiver called slow on a machine that is."""
-    monkeypatch.setattr(signals, "SLOW_RECEIVER_S", 3600.0)
+    bus.announcer = signals.Announcer(APP, slow_s=3600.0)
 
 
 def emit(bus: Bus, name: str = "e", *args: Any) -> int:

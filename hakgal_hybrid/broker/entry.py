@@ -1,4 +1,4 @@
-"""What the log holds and what it tells its readers: entries, gaps, statistics."""
+"""What a log holds and what its readers get: entries, gaps, statistics."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ Reason = Literal["evicted", "restarted", "malformed", "future", "slow"]
 
 
 class Entry:
-    """One event in the log, with its number and the bytes that every plain reader shares.
+    """One event in the log, with its number and the bytes that plain readers share.
 
-    :ivar at: the monotonic clock's reading when it was appended; ``ts`` the wall clock's, in ms since 1970.
-    :ivar superseded_by: number of the next event of the same name and target, if that name is conflated.
-    :ivar previous: number of the event before this one with the same namespace and name (0 for none).
+    :param seq: its number in the log, 1 or more.
+    :param at: the monotonic clock's reading when it was appended, in seconds.
+    :param ts: the wall clock's reading, in milliseconds since 1970.
+    :param event: the event.
+    :param frame: the bytes that plain streams carry.
+    :ivar superseded_by: the number of the next event of the same name and target, if that name is conflated; else 0.
+    :ivar previous: the number of the event before this one with the same namespace and name; 0 for none.
     """
 
     __slots__ = ("at", "event", "frame", "previous", "seq", "superseded_by", "ts")
@@ -32,9 +36,11 @@ class Entry:
 
 
 class Gap(NamedTuple):
-    """What a cursor will not get: everything up to and including number ``upto``.
+    """What a cursor will not get.
 
-    ``missed`` is the exact number of events that were for this cursor, or ``None`` where it cannot be known.
+    :ivar upto: the number of the last event that is missing.
+    :ivar missed: how many events for this cursor are missing; ``None`` if that cannot be known.
+    :ivar reason: why they are missing.
     """
 
     upto: int
@@ -48,7 +54,15 @@ Wants = Callable[[int, "str | None", Target], bool]
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
-    """Counters of one log, all since it was made, but for ``events`` and ``bytes``, which are held now."""
+    """Counters of one log.
+
+    :ivar events: how many events are retained now.
+    :ivar bytes: how many encoded bytes are retained now.
+    :ivar appended: how many events were appended in this epoch.
+    :ivar evicted: how many were dropped for newer ones.
+    :ivar conflated: how many were left out for newer ones, for all readers together.
+    :ivar gaps: how many gaps readers have got.
+    """
 
     events: int
     bytes: int

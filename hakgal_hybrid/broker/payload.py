@@ -1,4 +1,4 @@
-"""Payloads: JSON text of what is emitted and values of what clients send, with ``bytes`` in between."""
+"""Payload: JSON text of what is emitted, and values of what clients send, with ``bytes`` in both."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ _BINARY_KEY = re.compile(r"\$+binary\Z")
 
 
 def payload_text(name: str, args: tuple[Any, ...]) -> str:
-    """Serialise the arguments of an event named ``name``: ``null``, the only one, or an array of several.
+    """Serialise the arguments of an event.
 
     ``bytes`` become ``{"$binary": "<base64>"}``; a caller's own key ``$binary`` is escaped as ``$$binary``.
 
+    :param name: the event's name, for the error.
+    :param args: the arguments.
+    :return: JSON text: ``null`` for none, the argument itself for one, an array for several.
     :raises EventError: if they hold what JSON cannot (RFC 8259): other types, NaN, cycles, lone surrogates.
     """
     value = None if not args else args[0] if len(args) == 1 else args
@@ -38,8 +41,12 @@ def payload_text(name: str, args: tuple[Any, ...]) -> str:
 
 
 def foreign_text(name: str, args: tuple[Any, ...], dumps: Callable[..., str]) -> str:
-    """Serialise like :func:`payload_text`, by the ``dumps`` of a JSON module that a host has chosen.
+    """Serialise like :func:`payload_text`, by a JSON module that a host has chosen.
 
+    :param name: the event's name, for the error.
+    :param args: the arguments.
+    :param dumps: the module's ``dumps``.
+    :return: JSON text.
     :raises EventError: also for what that module writes and JSON does not know (``NaN``, say).
     """
     value = None if not args else args[0] if len(args) == 1 else list(args)
@@ -54,8 +61,10 @@ def foreign_text(name: str, args: tuple[Any, ...], dumps: Callable[..., str]) ->
 
 
 def restore_binary(value: Any) -> Any:
-    """Turn what a client sent back into Python values: the inverse of what :func:`payload_text` does to ``bytes``.
+    """Turn a client's ``{"$binary": "<base64>"}`` into ``bytes``: the inverse of :func:`payload_text`.
 
+    :param value: what a client has sent, parsed.
+    :return: the same with ``bytes``.
     :raises EventError: if ``$binary`` does not hold base64, or the value is nested too deeply.
     """
     try:
@@ -65,11 +74,13 @@ def restore_binary(value: Any) -> Any:
 
 
 def json_safe(value: Any) -> Any:
-    """Return ``value`` with everything JSON cannot hold replaced by its ``repr``.
+    """Replace whatever JSON cannot hold by its ``repr``. Never raises, not even for objects whose ``repr`` does.
 
-    For what others report about themselves (a governor's status may hold live ``Popen`` objects): a strange value
-    must not cost the answer. Never raises, not even for objects whose ``repr`` does; cycles and what lies deeper or
-    is more than anybody would read are left out, visibly.
+    A governor's status, for example, may hold live ``Popen`` objects; such a value must not cost the answer. Cycles,
+    and what is too deep or too much for a reader, are replaced by a text that says so.
+
+    :param value: anything.
+    :return: a value that JSON can hold.
     """
     return _Sanitizer().clean(value, ())
 

@@ -1,7 +1,7 @@
-"""The event stream format: an encoder, and a decoder true to the standard.
+"""SSE: an encoder and a decoder of the event stream format.
 
 Both follow the HTML Living Standard, section 9.2.5 "Parsing an event stream" and 9.2.6 "Interpreting an event
-stream". Pure: text in, bytes out and back; no socket, clock or Flask.
+stream". Pure: no socket, no clock; only the delay in :func:`busy_body` is random.
 """
 
 from __future__ import annotations
@@ -15,14 +15,21 @@ from typing import Any
 
 from ..errors import Headers, Overloaded
 
-#: What a reconnection time of more digits than make sense is taken for.
+#: A reconnection time of more than 18 digits is taken for this one.
 _FOREVER = 10**18
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def encode_message(data: str, event: str, event_id: str) -> bytes:
-    """Encode a block that dispatches an event, as :func:`encode_event` does: the way most events go."""
+    """Encode a block that dispatches an event, as :func:`encode_event` does, but faster for one line of data.
+
+    :param data: the text.
+    :param event: the event type; one line.
+    :param event_id: the client's last event id from then on; one line.
+    :return: the block.
+    :raises ValueError: as :func:`encode_event`.
+    """
     text = f"id: {event_id}\nevent: {event}\ndata: {data}\n\n"
     if text.count("\n") != 4 or "\r" in text or "\0" in text:  # more lines of data, or what it refuses
         return encode_event(data, event=event, event_id=event_id)
@@ -36,8 +43,9 @@ def encode_event(data: str | None, *, event: str | None = None, event_id: str | 
     :param data: the text; ``None`` for a block that dispatches nothing (an id or a retry time alone). Line ends
         (CRLF, CR, LF) come out as LF, as the standard has it.
     :param event: the event type; one line.
-    :param event_id: becomes the client's last event id; one line.
+    :param event_id: the client's last event id from then on; one line.
     :param retry: reconnection time in milliseconds, not negative.
+    :return: the block.
     :raises ValueError: if a field holds what would end it (CR, LF, NUL), ``retry`` is negative, or a text holds a
         lone surrogate.
     """
@@ -62,7 +70,12 @@ def encode_event(data: str | None, *, event: str | None = None, event_id: str | 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a client dispatches: ``event`` is ``"message"`` if the block named none; ``id`` is the last one seen."""
+    """What a client dispatches.
+
+    :ivar event: the event type; ``message`` if the block named none.
+    :ivar data: the text.
+    :ivar id: the last event id at that moment.
+    """
 
     event: str
     data: str
@@ -70,11 +83,11 @@ class Message:
 
 
 class Decoder:
-    """Incremental decoder of one event stream.
+    """Incremental decoder of one event stream: returns what an ``EventSource`` would dispatch.
 
-    Feed it bytes in any chunks; it returns what an ``EventSource`` would dispatch. At the end of the stream an
-    unfinished block is discarded, so there is nothing to flush.
+    At the end of a stream an unfinished block is discarded, so there is nothing to flush.
 
+    :param last_event_id: the id with which the stream was opened.
     :ivar last_event_id: what the client would send as ``Last-Event-ID`` on reconnecting.
     :ivar retry: the reconnection time in milliseconds, once the stream has set it.
     """
@@ -91,7 +104,11 @@ class Decoder:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[Message]:
-        """Take the next bytes, in whatever pieces they come; return the messages they complete."""
+        """Take the next bytes of the stream.
+
+        :param chunk: the bytes; they may end anywhere.
+        :return: the messages that they complete.
+        """
         messages = map(self._take_line, self._lines(self._text.decode(chunk)))
         return [message for message in messages if message is not None]
 
@@ -144,12 +161,19 @@ def as_chunk(data: bytes) -> bytes:
 
 
 def wants_stream(environ: dict[str, Any]) -> bool:
-    """True if the client says that it is an ``EventSource`` or acts like one."""
+    """True if a request accepts an event stream, as those of an ``EventSource`` do.
+
+    :param environ: the WSGI environ of the request.
+    """
     return "text/event-stream" in environ.get("HTTP_ACCEPT", "")
 
 
 def busy_body(busy: Overloaded) -> bytes:
-    """Return the stream that refuses one for now: an ``EventSource`` comes back after it, but never after a 503."""
+    """Return a stream that says no: an ``EventSource`` comes back after it, but never after a 503.
+
+    :param busy: why, and when to come back. Up to as much again is added at random, so that clients spread.
+    :return: the whole body.
+    """
     retry_ms = round(busy.retry_after * 1000 * random.uniform(1.0, 2.0))
     data = json.dumps({"retry_ms": retry_ms, "code": busy.code, "detail": busy.detail})
     return encode_event(data, event="hybrid_busy", retry=retry_ms)
@@ -160,11 +184,15 @@ STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-#: What a host's ``after_request`` may have said about the empty body it saw, and what would garble a stream.
+#: Headers that describe the empty body which the application has returned, and would garble a stream.
 _NOT_OF_A_STREAM = ("content-length", "content-encoding", "content-range", "transfer-encoding", "connection", "etag",
                     "last-modified", "accept-ranges", *(name.lower() for name in STREAM_HEADERS))
 
 
 def stream_headers(headers: Headers) -> Headers:
-    """Return the headers of a stream's response, made of those that came out of the host's app."""
+    """Return the headers of a stream's response.
+
+    :param headers: the headers that the application has returned.
+    :return: those that fit a stream, and the stream's own.
+    """
     return [item for item in headers if item[0].lower() not in _NOT_OF_A_STREAM] + list(STREAM_HEADERS.items())

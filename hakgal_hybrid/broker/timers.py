@@ -16,8 +16,8 @@ logger = get_logger(__name__)
 class TimerHandle:
     """One call that will be made unless it is cancelled.
 
-    :ivar at: the clock's reading at which it is due.
-    :ivar call: the function; ``None`` once it was called or cancelled.
+    :param at: the clock's reading at which it is due.
+    :param call: the function. As an attribute it is ``None`` once it was called or cancelled.
     """
 
     __slots__ = ("at", "call")

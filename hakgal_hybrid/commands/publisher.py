@@ -26,7 +26,11 @@ class Mirror(Protocol):
     unsent: int
 
     def mirror(self, event: Event, callback: Callback | None) -> None:
-        """Pass on an event that was emitted; called in the emitter's thread, which must not wait."""
+        """Pass on an event that was emitted. Called in the emitter's thread, which must not wait.
+
+        :param event: the event.
+        :param callback: called with what each client acknowledges the event with.
+        """
 
 
 class Publisher:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ..broker.event import MAX_NAME, checked_name
 from ..broker.subscription import StreamRequest
 from ..errors import RequestError
-from ..settings import _BOOLEANS
+from ..settings import parse_boolean
 
 
 def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
@@ -34,6 +34,7 @@ def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
 
 def _flag(args: Any, name: str, more: str = "") -> bool:
     value = args.get(name, "0")
-    if value.lower() not in _BOOLEANS:
-        raise RequestError(f"{name}={value!r:.80} is not accepted; use 1 or 0{more}", code="bad_query")
-    return _BOOLEANS[value.lower()]
+    try:
+        return parse_boolean(value)
+    except ValueError:
+        raise RequestError(f"{name}={value!r:.80} is not accepted; use 1 or 0{more}", code="bad_query") from None
