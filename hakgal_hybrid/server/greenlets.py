@@ -11,21 +11,23 @@ from typing import Any
 
 import gevent
 
-#: How many greenlets are kept that have nothing to do.
-SPARE = 32
-
 
 class GreenletPool:
     """Runs calls, each in a greenlet that it has to itself meanwhile. For the loop's thread.
 
     :param loop: the loop of that thread.
+    :param max_spare: how many greenlets are kept that have nothing to do.
     """
 
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
+    def __init__(self, loop: Any, *, max_spare: int = 32) -> None:
+        self._loop, self._max_spare = loop, max_spare
         self._spare: list[Any] = []
         self._all: set[Any] = set()
         self._over = False
+
+    def __len__(self) -> int:
+        """Return how many greenlets there are."""
+        return len(self._all)
 
     def spawn(self, call: Callable[..., object], *args: Any) -> None:
         """Run a call in a greenlet, soon.
@@ -59,7 +61,7 @@ class GreenletPool:
                 except Exception:
                     hub.handle_error(call, *sys.exc_info())
                 del call, args  # a greenlet that waits must not keep its last connection alive
-                if len(self._spare) >= SPARE:
+                if len(self._spare) >= self._max_spare:
                     return
                 self._spare.append(greenlet)
                 call, args = hub.switch()

@@ -13,22 +13,24 @@ import pytest
 from gevent.event import Event
 from support.loops import on_a_loop
 
-from hakgal_hybrid.server import greenlets as crews
 from hakgal_hybrid.server.greenlets import GreenletPool
 from hakgal_hybrid.server.timeout import Limit
+
+#: How many greenlets are kept.
+SPARE = 8
 
 Trial = Callable[[Callable[[GreenletPool], None]], None]
 
 
 @pytest.fixture
 def trial() -> Trial:
-    """Run a function with a crew, on a loop and in a thread of its own; its crew must end within a second."""
+    """Run a function with a pool, on a loop and in a thread of its own; its pool must end within a second."""
 
     def run(function: Callable[[GreenletPool], None]) -> None:
-        crew = GreenletPool(gevent.get_hub().loop)
-        function(crew)
-        crew.kill(timeout=1)
-        assert not crew._all
+        pool = GreenletPool(gevent.get_hub().loop, max_spare=SPARE)
+        function(pool)
+        pool.kill(timeout=1)
+        assert not len(pool)
 
     return lambda function: on_a_loop(lambda: run(function))
 
@@ -41,10 +43,10 @@ def who(found: list[Any]) -> None:
 def test_a_greenlet_serves_one_call_after_the_other(trial: Trial) -> None:
     """A call runs in the greenlet of one that has ended; what that one was given is not kept meanwhile."""
 
-    def use(crew: GreenletPool) -> None:
+    def use(pool: GreenletPool) -> None:
         found: list[Any] = []
         for _ in range(3):
-            crew.spawn(who, found)
+            pool.spawn(who, found)
             gevent.sleep(0.001)
         assert len(found) == 3
         assert len(set(found)) == 1
@@ -59,16 +61,16 @@ def test_what_a_call_was_given_is_not_kept(trial: Trial) -> None:
     class Given:
         """Something that can be seen to be gone."""
 
-    def use(crew: GreenletPool) -> None:
+    def use(pool: GreenletPool) -> None:
         for _ in range(3):
             given = Given()
             gone = weakref.ref(given)
-            crew.spawn(id, given)
+            pool.spawn(id, given)
             del given
             gevent.sleep(0.001)
             gc.collect()
             assert gone() is None
-        assert len(crew._spare) == 1
+        assert len(pool) == 1
 
     trial(use)
 
@@ -77,12 +79,12 @@ def test_what_a_call_was_given_is_not_kept(trial: Trial) -> None:
 def test_a_greenlet_that_was_killed_gets_no_call(trial: Trial, block: bool) -> None:
     """What has killed it is not known to the next one, whose call must not be lost."""
 
-    def use(crew: GreenletPool) -> None:
+    def use(pool: GreenletPool) -> None:
         found: list[Any] = []
-        crew.spawn(who, found)
+        pool.spawn(who, found)
         gevent.sleep(0.001)
         found[0].kill(block=block)
-        crew.spawn(who, found)
+        pool.spawn(who, found)
         gevent.sleep(0.001)
         assert len(set(found)) == 2
 
@@ -90,13 +92,13 @@ def test_a_greenlet_that_was_killed_gets_no_call(trial: Trial, block: bool) -> N
 
 
 def test_calls_that_have_not_begun_end_too(trial: Trial) -> None:
-    """Who is to be killed before it has run does not run, and is not kept."""
+    """A call whose greenlet is killed before it has begun does not run, and is not kept."""
 
-    def use(crew: GreenletPool) -> None:
+    def use(pool: GreenletPool) -> None:
         found: list[Any] = []
-        crew.spawn(who, found)
-        crew.kill(timeout=1)
-        assert not crew._all
+        pool.spawn(who, found)
+        pool.kill(timeout=1)
+        assert not len(pool)
         gevent.sleep(0.001)
         assert not found
 
@@ -106,7 +108,7 @@ def test_calls_that_have_not_begun_end_too(trial: Trial) -> None:
 def test_calls_at_the_same_time_have_a_greenlet_each(trial: Trial) -> None:
     """Of calls that wait, none is in another one's greenlet; of those greenlets only some are kept."""
 
-    def use(crew: GreenletPool) -> None:
+    def use(pool: GreenletPool) -> None:
         found: list[Any] = []
         may_end = Event()
 
@@ -114,15 +116,15 @@ def test_calls_at_the_same_time_have_a_greenlet_each(trial: Trial) -> None:
             who(found)
             may_end.wait()
 
-        many = crews.SPARE + 5
+        many = SPARE + 5
         for _ in range(many):
-            crew.spawn(wait)
+            pool.spawn(wait)
         gevent.sleep(0.001)
         assert len(set(found)) == many
         may_end.set()
         gevent.sleep(0.01)
-        assert len(crew._spare) == len(crew._all) == crews.SPARE
-        assert sum(not greenlet.dead for greenlet in found) == crews.SPARE
+        assert len(pool) == SPARE
+        assert sum(not greenlet.dead for greenlet in found) == SPARE
 
     trial(use)
 
@@ -130,7 +132,7 @@ def test_calls_at_the_same_time_have_a_greenlet_each(trial: Trial) -> None:
 def test_a_call_that_raises_does_not_end_its_greenlet(trial: Trial) -> None:
     """Its error is shown, and the next call runs."""
 
-    def use(crew: GreenletPool) -> None:
+    def use(pool: GreenletPool) -> None:
         found: list[Any] = []
         shown: list[Any] = []
         gevent.get_hub().handle_error = lambda context, kind, error, trace: shown.append(kind)
@@ -140,7 +142,7 @@ def test_a_call_that_raises_does_not_end_its_greenlet(trial: Trial) -> None:
             raise ZeroDivisionError
 
         for _ in range(2):
-            crew.spawn(fail)
+            pool.spawn(fail)
             gevent.sleep(0.001)
         assert shown == [ZeroDivisionError, ZeroDivisionError]
         assert len(set(found)) == 1
@@ -151,29 +153,29 @@ def test_a_call_that_raises_does_not_end_its_greenlet(trial: Trial) -> None:
 def test_the_end_is_the_end_of_all(trial: Trial) -> None:
     """Calls that are going on are broken off, and may clean up; greenlets that wait for a call end too."""
 
-    def use(crew: GreenletPool) -> None:
-        told: list[str] = []
+    def use(pool: GreenletPool) -> None:
+        noted: list[str] = []
 
         def wait() -> None:
             try:
                 gevent.sleep(60)
             finally:
-                told.append("cleaned up")
+                noted.append("cleaned up")
 
-        crew.spawn(wait)
-        crew.spawn(told.append, "called")
+        pool.spawn(wait)
+        pool.spawn(noted.append, "called")
         gevent.sleep(0.001)
-        assert len(crew._all) == 2
-        crew.kill(timeout=1)
-        assert told == ["called", "cleaned up"]
+        assert len(pool) == 2
+        pool.kill(timeout=1)
+        assert noted == ["called", "cleaned up"]
 
     trial(use)
 
 
 def test_a_call_that_does_not_end_does_not_keep_the_others(trial: Trial) -> None:
-    """Whoever goes on although it was told to end is waited for as long as that was allowed."""
+    """A call that goes on although its greenlet was killed is waited for no longer than allowed."""
 
-    def use(crew: GreenletPool) -> None:
+    def use(pool: GreenletPool) -> None:
         may_end = Event()
 
         def wait() -> None:
@@ -181,10 +183,10 @@ def test_a_call_that_does_not_end_does_not_keep_the_others(trial: Trial) -> None
                 gevent.sleep(60)
             may_end.wait()
 
-        crew.spawn(wait)
+        pool.spawn(wait)
         gevent.sleep(0.001)
-        crew.kill(timeout=0.01)
-        assert len(crew._all) == 1
+        pool.kill(timeout=0.01)
+        assert len(pool) == 1
         may_end.set()
         gevent.sleep(0.001)
 
@@ -194,7 +196,7 @@ def test_a_call_that_does_not_end_does_not_keep_the_others(trial: Trial) -> None
 def test_a_limit_breaks_off_what_takes_too_long_and_nothing_later(trial: Trial) -> None:
     """It raises inside; once what is inside has ended, it does nothing any more."""
 
-    def use(crew: GreenletPool) -> None:
+    def use(pool: GreenletPool) -> None:
         loop = gevent.get_hub().loop
         with pytest.raises(gevent.Timeout), Limit(loop, 0.005):
             gevent.sleep(60)
