@@ -11,6 +11,7 @@ from typing import Any
 
 import flask
 
+from ..broker.client import Client
 from ..errors import EventError
 from ..web.transport import Transport
 
@@ -31,6 +32,29 @@ class NotJSON(EventError, TypeError):
 def as_type_error(error: EventError) -> EventError:
     """Return the error about what has no form in JSON as a ``TypeError`` as well; any other as it is."""
     return NotJSON(error.detail, code=error.code) if isinstance(error.__cause__, TypeError) else error
+
+
+def in_context_of_caller(callback: Callable[..., object], transport: Transport,
+                         find: Callable[[object, str | None], Client | None]) -> Callable[..., object]:
+    """Return a callback as it runs for the client whose event is being handled.
+
+    :param callback: called with what a client acknowledges an event with.
+    :param transport: has the app and its handlers.
+    :param find: returns a client by ``sid`` and namespace.
+    :return: a function that calls it in a request context of that client, with its session; the callback itself
+        outside of a handler.
+    """
+    if not flask.has_request_context() or not hasattr(flask.request, "sid"):
+        return callback
+    request: Any = flask.request
+    client = find(request.sid, request.namespace)
+
+    def answered(*args: Any) -> object:
+        if client is None or client.ended:
+            return None  # as with Flask-SocketIO: its session is gone
+        return transport.handlers.run(transport.app, client, callback, None, args)
+
+    return answered
 
 
 def wait_for_answer(transport: Transport, event: str, emit: Callable[[Callable[..., None]], None],

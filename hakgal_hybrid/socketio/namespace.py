@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .server import Server
-    from .socketio import SocketIO
+from .server import Server
+from .socketio import SocketIO
 
 
 class Namespace:

@@ -1,4 +1,4 @@
-"""The decorators and methods by which a host registers its handlers."""
+"""The decorators by which a host registers its handlers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from .server import Server
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Registering:
-    """The part of :class:`.SocketIO` that takes handlers. May be used before ``init_app`` and after."""
+class HandlerRegistrar:
+    """Registers handlers, before there is an app and after.
 
-    handlers: Handlers
-    server: Server
+    :param handlers: where they are kept.
+    :param server: what class-based namespaces get as their ``server``.
+    """
+
+    def __init__(self, handlers: Handlers, server: Server) -> None:
+        self.handlers, self.server = handlers, server
 
     def on(self, message: str, namespace: str | None = None) -> Callable[[F], F]:
         """Register a handler: ``@socketio.on("message")``. The last one for an event wins.
@@ -23,6 +27,7 @@ class Registering:
         :param message: the event's name; ``connect``, ``disconnect``; or ``"*"`` for every event that has no handler of
             its own, whose name is then the first argument.
         :param namespace: default ``/``; ``"*"`` for every namespace that has no handler of its own for the event.
+        :return: a decorator that returns the function as it is.
         """
 
         def decorator(handler: F) -> F:
@@ -32,13 +37,21 @@ class Registering:
         return decorator
 
     def on_event(self, message: str, handler: Handler, namespace: str | None = None) -> None:
-        """Register a handler, as :meth:`on` does, without a decorator."""
+        """Register a handler without a decorator.
+
+        :param message: as of :meth:`on`.
+        :param handler: the function.
+        :param namespace: as of :meth:`on`.
+        """
         self.on(message, namespace=namespace)(handler)
 
     def event(self, *args: Any, **kwargs: Any) -> Any:
-        """Register a handler for the event that has the function's name.
+        """Register a handler for the event that has the function's name: ``@socketio.event``.
 
-        ``@socketio.event``, or with the arguments that :meth:`on` takes after the name: ``@socketio.event("/chat")``.
+        :param args: the function; or, where the decorator is called first (``@socketio.event("/chat")``), what
+            :meth:`on` takes after the event's name.
+        :param kwargs: likewise.
+        :return: the function, or a decorator.
         """
         if len(args) == 1 and not kwargs and callable(args[0]):
             return self.on(args[0].__name__)(args[0])
@@ -64,6 +77,9 @@ class Registering:
         """Register what gets the exceptions of a namespace's handlers: ``@socketio.on_error()``.
 
         It is called in the handler's request context, with the exception; what it returns is the handler's answer.
+
+        :param namespace: default ``/``.
+        :return: a decorator that returns the function as it is.
         """
 
         def decorator(exception_handler: F) -> F:
@@ -73,7 +89,11 @@ class Registering:
         return decorator
 
     def on_error_default(self, exception_handler: F) -> F:
-        """Register what gets the exceptions of all namespaces that :meth:`on_error` was not called for."""
+        """Register what gets the exceptions of all namespaces that :meth:`on_error` was not called for.
+
+        :param exception_handler: as with :meth:`on_error`.
+        :return: the same function.
+        """
         self.handlers.on_any_error = _callable(exception_handler)
         return exception_handler
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Hashable
+from typing import Any, NoReturn
 
 from ..broker.event import Target
-from ..commands import serving
 from ..errors import EventError
+from ..web.transport import Transport
 from .ack_wait import NotConnected, as_type_error, wait_for_answer
-from .manager import Manager, absent, eio_sid_of
-
-if TYPE_CHECKING:
-    from ..broker.client import Client
-    from ..web.transport import Transport
-    from .socketio import SocketIO
+from .clients import ClientDirectory, absent
+from .manager import Manager
 
 
 class Reason:
@@ -42,21 +37,18 @@ def unfolded(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return data if isinstance(data, tuple) else () if data is None else args
 
 
-class Server:
-    """The part of python-socketio's ``Server`` that makes sense over Server-Sent Events."""
+class Server(ClientDirectory):
+    """The part of python-socketio's ``Server`` that makes sense over Server-Sent Events.
+
+    :param bound: returns the transport.
+    """
 
     reason = Reason
     async_mode = "threading"
 
-    def __init__(self, socketio: SocketIO) -> None:
-        self._socketio = socketio
+    def __init__(self, bound: Callable[[], Transport]) -> None:
+        super().__init__(bound)
         self.manager = Manager(self)
-
-    @property
-    def _transport(self) -> Transport:
-        transport = self._socketio.transport
-        _ = transport.app  # says what is missing before init_app
-        return transport
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -82,12 +74,12 @@ class Server:
         :param callback: called with what a client acknowledges the event with.
         :raises EventError: for a name or payload that cannot be sent; it is a ``TypeError`` as well.
         """
-        socketio = self._socketio
-        if socketio.handlers.log is not None:
+        transport = self._bound()
+        if transport.handlers.log is not None:
             self._log('emitting event "%s" to %s [%s]', event, to or "all", namespace or "/")
         try:
             target = Target.create(namespace, to or None, skip_sid or None)
-            socketio.transport.node.publisher.send(event, unfolded(args), target, callback or None)
+            transport.node.publisher.send(event, unfolded(args), target, callback or None)
         except EventError as error:
             raise as_type_error(error) from error.__cause__
 
@@ -147,38 +139,6 @@ class Server:
         client = self._transport.hub.client(room)
         return client is not None and client.namespace == (namespace or "/")
 
-    # -- clients ---------------------------------------------------------------------------------------------
-
-    def find(self, sid: object, namespace: str | None = None) -> Client | None:
-        """Return a client: one that is connected, or the one that is being served in this thread."""
-        client, current = self._transport.hub.client(sid), serving()
-        if client is None and current is not None and current.client.sid == sid:
-            client = current.client
-        return client if client is not None and client.namespace == (namespace or "/") else None
-
-    def get_session(self, sid: str, namespace: str | None = None) -> dict[str, Any]:
-        """Return what was kept for a client; a dict of its own, that has nothing to do with ``flask.session``.
-
-        :raises KeyError: if it is not connected.
-        """
-        return self._connected(sid, namespace).store
-
-    def save_session(self, sid: str, session: dict[str, Any], namespace: str | None = None) -> None:
-        """Keep a dict for a client.
-
-        :raises KeyError: if it is not connected.
-        """
-        self._connected(sid, namespace).store = session
-
-    @contextmanager
-    def session(self, sid: str, namespace: str | None = None) -> Iterator[dict[str, Any]]:
-        """Give what was kept for a client, and keep it again with what was changed meanwhile."""
-        session = self.get_session(sid, namespace)
-        try:
-            yield session
-        finally:
-            self.save_session(sid, session, namespace)
-
     def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
         """End a client. Its ``disconnect`` handler has run when this returns.
 
@@ -188,31 +148,6 @@ class Server:
         if client is not None and self.manager.is_connected(sid, client.namespace):
             self._log("Disconnecting %s [%s]", sid, client.namespace)
             self._transport.node.lifecycle.end_client(client, Reason.SERVER_DISCONNECT, wait=True)
-
-    def get_environ(self, sid: str, namespace: str | None = None) -> dict[str, Any] | None:
-        """Return the WSGI environment of the request that opened a client; ``None`` if it is not connected."""
-        client = self.find(sid, namespace)
-        return None if client is None else client.environ
-
-    @property
-    def environ(self) -> dict[str, dict[str, Any]]:
-        """The WSGI environments of all clients, by the id of their stream."""
-        hub = self._transport.hub
-        return {eio_sid_of(client, hub.sessions): client.environ for client in hub.clients()}
-
-    def transport(self, sid: str, namespace: str | None = None) -> str:
-        """Return how a client gets its events: always ``sse``.
-
-        :raises KeyError: if it is not connected.
-        """
-        self._connected(sid, namespace)
-        return "sse"
-
-    def _connected(self, sid: str, namespace: str | None) -> Client:
-        client = self.find(sid, namespace)
-        if client is None:
-            raise NotConnected(sid, namespace)
-        return client
 
     # -- background tasks ------------------------------------------------------------------------------------
 
@@ -227,7 +162,7 @@ class Server:
         time.sleep(seconds)
 
     def _log(self, text: str, *values: object) -> None:
-        log = self._socketio.handlers.log
+        log = self._bound().handlers.log
         if log is not None:
             log.info(text, *values)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask
 from flask.testing import EnvironBuilder
@@ -14,11 +14,8 @@ from ..broker.payload import foreign_text, payload_text, restore_binary
 from ..commands import NOT_HANDLED, RESERVED, propagating
 from ..errors import AccessDenied, EventError
 from .ack_wait import as_type_error
-from .manager import eio_sid_of
+from .clients import eio_sid_of
 from .server import Reason
-
-if TYPE_CHECKING:
-    from .socketio import SocketIO
 
 
 class SocketIOTestClient:
@@ -33,7 +30,7 @@ class SocketIOTestClient:
     :param flask_test_client: a test client of the app, whose cookies, and so whose session, are sent along.
     """
 
-    def __init__(self, app: Flask, socketio: SocketIO, namespace: str | None = None, query_string: str | None = None,
+    def __init__(self, app: Flask, socketio: Any, namespace: str | None = None, query_string: str | None = None,
                  headers: Any = None, auth: Any = None, flask_test_client: Any = None) -> None:
         self.app = app
         self.socketio = socketio

@@ -1,0 +1,128 @@
+"""Clients by their ``sid``: what hosts may ask about them, and keep for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..broker.client import Client
+from ..broker.sessions import SessionRegistry
+from ..commands.invocation import serving
+from ..web.transport import Transport
+from .ack_wait import NotConnected
+
+
+class ClientDirectory:
+    """Finds the clients of a transport.
+
+    :param bound: returns the transport; a ``SocketIO`` may be bound to another one while this object stays.
+    """
+
+    def __init__(self, bound: Callable[[], Transport]) -> None:
+        self._bound = bound
+
+    @property
+    def _transport(self) -> Transport:
+        transport = self._bound()
+        _ = transport.node  # says what is missing before init_app
+        return transport
+
+    def find(self, sid: object, namespace: str | None = None) -> Client | None:
+        """Return a client that is connected, or the one that is being served in this thread.
+
+        :param sid: its ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        :return: the client; ``None`` if there is none.
+        """
+        client, current = self._transport.hub.client(sid), serving()
+        if client is None and current is not None and current.client.sid == sid:
+            client = current.client
+        return client if client is not None and client.namespace == (namespace or "/") else None
+
+    def connected(self, sid: str, namespace: str | None) -> Client:
+        """Return a client.
+
+        :param sid: its ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        :return: the client.
+        :raises NotConnected: a ``KeyError`` and a ``ValueError``, if there is none.
+        """
+        client = self.find(sid, namespace)
+        if client is None:
+            raise NotConnected(sid, namespace)
+        return client
+
+    def get_session(self, sid: str, namespace: str | None = None) -> dict[str, Any]:
+        """Return what was kept for a client: a dict that has nothing to do with ``flask.session``.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        :return: the dict that :meth:`save_session` was given; an empty one before.
+        :raises KeyError: if the client is not connected.
+        """
+        return self.connected(sid, namespace).store
+
+    def save_session(self, sid: str, session: dict[str, Any], namespace: str | None = None) -> None:
+        """Keep a dict for a client.
+
+        :param sid: the client's ``sid``.
+        :param session: the dict.
+        :param namespace: the client's namespace, by default ``/``.
+        :raises KeyError: if the client is not connected.
+        """
+        self.connected(sid, namespace).store = session
+
+    @contextmanager
+    def session(self, sid: str, namespace: str | None = None) -> Iterator[dict[str, Any]]:
+        """Give what was kept for a client, and keep it again with what was changed in the ``with`` block.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        :raises KeyError: if the client is not connected.
+        """
+        session = self.get_session(sid, namespace)
+        try:
+            yield session
+        finally:
+            self.save_session(sid, session, namespace)
+
+    def get_environ(self, sid: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """Return the WSGI environment of the request that opened a client.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        :return: the environment; ``None`` if the client is not connected.
+        """
+        client = self.find(sid, namespace)
+        return None if client is None else client.environ
+
+    @property
+    def environ(self) -> dict[str, dict[str, Any]]:
+        """The WSGI environments of all clients, by the id of their stream."""
+        hub = self._transport.hub
+        return {eio_sid_of(client, hub.sessions): client.environ for client in hub.clients()}
+
+    def transport(self, sid: str, namespace: str | None = None) -> str:
+        """Return how a client gets its events.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        :return: ``sse``.
+        :raises KeyError: if the client is not connected.
+        """
+        self.connected(sid, namespace)
+        return "sse"
+
+
+def eio_sid_of(client: Client, sessions: SessionRegistry) -> str:
+    """Return a public name for the stream that carries a client (its ticket is a secret)."""
+    secret = client.token if client.session is None else sessions.ticket_of(client.session)
+    return hashlib.blake2s(secret.encode(), digest_size=10).hexdigest()
+
+
+def absent(owner: str, name: str) -> AttributeError:
+    """Return the error for a part of python-socketio that has no counterpart here."""
+    return AttributeError(f"{owner} has no attribute {name!r}: hakgal_hybrid serves by SSE and HTTP POST, without "
+                          "python-socketio's server; its docs list under 'Migrating from Flask-SocketIO' what there is")
