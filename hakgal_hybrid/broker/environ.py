@@ -53,9 +53,5 @@ class OpeningRequest:
         return dict(self._common) if self._port is None else {**self._common, _PORT: str(self._port)}
 #: Where the gate leaves the address that a request is judged by: of a proxy on this machine, the one that it wrote.
 ADDRESS = "hakgal_hybrid.address"
-#: Where views leave the code of the refusal that they answer with, for the gate to count.
-REFUSED = "hakgal_hybrid.refused"
-#: What the gate leaves in the environment of requests that it has let through.
-PASSED = "hakgal_hybrid.passed"
 #: Where a view leaves the feed of the stream it has opened (a list in the environment).
 HANDOFF = "hakgal_hybrid.handoff"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flask import Request, has_request_context, request
+from flask import Flask, Request
 
 from ..broker.client import Client
 from ..errors import AccessDenied, ConfigurationError
 from ..logs import get_logger
+from .invocation import host_request
 
 logger = get_logger(__name__)
 
@@ -58,17 +59,19 @@ class Authorizer:
             raise ConfigurationError(f"{self._decide!r} decides already; only one function can authorize")
         self._decide = decide
 
-    def check(self, action: Action, namespace: str = "/", *, room: Hashable = None, event: str | None = None,
-              data: Any = None, client: Client | None = None) -> None:
+    def check(self, app: Flask, action: Action, namespace: str = "/", *, room: Hashable = None,
+              event: str | None = None, data: Any = None, client: Client | None = None) -> None:
         """Ask whether something may be done. What is not clearly allowed is refused: a function that raises, too.
 
+        :param app: the host's app, in whose context the function is called.
         :raises AccessDenied: 403 ``not_authorized``, or the very one that the function raised.
         """
         if self._decide is None:
             return
-        asking: Any = request._get_current_object() if has_request_context() else None  # type: ignore[attr-defined]
         try:
-            allowed = bool(self._decide(AuthorizationRequest(action, namespace, room, event, data, client, asking)))
+            with host_request(app) as request:
+                asked = AuthorizationRequest(action, namespace, room, event, data, client, request)
+                allowed = bool(self._decide(asked))
         except AccessDenied:
             raise
         except Exception:

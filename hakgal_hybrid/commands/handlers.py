@@ -15,7 +15,7 @@ from ..broker.client import Client
 from ..broker.payload import json_safe
 from ..errors import AccessDenied
 from ..logs import get_logger
-from .invocation import RESERVED, Handler, accepts, call, is_refusal, request_of, save_session, serve
+from .invocation import RESERVED, Handler, accepts, call, host_request, is_refusal, request_of, save_session, serve
 
 logger = get_logger(__name__)
 
@@ -149,7 +149,8 @@ class Handlers:
                     trigger = self.classes[space].trigger_event
                     given = (event, *first, client.sid, *args)
                     # Older overrides know neither the client's auth nor the reason of its going.
-                    return trigger(*(given[:-1] if event in RESERVED and not accepts(trigger, given) else given))
+                    with host_request(app):
+                        return trigger(*(given[:-1] if event in RESERVED and not accepts(trigger, given) else given))
             return NOT_HANDLED
 
     def _function(self, event: str, namespace: str) -> tuple[Handler, str] | None:

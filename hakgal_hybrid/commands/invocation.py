@@ -35,14 +35,6 @@ class BadArguments(TypeError):
     """A handler takes other arguments than came."""
 
 
-class UnsavedSession(sessions.NullSession):
-    """A session that can be written to, and that Flask does not save."""
-
-
-for _name in ("__setitem__", "__delitem__", "clear", "pop", "popitem", "update", "setdefault"):
-    setattr(UnsavedSession, _name, getattr(sessions.SecureCookieSession, _name))
-
-
 class ForkedSession(dict[str, Any], sessions.SessionMixin):
     """The session that the handlers of one client share: a copy of the one of the request that opened it."""
 
@@ -91,6 +83,28 @@ def calling_first(begin: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _on_call.reset(token)
+
+
+@contextmanager
+def host_request(app: Flask) -> Iterator[flask.Request | None]:
+    """Be in a request context of the host's app while something of the host's is called.
+
+    Our URLs are answered by an app of our own, whose context means nothing to the host. The host's context is made of
+    the same request, its body included. Its session can be read, and is not saved.
+
+    :param app: the host's app.
+    :return: the request, as the host sees it; ``None`` where no request is being answered.
+    """
+    if not flask.has_request_context():
+        yield None
+        return
+    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    if flask.current_app._get_current_object() is app:  # type: ignore[attr-defined]
+        yield request
+        return
+    body = request.get_data() if request.method == "POST" else b""
+    with app.request_context({**request.environ, "wsgi.input": io.BytesIO(body)}):
+        yield flask.request._get_current_object()  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -158,15 +172,6 @@ def save_session(app: Flask) -> None:
     session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
     if getattr(session, "modified", True):
         app.session_interface.save_session(app, session, app.response_class())
-
-
-def discard_session() -> None:
-    """Keep the app from saving the session of a request of ours.
-
-    It was opened before the handler ran; an interface that saves it all the same (because it is permanent, say) would
-    undo what the handler has changed.
-    """
-    _set_session(UnsavedSession(flask.session))
 
 
 def _fitting(handler: Handler, message: str | None, args: tuple[Any, ...]) -> tuple[Any, ...]:

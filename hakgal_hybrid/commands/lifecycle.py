@@ -58,7 +58,7 @@ class ClientLifecycle:
         """
         if self.namespaces != "*" and namespace not in self.namespaces and not self._handlers.serves(namespace):
             raise AccessDenied("Unable to connect", code="unknown_namespace")
-        self._authorizer.check("connect", namespace, data=auth)
+        self._authorizer.check(self._app, "connect", namespace, data=auth)
         own = session is None
         session = self._hub.new_session(environ) if session is None else session
         environ = {**environ, "flask.app": self._app}
@@ -150,7 +150,7 @@ class ClientLifecycle:
 
         :raises AccessDenied: if the application does not allow it. :raises Overloaded: 429 if it is in too many.
         """
-        self._authorizer.check("join", client.namespace, room=room, client=client)
+        self._authorizer.check(self._app, "join", client.namespace, room=room, client=client)
         rooms, limit = client.rooms(), self._settings.max_rooms
         if len(rooms) >= limit and room not in rooms:
             raise Overloaded(f"a client may be in {limit} rooms (HYBRID_MAX_ROOMS)", code="too_many_rooms", status=429)
@@ -170,7 +170,7 @@ class ClientLifecycle:
         :raises RequestError: 404 if the host has no such handler, 422 if it does not take these arguments, 500 if it
             raised (which is logged with its traceback).
         """
-        self._authorizer.check("emit", client.namespace, event=event, data=list(args), client=client)
+        self._authorizer.check(self._app, "emit", client.namespace, event=event, data=list(args), client=client)
         handlers = self._handlers
         try:
             answer = NOT_HANDLED if event in RESERVED else handlers.trigger(self._app, client, event, args)

@@ -119,7 +119,8 @@ class SocketIOTestClient:
         :raises AccessDenied: if the function that authorizes does not allow it.
         """
         client, sent = self._connected(namespace), self._sent(list(args))
-        self.socketio.transport.node.authorizer.check("emit", client.namespace, event=event, data=sent, client=client)
+        node = self.socketio.transport.node
+        node.authorizer.check(node.app, "emit", client.namespace, event=event, data=sent, client=client)
         with propagating():
             handlers = self.socketio.handlers
             answer = NOT_HANDLED if event in RESERVED else handlers.trigger(self.app, client, event, tuple(sent))

@@ -1,6 +1,6 @@
-"""Guard: who may read and who may command. Pure rules over a WSGI environment and the settings.
+"""Who may read and who may command, by origin, address and key. Pure rules over a WSGI environment and the settings.
 
-The rules, in the order they are applied to every request for one of our URLs:
+The rules, in the order in which they are applied to a request for one of our URLs (:mod:`.urls` says which is what):
 
 1. A web page of a foreign origin may do nothing, key or no key. Allowed are the same origin, loopback origins on any
    port, and ``HYBRID_ORIGINS``.
@@ -38,10 +38,12 @@ _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
 
 
 def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, known_as: str = "") -> None:
-    """Let a request pass or refuse it.
+    """Let a request pass, or refuse it.
 
+    :param environ: the WSGI environment of the request.
+    :param settings: the key, the allowed origins.
     :param commands: true if the request changes something, false if it only reads.
-    :param known_as: the name the operator gave this server; a ``Host`` like it is as good as a loopback name.
+    :param known_as: the name that the operator gave this server; a ``Host`` like it is as good as a loopback name.
     :raises AccessDenied: 401 without the key where one is needed or with a wrong one, 403 otherwise.
     """
     check_origin(environ, settings)
@@ -67,13 +69,19 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
 
 
 def same_secret(given: bytes, secret: bytes) -> bool:
-    """True if both are the same; takes as long whatever they share, their length included."""
+    """Return true if two secrets are the same. The time it takes says nothing about them, nor about their lengths.
+
+    :param given: what the request has.
+    :param secret: what it should have.
+    """
     return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(secret).digest())
 
 
 def check_origin(environ: Mapping[str, Any], settings: Settings) -> None:
     """Refuse a request that a web page of a foreign origin made.
 
+    :param environ: the WSGI environment of the request.
+    :param settings: the allowed origins.
     :raises AccessDenied: 403, code ``foreign_origin``.
     """
     origin = environ.get("HTTP_ORIGIN")
@@ -85,7 +93,12 @@ def check_origin(environ: Mapping[str, Any], settings: Settings) -> None:
 
 
 def origin_allowed(origin: str, environ: Mapping[str, Any], settings: Settings) -> bool:
-    """True for the same origin, loopback origins on any port, and those in ``HYBRID_ORIGINS``."""
+    """Return true for the same origin, loopback origins on any port, and those in ``HYBRID_ORIGINS``.
+
+    :param origin: the header ``Origin``.
+    :param environ: the WSGI environment of the request.
+    :param settings: the allowed origins.
+    """
     origin = origin.lower()
     if origin in settings.origins:
         return True
@@ -96,17 +109,18 @@ def origin_allowed(origin: str, environ: Mapping[str, Any], settings: Settings) 
 
 
 def _is_embedded_elsewhere(environ: Mapping[str, Any]) -> bool:
-    """True if a browser says that a page of another site loads this, as an image or a script, say: without ``Origin``.
+    """Return true if a browser says that a page of another site loads this, as an image say, without ``Origin``.
 
-    Who follows a link, or types an address, is not a page.
+    A link that somebody follows, or an address that somebody types, is not loaded by a page.
     """
     return environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and (
         environ.get("HTTP_SEC_FETCH_MODE") != "navigate" or environ.get("HTTP_SEC_FETCH_DEST") != "document")
 
 
 def require_json(environ: Mapping[str, Any]) -> None:
-    """Refuse a body that is not declared as plain JSON in UTF-8: what a cross-site form could send, among others.
+    """Refuse a body that is not declared as plain JSON in UTF-8, which a form of another site could send.
 
+    :param environ: the WSGI environment of the request.
     :raises RequestError: 415, code ``not_json``.
     """
     content_type, _, parameters = str(environ.get("CONTENT_TYPE", "")).partition(";")
@@ -124,10 +138,12 @@ def require_json(environ: Mapping[str, Any]) -> None:
 
 
 def from_loopback(environ: Mapping[str, Any]) -> bool:
-    """True if the request comes from this machine.
+    """Return true if a request comes from this machine.
 
-    A peer on loopback that sends forwarding headers is a proxy: it is judged by the address it wrote, which is the
+    A peer on loopback that sends forwarding headers is a proxy. It is judged by the address that it wrote, which is the
     last one of each header. A header that cannot be understood counts as another machine.
+
+    :param environ: the WSGI environment of the request.
     """
     return is_loopback(str(environ.get("REMOTE_ADDR", ""))) and all(map(is_loopback, _forwarded(environ)))
 
@@ -135,7 +151,9 @@ def from_loopback(environ: Mapping[str, Any]) -> bool:
 def address_of(environ: Mapping[str, Any]) -> str:
     """Return the address that limits go by: the peer's, or the one that a proxy on this machine wrote.
 
-    Of several that it wrote, one of another machine counts; nonsense is an address of its own, the same for all.
+    Of several that it wrote, one of another machine counts. All nonsense together counts as one address.
+
+    :param environ: the WSGI environment of the request.
     """
     peer = str(environ.get("REMOTE_ADDR", ""))
     if not is_loopback(peer):
@@ -159,7 +177,10 @@ def _forwarded(environ: Mapping[str, Any]) -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """True for ``localhost`` (and names below it) and addresses in ``127.0.0.0/8`` or ``::1``."""
+    """Return true for ``localhost`` (and names below it) and addresses in ``127.0.0.0/8`` or ``::1``.
+
+    :param host: a name or an address, without a port.
+    """
     return len(host) <= _LONGEST_NAME and _is_loopback(host)
 
 
@@ -188,7 +209,7 @@ def _last(header: str) -> str:
 
 
 def _forwarded_for(header: str) -> str:
-    """Return the ``for=`` of the last element of a ``Forwarded`` header (RFC 7239), or nothing if it makes no sense.
+    """Return the ``for=`` of the last element of a ``Forwarded`` header (RFC 7239); an empty text if there is none.
 
     A client chooses parts of this header (its ``Host``, say), so that quotes must be honoured: a comma or ``for=``
     inside them separates and says nothing.

@@ -9,9 +9,7 @@ from pathlib import Path
 from flask import Blueprint, Response, send_file
 
 from ..errors import ConfigurationError, RequestError
-from .gate import behind_the_gate
-from .responses import problem
-from .urls import CLASSIC_CLIENT, CLIENT, DASHBOARD
+from .urls import CLASSIC_CLIENT, CLIENT, DASHBOARD, DASHBOARD_FILE
 
 STATIC = Path(__file__).parent / "static"
 FOLDER = STATIC / "client"
@@ -47,31 +45,31 @@ CLASSIC_TAG = hashlib.sha256(CLASSIC_SCRIPT).hexdigest()[:32]
 
 def blueprint() -> Blueprint:
     """Return the blueprint that serves the browser client and the dashboard."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_assets", __name__))
+    views = Blueprint("assets", __name__)
 
     def serve(path: Path, mimetype: str) -> Response:
         # Revalidated each time: a page must not speak yesterday's protocol to today's server.
         return send_file(path, mimetype=mimetype, max_age=0)
 
-    @views.get(CLIENT, provide_automatic_options=False, strict_slashes=True)
+    @views.get(CLIENT)
     def module() -> Response:
         return serve(FOLDER / "client.js", "text/javascript")
 
-    @views.get(CLASSIC_CLIENT, provide_automatic_options=False, strict_slashes=True)
+    @views.get(CLASSIC_CLIENT)
     def script() -> Response:
         return send_file(io.BytesIO(CLASSIC_SCRIPT), mimetype="text/javascript", max_age=0, etag=CLASSIC_TAG)
 
-    @views.get(DASHBOARD, provide_automatic_options=False, strict_slashes=True)
+    @views.get(DASHBOARD)
     def page() -> Response:
         response = serve(STATIC / "dashboard" / "index.html", "text/html")
         response.headers.update(PAGE_HEADERS)
         return response
 
-    @views.get(DASHBOARD + "dashboard/<name>", provide_automatic_options=False, strict_slashes=True)
-    def part(name: str) -> Response:
-        path = PAGE_FILES.get(name)
+    @views.get(DASHBOARD_FILE)
+    def part(file: str) -> Response:
+        path = PAGE_FILES.get(file)
         if path is None:
-            return problem(RequestError(f"the dashboard has no file {name!r:.80}", status=404, code="no_such_file"))
+            raise RequestError(f"the dashboard has no file {file!r:.80}", status=404, code="no_such_file")
         return serve(path, _TYPES[path.suffix])
 
     return views

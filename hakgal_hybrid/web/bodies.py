@@ -1,4 +1,4 @@
-"""JSON in and out of our views, and who speaks in a request."""
+"""JSON in and out of our views, and the client in whose name a request speaks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 from flask import Response, request
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..broker.client import Client
 from ..broker.event import MAX_NAME
@@ -17,14 +16,13 @@ from .services import Services
 
 
 def read_object(services: Services) -> dict[str, Any]:
-    """Return the request's body, a JSON object; read by the host's own JSON module if it has chosen one.
+    """Return the body of the request, which must be a JSON object.
 
-    :raises RequestError: 400 if it is anything else.
+    :param services: has the host's own JSON module, if the host has chosen one; the body is read by that.
+    :raises RequestError: 400 if the body is anything else.
     """
     try:
         text = request.get_data()
-    except RequestEntityTooLarge as error:  # the host's own MAX_CONTENT_LENGTH
-        raise RequestError("the body is larger than this host accepts", status=413, code="body_too_large") from error
     except OSError as error:  # nobody is there to read the answer; but it is no failure of ours, with a traceback
         raise RequestError("the client went away in the middle of the body", status=400, code="bad_http") from error
     try:
@@ -40,7 +38,12 @@ def read_object(services: Services) -> dict[str, Any]:
 
 
 def loads(services: Services, text: str | bytes) -> Any:
-    """Parse JSON, by the host's own module if it has chosen one; NaN, Infinity and a key that comes twice are none."""
+    """Return what JSON text stands for.
+
+    :param services: has the host's own JSON module, if the host has chosen one; the text is read by that.
+    :param text: the text. NaN, Infinity and an object with a key that comes twice are no JSON.
+    :raises ValueError: if the text is no JSON; the host's own module may raise something else.
+    """
     if services.node.json is not None:
         return services.node.json.loads(text)
     return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unambiguous)
@@ -62,9 +65,10 @@ def _finite(text: str) -> float:
 
 
 def namespace_of(message: dict[str, Any]) -> str:
-    """Return the namespace a message names, by default ``/``.
+    """Return the namespace that a message names, by default ``/``.
 
-    :raises RequestError: if it cannot be one.
+    :param message: the body of a request.
+    :raises RequestError: if this cannot be a namespace.
     """
     namespace = message.get("namespace", "/")
     if not isinstance(namespace, str) or not namespace.startswith("/") or len(namespace) > MAX_NAME:
@@ -75,9 +79,11 @@ def namespace_of(message: dict[str, Any]) -> str:
 
 
 def arguments_of(message: dict[str, Any]) -> list[Any]:
-    """Return the ``args`` of a message.
+    """Return the ``args`` of a message, binary values restored.
 
-    :raises RequestError: if they are no array; :class:`~hakgal_hybrid.errors.EventError`: for what is no base64.
+    :param message: the body of a request.
+    :raises RequestError: if ``args`` is no array.
+    :raises EventError: if a binary value is no base64.
     """
     args = message.get("args", [])
     if not isinstance(args, list):
@@ -86,9 +92,12 @@ def arguments_of(message: dict[str, Any]) -> list[Any]:
 
 
 def speaker(services: Services, message: dict[str, Any]) -> Client:
-    """Return the client in whose name the request speaks, which it must prove.
+    """Return the client in whose name the request speaks: it names the ``sid``, and proves it by the client's token.
 
-    :raises AccessDenied: if it does not.
+    :param services: knows the clients.
+    :param message: the body of the request.
+    :raises AccessDenied: if there is no such client, or this is not its token.
+    :raises RequestError: if the client is in another namespace than the body says.
     """
     client = services.node.hub.client(message.get("sid"))
     if client is None or not client.proves(token_of_request()):
@@ -100,22 +109,32 @@ def speaker(services: Services, message: dict[str, Any]) -> Client:
 
 
 def token_of_request() -> str:
-    """Return the token by which the request proves in whose name it speaks."""
+    """Return the token that the request carries, or an empty text."""
     return request.headers.get("X-Hybrid-Token", "")
 
 
 def answer(value: dict[str, Any], status: int = 200) -> Response:
-    """Return a JSON response."""
+    """Return an answer with a JSON body.
+
+    :param value: the body.
+    :param status: the HTTP status.
+    """
     return Response(text_of(value), status, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def answer_text(text: str) -> Response:
-    """Return a JSON response whose body is there already."""
+    """Return an answer with a JSON body.
+
+    :param text: the body, as JSON text.
+    """
     return Response(text, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def text_of(value: Any) -> str:
-    """Return ``value`` as JSON text, whatever it is."""
+    """Return a value as JSON text.
+
+    :param value: any object. One that JSON cannot hold becomes something near it: its text, or ``null``.
+    """
     try:
         return payload_text("response", (value,))
     except HybridError:

@@ -1,4 +1,4 @@
-"""Who listens: connecting before the stream, leaving it, acknowledging what came."""
+"""Clients: connecting before the stream is opened, tickets for streams, acknowledging events, leaving."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from werkzeug.datastructures import MultiDict
 
 from ..broker.client import Client, proves
 from ..broker.payload import restore_binary
-from ..errors import AccessDenied, HybridError, RequestError
+from ..commands.invocation import host_request
+from ..commands.node import Node
+from ..errors import AccessDenied, RequestError
 from ..logs import get_logger
 from .bodies import answer, arguments_of, namespace_of, read_object, speaker, token_of_request
-from .gate import behind_the_gate
-from .responses import problem
 from .services import Services
 from .stream_query import parse_stream_request
 from .tickets import VALID_S
@@ -22,34 +22,36 @@ from .urls import ACK, CONNECT, DISCONNECT, TICKET
 
 logger = get_logger(__name__)
 
-#: What the body of the connecting request was: handlers see a request that only opens something, as with a WebSocket.
+#: What describes the body. Handlers see the request without one: it only opens something, as a WebSocket's does.
 _OF_THE_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING")
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the blueprint by which clients come and go."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_clients", __name__), services.node.handlers)
+    """Return the blueprint by which clients connect and leave.
 
-    @views.post(CONNECT, provide_automatic_options=False, strict_slashes=True)
+    :param services: the parts that the views use.
+    """
+    views, node = Blueprint("clients", __name__), services.node
+
+    @views.post(CONNECT)
     def connect() -> Response:
         message = read_object(services)
         namespace = namespace_of(message)
-        client = _returning(services, message, namespace)
+        client = _returning(node, message, namespace)
         resumed = client is not None
         if client is None:
-            client = _newcomer(services, message, namespace)
+            client = _newcomer(node, message, namespace)
         session = client.session
         if session is None:
             raise RequestError("this client has no stream of its own", code="bad_sid")
         since = max(client.since, session.start)
         return answer({
-            "sid": client.sid, "token": client.token, "ticket": services.node.hub.sessions.ticket_of(session),
-            "resumed": resumed,
-            "namespace": namespace, "since": services.node.log.id_of(since),
-            "after": None if resumed else services.node.hub.latest_for(client, since),
-            "heartbeat_s": services.node.settings.heartbeat_s})
+            "sid": client.sid, "token": client.token, "ticket": node.hub.sessions.ticket_of(session),
+            "resumed": resumed, "namespace": namespace, "since": node.log.id_of(since),
+            "after": None if resumed else node.hub.latest_for(client, since),
+            "heartbeat_s": node.settings.heartbeat_s})
 
-    @views.post(TICKET, provide_automatic_options=False, strict_slashes=True)
+    @views.post(TICKET)
     def ticket() -> Response:
         query = read_object(services).get("query", "")
         if not isinstance(query, str):
@@ -58,64 +60,65 @@ def blueprint(services: Services) -> Blueprint:
         parse_stream_request(MultiDict(parse_qsl(query, keep_blank_values=True)), None)
         return answer({"ticket": services.tickets.issue(query), "expires_s": VALID_S})
 
-    @views.post(DISCONNECT, provide_automatic_options=False, strict_slashes=True)
+    @views.post(DISCONNECT)
     def disconnect() -> Response:
         message = read_object(services)
         try:
             client = speaker(services, message)
         except AccessDenied:
-            # Whoever is gone has what it asks for: a tab that closes leaves, and another may have it leave once more.
+            # A client that has left already may be sent away again: by another tab, after its own has closed.
             if not proves(message.get("sid"), token_of_request()):
                 raise
         else:
-            services.node.lifecycle.end_client(client, "client disconnect")
+            node.lifecycle.end_client(client, "client disconnect")
         return answer({})
 
-    @views.post(ACK, provide_automatic_options=False, strict_slashes=True)
+    @views.post(ACK)
     def acknowledge() -> Response:
         message = read_object(services)
         acknowledge_as(services, speaker(services, message), message)
         return answer({})
 
-    @views.errorhandler(HybridError)
-    def refuse(error: HybridError) -> Response:
-        return problem(error)
-
     return views
 
 
 def acknowledge_as(services: Services, client: Client, message: dict[str, Any]) -> None:
-    """Take the acknowledgement that ``client`` sends.
+    """Take an acknowledgement.
 
-    :raises RequestError: if it makes no sense, or none is expected.
+    :param services: has the callbacks that wait for one.
+    :param client: the client that acknowledges.
+    :param message: names the event by ``ack``, and carries the ``args`` of the callback.
+    :raises RequestError: if the message makes no sense, or no acknowledgement is expected under this ``ack``.
     """
     args = arguments_of(message)
     try:
-        services.node.acks.answer(message.get("ack"), client, args)
+        with host_request(services.node.app):
+            services.node.acks.answer(message.get("ack"), client, args)
     except RequestError:
         raise
     except Exception:  # the host's fault, and nothing the client could mend
         logger.exception("the callback of an acknowledged event raised")
 
 
-def _returning(services: Services, message: dict[str, Any], namespace: str) -> Client | None:
+def _returning(node: Node, message: dict[str, Any], namespace: str) -> Client | None:
     """Return the client that the request proves to be, if it may still come back."""
-    client = services.node.hub.client(message.get("sid"))
+    client = node.hub.client(message.get("sid"))
     if client is None or client.namespace != namespace or not client.proves(message.get("token")):
         return None
     if client.session is not None:
-        services.node.hub.sessions.expect(client.session)
+        node.hub.sessions.expect(client.session)
     return client
 
 
-def _newcomer(services: Services, message: dict[str, Any], namespace: str) -> Client:
+def _newcomer(node: Node, message: dict[str, Any], namespace: str) -> Client:
+    """Return a new client: on the open stream that the request names by its ticket, or with a stream to come."""
     environ = {key: value for key, value in request.environ.items() if key not in _OF_THE_BODY}
     environ["REQUEST_METHOD"] = "GET"
     auth = restore_binary(message.get("auth"))
-    session = services.node.hub.sessions.find(message.get("stream"))
+    session = node.hub.sessions.find(message.get("stream"))
     try:
-        return services.node.lifecycle.open_client(environ, namespace, auth, session=session)
+        return node.lifecycle.open_client(environ, namespace, auth, session=session)
     except AccessDenied as denied:
         if denied.code != "bad_ticket":
             raise
-    return services.node.lifecycle.open_client(environ, namespace, auth)  # the stream ended just now
+    return node.lifecycle.open_client(environ, namespace, auth)  # the stream ended just now

@@ -14,17 +14,20 @@ from ..broker.payload import payload_text, restore_binary
 from ..commands.invocation import calling_first
 from ..errors import HybridError, RequestError
 from .bodies import answer, answer_text, arguments_of, namespace_of, read_object, speaker, text_of
-from .gate import behind_the_gate
-from .responses import problem
 from .services import Services
-from .urls import CONTROL, EMIT
+from .urls import CONTROL, EMIT, OUTCOME
+
+T = TypeVar("T")
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the blueprint that takes commands."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_control", __name__), services.node.handlers)
+    """Return the blueprint that takes commands.
 
-    @views.post(CONTROL, provide_automatic_options=False, strict_slashes=True)
+    :param services: the parts that the views use.
+    """
+    views = Blueprint("control", __name__)
+
+    @views.post(CONTROL)
     def control() -> Response:
         body, status, repeated = govern(services, read_object(services), request.headers.get("Idempotency-Key"))
         response = answer(body, status)
@@ -34,33 +37,32 @@ def blueprint(services: Services) -> Blueprint:
             response.headers["Idempotent-Replayed"] = "true"
         return response
 
-    @views.get(f"{CONTROL}/<command_id>", provide_automatic_options=False, strict_slashes=True)
-    def outcome(command_id: str) -> Response:
-        return answer(services.node.governor_queue.store.find(command_id).report())
+    @views.get(OUTCOME)
+    def outcome(id: str) -> Response:
+        return answer(services.node.governor_queue.store.find(id).report())
 
-    @views.post(EMIT, provide_automatic_options=False, strict_slashes=True)
+    @views.post(EMIT)
     def emit() -> Response:
         message = read_object(services)
         if message.get("sid") is None:
             return _emit_without_stream(services, message)
         return answer_text(emit_as(services, speaker(services, message), message))
 
-    @views.errorhandler(HybridError)
-    def refuse(error: HybridError) -> Response:
-        return problem(error)
-
     return views
 
 
 def govern(services: Services, order: dict[str, Any], key: str | None) -> tuple[dict[str, Any], int, bool]:
-    """Give the governor an order; return the answer's body and status, and whether it repeats an earlier one.
+    """Give the governor an order.
 
-    :param key: the order's ``Idempotency-Key``.
+    :param services: has the queue of the governor.
+    :param order: the ``action``, and what belongs to it.
+    :param key: the ``Idempotency-Key`` of the order, or ``None``.
+    :return: the body of the answer, its status, and whether the order repeats an earlier one.
     :raises HybridError: if the order makes no sense or cannot be taken, or the governor failed.
     """
-    action = order.get("action")
-    services.node.authorizer.check("command", event=action if isinstance(action, str) else None, data=order)
-    command, repeated = services.node.governor_queue.take(action, order, key)
+    node, action = services.node, order.get("action")
+    node.authorizer.check(node.app, "command", event=action if isinstance(action, str) else None, data=order)
+    command, repeated = node.governor_queue.take(action, order, key)
     report = command.report()
     if report["status"] == "failed":
         raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
@@ -69,19 +71,23 @@ def govern(services: Services, order: dict[str, Any], key: str | None) -> tuple[
 
 
 def emit_as(services: Services, client: Client, message: dict[str, Any]) -> str:
-    """Run the handler of the event that ``client`` sends, when it is its turn; return the answer's body, as JSON.
+    """Run the handler of an event that a client sends, after those of the client's events before it.
 
-    :raises HybridError: if there is no such handler, it failed, or the message makes no sense.
+    :param services: has the handlers.
+    :param client: the client that sends the event.
+    :param message: the event: its name, its arguments, and its ``number`` where the client numbers its events.
+    :return: the body of the answer, as JSON text.
+    :raises HybridError: if there is no such handler, the handler failed, or the message makes no sense.
     """
 
     def handle() -> str:
-        name, args = _event_of(message)  # here, so that an event which makes no sense has had its turn
+        name, args = _event_of(message)  # here: the number of an event that makes no sense is used up, too
         before = services.node.log.newest
         ack = services.node.lifecycle.dispatch(client, name, args)
-        told = {"ack": _acknowledgement(ack)}
-        if "number" in message:  # it acts for a socket, whose callback comes after what the handler has emitted
-            told.update(args=_arguments(ack), after=services.node.hub.latest_for(client, before))
-        return text_of(told)
+        body = {"ack": _acknowledgement(ack)}
+        if "number" in message:  # sent by a socket, which calls back only after what the handler has emitted
+            body.update(args=_arguments(ack), after=services.node.hub.latest_for(client, before))
+        return text_of(body)
 
     return _in_turn(message, client, handle)
 
@@ -113,14 +119,14 @@ def _in_turn(message: dict[str, Any], client: Client, call: Callable[[], str]) -
 
 
 def _emit_without_stream(services: Services, message: dict[str, Any]) -> Response:
-    """Run a handler for a caller that has no stream; what it emits to the caller comes back in the response."""
+    """Run a handler for a caller that has no stream; what the handler emits to the caller is in the answer."""
     name, args = _event_of(message)
     client = Client(dict(request.environ), namespace_of(message))
     gathered: BoundedList[Event] = BoundedList(lambda event: len(event.data) + len(event.args_text),
                                        services.node.settings.max_answer_bytes)
     with services.node.publisher.capture(client.sid, gathered):
         ack = services.node.lifecycle.dispatch(client, name, args)
-    events = ",".join(_told(event) for event in list(gathered))
+    events = ",".join(_text_of_event(event) for event in list(gathered))
     dropped = ""
     if gathered.dropped:
         services.node.refusals.count("answer_too_large")
@@ -128,7 +134,7 @@ def _emit_without_stream(services: Services, message: dict[str, Any]) -> Respons
     return answer_text(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]{dropped}}}')
 
 
-def _told(event: Event) -> str:
+def _text_of_event(event: Event) -> str:
     return f'{{"event":{payload_text("event", (event.name,))},"data":{event.data},"args":{event.args_text}}}'
 
 
@@ -140,13 +146,14 @@ def _acknowledgement(value: Any) -> Any:
 def _arguments(value: Any) -> list[Any]:
     """Return what a handler returned as the arguments of the client's callback: none for ``None``."""
     return [] if value is None else list(value) if isinstance(value, tuple) else [value]
-T = TypeVar("T")
 
 
 class BoundedList(list[T]):
-    """A list that takes only so much; what is beyond is counted in ``dropped``.
+    """A list that takes only so much.
 
-    :param size: says how large an item is. :param limit: how large all may be together, in the same unit.
+    :param size: returns how large an item is.
+    :param limit: how large all items may be together, in the same unit.
+    :ivar dropped: how many items were not taken.
     """
 
     def __init__(self, size: Callable[[T], int], limit: int) -> None:
@@ -156,7 +163,10 @@ class BoundedList(list[T]):
         self._lock = threading.RLock()  # a finalizer may emit to the same list while its thread is in here
 
     def append(self, item: T) -> None:
-        """Take an item if there is room for it; once there was none, take none: what is kept has no holes."""
+        """Take an item if there is room for it. After one that was not taken no other is: what is kept has no holes.
+
+        :param item: the item.
+        """
         size = self._size(item)
         with self._lock:
             self._room -= size

@@ -1,4 +1,4 @@
-"""For the doctor: how a request looks from inside the host, and what the host's requests are waiting for."""
+"""For the doctor: how a request looks from inside, and what the host's requests are waiting for."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ..errors import HybridError, RequestError
+from ..errors import RequestError
 from ..monitoring import sampler
 from ..monitoring.patching import replaced_parts
 from .access import from_loopback
 from .bodies import answer, read_object
-from .gate import behind_the_gate
-from .responses import problem
 from .services import Services
 from .urls import SEEN, STACKS
 
@@ -26,14 +24,14 @@ _HEADERS = ("Host", "X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Pr
 
 def blueprint(services: Services) -> Blueprint:
     """Return the blueprint by which the transport is examined."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_diagnosis", __name__))
+    views = Blueprint("diagnosis", __name__)
     sampling = threading.Lock()
 
-    @views.get(SEEN, provide_automatic_options=False, strict_slashes=True)
+    @views.get(SEEN)
     def seen() -> Response:
         return answer(_seen(services))
 
-    @views.post(STACKS, provide_automatic_options=False, strict_slashes=True)
+    @views.post(STACKS)
     def sample() -> Response:
         body = read_object(services)
         seconds = _number(body, "seconds", 2.0, 0.05, sampler.LONGEST_S)
@@ -47,10 +45,6 @@ def blueprint(services: Services) -> Blueprint:
                            "greenlets": bool(replaced_parts()["threading"])})
         finally:
             sampling.release()
-
-    @views.errorhandler(HybridError)
-    def refuse(error: HybridError) -> Response:
-        return problem(error)
 
     return views
 

@@ -1,185 +1,138 @@
-"""What stands in front of our URLs, at the WSGI level: access, preflights, CORS, errors as problem documents.
+"""The WSGI middleware in front of the host's app: answers our URLs, and passes on all others.
 
-It sits outside the host's Flask app because the host's ``before_request`` must not run for requests that are refused,
-and because the host's ``after_request`` opens CORS on every response, ours included, to whoever asks.
+What the host registers for its own requests (routes, hooks, limits, sessions) does not meet a request for one of our
+URLs, because the request does not come to the host's app.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
-from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
 
 from ..broker.counters import Refusals
-from ..broker.environ import ADDRESS, HANDOFF, PASSED, REFUSED
-from ..broker.sse import stream_headers
-from ..commands import Handlers
-from ..commands.invocation import discard_session
-from ..errors import AccessDenied, Headers, HybridError, RequestError, problem_response
+from ..broker.environ import ADDRESS
+from ..errors import Headers, HybridError, RequestError, problem_response
+from ..logs import get_logger
 from ..settings import Settings
-from . import access as guard
+from . import access
+from .app import WSGIApp
 from .ratelimit import RateLimiter
-from .responses import WSGIApp, problem
-from .urls import (
-    _DASHBOARD_FILES,
-    _METHODS,
-    _POST,
-    _PUBLIC,
-    _READERS_POST,
-    CONTROL,
-    STREAM,
-    WEBSOCKET,
-    methods_of,
-    normal,
-)
+from .urls import Access, Route, find
+
+logger = get_logger(__name__)
 
 _REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
 _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
 
-def behind_the_gate(views: Blueprint, handlers: Handlers | None = None) -> Blueprint:
-    """Have a blueprint answer only what the gate has let through: whatever leads to a view, nothing goes round it.
-
-    :param handlers: the host's, where the views call them: these may have saved the app's session themselves.
-    """
-
-    @views.before_request
-    def refuse() -> Response | None:
-        if PASSED in request.environ:
-            return None
-        return problem(AccessDenied("this URL is not spelt as it must be", code="not_guarded"))
-
-    @views.after_request
-    def forget_session(response: Response) -> Response:
-        if handlers is not None and not handlers.manage_session:
-            discard_session()
-        return response
-
-    return views
-
-
-def _check_method(method: str, methods: str) -> None:
-    if method not in methods.split(", "):
-        error = RequestError(f"{method} is not possible here; use {methods}", status=405, code="method_not_allowed")
-        error.headers["Allow"] = methods
-        raise error
-
 
 class Gate:
-    """WSGI middleware around a host: guards our URLs, answers their preflights, sets their CORS headers.
+    """WSGI middleware that admits requests for our URLs, and gives their answers CORS headers and problem documents.
 
-    :param ours: true for the URLs of ours that are served.
-    :param knows_ticket: true for a ticket that opens a stream with this query: who has one was let in when it was made.
-    :param rate: how fast one address may command. :param refusals: counts what is refused.
-    :param known_as: returns the name the operator gave this server (``SERVER_NAME``), or nothing.
-    :param body: makes the body of a stream, for servers that give each request a thread.
-    :param left: called with the feed of a stream that never begins.
+    :param host: the host's WSGI app, which gets the requests for all other URLs.
+    :param app: the app that answers our URLs.
+    :param served: the rules of the URLs that ``app`` serves.
+    :param settings: the key, the allowed origins.
+    :param known_as: returns the name that the operator gave this server (``SERVER_NAME``), or nothing.
+    :param knows_ticket: true for a ticket (first argument) that opens a stream with a query (second argument).
+    :param rate: how fast one address may command.
+    :param refusals: counts what is refused, by code.
     """
 
-    def __init__(self, host: WSGIApp, settings: Settings, *, ours: Callable[[str], bool], known_as: Callable[[], str],
-                 knows_ticket: Callable[[str, str], bool], rate: RateLimiter, refusals: Refusals,
-                 body: Callable[[Any], Iterable[bytes]], left: Callable[[Any, str], None]) -> None:
-        self._host, self._settings, self._knows_ticket = host, settings, knows_ticket
-        self._rate, self._refusals = rate, refusals
-        self._ours, self._known_as, self._body, self._left = ours, known_as, body, left
-        self._found: set[str] = set()
+    def __init__(self, host: WSGIApp, app: WSGIApp, served: Collection[str], settings: Settings, *,
+                 known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool], rate: RateLimiter,
+                 refusals: Refusals) -> None:
+        self._host, self._app, self._served, self._settings = host, app, served, settings
+        self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Serve one request."""
-        path = normal(environ.get("PATH_INFO", ""))
-        methods = methods_of(path)
-        if methods is None or not self._serves(path):
+        """Serve one request.
+
+        :param environ: the WSGI environment.
+        :param start_response: takes status and headers of the answer.
+        :return: the chunks of the answer.
+        """
+        route = find(environ.get("PATH_INFO", ""))
+        if route is None or route.rule not in self._served:
             return self._host(environ, start_response)
         cors = self._cors(environ)
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
-            kept = [(name, value) for name, value in headers
-                    if not name.lower().startswith("access-control-") and name.lower() != "vary"]
-            return start_response(status, kept + cors, exc_info)
+            return start_response(status, [*headers, *cors], exc_info)
 
         try:
-            public = path in _PUBLIC or path.startswith(_DASHBOARD_FILES)
-            if not public:
-                guard.check_origin(environ, self._settings)
             if environ["REQUEST_METHOD"] == "OPTIONS":
-                start_response("204 No Content", [("Allow", methods), *self._preflight(methods, cors), *cors])
+                self._check_origin(route, environ)
+                start("204 No Content", [("Allow", route.methods), *_preflight(route, cors)])
                 return []
-            environ[ADDRESS] = guard.address_of(environ)
-            commands = path.startswith(CONTROL) or (methods == _POST and path not in _READERS_POST)
-            if not public and not self._has_ticket(path, environ):
-                guard.check(environ, self._settings, known_as=self._known_as(), commands=commands)
-            if commands and environ["REQUEST_METHOD"] == "POST":
-                self._rate.take(environ[ADDRESS])
-            _check_method(environ["REQUEST_METHOD"], methods)
-            if environ["REQUEST_METHOD"] == "POST":
-                guard.require_json(environ)
-        except HybridError as error:
-            self._refusals.count(error.code)
-            status, headers, body = problem_response(error)
+            self._admit(route, environ)
+            return self._app(environ, start)
+        except StopIteration:  # by this flask-sock tells gunicorn that a WebSocket is over
+            raise
+        except Exception as error:
+            problem = _problem_of(error)
+            self._refusals.count(problem.code)
+            status, headers, body = problem_response(problem)
             start(status, headers)
             return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
-        environ[PASSED] = True
-        try:
-            if path == STREAM and environ["REQUEST_METHOD"] == "GET":
-                return self._stream(environ, start)
-            return self._host(environ, start)
-        finally:
-            if REFUSED in environ:
-                self._refusals.count(environ.pop(REFUSED))
 
-    def _serves(self, path: str) -> bool:
-        """True if a URL of ours is served. Once it was, routing is not asked again: no later route goes before it."""
-        if path in self._found:
-            return True
-        served = self._ours(path)
-        if served and path in _METHODS:  # the others are without number
-            self._found.add(path)
-        return served
+    def _admit(self, route: Route, environ: dict[str, Any]) -> None:
+        """Let a request pass to its view.
 
-    def _has_ticket(self, path: str, environ: dict[str, Any]) -> bool:
+        :raises HybridError: if the request is refused: its origin, address, key, method or content type, or its pace.
+        """
+        self._check_origin(route, environ)
+        environ[ADDRESS] = access.address_of(environ)
+        method, commands = environ["REQUEST_METHOD"], route.access is Access.COMMAND
+        if route.access is not Access.PUBLIC and not (route.access is Access.TICKET and self._has_ticket(environ)):
+            access.check(environ, self._settings, commands=commands, known_as=self._known_as())
+        if commands and method == "POST":
+            self._rate.take(environ[ADDRESS])
+        if method not in route.methods.split(", "):
+            error = RequestError(f"{method} is not possible here; use {route.methods}", status=405,
+                                 code="method_not_allowed")
+            error.headers["Allow"] = route.methods
+            raise error
+        if method == "POST":
+            access.require_json(environ)
+
+    def _check_origin(self, route: Route, environ: dict[str, Any]) -> None:
+        if route.access is not Access.PUBLIC:
+            access.check_origin(environ, self._settings)
+
+    def _has_ticket(self, environ: dict[str, Any]) -> bool:
         query = environ.get("QUERY_STRING", "")
-        if path not in (STREAM, WEBSOCKET) or "ticket=" not in query:
+        if "ticket=" not in query:
             return False
         # One only: whatever reads the query behind us must not find another one than was judged here.
         tickets = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "ticket"]
         return len(tickets) == 1 and self._knows_ticket(tickets[0], query)
 
-    def _stream(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        """Have the app open a stream, and put the stream where the app and its ``after_request`` see an empty body."""
-        ours = HANDOFF in environ  # our own server takes the feed out itself, and writes it
-        opened = environ.setdefault(HANDOFF, [])
-        begun = False
-
-        def begin(status: str, headers: Headers, exc_info: Any = None) -> Any:
-            nonlocal begun
-            begun = bool(opened) and status.startswith("200")
-            return start(status, stream_headers(headers) if begun else headers, exc_info)
-
-        try:
-            result = self._host(environ, begin)
-            try:
-                chunks = list(result)
-            finally:
-                if hasattr(result, "close"):
-                    result.close()
-        finally:
-            if opened and not begun and not ours:
-                self._left(opened[0], "refused")
-        return self._body(opened[0]) if begun and not ours else chunks
-
     def _cors(self, environ: dict[str, Any]) -> Headers:
-        """Return the CORS headers of a response: an allowed origin may read it, nobody else."""
+        """Return the CORS headers of an answer: an allowed origin may read it, nobody else."""
         origin = environ.get("HTTP_ORIGIN")
         vary = [("Vary", "Origin"), ("X-Content-Type-Options", "nosniff")]
-        if origin is None or not guard.origin_allowed(origin, environ, self._settings):
+        if origin is None or not access.origin_allowed(origin, environ, self._settings):
             return vary
         return [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED_HEADERS),
                 ("Access-Control-Allow-Credentials", "true"), *vary]
 
-    @staticmethod
-    def _preflight(methods: str, cors: Headers) -> Headers:
-        if len(cors) < 3:
-            return []
-        return [("Access-Control-Allow-Methods", methods), ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
-                ("Access-Control-Max-Age", "600")]
+
+def _preflight(route: Route, cors: Headers) -> Headers:
+    if len(cors) < 3:
+        return []
+    return [("Access-Control-Allow-Methods", route.methods), ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
+            ("Access-Control-Max-Age", "600")]
+
+
+def _problem_of(error: Exception) -> HybridError:
+    """Return what an error of a view becomes: the one place where errors become answers."""
+    if isinstance(error, HybridError):
+        return error
+    if isinstance(error, HTTPException) and error.code is not None:
+        code = "body_too_large" if error.code == 413 else "bad_http"
+        return RequestError(error.description or error.name, status=error.code, code=code)
+    logger.exception("answering a request failed", exc_info=error)
+    return HybridError("the application failed")

@@ -9,41 +9,36 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ..errors import HybridError, RequestError
+from ..errors import RequestError
 from ..monitoring.clients import DEFAULT_CLIENTS, MAX_CLIENTS, list_clients
 from ..monitoring.metrics import Exporter
-from .gate import behind_the_gate
-from .responses import problem
 from .services import Services
 from .urls import CLIENTS, HISTORY, METRICS, STATUS
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the blueprint that tells about the transport."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_monitor", __name__))
+    """Return the blueprint that shows what is counted.
+
+    :param services: the parts that the views use.
+    """
+    views = Blueprint("monitor", __name__)
     exporter = cache(lambda: Exporter(services.statistics))
 
-    @views.get(STATUS, provide_automatic_options=False, strict_slashes=True)
+    @views.get(STATUS)
     def status() -> Response:
         return _json(dataclasses.asdict(services.statistics()))
 
-    @views.get(CLIENTS, provide_automatic_options=False, strict_slashes=True)
+    @views.get(CLIENTS)
     def clients() -> Response:
-        try:
-            return _json(list_clients(services.node.hub, services.backlog, _limit()))
-        except HybridError as error:
-            return problem(error)
+        return _json(list_clients(services.node.hub, services.backlog, _limit()))
 
-    @views.get(HISTORY, provide_automatic_options=False, strict_slashes=True)
+    @views.get(HISTORY)
     def history() -> Response:
         return _json(services.samples.statistics())
 
-    @views.get(METRICS, provide_automatic_options=False, strict_slashes=True)
+    @views.get(METRICS)
     def metrics() -> Response:
-        try:
-            body, content_type = exporter().expose(request.headers.get("Accept", ""))
-        except HybridError as error:
-            return problem(error)
+        body, content_type = exporter().expose(request.headers.get("Accept", ""))
         return Response(body, content_type=content_type, headers={"Cache-Control": "no-store"})
 
     return views

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 
 from ..broker.event import MAX_NAME
 from ..commands.governor import ACTIONS
-from .gate import behind_the_gate
 from .urls import (
     ACK,
     CLASSIC_CLIENT,
@@ -19,11 +18,14 @@ from .urls import (
     CONNECT,
     CONTROL,
     DASHBOARD,
+    DASHBOARD_FILE,
     DISCONNECT,
     EMIT,
     HISTORY,
     METRICS,
     OPENAPI,
+    OUTCOME,
+    ROUTES,
     SEEN,
     STACKS,
     STATUS,
@@ -152,7 +154,7 @@ def _commands() -> Json:
                 "200": _answer("done", _COMMAND, Idempotent_Replayed="`true` for a repetition"),
                 "202": _answer("accepted", _COMMAND, Location="where the outcome can be had")},
             "409", body=order, parameters=[key], key=True)},
-        CONTROL + "/{id}": {"get": _operation(
+        OUTCOME: {"get": _operation(
             "The outcome of a command", {"200": _answer("the outcome, or that there is none yet", _COMMAND)}, "404",
             parameters=[_parameter("id", "of the command", _TEXT, "path", required=True)], key=True)},
     }
@@ -171,7 +173,7 @@ def _monitoring() -> Json:
         SEEN: {"get": _operation("How this request looks to the host", told)},
         STACKS: {"post": _operation("What the host's requests wait for", told, body=_object({}), key=True)},
         DASHBOARD: {"get": _operation("The dashboard, a page", {"200": _answer("the page", _TEXT, "text/html")})},
-        DASHBOARD + "dashboard/{file}": {"get": _operation(
+        DASHBOARD_FILE: {"get": _operation(
             "A script or style of the dashboard", {"200": {"description": "the file"}}, "404", parameters=[file])},
         STATUS: {"get": _operation("Everything that is counted", {"200": _answer("a snapshot", {"type": "object"})})},
         OPENAPI: {"get": _operation("This document", {"200": _answer("OpenAPI 3.1", {"type": "object"})})},
@@ -180,14 +182,10 @@ def _monitoring() -> Json:
     }
 
 
-def _example(url: str) -> str:
-    return url.replace("{id}", "id").replace("{file}", "dashboard.js")
-
-
-def document(served: Callable[[str], bool] = lambda url: True) -> Json:
+def document(served: Collection[str] = ROUTES.keys()) -> Json:
     """Return the OpenAPI document.
 
-    :param served: true for the URLs that shall be in it.
+    :param served: the rules of the URLs that are in it; by default all.
     """
     problem = _object({"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "code": _TEXT, "detail": _TEXT})
     paths = {**_streams(), **_clients(), **_commands(), **_monitoring()}
@@ -195,7 +193,7 @@ def document(served: Callable[[str], bool] = lambda url: True) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "hakgal_hybrid", "version": "1",
                  "description": "Events out by Server-Sent Events, commands in by HTTP."},
-        "paths": {url: item for url, item in paths.items() if served(_example(url))},
+        "paths": {_template(rule): item for rule, item in paths.items() if rule in served},
         "components": {
             "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
             "responses": {code: _answer(meaning, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
@@ -205,12 +203,18 @@ def document(served: Callable[[str], bool] = lambda url: True) -> Json:
     }
 
 
-def blueprint(served: Callable[[str], bool]) -> Blueprint:
-    """Return the blueprint that serves the document; what is in it does not change."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_openapi", __name__))
+def _template(rule: str) -> str:
+    """Return a rule of Flask's routing as a path of OpenAPI."""
+    return rule.replace("<", "{").replace(">", "}")
 
-    @views.get(OPENAPI, provide_automatic_options=False, strict_slashes=True)
+
+def blueprint() -> Blueprint:
+    """Return the blueprint that serves the document of the URLs that its app serves."""
+    views = Blueprint("openapi", __name__)
+
+    @views.get(OPENAPI)
     def openapi() -> Response:
+        served = {rule.rule for rule in current_app.url_map.iter_rules()}
         return Response(json.dumps(document(served)), content_type="application/json")
 
     return views

@@ -1,4 +1,4 @@
-"""Limits: what was refused, how fast somebody may command, and lists that do not grow for ever."""
+"""How fast one address may command."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 from ..errors import Overloaded
 
-#: How many addresses a rate remembers. The one that has been quiet longest gives way: its bucket is the fullest.
+#: How many addresses are remembered. The one that has been quiet longest is forgotten first: its bucket is the fullest.
 MAX_ADDRESSES = 10_000
 
 
 class RateLimiter:
-    """A token bucket for each address: so many a second, and a second's worth at once.
+    """A token bucket for each address: so many tokens a second, and a second's worth at once.
 
-    :param per_second: what one address may do in a second.
-    :param clock: seconds that only grow.
+    :param per_second: how many commands one address may give in a second.
+    :param clock: returns the time, in seconds; it never goes back.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,6 +29,7 @@ class RateLimiter:
     def take(self, address: str) -> None:
         """Take one token.
 
+        :param address: whose token it is.
         :raises Overloaded: 429 if there is none; ``Retry-After`` says when there will be.
         """
         with self._lock:

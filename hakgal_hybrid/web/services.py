@@ -31,3 +31,7 @@ class Services:
     backlog: BacklogMonitor
     samples: SampleHistory
     statistics: Callable[[], Statistics]
+
+    def known_as(self) -> str:
+        """Return the name that the operator gave this server (``SERVER_NAME``), or nothing."""
+        return self.node.app.config["SERVER_NAME"] or ""

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ..broker.client import Client, Session, bad_ticket
-from ..broker.environ import HANDOFF, REFUSED
+from ..broker.client import Client, Session
+from ..broker.environ import HANDOFF
 from ..broker.sse import STREAM_HEADERS, busy_body, wants_stream
 from ..broker.stream import SubscriberStream
 from ..broker.subscription import StreamRequest
-from ..errors import HybridError, Overloaded, UnsuitableServer
-from .gate import behind_the_gate
-from .responses import problem
+from ..errors import Overloaded, UnsuitableServer
 from .services import Services
+from .stream_body import StreamBody
 from .stream_query import parse_stream_request
-from .tickets import is_signed
+from .tickets import session_of
 from .urls import STREAM
 
 _SINGLE_THREADED = ("this server handles one request at a time, so that a stream would block it for ever; use "
@@ -25,28 +25,26 @@ _SINGLE_THREADED = ("this server handles one request at a time, so that a stream
 _MULTIPROCESS = ("this app runs in several processes, each of which would hold a part of the events only; "
                  "use one process (gunicorn --workers 1)")
 
+
 def blueprint(services: Services) -> Blueprint:
     """Return the blueprint that serves streams."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_stream", __name__), services.node.handlers)
+    views = Blueprint("stream", __name__)
 
-    # HEAD is routed with GET; provide_automatic_options is off because the gate answers OPTIONS.
-    @views.get(STREAM, provide_automatic_options=False, strict_slashes=True)
+    @views.get(STREAM)
     def stream() -> Response:
         environ = request.environ
         try:
             check_server(environ)
             args = request.args.to_dict() if environ.get("QUERY_STRING") else {}
-            wish = parse_stream_request(args, environ.get("HTTP_LAST_EVENT_ID"))
+            wanted = parse_stream_request(args, environ.get("HTTP_LAST_EVENT_ID"))
             if environ["REQUEST_METHOD"] == "HEAD":
-                return Response(iter(()), headers=STREAM_HEADERS)
-            return _open(services, wish, environ)
+                return _stream_of(())
+            return _open(services, wanted, environ)
         except Overloaded as busy:
-            environ[REFUSED] = busy.code
             if not wants_stream(environ):
-                return problem(busy)
-            return Response([busy_body(busy)], headers=STREAM_HEADERS)
-        except HybridError as error:
-            return problem(error)
+                raise
+            services.node.refusals.count(busy.code)
+            return _stream_of([busy_body(busy)])
 
     return views
 
@@ -63,61 +61,58 @@ def check_server(environ: dict[str, Any]) -> None:
         raise UnsuitableServer(_SINGLE_THREADED, code="single_threaded_server")
 
 
-def _open(services: Services, wish: StreamRequest, environ: dict[str, Any]) -> Response:
-    feed = open_feed(services, wish)
+def _open(services: Services, wanted: StreamRequest, environ: dict[str, Any]) -> Response:
+    opened = open_stream(services, wanted)
+    if HANDOFF in environ:  # our own server takes the stream out, and writes it
+        environ[HANDOFF].append(opened)
+        return _stream_of(())
     _limit_writes(environ, services.node.settings.stall_s)
-    environ[HANDOFF].append(feed)
-    return Response(b"", headers=STREAM_HEADERS)
+    return _stream_of(StreamBody(services, opened))
 
 
-def open_feed(services: Services, wish: StreamRequest) -> SubscriberStream:
-    """Return the feed of a stream: of the link that a ticket names, or of a new client, which connects now.
+def _stream_of(chunks: Iterable[bytes]) -> Response:
+    """Return an answer of unknown length, which Werkzeug passes on as it is."""
+    return Response(iter(chunks), headers=STREAM_HEADERS, direct_passthrough=True)
 
-    :raises HybridError: if the ticket is worth nothing, the host refuses the client, or a limit is reached.
+
+def open_stream(services: Services, wanted: StreamRequest) -> SubscriberStream:
+    """Return the stream of the request that is being answered, which has a place from now on.
+
+    :param services: the parts that the stream is made of.
+    :param wanted: the query of the request.
+    :return: a stream of the session that a ticket names, or of a new client, which connects now.
+    :raises HybridError: if the ticket opens nothing, the host refuses the client, or a limit is reached.
     """
-    sessions = services.node.hub.sessions
-    session, wish = _session_of(services, wish)
-    feed = SubscriberStream(session, services.node.hub, services.node.settings, wish, services.node.lifecycle.on_gap)
-    replaced = sessions.carry(session, feed)
+    node, sessions = services.node, services.node.hub.sessions
+    session, wanted = _session_of(services, wanted)
+    stream = SubscriberStream(session, node.hub, node.settings, wanted, node.lifecycle.on_gap)
+    replaced = sessions.carry(session, stream)
     try:
-        feed.prepare()
+        stream.prepare()
     except BaseException:
-        services.node.lifecycle.stream_left(feed, "failed")
+        node.lifecycle.stream_left(stream, "failed")
         raise
     if replaced:
-        services.node.hub.broker.wake()
-    return feed
+        node.hub.broker.wake()
+    return stream
 
 
-def _session_of(services: Services, wish: StreamRequest) -> tuple[Session, StreamRequest]:
-    """Return the link to be carried, and the wish of whoever opens it: with a ticket only if somebody comes back."""
+def _session_of(services: Services, wanted: StreamRequest) -> tuple[Session, StreamRequest]:
+    """Return the session whose stream is opened, and the query, which has a ticket only where somebody comes back."""
+    node = services.node
 
     def connect() -> Client:
-        services.node.authorizer.check("stream", wish.namespace)
-        return services.node.lifecycle.open_client(request.environ, wish.namespace)
+        node.authorizer.check(node.app, "stream", wanted.namespace)
+        return node.lifecycle.open_client(request.environ, wanted.namespace)
 
-    if wish.ticket is None:
-        return _carried(connect()), wish
-    if is_signed(wish.ticket):
-        client, resumed = services.tickets.redeem(wish.ticket, request.query_string.decode("latin-1"), connect)
-        session = _carried(client)
-        if not resumed:
-            return session, dataclasses.replace(wish, ticket=None)
-    else:
-        found = services.node.hub.sessions.find(wish.ticket)
-        if found is None:
-            raise bad_ticket()
-        session = found
+    if wanted.ticket is None:
+        return session_of(connect()), wanted
+    session, resumed = services.tickets.session_of(wanted.ticket, request.query_string.decode("latin-1"), connect)
+    if not resumed:
+        return session, dataclasses.replace(wanted, ticket=None)
     first = next(iter(session.living), None)
-    services.node.authorizer.check("stream", wish.namespace if first is None else first.namespace, client=first)
-    return session, wish
-
-
-def _carried(client: Client) -> Session:
-    session = client.session
-    if session is None:
-        raise bad_ticket()
-    return session
+    node.authorizer.check(node.app, "stream", wanted.namespace if first is None else first.namespace, client=first)
+    return session, wanted
 
 
 def _limit_writes(environ: dict[str, Any], seconds: float) -> None:
@@ -127,5 +122,3 @@ def _limit_writes(environ: dict[str, Any], seconds: float) -> None:
             environ[name].settimeout(seconds)
     if "eventlet.input" in environ:
         environ["eventlet.input"].get_socket().settimeout(seconds)
-
-

@@ -1,4 +1,4 @@
-"""StreamBody: a stream served by a thread of its own."""
+"""StreamBody: a stream under a server that gives each request a thread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ clock = time.monotonic
 
 
 class StreamBody:
-    """The body of a stream under a server that gives it a thread: blocks for what is new, up to a heartbeat.
+    """The body of an answer that is a stream. Taking a chunk blocks until there is something new, or for a heartbeat.
 
     :meth:`close` may be called at any time, from any thread, any number of times.
+
+    :param services: has the log, and says when the server stops.
+    :param feed: the stream.
     """
 
     def __init__(self, services: Services, feed: SubscriberStream) -> None:
@@ -60,6 +63,6 @@ class StreamBody:
         self._news.set()
 
     def __del__(self) -> None:
-        # A response that no server ever took up (the host's after_request raised) is closed by nobody else.
+        # An answer that no server ever took up (a middleware around us raised) is closed by nobody else.
         if not self._closed:
             self.close()

@@ -11,8 +11,10 @@ from ..settings import parse_boolean
 
 
 def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
-    """Read a stream's query and ``Last-Event-ID`` header (which wins over ``last_event_id=``).
+    """Return what a request for a stream asks for.
 
+    :param args: the query, by name.
+    :param header: the header ``Last-Event-ID``, which wins over ``last_event_id=``; ``None`` if there is none.
     :raises RequestError: 422 naming the parameter, for anything that makes no sense.
     """
     namespace = args.get("namespace", "/") or "/"
@@ -22,7 +24,7 @@ def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
     if sum(map(len, events)) > 4096:
         raise RequestError("events= is longer than 4096 characters", code="bad_query")
     for name in events:
-        if not name.startswith("hybrid_"):  # our own events always come, so naming one does no harm
+        if not name.startswith("hybrid_"):  # our own events come in any case, so that naming one does no harm
             checked_name(name)
     last_event_id = header if header is not None else args.get("last_event_id")
     snapshot: Literal["", "1", "gap"] = "gap" if args.get("snapshot") == "gap" else ""

@@ -1,9 +1,9 @@
-"""Tickets: signed texts that open one stream, for readers that can send no header.
+"""Tickets: what opens a stream in the query of its URL, for readers that can send no header.
 
-A client that has connected by POST has another kind of ticket: a random one that names its
-:class:`~hakgal_hybrid.broker.sessions.Session`. Those here name nothing yet; each stands for the key that it was got
-with, for one minute and one stream. When that is open, the ticket goes on to name its link, so that an ``EventSource``
-comes back by the same URL as who it was.
+There are two kinds. A client that has connected by POST has a random text, which names its
+:class:`~hakgal_hybrid.broker.client.Session`. A signed text names nothing at first: it stands for the key that it was
+got with, for one minute and one stream. Once that stream is open, the signed text names the stream's session too, so
+that an ``EventSource``, which comes back by the same URL, comes back as the same client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 
 from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 
-from ..broker.client import Client, bad_ticket
+from ..broker.client import Client, Session, bad_ticket
 from ..errors import Overloaded
 from ..logs import get_logger
 
@@ -33,15 +33,23 @@ _FINAL = ("server disconnect", "client disconnect")
 _SALT = "hakgal-hybrid-ticket"
 
 
-def is_signed(ticket: str) -> bool:
-    """True for what looks like one of these tickets; those of links hold no dot."""
-    return "." in ticket
+def session_of(client: Client) -> Session:
+    """Return the session of a client.
+
+    :param client: a client that was let in.
+    :raises AccessDenied: if the client has no session, and so no stream to open.
+    """
+    if client.session is None:
+        raise bad_ticket()
+    return client.session
 
 
 def query_digest(query: str) -> str:
-    """Return what stands for a query in a ticket, however its parameters are ordered and escaped.
+    """Return what stands for a query in a signed ticket, however its parameters are ordered and escaped.
 
     Of a parameter that comes twice the first counts, so the order of those matters.
+
+    :param query: the query of a URL, without ``?``.
     """
     found = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")  # what is no UTF-8 is not all the same
     pairs = [pair for pair in found if pair[0] not in _FREE]
@@ -50,7 +58,11 @@ def query_digest(query: str) -> str:
 
 
 class _Use:
-    """What a ticket has opened; no client while its ``connect`` handler is running."""
+    """What a signed ticket has opened.
+
+    :param ends: when the ticket can open no new stream any more, in seconds since 1970.
+    :ivar client: the client that the stream was opened for; ``None`` while its ``connect`` handler is running.
+    """
 
     def __init__(self, ends: float) -> None:
         self.ends = ends
@@ -63,14 +75,16 @@ class _Use:
 
 
 class Tickets:
-    """Makes tickets, and knows which stream each has opened.
+    """Makes signed tickets, and finds the session that a ticket of either kind opens a stream of.
 
     :param keys: returns the app's secret keys, the current one last; none if it has none.
-    :param clock: seconds since 1970.
+    :param find: returns the session that a random ticket names, or ``None``.
+    :param clock: returns the time, in seconds since 1970.
     """
 
-    def __init__(self, keys: Callable[[], list[bytes]], clock: Callable[[], float] = time.time) -> None:
-        self._keys, self._clock = keys, clock
+    def __init__(self, keys: Callable[[], list[bytes]], find: Callable[[str], Session | None],
+                 clock: Callable[[], float] = time.time) -> None:
+        self._keys, self._find, self._clock = keys, find, clock
         self._own_key: list[bytes] = [secrets.token_bytes(32)]
         self._warned = False
         self._uses: dict[str, _Use] = {}
@@ -78,11 +92,20 @@ class Tickets:
         self._lock = threading.Lock()
 
     def issue(self, query: str = "") -> str:
-        """Return a new ticket for a stream with this query."""
+        """Return a new signed ticket.
+
+        :param query: the query of the stream that the ticket may open, without ``?``.
+        """
         return str(self._serializer().dumps([secrets.token_urlsafe(12), query_digest(query)]))
 
     def admits(self, ticket: str, query: str) -> bool:
-        """True if a request with this ticket and this query may open a stream, as far as can be said without it."""
+        """Return true if a request may open a stream, as far as its ticket says.
+
+        :param ticket: the ticket of the request.
+        :param query: the query of the request, the ticket included.
+        """
+        if not _is_signed(ticket):
+            return self._find(ticket) is not None
         try:
             number, age = self._read(ticket, query)
         except BadData:
@@ -90,13 +113,25 @@ class Tickets:
         use = self._uses.get(number)
         return 0 <= age <= VALID_S or (use is not None and not use.dead)
 
-    def redeem(self, ticket: str, query: str, connect: Callable[[], Client]) -> tuple[Client, bool]:
-        """Return the client of a ticket, and whether its stream is resumed.
+    def session_of(self, ticket: str, query: str, connect: Callable[[], Client]) -> tuple[Session, bool]:
+        """Return the session whose stream a ticket opens, and whether somebody comes back to that session.
 
-        :param connect: makes the client, if the ticket has not opened a stream yet.
-        :raises AccessDenied: if the ticket opens nothing (any more); and whatever ``connect`` raises.
+        :param ticket: the ticket of the request.
+        :param query: the query of the request, the ticket included.
+        :param connect: makes the client, if this is a signed ticket that has not opened a stream yet.
+        :raises AccessDenied: if the ticket opens no stream, or no longer; and what ``connect`` raises.
         :raises Overloaded: if another request is opening the ticket's stream just now.
         """
+        if _is_signed(ticket):
+            client, resumed = self._redeem(ticket, query, connect)
+            return session_of(client), resumed
+        session = self._find(ticket)
+        if session is None:
+            raise bad_ticket()
+        return session, True
+
+    def _redeem(self, ticket: str, query: str, connect: Callable[[], Client]) -> tuple[Client, bool]:
+        """Return the client of a signed ticket, and whether its stream is resumed."""
         try:
             number, age = self._read(ticket, query)
         except BadData:
@@ -161,6 +196,11 @@ class Tickets:
             logger.warning("the app has no SECRET_KEY, so tickets for streams are signed with a random key: "
                            "they end with this process")
         return self._own_key
+
+
+def _is_signed(ticket: str) -> bool:
+    """Return true for a signed ticket; a random one has no dot."""
+    return "." in ticket
 
 
 def _signer(clock: Callable[[], float]) -> type[TimestampSigner]:

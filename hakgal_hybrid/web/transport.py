@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Hashable, Iterable
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 import blinker
-from flask import Flask
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint, Flask
 
 from ..broker.client import Client
 from ..broker.event import Target
@@ -28,16 +26,17 @@ from ..monitoring.patching import patched
 from ..monitoring.samples import SampleHistory, sample
 from ..monitoring.statistics import Statistics
 from ..settings import Profile, Settings, load_settings
-from . import assets, clients, control, diagnosis, gate, monitor, openapi, stream
+from . import assets, clients, control, diagnosis, monitor, openapi, stream
+from .app import HybridApp, behind_same_proxies
+from .gate import Gate
 from .ratelimit import RateLimiter
 from .services import Services
-from .stream_body import StreamBody
-from .tickets import Tickets, is_signed
+from .tickets import Tickets
+from .urls import ROUTES, Route, find
 
 T = TypeVar("T", bound="Transport")
 
 KEY = "hakgal_hybrid"
-_OURS = "hakgal_hybrid_"
 
 
 class Transport:
@@ -59,6 +58,7 @@ class Transport:
         self._overrides = settings
         self._host: Any = None
         self._services: Services | None = None
+        self._served: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls: type[T], app: Flask) -> T:
@@ -94,60 +94,42 @@ class Transport:
         node = Node(app, settings, self.handlers, self._authorizer, self._find_governor)
         backlog = BacklogMonitor(node.hub)
         backlog.on_sample = self._remember
-        self._services = Services(node, Tickets(lambda: _secret_keys(app)), RateLimiter(settings.command_rate),
-                                  backlog, SampleHistory(), self.statistics)
+        tickets = Tickets(lambda: _secret_keys(app), node.hub.sessions.find)
+        self._services = Services(node, tickets, RateLimiter(settings.command_rate), backlog, SampleHistory(),
+                                  self.statistics)
         app.extensions[KEY] = self
         if settings.profile is not Profile.WEBSOCKET:
             self._register(app, self._services)
 
     def _register(self, app: Flask, services: Services) -> None:
         node, settings = services.node, services.node.settings
-        views = [monitor.blueprint(services), assets.blueprint(), diagnosis.blueprint(services),
-                 openapi.blueprint(self._is_ours)]
-        if settings.enable_sse:
-            views += [stream.blueprint(services), clients.blueprint(services)]
-        if settings.enable_control_http:
-            views.append(control.blueprint(services))
-        if settings.enable_ws_special:
-            from .websocket import view as websocket  # only then: it imports flask-sock
-
-            views.append(websocket.blueprint(services))
-        for view in views:
-            app.register_blueprint(view)
+        ours = HybridApp(settings.max_body_bytes)
+        for blueprint in _blueprints(services):
+            ours.register_blueprint(blueprint)
+        self._served = frozenset(rule.rule for rule in ours.url_map.iter_rules())
         self.refuse_conflicts()
-        app.wsgi_app = gate.Gate(  # type: ignore[method-assign]
-            app.wsgi_app, settings, ours=self._is_ours, known_as=lambda: app.config["SERVER_NAME"] or "",
-            knows_ticket=self._knows_ticket, rate=services.rate, refusals=node.refusals,
-            body=partial(StreamBody, services), left=node.lifecycle.stream_left)
+        app.wsgi_app = Gate(  # type: ignore[method-assign]
+            app.wsgi_app, behind_same_proxies(app.wsgi_app, ours), self._served, settings, known_as=services.known_as,
+            knows_ticket=services.tickets.admits, rate=services.rate, refusals=node.refusals)
         redact_server_logs()
 
-    def _knows_ticket(self, ticket: str, query: str) -> bool:
-        if is_signed(ticket):
-            return self.services.tickets.admits(ticket, query)
-        return self.hub.sessions.find(ticket) is not None
+    def routes(self) -> list[Route]:
+        """Return the URLs that are served in front of the app; its ``url_map`` does not have them."""
+        return [route for route in ROUTES.values() if route.rule in self._served]
 
     def refuse_conflicts(self) -> None:
-        """Check that nobody else owns one of our URLs. The host calls it again when its own routes are complete.
+        """Check that the host has no route of its own for one of our URLs, which would never be asked.
 
-        :raises ConfigurationError: naming the URL, the host's endpoint and ours.
+        A route with variables where ours has none, such as ``/<path:path>``, is no conflict: it is for other URLs. The
+        host calls this again when all its routes are there.
+
+        :raises ConfigurationError: naming the URL and the host's endpoint.
         """
-        rules = list(self.app.url_map.iter_rules())
-        ours = {rule.rule: rule.endpoint for rule in rules if rule.endpoint.startswith(_OURS)}
-        for rule in rules:
-            if rule.rule in ours and not rule.endpoint.startswith(_OURS):
-                raise ConfigurationError(f"the host's endpoint {rule.endpoint!r} owns {rule.rule}, which "
-                                         f"hakgal_hybrid needs for {ours[rule.rule]!r}; move the host's route")
-
-    def _is_ours(self, path: str) -> bool:
-        """True if the URL leads to one of the views that were registered (some are left out by settings)."""
-        adapter = self.app.url_map.bind("localhost")
-        for method in ("GET", "POST"):
-            try:
-                endpoint, _ = adapter.match(path, method)
-            except HTTPException:
-                continue
-            return str(endpoint).startswith(_OURS)
-        return False
+        for rule in self.app.url_map.iter_rules():
+            route = find(rule.rule)
+            if route is not None and route.rule in self._served:
+                raise ConfigurationError(f"the host's endpoint {rule.endpoint!r} owns {rule.rule}, a URL that "
+                                         "hakgal_hybrid needs; move the host's route")
 
     # -- the parts -------------------------------------------------------------------------------------------
 
@@ -278,6 +260,24 @@ class Transport:
             oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
             warnings_suppressed=LIMIT.suppressed, refusals=node.refusals.snapshot(),
             server=node.server_statistics())
+
+
+def _blueprints(services: Services) -> Iterator[Blueprint]:
+    """Yield what answers the URLs that the settings ask for."""
+    settings = services.node.settings
+    yield monitor.blueprint(services)
+    yield assets.blueprint()
+    yield diagnosis.blueprint(services)
+    yield openapi.blueprint()
+    if settings.enable_sse:
+        yield stream.blueprint(services)
+        yield clients.blueprint(services)
+    if settings.enable_control_http:
+        yield control.blueprint(services)
+    if settings.enable_ws_special:
+        from .websocket import view as websocket  # only then: it imports flask-sock
+
+        yield websocket.blueprint(services)
 
 
 def _secret_keys(app: Flask) -> list[bytes]:

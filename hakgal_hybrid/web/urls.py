@@ -1,7 +1,9 @@
-"""Our URLs, and the methods that each takes."""
+"""Our URLs: the methods that each takes, and who may use it. This table is the whole of it."""
 
 from __future__ import annotations
 
+import enum
+from dataclasses import dataclass
 from typing import Literal
 
 STREAM = "/api/events/stream"
@@ -12,37 +14,113 @@ TICKET = "/api/events/ticket"
 EMIT = "/api/events/emit"
 ACK = "/api/events/ack"
 CONTROL = "/api/governor/control"
+OUTCOME = "/api/governor/control/<id>"
 STATUS = "/api/hybrid/status"
 OPENAPI = "/api/hybrid/openapi.json"
 CLIENTS = "/api/hybrid/clients"
 HISTORY = "/api/hybrid/history"
 METRICS = "/api/hybrid/metrics"
 DASHBOARD = "/api/hybrid/"
+DASHBOARD_FILE = "/api/hybrid/dashboard/<file>"
 SEEN = "/api/hybrid/seen"
 STACKS = "/api/hybrid/stacks"
 CLIENT = "/api/hybrid/client.js"
 CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
+
 _READ, _POST = "GET, HEAD, OPTIONS", "POST, OPTIONS"
-_METHODS = {STREAM: _READ, CONNECT: _POST, DISCONNECT: _POST, TICKET: _POST, EMIT: _POST, ACK: _POST, CONTROL: _POST,
-            STATUS: _READ, OPENAPI: _READ, CLIENT: _READ, CLASSIC_CLIENT: _READ, WEBSOCKET: "GET, OPTIONS",
-            CLIENTS: _READ, HISTORY: _READ, METRICS: _READ, DASHBOARD: _READ, SEEN: _READ, STACKS: _POST}
-#: Posted to by those who only listen: to say who they are, and that they leave.
-_READERS_POST = (CONNECT, DISCONNECT)
-#: Code that is the same for everybody: pages of other machines load it before they can prove anything.
-_PUBLIC = (CLIENT, CLASSIC_CLIENT, DASHBOARD)
-_DASHBOARD_FILES = DASHBOARD + "dashboard/"
+
+
+class Access(enum.Enum):
+    """Who may use a URL, as far as address, origin and key say; :func:`hakgal_hybrid.web.access.check` decides."""
+
+    #: Everybody, pages of other origins included: code that is the same for all, loaded before anything can be proven.
+    PUBLIC = "public"
+    #: This machine, or whoever has the key.
+    READ = "read"
+    #: The same, or whoever has a ticket: it was made for somebody who might read.
+    TICKET = "ticket"
+    #: Whoever has the key; this machine only where no key is set. So many a second from one address.
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One URL of ours.
+
+    The gate applies ``methods`` and ``access`` before any view runs. What the body says is judged behind it: by
+    :func:`.speaker` where ``token`` is true, and last of all by the application's own function, where there is one.
+
+    :ivar rule: the path, in the form of Flask's routing rules.
+    :ivar methods: the methods that the URL takes, as the header ``Allow`` lists them.
+    :ivar access: who may use the URL.
+    :ivar token: true where a ``sid`` in the body counts only together with its client's ``X-Hybrid-Token``.
+    :ivar asks: the actions about which the function given to ``transport.authorize`` is asked.
+    """
+
+    rule: str
+    methods: str
+    access: Access
+    token: bool = False
+    asks: tuple[str, ...] = ()
+
+
+#: All URLs of ours, by rule.
+ROUTES = {route.rule: route for route in (
+    Route(STREAM, _READ, Access.TICKET, asks=("stream", "connect")),
+    Route(WEBSOCKET, "GET, OPTIONS", Access.TICKET, asks=("stream", "connect")),
+    Route(CONNECT, _POST, Access.READ, asks=("connect",)),
+    Route(DISCONNECT, _POST, Access.READ, token=True),
+    Route(TICKET, _POST, Access.COMMAND),
+    Route(EMIT, _POST, Access.COMMAND, token=True, asks=("emit",)),
+    Route(ACK, _POST, Access.COMMAND, token=True),
+    Route(CONTROL, _POST, Access.COMMAND, asks=("command",)),
+    Route(OUTCOME, _READ, Access.COMMAND),
+    Route(STATUS, _READ, Access.READ),
+    Route(OPENAPI, _READ, Access.READ),
+    Route(CLIENTS, _READ, Access.READ),
+    Route(HISTORY, _READ, Access.READ),
+    Route(METRICS, _READ, Access.READ),
+    Route(SEEN, _READ, Access.READ),
+    Route(STACKS, _POST, Access.COMMAND),
+    Route(DASHBOARD, _READ, Access.PUBLIC),
+    Route(DASHBOARD_FILE, _READ, Access.PUBLIC),
+    Route(CLIENT, _READ, Access.PUBLIC),
+    Route(CLASSIC_CLIENT, _READ, Access.PUBLIC),
+)}
+#: The routes whose last part is a variable, by what stands before it.
+_FOLDERS = {rule.rpartition("/")[0]: ROUTES[rule] for rule in (OUTCOME, DASHBOARD_FILE)}
 
 
 def normal(path: str) -> str:
-    """Return ``path`` as Werkzeug's routing sees it: however many slashes it begins with, they count as one."""
+    """Return a path as Werkzeug's routing sees it: the slashes that it begins with count as one.
+
+    :param path: ``PATH_INFO`` of a request.
+    """
     return "/" + path.lstrip("/")
 
 
+def find(path: str) -> Route | None:
+    """Return the route of a path, or ``None`` if the path is not ours.
+
+    A rule of Flask's routing can be given as well. One with a variable where we have none is not ours.
+
+    :param path: ``PATH_INFO`` of a request.
+    """
+    path = normal(path)
+    route = ROUTES.get(path)
+    if route is None:
+        folder, _, name = path.rpartition("/")
+        route = _FOLDERS.get(folder) if name else None
+    return route
+
+
 def methods_of(path: str) -> str | None:
-    """Return what our URL ``path`` can be asked with, or ``None`` if the URL is not ours."""
-    if path.startswith((CONTROL + "/", _DASHBOARD_FILES)):
-        return _READ
-    return _METHODS.get(path)
+    """Return what the URL of a path can be asked with, or ``None`` if the path is not ours.
+
+    :param path: ``PATH_INFO`` of a request.
+    """
+    route = find(path)
+    return None if route is None else route.methods
 
 
 def is_stream(path: str) -> bool:

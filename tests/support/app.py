@@ -203,10 +203,6 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
 
 
 def _add_trying_routes(app: Flask, notes: Notes) -> None:
-    @app.after_request
-    def veto(response: flask.Response) -> flask.Response:
-        return flask.Response("vetoed", 403) if "veto" in request.args else response
-
     @app.get("/health")
     def health() -> Any:
         return {"status": "ok"}
@@ -376,8 +372,18 @@ class Raw:
     def __init__(self, app: Any) -> None:
         self._app = app
 
+    def _veto(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """Give another answer than the app's."""
+        answer = self._app(environ, lambda status, headers, exc_info=None: None)
+        if hasattr(answer, "close"):
+            answer.close()
+        start_response("403 Forbidden", [("Content-Type", "text/plain"), ("Content-Length", "6")])
+        return [b"vetoed"]
+
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         path = environ["PATH_INFO"]
+        if "veto=" in environ.get("QUERY_STRING", ""):
+            return self._veto(environ, start_response)
         if path == "/raw/nodelay":
             # Only a request that may take over the socket can see it.
             option = environ["werkzeug.socket"].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

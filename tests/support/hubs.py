@@ -12,7 +12,7 @@ from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sessions import SessionRegistry
 from hakgal_hybrid.broker.stream import SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
-from hakgal_hybrid.web.stream import open_feed
+from hakgal_hybrid.web.stream import open_stream
 
 
 def make_hub(log: EventLog, **limits: Any) -> Hub:
@@ -48,4 +48,4 @@ def client_of(feed: SubscriberStream) -> Client:
 def open_feed_of(transport: HybridTransport, **options: Any) -> SubscriberStream:
     """Return a stream that is opened as a request opens it, for whoever is to write it."""
     with transport.app.test_request_context():
-        return open_feed(transport.services, StreamRequest(**options))
+        return open_stream(transport.services, StreamRequest(**options))

@@ -461,7 +461,7 @@ def test_the_connect_handler_refuses(server: Server, query: str, reason: Any) ->
 
 
 def test_a_host_that_answers_otherwise(server: Server) -> None:
-    """A host whose ``after_request`` puts another answer in place of a stream is heard, and no client is left over."""
+    """A middleware that puts another answer in place of a stream is heard, and no client is left over."""
     answer = server.ask("GET", f"{STREAM}?veto=1")
     assert (answer.status, answer.body) == (403, b"vetoed")
     server.wait_for_streams(0)

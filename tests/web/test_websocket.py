@@ -950,7 +950,8 @@ def test_a_client_that_asks_but_does_not_read_has_to_wait() -> None:
 
 
 @pytest.mark.parametrize("options", [
-    {"ping_interval": 0.1}, {"max_message_size": 10}, {"subprotocols": ["chat"]}, {"receive_bytes": 1}])
+    {"ping_interval": 0.1}, {"max_message_size": 10}, {"subprotocols": ["chat"]}, {"receive_bytes": 1},
+    {"no_such_option": 1}])
 def test_options_of_the_hosts_own_websockets(options: dict[str, Any]) -> None:
     """``SOCK_SERVER_OPTIONS`` are the host's: ours goes on with whatever they say."""
     app = create_app(enable_ws_special=True, heartbeat_s=HEARTBEAT_S)
@@ -960,16 +961,6 @@ def test_options_of_the_hosts_own_websockets(options: dict[str, Any]) -> None:
         client.wait_for("hybrid_heartbeat", 3)
         HybridTransport.of(app).emit("fact_added")
         client.wait_for("fact_added")
-
-
-def test_options_that_flask_sock_does_not_know() -> None:
-    """An option that makes flask-sock raise is the host's fault: 500, and no client is left."""
-    app = create_app(enable_ws_special=True, resume_s=0)
-    app.config["SOCK_SERVER_OPTIONS"] = {"no_such_option": 1}
-    with werkzeug_with(app) as port:
-        with pytest.raises(websocket.WebSocketBadStatusException, match="500"):
-            Socket(port)
-    wait_until(lambda: not HybridTransport.of(app).hub.clients())
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -1,8 +1,8 @@
 """``GET /api/events/ws``: a stream over a WebSocket, for the few clients that need one; their commands come up on it.
 
-Down goes what a stream with envelopes carries, a text frame each: :mod:`.socket_writer` takes it from the same
-:class:`~hakgal_hybrid.broker.stream.SubscriberStream`. Up come the bodies of what others post: :mod:`.orders` carries
-    them out.
+Down goes what a stream with envelopes carries, a text frame each: :mod:`.writer` takes it from the same
+:class:`~hakgal_hybrid.broker.stream.SubscriberStream`. Up come the bodies of what others post: :mod:`.commands` carries
+them out.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from flask_sock import Sock  # type: ignore[import-untyped]
 from wsproto.utilities import RemoteProtocolError
 
 from ...broker.stream import SubscriberStream
-from ...errors import AccessDenied, HybridError, RequestError, UnsuitableServer
-from .. import access as guard
-from ..gate import behind_the_gate
-from ..responses import problem
+from ...errors import AccessDenied, RequestError, UnsuitableServer
+from .. import access
 from ..services import Services
-from ..stream import check_server, open_feed
+from ..stream import check_server, open_stream
 from ..stream_query import parse_stream_request
 from ..urls import WEBSOCKET
 from .channel import Channel, Inbox
@@ -36,20 +34,16 @@ _SOCKETS = ("werkzeug.socket", "gunicorn.socket")
 
 def blueprint(services: Services) -> Blueprint:
     """Return the blueprint that serves WebSockets."""
-    views = behind_the_gate(Blueprint("hakgal_hybrid_websocket", __name__), services.node.handlers)
+    views = Blueprint("websocket", __name__)
     accept = _accepting()
 
-    @views.get(WEBSOCKET, websocket=True, provide_automatic_options=False, strict_slashes=True)
+    @views.get(WEBSOCKET, websocket=True)
     def converse() -> Response:
         return _converse(services, accept)
 
-    @views.get(WEBSOCKET, provide_automatic_options=False, strict_slashes=True)
+    @views.get(WEBSOCKET)
     def explain() -> Response:
         raise _no_websocket_here() if request.environ.get("SERVER_SOFTWARE") == "waitress" else _upgrade_required()
-
-    @views.errorhandler(HybridError)
-    def refuse(error: HybridError) -> Response:
-        return problem(error)
 
     return views
 
@@ -73,7 +67,7 @@ def _converse(services: Services, accept: Callable[[_Conversation], Response]) -
     refusal = _refusal_of_commands(services, environ)
     sock = environ[key]
     channel = Channel(sock, services.node.settings, lambda: services.node.stopping)
-    feed, reason = open_feed(services, wish), "failed"
+    feed, reason = open_stream(services, wish), "failed"
     feed.medium = "websocket"
     # With compression a few bytes could become megabytes, and two threads would share its state.
     environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
@@ -134,7 +128,7 @@ def _socket_key(environ: dict[str, Any]) -> str:
 def _refusal_of_commands(services: Services, environ: dict[str, Any]) -> AccessDenied | None:
     """Return why whoever opens this may not command; the same rules as for what is posted."""
     try:
-        guard.check(environ, services.node.settings, commands=True, known_as=current_app.config["SERVER_NAME"] or "")
+        access.check(environ, services.node.settings, commands=True, known_as=services.known_as())
     except AccessDenied as refusal:
         return refusal
     return None
