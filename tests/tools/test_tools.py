@@ -329,6 +329,10 @@ def test_flask_hybrid(tmp_path: Path) -> None:
                               env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False)
 
     with running(tmp_path, [sys.executable, "served.py"], port, cwd=tmp_path):
+        routes = flask("routes")
+        assert routes.returncode == 0, routes.stderr
+        assert re.search(r"^/api/events/emit +POST, OPTIONS +command$", routes.stdout, re.MULTILINE)
+        assert "/api/events/ws" not in routes.stdout
         status = flask("status")
         assert status.returncode == 0, status.stderr
         assert json.loads(status.stdout)["profile"] == "HYBRID"
@@ -341,9 +345,10 @@ def test_flask_hybrid(tmp_path: Path) -> None:
         assert json.loads(tailed.stdout.splitlines()[0])["type"] == "open"
         named = flask("status", "--url", f"http://127.0.0.1:{port}", app="bare")
         assert named.returncode == 0, named.stderr  # reading needs no key on this machine
-    none = flask("status", app="bare")
-    assert none.returncode == 2
-    assert "has no HybridTransport" in none.stderr
+    for command in ("status", "routes"):
+        none = flask(command, app="bare")
+        assert none.returncode == 2
+        assert "has no HybridTransport" in none.stderr
     shown_help = flask("tail", "--help").stdout
     assert "flask --app app hybrid tail" in shown_help
     assert "http://127.0.0.1" not in shown_help

@@ -56,9 +56,10 @@ class ToolGroup(click.Group):
 
 
 class FlaskToolGroup(ToolGroup):
-    """The same, under Flask's own command line."""
+    """The same, under Flask's own command line, and what needs the app itself."""
 
     which = 1
+    modules = {**TOOLS, "routes": f"{__package__}.routes"}  # noqa: RUF012
 
 
 flask_group = FlaskToolGroup("hybrid", help="Watch, ask and examine the running host of this app (hakgal_hybrid).")
