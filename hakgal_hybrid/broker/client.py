@@ -9,13 +9,14 @@ import secrets
 import threading
 import time
 from collections.abc import Hashable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ..errors import AccessDenied
 from .environ import OpeningRequest
 from .event import EVERYWHERE, Target
-from .membership import NO_ROOMS, Membership, within
+from .membership import Membership
 from .sequencer import Sequencer
+from .states import ClientState, SessionState
 from .timers import TimerHandle
 
 #: Where tests of hosts look for a client's session in its environment.
@@ -42,35 +43,40 @@ class Client(OpeningRequest):
 
     There may be tens of thousands, most of which only listen: what few of them need is made when it is needed.
 
+    :param environ: the WSGI environment of the request that opened it.
+    :param namespace: the namespace it is connected to.
+    :param since: number of the last event before its time.
+    :param session: the session that carries it, its stream open or not; ``None`` for a caller without a stream.
+    :param rooms: the table of rooms that it may be put into.
     :ivar sid: public name, also the room it is alone in.
-    :ivar session: the session it is carried by, its stream open or not; ``None`` for a caller without a stream.
-    :ivar since: number of the last event that was before its time.
-    :ivar ended_at: number of the last event that was in its time, once it is over; ``end_reason``: why it is.
-    :ivar joined: the rooms it has joined, or left not long ago; its own only once it has left that.
-    :ivar left: true once it is over and the host's ``disconnect`` handler, which may ask for its rooms, has been run.
+    :ivar state: see :class:`~hakgal_hybrid.broker.states.ClientState`.
+    :ivar ended_at: number of the last event in its time, once it is over.
+    :ivar end_reason: why it is over.
+    :ivar joined: what the table of rooms has about it: the rooms it is in, or left not long ago.
+    :ivar opened_at: when it connected, in seconds since 1970.
     :ivar saved_session: the session of the app its handlers share, forked from the one of the opening request at first
         use.
     """
 
-    __slots__ = ("_environ", "_rooms", "_sequencer", "_store", "end_reason", "ended_at", "joined", "left",
-                 "namespace", "opened_at", "saved_session", "session", "sid", "since")
+    __slots__ = ("_environ", "_rooms", "_sequencer", "_store", "end_reason", "ended_at", "joined", "namespace",
+                 "opened_at", "saved_session", "session", "sid", "since", "state")
 
     def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, session: Session | None = None,
-                 rooms: Membership = NO_ROOMS) -> None:
+                 rooms: Membership[Client] | None = None) -> None:
         super().__init__(environ)
         self.sid = secrets.token_urlsafe(15)
         self.namespace = namespace
         self.session = session
         self.since = since
+        self.state = ClientState.CONNECTED
         self.ended_at: int | None = None
         self.end_reason = ""
-        self.left = False
         self.opened_at = time.time()
         self.saved_session: Any = None
         self._environ: dict[str, Any] | None = None
         self._store: dict[str, Any] | None = None
         self._sequencer: Sequencer | None = None
-        self._rooms = rooms
+        self._rooms = _NO_ROOMS if rooms is None else rooms
         self.joined: tuple[Hashable, ...] = ()
 
     @property
@@ -128,109 +134,136 @@ class Client(OpeningRequest):
     @property
     def ended(self) -> bool:
         """True once it is over: nothing that happens now is for this client."""
-        return self.ended_at is not None
+        return self.state is not ClientState.CONNECTED
 
     def proves(self, token: object) -> bool:
-        """True if ``token`` is this client's; compared in constant time."""
+        """Compare a token with this client's, in constant time.
+
+        :param token: what somebody has shown.
+        :return: true if it is this client's.
+        """
         return proves(self.sid, token)
 
     def rooms(self) -> list[Hashable]:
         """Return the rooms this client is in now, its own among them."""
-        own = () if self.sid in self.joined else (self.sid,)
-        return [*own, *(room for room in self.joined if self._rooms.spells(self, room)[-1][1] is None)]
+        return self._rooms.rooms_of(self)
 
-    def in_room(self, room: Hashable, seq: int) -> bool:
-        """True if the client was in ``room`` when event number ``seq`` was emitted."""
-        return within(self._rooms.spells(self, room), seq)
+    def hears(self, seq: int, target: Target) -> bool:
+        """Say whether an event is for this client as far as rooms do not matter.
+
+        :param seq: the event's number.
+        :param target: for whom it is.
+        :return: true if the client is of its namespace, was connected when it was emitted, and is not left out.
+        """
+        return ((target.namespace == self.namespace or target.namespace == EVERYWHERE)
+                and self.since < seq and (self.ended_at is None or seq <= self.ended_at)
+                and self.sid not in target.skip)
 
     def is_for(self, seq: int, target: Target) -> bool:
-        """True if an event with this number and target is for this client."""
-        if target.namespace != self.namespace and target.namespace != EVERYWHERE:
-            return False
-        if not self.lives_at(seq) or self.sid in target.skip:
-            return False
-        return target.rooms is None or any(self.in_room(room, seq) for room in target.rooms)
+        """Say whether an event is for this client.
+
+        :param seq: the event's number.
+        :param target: for whom it is.
+        :return: true if it is.
+        """
+        return self.hears(seq, target) and (
+            target.rooms is None or any(self._rooms.was_in(self, room, seq) for room in target.rooms))
 
     def lives_at(self, seq: int) -> bool:
-        """True if event number ``seq`` was emitted in this client's time."""
+        """Say whether an event was emitted in this client's time.
+
+        :param seq: the event's number.
+        :return: true if it was.
+        """
         return self.since < seq and (self.ended_at is None or seq <= self.ended_at)
+
+
+#: The rooms of clients that are in no hub.
+_NO_ROOMS: Membership[Client] = Membership()
 #: How many clients one stream may carry.
 MAX_SESSION_CLIENTS = 256
 _USUAL = frozenset(["/"])  # once for all, not once for each
-#: A number that no event reaches.
-NEVER = 1 << 62
-
-
-class SessionClients(NamedTuple):
-    """Who is on a stream; one value, because its writer reads it while others change it.
-
-    :ivar clients: those it carries, and those that are over but have not been told so yet.
-    :ivar settled: the number from which on all are there and alive: they see the same events then, but for rooms.
-    """
-
-    clients: tuple[Client, ...]
-    namespaces: frozenset[str]
-    settled: int
 
 
 class Carrier(Protocol):
-    """What a link knows of the stream that carries it."""
+    """What a session knows of the stream that carries it."""
 
-    def stir(self) -> None:
-        """Have the stream's writer look at it soon. May be called from any thread."""
+    def clients_changed(self) -> None:
+        """Have the stream's writer look at its session soon. Any thread may call it."""
 
 
 class Session:
-    """The clients of one stream.
+    """The clients of one stream. It outlives the stream: a client that comes back finds its session.
 
-    :ivar ticket: opens the stream; a secret. Empty until somebody asks for it: see :meth:`SessionRegistry.ticket_of`.
-    :ivar start: number of the last event before it was made; a first stream begins there.
-    :ivar riders: its clients.
-    :ivar carrier: whatever writes the stream now; ``None`` while there is none.
-    :ivar opened: true once it has had a stream.
-    :ivar dead: true once nobody can come back to it.
+    :param address: the address that it counts for.
+    :param start: number of the last event before it was made; a first stream begins there.
+    :param standalone: true if it has no stream and needs none.
+    :ivar state: see :class:`~hakgal_hybrid.broker.states.SessionState`.
+    :ivar ticket: opens the stream; a secret. Empty until somebody asks for it: see
+        :meth:`~hakgal_hybrid.broker.sessions.SessionRegistry.ticket_of`.
+    :ivar clients: its clients, those included that are over but whose stream has not said so yet.
+    :ivar carrier: the stream; ``None`` while there is none.
+    :ivar deadline: ends it, if no stream comes in time.
     """
 
-    __slots__ = ("address", "carrier", "dead", "deadline", "lasting", "opened", "riders", "start", "ticket")
+    __slots__ = ("address", "carrier", "clients", "deadline", "start", "state", "ticket")
 
-    def __init__(self, address: str, start: int, *, lasting: bool) -> None:
+    def __init__(self, address: str, start: int, *, standalone: bool = False) -> None:
         self.ticket = ""
         self.address = address
         self.start = start
-        self.lasting = lasting
-        self.riders = SessionClients((), frozenset(), 0)
+        self.state = SessionState.STANDALONE if standalone else SessionState.WAITING
+        self.clients: tuple[Client, ...] = ()
         self.carrier: Carrier | None = None
-        self.opened = False
-        self.dead = False
         self.deadline: TimerHandle | None = None
-
-    @property
-    def clients(self) -> tuple[Client, ...]:
-        """The clients it carries, and those that are over but have not been told so yet."""
-        return self.riders.clients
 
     @property
     def living(self) -> list[Client]:
         """The clients that are not over."""
         return [client for client in self.clients if not client.ended]
 
-    def refresh(self, clients: tuple[Client, ...]) -> None:
-        """Set who is carried."""
-        namespaces = frozenset([client.namespace for client in clients])
-        self.riders = SessionClients(clients, _USUAL if namespaces == _USUAL else namespaces,
-                             max((NEVER if client.ended else client.since for client in clients), default=0))
-        self.stir()
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """The namespaces of its clients."""
+        return namespaces_of(self.clients)
 
-    def stir(self) -> None:
-        """Have whatever writes the stream look at it: its clients have changed, or it has been replaced."""
+    def change(self, clients: tuple[Client, ...]) -> None:
+        """Have other clients from now on, or the same in another state. To be called while the log takes no event.
+
+        :param clients: the clients.
+        """
+        self.clients = clients
         if self.carrier is not None:
-            self.carrier.stir()
+            self.carrier.clients_changed()
 
     def await_stream(self, deadline: TimerHandle | None) -> None:
-        """Take the deadline by which a stream must come, in place of the one before."""
+        """Take the deadline by which a stream must come, in place of the one before.
+
+        :param deadline: the deadline, if there is one.
+        """
         if self.deadline is not None:
             self.deadline.cancel()
         self.deadline = deadline
+
+
+def namespaces_of(clients: tuple[Client, ...]) -> frozenset[str]:
+    """Return the namespaces of a session's clients.
+
+    :param clients: the clients.
+    :return: their namespaces.
+    """
+    found = frozenset([client.namespace for client in clients])
+    return _USUAL if found == _USUAL else found
+
+
+def steady(clients: tuple[Client, ...], position: int) -> bool:
+    """Say whether all clients of a session get what comes after a place in the log, as far as rooms do not matter.
+
+    :param clients: the clients.
+    :param position: number of the last event before.
+    :return: true if all are there already, and none is over.
+    """
+    return all(client.since <= position and client.ended_at is None for client in clients)
 
 
 def bad_ticket() -> AccessDenied:

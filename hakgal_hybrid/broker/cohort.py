@@ -1,51 +1,58 @@
-"""SubscriberGroup: streams at the same place in the log that are given the same bytes."""
+"""SubscriberGroup: streams that have everything the log had, and asked for the same: they are given the same bytes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from .entry import Entry
 
-if TYPE_CHECKING:
-    from .live import LiveGroup, Member
-    from .stream import SubscriberStream
+class GroupKey(NamedTuple):
+    """What streams must have in common to be given the same bytes.
+
+    :ivar namespaces: the namespaces of their clients.
+    :ivar events: globs of the names that they asked for.
+    :ivar envelope: whether they get envelopes.
+    :ivar chunked: whether what is written comes as chunks of an HTTP/1.1 body.
+    """
+
+    namespaces: frozenset[str]
+    events: tuple[str, ...]
+    envelope: bool
+    chunked: bool
+
+
+class LiveEdge:
+    """How far the streams that have everything have come, all together.
+
+    :param position: number of the last event that every one of them was given.
+    :ivar changed: streams whose clients have changed. Any thread may add one; the writer takes them out.
+    """
+
+    __slots__ = ("changed", "position")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.changed: set[Any] = set()
 
 
 class SubscriberGroup:
-    """Members that get the same bytes, but for events that are for some of them alone.
+    """Members that are given the same bytes, but for events that are for some of them alone.
 
+    :param edge: where they are.
+    :param key: what they have in common.
+    :param accepts: true for the names that they asked for.
+    :ivar members: the writers of its streams.
     :ivar delivered: how many events were sent to all of them.
     """
 
-    __slots__ = ("accepts", "chunked", "delivered", "envelope", "key", "members", "namespaces", "pack")
+    __slots__ = ("accepts", "delivered", "edge", "key", "members")
 
-    def __init__(self, pack: LiveGroup, key: tuple[Any, ...], feed: SubscriberStream) -> None:
-        self.pack, self.key = pack, key
-        self.namespaces, _, self.envelope, self.chunked = key
-        self.accepts = feed.accepts
-        self.members: set[Member] = set()
+    def __init__(self, edge: LiveEdge, key: GroupKey, accepts: Callable[[str], bool]) -> None:
+        self.edge, self.key, self.accepts = edge, key, accepts
+        self.members: set[Any] = set()
         self.delivered = 0
 
-
-class Divergence:
-    """What makes some members' step another than their cohort's: an event more, or one less, and what came before it.
-
-    Members of a cohort with the same trail share it: an event for many makes a few of these, and no list for each.
-
-    :ivar before: the trail up to then; the cohort itself at its beginning.
-    """
-
-    __slots__ = ("before", "cohort", "entry")
-
-    def __init__(self, before: SubscriberGroup | Divergence, entry: Entry) -> None:
-        self.before, self.entry = before, entry
-        self.cohort: SubscriberGroup = before.cohort if isinstance(before, Divergence) else before
-
-    def entries(self) -> list[Entry]:
-        """Return its events: those for rooms are more, those for everybody are less."""
-        found: list[Entry] = []
-        at: SubscriberGroup | Divergence = self
-        while isinstance(at, Divergence):
-            found.append(at.entry)
-            at = at.before
-        return found
+    @property
+    def position(self) -> int:
+        """Number of the last event that every member was given."""
+        return self.edge.position

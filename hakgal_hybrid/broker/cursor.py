@@ -1,4 +1,8 @@
-"""Cursor: one reader's place in the log, and what it gets from there: events, conflated ones, gaps. Pure."""
+"""Cursor: one reader's place in the log, and what it gets from there: events, conflated ones, gaps. Pure.
+
+What a reader cannot have any more, and which events stand for older ones, is decided here for every reader: for those
+with a cursor and for those that are given what is new together (:mod:`.live`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,9 @@ from .log import EventLog
 class Batch(NamedTuple):
     """What one read gives, to be sent in this order: the gap, then the entries.
 
-    ``conflated`` tells for an entry's number how many older ones of its kind it stands for.
+    :ivar gap: what is missing, or ``None``.
+    :ivar entries: the entries.
+    :ivar conflated: for an entry's number, how many older ones of its kind it stands for.
     """
 
     gap: Gap | None
@@ -21,12 +27,66 @@ class Batch(NamedTuple):
     conflated: dict[int, int]
 
 
+def lost_upto(start: int, entries: list[Entry], min_at: float) -> tuple[int, Reason]:
+    """Return what a reader cannot have any more.
+
+    :param start: the first number that is retained.
+    :param entries: the entries from there on.
+    :param min_at: the oldest clock reading that an entry may have.
+    :return: the last number that is lost, and why.
+    """
+    upto: int = start - 1
+    reason: Reason = "evicted"
+    for entry in entries:
+        if entry.at >= min_at:
+            break
+        upto, reason = entry.seq, "slow"
+    return upto, reason
+
+
+class Conflation:
+    """Counts the events that one reader does not get because a later one of the same kind stands for them."""
+
+    __slots__ = ("_left_out",)
+
+    def __init__(self) -> None:
+        self._left_out: dict[Hashable, int] = {}
+
+    def __len__(self) -> int:
+        return sum(self._left_out.values())
+
+    def leave_out(self, entry: Entry) -> None:
+        """Count an entry that a later one will stand for.
+
+        :param entry: the entry.
+        """
+        kind = (entry.event.name, entry.event.target)
+        self._left_out[kind] = self._left_out.get(kind, 0) + 1
+
+    def give(self, entry: Entry) -> int:
+        """Return for how many others an entry stands that is given.
+
+        :param entry: the entry.
+        :return: how many of its kind were left out for it.
+        """
+        return self._left_out.pop((entry.event.name, entry.event.target), 0) if self._left_out else 0
+
+    def clear(self) -> None:
+        """Forget what was left out."""
+        self._left_out.clear()
+
+
 @dataclass(slots=True)
 class Cursor:
     """One reader's place in a log: everything up to ``position`` has been read, skipped or reported missing.
 
-    Not for two threads at once. ``wants`` decides what is for this reader, ``covers`` whether who gets the second of
-    two events of a kind can do without the first.
+    Not for two threads at once.
+
+    :ivar log: the log.
+    :ivar position: number of the last event that was looked at.
+    :ivar wants: decides what is for this reader.
+    :ivar pending_gap: a gap that the next read reports.
+    :ivar covers: says of two events of a kind whether everybody who gets the first gets the second too.
     """
 
     log: EventLog
@@ -34,31 +94,33 @@ class Cursor:
     wants: Wants
     pending_gap: Gap | None = None
     covers: Callable[[Entry, Entry], bool] | None = None
-    _standing_for: dict[Hashable, int] = field(default_factory=dict)
+    _conflation: Conflation = field(default_factory=Conflation)
 
     @property
     def plain(self) -> bool:
         """True if nothing but the position and ``wants`` decides what the next read gives."""
-        return self.pending_gap is None and not self._standing_for
+        return self.pending_gap is None and not self._conflation
 
     def read(self, *, max_bytes: int, min_at: float = float("-inf"), max_entries: int | None = None,
              upto: int | None = None) -> Batch:
-        """Take what is new, at most about ``max_bytes`` of it, and move on.
+        """Take what is new, and move on.
 
+        :param max_bytes: how many bytes are taken, about, at most.
+        :param min_at: entries older than this clock reading are not given any more; they become a gap.
         :param max_entries: how many entries are looked at, at most.
         :param upto: number of the last event that is looked at.
-        :param min_at: entries older than this clock reading are not given any more; they become a gap.
+        :return: what there is for this reader.
         """
         gap, self.pending_gap = self.pending_gap, None
         start, entries = self.log.since(self.position, upto)
-        lost, reason = self._lost(start, entries, min_at)
+        lost, reason = lost_upto(start, entries, min_at)
         if lost > self.position:
             # A reader hears of one gap at a time: what was lost since a resume that failed adds to it.
             missed = self.log.missed(self.position, lost, self.wants)
             if missed is not None:
                 # What was left out for an event that is lost now is lost with it.
-                missed += sum(self._standing_for.values())
-            self._standing_for.clear()
+                missed += len(self._conflation)
+            self._conflation.clear()
             if missed != 0 or gap:
                 gap = Gap(lost, None if gap else missed, gap.reason if gap else reason)
             entries = entries[lost + 1 - start:]
@@ -67,16 +129,6 @@ class Cursor:
         if gap or conflated:
             self.log.note(gaps=gap is not None, conflated=sum(conflated.values()))
         return Batch(gap, chosen, conflated)
-
-    def _lost(self, start: int, entries: list[Entry], min_at: float) -> tuple[int, Reason]:
-        """Return the last number this reader cannot have any more, and why."""
-        upto: int = start - 1
-        reason: Reason = "evicted"
-        for entry in entries:
-            if entry.at >= min_at:
-                break
-            upto, reason = entry.seq, "slow"
-        return upto, reason
 
     def _choose(self, entries: list[Entry], max_bytes: int) -> tuple[list[Entry], dict[int, int]]:
         chosen: list[Entry] = []
@@ -89,14 +141,12 @@ class Cursor:
             event = entry.event
             if not self.wants(entry.seq, event.name, event.target):
                 continue
-            kind = (event.name, event.target)
             if self._superseded(entry):
-                self._standing_for[kind] = self._standing_for.get(kind, 0) + 1
+                self._conflation.leave_out(entry)
                 continue
-            if self._standing_for:
-                stands_for = self._standing_for.pop(kind, 0)
-                if stands_for:
-                    conflated[entry.seq] = stands_for
+            stands_for = self._conflation.give(entry)
+            if stands_for:
+                conflated[entry.seq] = stands_for
             chosen.append(entry)
             size += len(entry.frame)
         return chosen, conflated

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any
 
 from ..errors import Overloaded
 from .broker import Broker
-from .client import MAX_SESSION_CLIENTS, NEVER, Client, Session, bad_ticket
-from .counters import DeliveryStatistics
+from .client import MAX_SESSION_CLIENTS, Client, Session, bad_ticket
+from .counters import DeliveryCounters
 from .event import Target
 from .membership import Membership
 from .sessions import SessionRegistry
+from .states import ClientEvent, ClientState, SessionState, after
 
 
 class Hub:
@@ -29,24 +29,33 @@ class Hub:
         self.sessions = sessions
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
-        #: Those that are over and still have to be told so: what was emitted before is for them.
-        self._parting: dict[str, Client] = {}
-        self._rooms = Membership()
-        self._delivered = self._bytes = 0
-        self._ended: Counter[str] = Counter()
-        self._lock = sessions.lock
+        #: Those that are over, but whose stream has not said so yet: what was emitted before is for them.
+        self._ending: dict[str, Client] = {}
+        self._rooms: Membership[Client] = Membership()
+        self.deliveries = DeliveryCounters()
+        #: The log takes no event meanwhile: so a client comes, goes, joins and leaves between two events.
+        self._held = broker.log.held
 
     # -- clients ---------------------------------------------------------------------------------------------
 
-    def new_session(self, environ: dict[str, Any], *, lasting: bool = False) -> Session:
-        """Return a new link; see :meth:`~hakgal_hybrid.broker.sessions.SessionRegistry.make`."""
-        return self.sessions.make(environ, self.log.newest, lasting=lasting)
+    def new_session(self, environ: dict[str, Any], *, standalone: bool = False) -> Session:
+        """Return a new session; see :meth:`~hakgal_hybrid.broker.sessions.SessionRegistry.make`.
+
+        :param environ: the WSGI environment of the request that makes it.
+        :param standalone: true if it needs no stream and never lapses.
+        :return: the session.
+        """
+        return self.sessions.make(environ, self.log.newest, standalone=standalone)
 
     def admit(self, session: Session, environ: dict[str, Any], namespace: str) -> Client:
-        """Register a client that ``link`` carries.
+        """Register a client.
 
-        :raises Overloaded: if the link, or all links together, carry too many.
-        :raises AccessDenied: if the link is gone.
+        :param session: the session that carries it.
+        :param environ: the WSGI environment of the request that opens it.
+        :param namespace: the namespace that it connects to.
+        :return: the client.
+        :raises Overloaded: if the session, or all sessions together, carry too many.
+        :raises AccessDenied: if the session has ended.
         """
         while (client := self._admitted(session, environ, namespace)) is None:
             if not self.sessions.lapse_oldest():
@@ -56,150 +65,172 @@ class Hub:
 
     def _admitted(self, session: Session, environ: dict[str, Any], namespace: str) -> Client | None:
         """Return a new client; nothing if there is no place for one."""
-        with self._lock:
-            if session.dead:
+        with self._held():
+            if session.state is SessionState.ENDED:
                 raise bad_ticket()
             if len(session.clients) >= MAX_SESSION_CLIENTS:
                 raise Overloaded(f"one stream carries at most {MAX_SESSION_CLIENTS} clients", code="too_many_clients",
                                  status=429, retry_after=5)
             if len(self._clients) >= self._max_clients:
                 return None
-            # Whoever comes first gets whatever its stream asks for; whoever joins it, what happens from now on. "Now"
-            # is read when the stream's writer can see the newcomer: what it took up before was before that one's time.
-            first = not session.clients and not session.opened
-            client = Client(environ, namespace, since=0 if first else NEVER, session=session, rooms=self._rooms)
+            # The first client gets whatever its stream asks for; one that joins it, what happens from now on.
+            first = not session.clients and session.state in (SessionState.WAITING, SessionState.STANDALONE)
+            client = Client(environ, namespace, since=0 if first else self.log.newest, session=session,
+                            rooms=self._rooms)
             self._clients[client.sid] = client
-            session.refresh((*session.clients, client))
-            if not first:
-                client.since = self.log.newest
-                session.refresh(session.clients)
+            session.change((*session.clients, client))
             return client
 
     def forget(self, client: Client) -> bool:
-        """Take a client out of everything at once; true the first time."""
-        first = self._end(client, "", told=False)
+        """Take a client out of everything at once; its stream does not say so.
+
+        :param client: the client.
+        :return: true if it was there.
+        """
+        first = self._end(client, "", heard=False)
         if first:
-            self.leave_all(client)
+            self.handled(client)
         return first
 
     def end(self, client: Client, reason: str) -> bool:
-        """Have a client be over once it has got what was emitted before; true the first time.
+        """Have a client be over once it has got what was emitted before.
 
         Its stream, if there is one, tells it so by ``hybrid_disconnect``, in its place among the events, and ends with
         the last client.
-        """
-        return self._end(client, reason, told=True)
 
-    def _end(self, client: Client, reason: str, *, told: bool) -> bool:
+        :param client: the client.
+        :param reason: why; ``hybrid_disconnect`` says so.
+        :return: true the first time.
+        """
+        return self._end(client, reason, heard=True)
+
+    def _end(self, client: Client, reason: str, *, heard: bool) -> bool:
         session = client.session
-        with self._lock:
+        with self._held():
             if client.sid not in self._clients:
                 return False
-            told = told and session is not None and session.carrier is not None
-            if told:
-                self._parting[client.sid] = client  # first: at no time can its stream's writer not find it
-            client.end_reason, client.ended_at = reason, NEVER
+            heard = heard and session is not None and session.state is SessionState.OPEN
+            client.end_reason, client.ended_at = reason, self.log.newest
+            client.state = after(client.state, ClientEvent.ENDED if heard else ClientEvent.ENDED_UNHEARD)
+            # First: a writer that does not find it any more finds it here, or knows that its stream has changed.
+            if heard:
+                self._ending[client.sid] = client
             if session is not None:
-                session.stir()  # before: a writer that does not find it any more is to know that somebody has gone
+                session.change(session.clients if heard else _without(session.clients, client))
             del self._clients[client.sid]
-            client.ended_at = self.log.newest  # read when the stream's writer knows, as in _admitted
-            if session is not None and told:
-                session.refresh(session.clients)
-            else:
-                self._let_go(session, [client])
         self.broker.wake()
         return True
 
-    def prune(self, session: Session, gone: Sequence[Client]) -> None:
-        """Take clients out of a link that are over and have been told so, or never will be."""
-        with self._lock:
-            self._let_go(session, gone)
+    def release(self, client: Client) -> None:
+        """Note that the stream of a client that is over is done with it, or never will be.
 
-    def leave_all(self, client: Client) -> None:
-        """Nobody asks any more which rooms a client is in that is over: forget them, once it has been told as well."""
-        with self._lock:
-            client.left = True
-            if client.session is None or client not in client.session.clients:
-                self._rooms.leave_all(client)
+        :param client: the client.
+        """
+        session = client.session
+        with self._held():
+            if session is not None and client.state in (ClientState.ENDING, ClientState.HANDLED):
+                session.change(_without(session.clients, client))
+                self._ending.pop(client.sid, None)
+                self._move(client, ClientEvent.RELEASED)
 
-    def _let_go(self, session: Session | None, gone: Sequence[Client]) -> None:
-        if session is not None:
-            session.refresh(tuple(client for client in session.clients if client not in gone))
-        for client in gone:
-            self._parting.pop(client.sid, None)
-            if client.left:
-                self._rooms.leave_all(client)
+    def handled(self, client: Client) -> None:
+        """Note that the host's ``disconnect`` handler is done with a client, or will not be run.
+
+        :param client: the client, which is over.
+        """
+        with self._held():
+            self._move(client, ClientEvent.HANDLED)
+
+    def _move(self, client: Client, event: ClientEvent) -> None:
+        client.state = after(client.state, event)
+        if client.state is ClientState.GONE:
+            self._rooms.forget(client)
 
     def client(self, sid: object) -> Client | None:
-        """Return the client with this ``sid``."""
+        """Return a client by its ``sid``.
+
+        :param sid: what somebody takes for one.
+        :return: the client, or ``None``.
+        """
         return self._clients.get(sid) if isinstance(sid, str) else None
 
-    def carried(self, sid: object) -> Client | None:
-        """Return the client with this ``sid``, also if it is over but has not been told so."""
-        return self.client(sid) or (self._parting.get(sid) if isinstance(sid, str) else None)
+    def audible(self, sid: object) -> Client | None:
+        """Return a client by its ``sid``, also if it is over but its stream has not said so yet.
+
+        :param sid: what somebody takes for one.
+        :return: the client, or ``None``.
+        """
+        return self.client(sid) or (self._ending.get(sid) if isinstance(sid, str) else None)
 
     def latest_for(self, client: Client, position: int) -> str | None:
-        """Return the id of the newest retained event after number ``position`` that is for a client."""
+        """Return the id of the newest retained event that is for a client.
+
+        :param client: the client.
+        :param position: number of the event after which it must come.
+        :return: the id, or ``None`` if there is no such event.
+        """
         _, entries = self.log.since(position)
         latest = next((entry for entry in reversed(entries) if client.is_for(entry.seq, entry.event.target)), None)
         return None if latest is None else self.log.id_of(latest.seq)
 
     def clients(self, namespace: str | None = None) -> list[Client]:
-        """Return the clients of a namespace, or all."""
+        """Return the clients that are not over.
+
+        :param namespace: only those of this namespace; ``None`` for all.
+        :return: the clients.
+        """
         clients = list(self._clients.values())
         return clients if namespace is None else [item for item in clients if item.namespace == namespace]
 
     # -- rooms -----------------------------------------------------------------------------------------------
 
     def enter_room(self, sid: str, room: Hashable) -> None:
-        """Put a client in a room; it gets what is emitted to the room from now on."""
-        with self._lock:
+        """Put a client in a room; it gets what is emitted to the room from now on.
+
+        :param sid: the client's ``sid``.
+        :param room: the room.
+        """
+        with self._held():
             client = self._clients.get(sid)
             if client is not None:
-                self._rooms.join(client, room, lambda: self.log.newest)
+                self._rooms.join(client, room, self.log.newest)
 
     def leave_room(self, sid: str, room: Hashable) -> None:
-        """Take a client out of a room; it still gets what was emitted to the room before."""
-        known_from = self.log.known_from  # not under our lock: a finalizer may want that one while it holds the log's
-        with self._lock:
+        """Take a client out of a room; it still gets what was emitted to the room before.
+
+        :param sid: the client's ``sid``.
+        :param room: the room.
+        """
+        with self._held():
             client = self._clients.get(sid)
             if client is not None:
-                self._rooms.leave(client, room, self.log.newest, known_from)
+                self._rooms.leave(client, room, self.log.newest, self.log.known_from)
 
     def close_room(self, room: Hashable, namespace: str = "/") -> None:
-        """Take every client of a namespace out of a room."""
+        """Take every client of a namespace out of a room.
+
+        :param room: the room.
+        :param namespace: the namespace.
+        """
         for client in self.clients(namespace):
             self.leave_room(client.sid, room)
 
-    def in_rooms(self, seq: int, target: Target) -> list[Client]:
-        """Return whom an event for rooms is for: each of whom :meth:`~hakgal_hybrid.broker.client.Client.is_for` is
-        true.
+    def audience(self, seq: int, target: Target) -> list[Client]:
+        """Return whom an event for rooms is for: each client of which ``is_for`` is true, once.
 
-        Many may be in a room, so who is in one is not asked that; who is alone in its own is.
+        Many may be in a room: the room's table has said of each that it was there.
+
+        :param seq: the event's number.
+        :param target: for whom it is.
+        :return: the clients.
         """
-        rooms, skip = target.rooms or (), target.skip
-        there = [client for client in self._rooms.there(seq, target)
-                 if client.since < seq and (client.ended_at is None or seq <= client.ended_at)
-                 and not (skip and client.sid in skip)]
-        alone = [client for client in map(self.carried, rooms) if client is not None and client.is_for(seq, target)]
-        if there and (alone or len(rooms) > 1):  # somebody may be in two of them
-            return list(dict.fromkeys([*there, *alone]))
-        return there or alone
+        members = [client for client in self._rooms.members_at(seq, target) if client.hears(seq, target)]
+        rooms = target.rooms or ()
+        alone = [client for client in map(self.audible, rooms) if client is not None and client.is_for(seq, target)]
+        if members and (alone or len(rooms) > 1):  # a client may be in two of them
+            return list(dict.fromkeys([*members, *alone]))
+        return members or alone
 
-    # -- statistics ------------------------------------------------------------------------------------------
 
-    def count_delivery(self, delivered: int, size: int) -> None:
-        """Add what was written to streams."""
-        with self._lock:
-            self._delivered += delivered
-            self._bytes += size
-
-    def count_end(self, reason: str) -> None:
-        """Count one ended stream."""
-        with self._lock:
-            self._ended[reason] += 1
-
-    def traffic(self) -> DeliveryStatistics:
-        """Return a snapshot of what went out."""
-        with self._lock:
-            return DeliveryStatistics(self._delivered, self._bytes, dict(self._ended))
+def _without(clients: tuple[Client, ...], client: Client) -> tuple[Client, ...]:
+    return tuple(item for item in clients if item is not client)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import EventError
@@ -67,6 +68,15 @@ class EventLog:
         self.history, self.base, self._restored = RestoredHistory(), 0, -1
         self.reentrancy = Reentrancy()
         self._lock = threading.RLock()  # re-entrant: a signal handler may read the statistics, say
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Append nothing during a block: what is done in it stands between two events, for every reader.
+
+        What the calling thread is asked to publish in the block is published after it. Blocks may be nested.
+        """
+        with self.reentrancy.mark(), self._lock:
+            yield
 
     def inherit(self, history: RestoredHistory, records: Iterable[Record]) -> None:
         """Begin with what earlier epochs have left, under the ids it had. To be called first, if at all.

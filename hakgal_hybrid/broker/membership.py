@@ -1,104 +1,150 @@
-"""Rooms: who is in which room, and was when an event was emitted.
+"""Membership: who is in which room, and was when an event was emitted.
 
-An event is for those who were in its room when it was emitted, whenever they read it: so a room remembers for a while
+An event is for those who were in its room when it was emitted, whenever they read it. So a room remembers for a while
 who has left it. A membership is one entry in the room's own table, which is also the index by which an event finds
-whom it is for.
+whom it is for. Pure: knows of a client its ``sid``, its ``namespace`` and the rooms that it keeps for us.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from typing import Generic, Protocol, TypeVar
 
 from .event import Target
-
-if TYPE_CHECKING:
-    from .client import Client
 
 #: From which number somebody is in a room, and up to which (``None``: still).
 Interval = tuple[int, "int | None"]
 
 
-def within(spells: tuple[Interval, ...], seq: int) -> bool:
-    """True if event number ``seq`` was emitted in one of these."""
-    return any(joined < seq and (left is None or seq <= left) for joined, left in spells)
+class Occupant(Hashable, Protocol):
+    """What can be in rooms.
+
+    :ivar joined: the rooms that the table has an entry for; kept by :class:`Membership`.
+    """
+
+    sid: str
+    namespace: str
+    joined: tuple[Hashable, ...]
 
 
-class Membership:
+M = TypeVar("M", bound=Occupant)
+
+
+def within(intervals: tuple[Interval, ...], seq: int) -> bool:
+    """Say whether an event was emitted in one of several intervals.
+
+    :param intervals: the intervals.
+    :param seq: the event's number.
+    :return: true if it was.
+    """
+    return any(joined < seq and (left is None or seq <= left) for joined, left in intervals)
+
+
+class Membership(Generic[M]):
     """The rooms of all namespaces. Every client is alone in a room named by its ``sid``; that takes no entry.
 
-    Reading is for any thread, changing for one at a time.
+    Any thread may read. Changes are made while the log takes no event, so that each stands between two of them.
     """
 
     def __init__(self) -> None:
-        #: Who came and never left has only the number from which on it is there: most have.
-        self._rooms: dict[tuple[str, Hashable], dict[Client, int | tuple[Interval, ...]]] = {}
+        #: A client that came and never left has only the number from which on it is there: most have.
+        self._rooms: dict[tuple[str, Hashable], dict[M, int | tuple[Interval, ...]]] = {}
 
-    def spells(self, client: Client, room: Hashable) -> tuple[Interval, ...]:
-        """Return when a client is and was in a room."""
-        spells = self._rooms.get((client.namespace, room), {}).get(client)
-        if spells is None:
+    def intervals(self, client: M, room: Hashable) -> tuple[Interval, ...]:
+        """Return when a client is and was in a room.
+
+        :param client: the client.
+        :param room: the room.
+        :return: the intervals, the oldest first.
+        """
+        found = self._rooms.get((client.namespace, room), {}).get(client)
+        if found is None:
             return ((0, None),) if room == client.sid else ()
-        return ((spells, None),) if isinstance(spells, int) else spells
+        return ((found, None),) if isinstance(found, int) else found
 
-    def there(self, seq: int, target: Target) -> list[Client]:
-        """Return who was in a target's rooms at event number ``seq``, maybe twice; but for rooms named by a sid.
+    def rooms_of(self, client: M) -> list[Hashable]:
+        """Return the rooms that a client is in now.
+
+        :param client: the client.
+        :return: the rooms, the one named by its sid first.
+        """
+        own = () if client.sid in client.joined else (client.sid,)
+        return [*own, *(room for room in client.joined if self.intervals(client, room)[-1][1] is None)]
+
+    def was_in(self, client: M, room: Hashable, seq: int) -> bool:
+        """Say whether a client was in a room when an event was emitted.
+
+        :param client: the client.
+        :param room: the room.
+        :param seq: the event's number.
+        :return: true if it was.
+        """
+        return within(self.intervals(client, room), seq)
+
+    def members_at(self, seq: int, target: Target) -> list[M]:
+        """Return who was in a target's rooms when an event was emitted; but for rooms named by a sid.
 
         That is the work of an event for a room, so each is looked at once, in the room's own table.
+
+        :param seq: the event's number.
+        :param target: for whom it is.
+        :return: the clients; one in two of the rooms is there twice.
         """
-        found: list[Client] = []
+        found: list[M] = []
         for room in target.rooms or ():
-            there = self._rooms.get((target.namespace, room))
-            if there is not None:  # a copy, because others change it meanwhile
-                found += [client for client, spells in there.copy().items()
-                          if (spells < seq if isinstance(spells, int) else within(spells, seq))]
+            members = self._rooms.get((target.namespace, room))
+            if members is not None:  # a copy, because others change it meanwhile
+                found += [client for client, since in members.copy().items()
+                          if (since < seq if isinstance(since, int) else within(since, seq))]
         return found
 
     # -- changing --------------------------------------------------------------------------------------------
 
-    def join(self, client: Client, room: Hashable, now: Callable[[], int]) -> None:
-        """Have a client be in a room from now on: from the event on that comes after the number ``now`` gives.
+    def join(self, client: M, room: Hashable, newest: int) -> None:
+        """Put a client into a room.
 
-        It is asked when the client can be found here; so nobody looks for whom such an event is and does not find it.
+        :param client: the client.
+        :param room: the room.
+        :param newest: number of the last event before that.
         """
-        spells = self.spells(client, room)
-        if not spells or spells[-1][1] is not None:
-            self._set(client, room, (*spells, (sys.maxsize, None)))
-            self._set(client, room, (*spells, (now(), None)))
+        intervals = self.intervals(client, room)
+        if not intervals or intervals[-1][1] is not None:
+            self._set(client, room, (*intervals, (newest, None)))
 
-    def leave(self, client: Client, room: Hashable, now: int, known_from: int) -> None:
-        """Have a client be in a room no more after event number ``now``.
+    def leave(self, client: M, room: Hashable, newest: int, known_from: int) -> None:
+        """Take a client out of a room.
 
+        :param client: the client.
+        :param room: the room.
+        :param newest: number of the last event before that.
         :param known_from: the oldest number that anybody could still ask about.
         """
-        spells = self.spells(client, room)
-        if spells and spells[-1][1] is None:
-            self._set(client, room, (*spells[:-1], (spells[-1][0], now)))
+        intervals = self.intervals(client, room)
+        if intervals and intervals[-1][1] is None:
+            self._set(client, room, (*intervals[:-1], (intervals[-1][0], newest)))
         for name in client.joined:
             if name != client.sid:  # or it would be in its own room again
-                # Forget spells in which nothing was emitted, or nothing that the log could still ask about.
-                self._set(client, name, tuple((joined, left) for joined, left in self.spells(client, name)
+                # Forget intervals in which nothing was emitted, or nothing that the log could still ask about.
+                self._set(client, name, tuple((joined, left) for joined, left in self.intervals(client, name)
                                               if left is None or (left >= known_from and left > joined)))
 
-    def leave_all(self, client: Client) -> None:
-        """Forget a client."""
+    def forget(self, client: M) -> None:
+        """Take a client out of all rooms, and forget when it was in them.
+
+        :param client: the client.
+        """
         for room in client.joined:
             self._set(client, room, ())
 
-    def _set(self, client: Client, room: Hashable, spells: tuple[Interval, ...]) -> None:
+    def _set(self, client: M, room: Hashable, intervals: tuple[Interval, ...]) -> None:
         key = client.namespace, room
-        there = self._rooms.setdefault(key, {})
-        if not spells:
-            there.pop(client, None)
+        members = self._rooms.setdefault(key, {})
+        if not intervals:
+            members.pop(client, None)
             client.joined = tuple(name for name in client.joined if name != room)
         else:
-            there[client] = spells[0][0] if len(spells) == 1 and spells[0][1] is None else spells
+            members[client] = intervals[0][0] if len(intervals) == 1 and intervals[0][1] is None else intervals
             if room not in client.joined:
                 client.joined = (*client.joined, room)
-        if not there:
+        if not members:
             del self._rooms[key]
-
-
-#: For clients that are in no hub.
-NO_ROOMS = Membership()

@@ -1,6 +1,6 @@
-"""Link: what one stream carries, kept while the stream is away.
+"""Sessions: what one stream carries, kept while the stream is away.
 
-A stream comes and goes; its link stays for a while, so that its clients can come back as who they were. One link
+A stream comes and goes; its session stays for a while, so that its clients can come back as who they were. One session
 carries several clients: the namespaces of a page, the tabs of a browser.
 """
 
@@ -11,28 +11,37 @@ import sys
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..errors import Overloaded
 from .client import Carrier, Session, bad_ticket
 from .environ import ADDRESS
+from .states import SessionEvent, SessionState, after
 from .timers import TimerQueue
 
 
 class SessionRegistry:
-    """All links, and the places for streams.
+    """All sessions, and the slots for streams.
 
-    A link that waits for its first stream holds a place, like one that has a stream; one whose stream is away does not:
-    clients that come back under another name must not be kept out by what they have left behind.
+    A session that waits for its first stream holds a slot, like one that has a stream; one whose stream is away does
+    not: clients that come back under another name must not be kept out by what they have left behind.
 
-    :param lapsed: called, in a thread that must not be held up, with a link that nobody came back to.
-    :param connect_s: how long a link waits for its first stream; ``resume_s``: for the next one.
-    :ivar refused: how many streams a limit kept out. :ivar open: how many there are.
-    :ivar lock: guards links and what they carry; whoever else changes that takes it too.
+    :param lapsed: called with a session that nobody came back to, and the state it was in; in a thread that must not
+        be held up.
+    :param max_streams: how many slots there are.
+    :param max_per_address: how many of them one address may take.
+    :param connect_s: how long a session waits for its first stream, in seconds.
+    :param resume_s: how long it waits for the next one, in seconds.
+    :param held: returns what is held while sessions change; that of the log, so that each change stands between two
+        events.
+    :ivar refused: how many streams a limit kept out.
+    :ivar open: how many streams there are.
     """
 
-    def __init__(self, lapsed: Callable[[Session], None], *, max_streams: int, max_per_address: int, connect_s: float,
-                 resume_s: float) -> None:
+    def __init__(self, lapsed: Callable[[Session, SessionState], None], *, max_streams: int, max_per_address: int,
+                 connect_s: float, resume_s: float,
+                 held: Callable[[], AbstractContextManager[Any]] | None = None) -> None:
         self.refused = 0
         self.open = 0
         self._lapsed = lapsed
@@ -40,41 +49,56 @@ class SessionRegistry:
         self._connect_s, self._resume_s = connect_s, resume_s
         self._sessions: dict[str, Session] = {}  # by ticket
         self._away: OrderedDict[Session, None] = OrderedDict()
-        self._places = 0
+        self._slots = 0
         self._per_address: Counter[str] = Counter()
         self._deadlines = TimerQueue()
-        self.lock = threading.RLock()  # a stream's finalizer may run inside it
+        lock = threading.RLock()  # re-entrant: a stream's finalizer may run inside it
+        self._held = (lambda: lock) if held is None else held
 
-    def make(self, environ: dict[str, Any], start: int, *, lasting: bool = False) -> Session:
-        """Return a new link. It waits for a stream once :meth:`expect` says so.
+    def make(self, environ: dict[str, Any], start: int, *, standalone: bool = False) -> Session:
+        """Return a new session. It waits for a stream once :meth:`expect` says so.
 
-        :param lasting: true if it needs none and never lapses.
+        :param environ: the WSGI environment of the request that makes it.
+        :param start: number of the last event before.
+        :param standalone: true if it needs no stream and never lapses.
+        :return: the session.
         :raises Overloaded: if a limit on streams is reached; counted in ``refused``.
         """
         address = sys.intern(str(environ.get(ADDRESS) or environ.get("REMOTE_ADDR", "")))
-        session = Session(address, start, lasting=lasting)
-        with self.lock:
-            if not lasting:
-                self._take_place(session.address)
+        session = Session(address, start, standalone=standalone)
+        with self._held():
+            if not standalone:
+                self._take_slot(address)
         return session
 
     def ticket_of(self, session: Session) -> str:
-        """Return what opens a link's stream; a secret."""
-        with self.lock:
+        """Return what opens a session's stream; a secret.
+
+        :param session: the session.
+        :return: the ticket.
+        """
+        with self._held():
             if not session.ticket:
                 session.ticket = secrets.token_urlsafe(24)
-                if not session.dead:
+                if session.state is not SessionState.ENDED:
                     self._sessions[session.ticket] = session
             return session.ticket
 
     def find(self, ticket: object) -> Session | None:
-        """Return the link that a ticket belongs to, if clients can come back to it."""
+        """Return the session that a ticket belongs to, if clients can come back to it.
+
+        :param ticket: what somebody has shown.
+        :return: the session, or ``None``.
+        """
         return self._sessions.get(ticket) if isinstance(ticket, str) else None
 
     def expect(self, session: Session) -> None:
-        """Somebody is about to open the stream, and has time for that; more than was left, if there was less."""
-        with self.lock:
-            if session.dead or session.lasting or session.carrier is not None:
+        """Give somebody who is about to open the stream time for that; more than was left, if there was less.
+
+        :param session: the session.
+        """
+        with self._held():
+            if session.state not in (SessionState.WAITING, SessionState.AWAY):
                 return
             deadline = self._deadlines.call_later(self._connect_s, lambda: self.lapse(session))
             if session.deadline is not None and session.deadline.at > deadline.at:
@@ -84,34 +108,43 @@ class SessionRegistry:
 
     # -- streams ---------------------------------------------------------------------------------------------
 
-    def carry(self, session: Session, carrier: Carrier) -> bool:
-        """A stream begins; one that the link had before is replaced.
+    def attach(self, session: Session, carrier: Carrier) -> bool:
+        """Begin a stream. One that the session had before is replaced.
 
-        :return: true if there was one, which whoever writes it must be told.
-        :raises Overloaded: if the link was away and there is no place for it now.
+        :param session: the session.
+        :param carrier: the stream.
+        :return: true if there was one, whose writer must be woken.
+        :raises Overloaded: if the session was away and there is no slot for it now.
         :raises AccessDenied: if nobody can come back to it any more.
         """
-        with self.lock:
-            if session.dead:
+        with self._held():
+            if session.state in (SessionState.ENDED, SessionState.STANDALONE):
                 raise bad_ticket()
-            if session in self._away:
-                self._take_place(session.address)
+            if session.state is SessionState.AWAY:
+                self._take_slot(session.address)
                 del self._away[session]
             session.await_stream(None)
-            self.open += session.carrier is None
-            replaced, session.carrier, session.opened = session.carrier, carrier, True
+            replaced, session.carrier = session.carrier, carrier
+            session.state = after(session.state, SessionEvent.STREAM_BEGAN)
+            self.open += replaced is None
             if replaced is not None:
-                replaced.stir()
+                replaced.clients_changed()
             return replaced is not None
 
-    def let_go(self, session: Session, carrier: object) -> bool:
-        """A stream has ended: wait for the next one. False if it was not the link's stream (any more)."""
-        with self.lock:
-            if session.carrier is not carrier or session.dead:
+    def detach(self, session: Session, carrier: object) -> bool:
+        """End a stream, and wait for the next one.
+
+        :param session: the session.
+        :param carrier: the stream.
+        :return: false if it was not the session's stream (any more).
+        """
+        with self._held():
+            if session.carrier is not carrier or session.state is not SessionState.OPEN:
                 return False
             session.carrier = None
+            session.state = after(session.state, SessionEvent.STREAM_ENDED)
             self.open -= 1
-            self._free_place(session.address)
+            self._free_slot(session.address)
             self._away[session] = None
             if self._resume_s:
                 session.await_stream(self._deadlines.call_later(self._resume_s, lambda: self.lapse(session)))
@@ -120,37 +153,50 @@ class SessionRegistry:
         return True
 
     def lapse(self, session: Session) -> None:
-        """Nobody came back in time: the link's clients are over."""
+        """End a session that nobody came back to, and its clients.
+
+        :param session: the session.
+        """
+        state = session.state
         if self.drop(session):
-            self._lapsed(session)
+            self._lapsed(session, state)
 
     def lapse_oldest(self) -> bool:
-        """Give up the link that has been away longest; false if none is away."""
-        with self.lock:
+        """End the session that has been away longest.
+
+        :return: false if none is away.
+        """
+        with self._held():
             session = next(iter(self._away), None)
         if session is None:
             return False
         self.lapse(session)
         return True
 
-    def drop(self, session: Session, *, even_if_ridden: bool = True) -> bool:
-        """Forget a link; true the first time, and only if it has no stream."""
-        with self.lock:
-            if session.dead or session.carrier is not None or (session.clients and not even_if_ridden):
+    def drop(self, session: Session, *, even_with_clients: bool = True) -> bool:
+        """Forget a session that has no stream.
+
+        :param session: the session.
+        :param even_with_clients: false to keep it if it has clients.
+        :return: true if it was forgotten now.
+        """
+        with self._held():
+            before = session.state
+            if before in (SessionState.OPEN, SessionState.ENDED) or (session.clients and not even_with_clients):
                 return False
-            session.dead = True
+            session.state = after(before, SessionEvent.LAPSED)
             session.await_stream(None)
             self._sessions.pop(session.ticket, None)
-            if session in self._away:
+            if before is SessionState.AWAY:
                 del self._away[session]
-            elif not session.lasting:
-                self._free_place(session.address)
+            elif before is SessionState.WAITING:
+                self._free_slot(session.address)
             return True
 
-    # -- places ----------------------------------------------------------------------------------------------
+    # -- slots -----------------------------------------------------------------------------------------------
 
-    def _take_place(self, address: str) -> None:
-        if self._places >= self._max_streams:
+    def _take_slot(self, address: str) -> None:
+        if self._slots >= self._max_streams:
             self.refused += 1
             raise Overloaded(f"all {self._max_streams} streams are taken (HYBRID_MAX_STREAMS)",
                              code="too_many_streams", retry_after=5)
@@ -158,11 +204,11 @@ class SessionRegistry:
             self.refused += 1
             raise Overloaded(f"{address} has all {self._max_per_address} streams one address may open "
                              "(HYBRID_MAX_STREAMS_PER_ADDRESS)", code="too_many_streams", status=429, retry_after=5)
-        self._places += 1
+        self._slots += 1
         self._per_address[address] += 1
 
-    def _free_place(self, address: str) -> None:
-        self._places -= 1
+    def _free_slot(self, address: str) -> None:
+        self._slots -= 1
         self._per_address[address] -= 1
         if not self._per_address[address]:
             del self._per_address[address]  # or addresses would pile up

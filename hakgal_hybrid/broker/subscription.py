@@ -1,17 +1,25 @@
-"""Wish: what a client asks for when it opens its stream."""
+"""Subscription: what a client asks for when it opens its stream."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
+
+from .event import RESERVED_PREFIX, glob_matcher
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
     """What a client asked for when it opened its stream (``docs/http_stream.md``).
 
+    :ivar namespace: the namespace to read.
+    :ivar events: globs of the names that shall come; empty for all.
     :ivar snapshot: ``1`` at the beginning and after each gap, ``gap`` only there.
+    :ivar envelope: true for unnamed messages that carry everything.
+    :ivar last_event_id: what to resume after.
+    :ivar ticket: what names the session that the stream shall carry.
     """
 
     namespace: str = "/"
@@ -23,6 +31,27 @@ class StreamRequest:
 
 
 @lru_cache(maxsize=1024)
-def interned_request(wish: StreamRequest) -> StreamRequest:
-    """Return the same object for the same wish."""
-    return wish
+def interned_request(request: StreamRequest) -> StreamRequest:
+    """Return the same object for equal requests.
+
+    :param request: a request.
+    :return: the first one that was equal to it.
+    """
+    return request
+
+
+@lru_cache(maxsize=1024)
+def name_filter(events: tuple[str, ...]) -> Callable[[str], bool]:
+    """Return what says which names a stream shall carry. Our own events always come.
+
+    :param events: globs of the names that shall come; empty for all.
+    :return: a function that is true for these names.
+    """
+    if not events:
+        return _every_name
+    matches = glob_matcher(events)
+    return lambda name: name.startswith(RESERVED_PREFIX) or matches(name)
+
+
+def _every_name(name: str) -> bool:
+    return True

@@ -13,6 +13,7 @@ from ..broker.client import Client, Session
 from ..broker.counters import Refusals
 from ..broker.entry import Gap
 from ..broker.hub import Hub
+from ..broker.states import SessionState, StreamEnd, StreamEvent, StreamState
 from ..broker.stream import SubscriberStream
 from ..errors import AccessDenied, EventError, HybridError, Overloaded, RequestError
 from ..logs import get_logger
@@ -88,12 +89,12 @@ class ClientLifecycle:
         if not self._hub.end(client, reason):
             return
         if client.session is not None:
-            self._hub.sessions.drop(client.session, even_if_ridden=False)
+            self._hub.sessions.drop(client.session, even_with_clients=False)
         run = partial(self._run_disconnect_handler, client, reason)
         if wait:
             run()
         elif not self._disconnect_workers.submit(run):
-            self._hub.leave_all(client)
+            self._hub.handled(client)
             self._refusals.count("disconnect_handler_dropped")
             logger.error("the disconnect handler of %s does not run: too much waits in the background", client.sid)
         self._background.announce(signals.client_gone, client=client, reason=reason)
@@ -103,7 +104,7 @@ class ClientLifecycle:
         try:
             self._handlers.disconnect(self._app, client, reason)
         finally:
-            self._hub.leave_all(client)
+            self._hub.handled(client)
 
     def disconnect(self, who: str | Callable[[Client], bool]) -> int:
         """End clients for good: their streams, their tickets and what they could come back to.
@@ -130,20 +131,26 @@ class ClientLifecycle:
 
         :param reason: as counted in the status: ``gone``, ``closed``, ``stalled``, ``stopped`` and so on.
         """
-        if feed.left:
+        if feed.state is StreamState.ENDED:
             return
-        feed.left = True
-        self._hub.count_end("replaced" if feed.replaced else reason)
-        if not self._hub.sessions.let_go(feed.session, feed):
+        feed.happened(StreamEvent.ENDED)
+        end = StreamEnd.of(reason)
+        self._hub.deliveries.ended(StreamEnd.REPLACED if feed.replaced else end)
+        if not self._hub.sessions.detach(feed.session, feed):
             return
-        if reason == "stopped" or (reason == "refused" and not feed.resumed) or not feed.session.living:
+        if end is StreamEnd.STOPPED or (end is StreamEnd.REFUSED and not feed.resumed) or not feed.session.living:
             self._hub.sessions.lapse(feed.session)
 
-    def session_lapsed(self, session: Session) -> None:
-        """End the clients of a session that nobody came back to."""
+    def session_lapsed(self, session: Session, before: SessionState) -> None:
+        """End the clients of a session that nobody came back to.
+
+        :param session: the session.
+        :param before: the state it was in.
+        """
         for client in session.clients:
-            self.end_client(client, "ping timeout" if not session.opened else "transport close")
-        self._hub.prune(session, session.clients)
+            self.end_client(client, "ping timeout" if before is SessionState.WAITING else "transport close")
+        for client in session.clients:
+            self._hub.release(client)
 
     def may_join(self, client: Client, room: Hashable) -> None:
         """Let a client be put into a room, or refuse it.

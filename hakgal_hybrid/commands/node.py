@@ -20,6 +20,8 @@ from ..broker.hub import Hub
 from ..broker.journal import Journal
 from ..broker.log import EventLog
 from ..broker.sessions import SessionRegistry
+from ..broker.states import SessionState
+from ..broker.stream import StreamOptions
 from ..settings import Profile, Settings
 from .acks import Acks
 from .announcing import BackgroundAnnouncer
@@ -60,6 +62,8 @@ class Node:
         self._background = BackgroundAnnouncer(self.announcer, self.refusals)
         self.journal: Journal | None = None
         self.hub = self._build_hub()
+        self.stream_options = StreamOptions(settings.profile.value, settings.retry_ms, settings.heartbeat_s,
+                                            settings.max_backlog_s)
         self.log = self.hub.log
         self.publisher = Publisher(self.hub.broker, self.announcer, self.acks, self.refusals)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
@@ -86,7 +90,8 @@ class Node:
             conflates=glob_matcher(settings.conflate))
         sessions = SessionRegistry(
             self._session_lapsed, max_streams=settings.max_streams,
-            max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s, resume_s=settings.resume_s)
+            max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s, resume_s=settings.resume_s,
+            held=log.held)
         broker = Broker(log, lambda event, seq: self.announcer.announce(
             signals.event_emitted, event=event, event_id=log.id_of(seq)))
         log.inherit(past, records)
@@ -115,8 +120,8 @@ class Node:
         self.stopping = True
         self.hub.broker.wake()
 
-    def _session_lapsed(self, session: Session) -> None:
-        self.lifecycle.session_lapsed(session)  # which is there by then, but not yet as the registry is made
+    def _session_lapsed(self, session: Session, before: SessionState) -> None:
+        self.lifecycle.session_lapsed(session, before)  # which is there by then, but not yet as the registry is made
 
     def _command_finished(self, command: Command, status: dict[str, Any] | None) -> None:
         self.announcer.announce(signals.command_finished, command=command)

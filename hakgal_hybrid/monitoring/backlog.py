@@ -93,22 +93,22 @@ class BacklogMonitor:
             now, newest = self._hub.log.clock(), self._hub.log.newest
             clogged = {id(stream) for stream in self.clogged()}
             found: dict[int, StreamBacklog] = {}
-            cohorts: set[object] = set()
+            groups: set[object] = set()
             for stream in open_streams(self._hub):
-                cohort = stream.cohort
-                if cohort is not None and not each and id(stream) not in clogged:
-                    if cohort in cohorts:
+                group = stream.group
+                if group is not None and not each and id(stream) not in clogged:
+                    if group in groups:
                         continue
-                    cohorts.add(cohort)
+                    groups.add(group)
                 known = self._open.get(id(stream))
                 if known is None or known.stream is not stream:
-                    known = StreamBacklog(stream, now, position_of(stream))
+                    known = StreamBacklog(stream, now, stream.position)
                 if id(stream) not in clogged:
-                    known.sent = min(position_of(stream), newest)
+                    known.sent = min(stream.position, newest)
                 found[id(stream)] = known
             self._judge(found.values(), now, newest)
             # To remember those that keep up would take more than the streams themselves.
-            self._open = {key: item for key, item in found.items() if item.stream.cohort is None or key in clogged}
+            self._open = {key: item for key, item in found.items() if item.stream.group is None or key in clogged}
             oldest = max((item.age_s for item in found.values()), default=0.0)
             self._max = max(self._max, oldest)
             return round(oldest, 3), round(self._max, 3), found
@@ -131,7 +131,7 @@ class BacklogMonitor:
                 entry = self._hub.log.entry(position)
                 left -= 1
                 if entry is not None and (left < 0 or wants(item.stream, entry)):
-                    replayed = entry.seq <= item.stream._replay_until
+                    replayed = entry.seq <= item.stream.replay_until
                     age_s = max(0.0, now - (item.since if replayed else entry.at))
                     break
             item.age_s = age_s
@@ -146,18 +146,6 @@ def open_streams(hub: Hub) -> list[SubscriberStream]:
     return [carrier for carrier in carriers.values() if isinstance(carrier, SubscriberStream)]
 
 
-def position_of(stream: SubscriberStream) -> int:
-    """Return the number of the last event that was written; for any thread, while the writer parts stream and cursor.
-
-    :param stream: the stream.
-    """
-    while True:
-        try:
-            return stream.position
-        except AttributeError:  # it has begun to keep up with others just now: its place is theirs
-            continue
-
-
 def wants(stream: SubscriberStream, entry: Entry) -> bool:
     """True if an event is for the clients of a stream and passes its filter.
 
@@ -165,6 +153,6 @@ def wants(stream: SubscriberStream, entry: Entry) -> bool:
     :param entry: an entry of the log.
     """
     event = entry.event
-    return stream._wants(entry.seq, event.name, event.target)
+    return stream.wants(entry.seq, event.name, event.target)
 
 

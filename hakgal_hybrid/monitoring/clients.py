@@ -8,12 +8,16 @@ from typing import Any
 
 from ..broker.client import Client
 from ..broker.hub import Hub
+from ..broker.states import SessionState
 from .backlog import BacklogMonitor, StreamBacklog
 
 #: How much of a ``sid`` is shown: enough to find it in the host's log, too little to be taken for it.
 SHOWN = 8
 #: How many clients are listed at most, and by default.
 MAX_CLIENTS, DEFAULT_CLIENTS = 1000, 100
+
+#: What the list calls the state of a client without a stream.
+_STATES = {SessionState.STANDALONE: "caller", SessionState.WAITING: "connecting"}
 
 
 def list_clients(hub: Hub, observer: BacklogMonitor, limit: int = DEFAULT_CLIENTS) -> dict[str, Any]:
@@ -47,9 +51,8 @@ def _row(client: Client, item: StreamBacklog | None, now: float, newest: int) ->
            "age_s": round(now - client.opened_at, 1),
            "riders": 0 if session is None else len(session.living)}
     if item is None:
-        waits = session is not None and not session.opened and not session.lasting
-        return {**row, "state": "caller" if session is None or session.lasting else "connecting" if waits else "away",
+        return {**row, "state": "caller" if session is None else _STATES.get(session.state, "away"),
                 "transport": None, "filter": None, "delivered": None, "lag_events": None, "lag_s": None}
     stream = item.stream
-    return {**row, "state": "open", "transport": stream.medium, "filter": list(stream.wish.events),
+    return {**row, "state": "open", "transport": stream.medium, "filter": list(stream.request.events),
             "delivered": stream.delivered, "lag_events": newest - item.sent, "lag_s": round(item.age_s, 3)}

@@ -59,8 +59,7 @@ class Front:
         self.left: Callable[[SubscriberStream, str], None] = node.lifecycle.stream_left
         self.degraded: Callable[[str], None] = node.degraded
         self.attached = Attached(settings, self.left, lambda: node.stopping)
-        self.fanout = Fanout(node.hub, settings, self.left, lambda: node.stopping, self.attached,
-                             lambda: self.active > len(self.attached))
+        self.fanout = Fanout(node.hub, settings, self.left, lambda: node.stopping, self.attached)
         self.refusals = node.refusals
         self.connections = AdmissionControl(settings.max_connections,
                                             lambda: self.refusals.count("connection_gave_way"))

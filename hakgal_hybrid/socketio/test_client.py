@@ -11,6 +11,7 @@ from flask.testing import EnvironBuilder
 from ..broker.client import Client, Session
 from ..broker.entry import Entry
 from ..broker.payload import foreign_text, payload_text, restore_binary
+from ..broker.states import SessionState
 from ..commands import NOT_HANDLED, RESERVED, propagating
 from ..errors import AccessDenied, EventError
 from .ack_wait import as_type_error
@@ -67,8 +68,8 @@ class SocketIOTestClient:
             return
         environ = self._environ(query_string, headers)
         transport = self.socketio.transport
-        if self._session is None or self._session.dead:
-            self._session = transport.hub.new_session(environ, lasting=True)
+        if self._session is None or self._session.state is SessionState.ENDED:
+            self._session = transport.hub.new_session(environ, standalone=True)
         self.connected[namespace] = False
         try:
             with propagating():

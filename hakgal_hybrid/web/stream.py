@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from ..broker.client import Client, Session
 from ..broker.environ import HANDOFF
 from ..broker.sse import STREAM_HEADERS, busy_body, wants_stream
+from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..broker.subscription import StreamRequest
 from ..errors import Overloaded, UnsuitableServer
@@ -85,12 +86,12 @@ def open_stream(services: Services, wanted: StreamRequest) -> SubscriberStream:
     """
     node, sessions = services.node, services.node.hub.sessions
     session, wanted = _session_of(services, wanted)
-    stream = SubscriberStream(session, node.hub, node.settings, wanted, node.lifecycle.on_gap)
-    replaced = sessions.carry(session, stream)
+    stream = SubscriberStream(session, node.hub, node.stream_options, wanted, node.lifecycle.on_gap)
+    replaced = sessions.attach(session, stream)
     try:
         stream.prepare()
     except BaseException:
-        node.lifecycle.stream_left(stream, "failed")
+        node.lifecycle.stream_left(stream, StreamEnd.FAILED)
         raise
     if replaced:
         node.hub.broker.wake()

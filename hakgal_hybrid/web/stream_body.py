@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..broker.wakeups import make_wakeup
 from .services import Services
@@ -37,7 +38,7 @@ class StreamBody:
             self._opened = True
             return self._feed.opening()
         feed = self._feed
-        beat_at = clock() + feed.settings.heartbeat_s  # what came before has just been sent
+        beat_at = clock() + feed.options.heartbeat_s  # what came before has just been sent
         while not self._closed:
             self._news.clear()
             stopping = self._services.node.stopping
@@ -59,7 +60,7 @@ class StreamBody:
         """End the stream."""
         self._closed = True
         self._remove_waker()
-        self._services.node.lifecycle.stream_left(self._feed, "closed")
+        self._services.node.lifecycle.stream_left(self._feed, StreamEnd.CLOSED)
         self._news.set()
 
     def __del__(self) -> None:

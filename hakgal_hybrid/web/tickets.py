@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 
 from ..broker.client import Client, Session, bad_ticket
+from ..broker.states import SessionState
 from ..errors import Overloaded
 from ..logs import get_logger
 
@@ -71,7 +72,8 @@ class _Use:
     @property
     def dead(self) -> bool:
         """True if there is nothing left to come back to."""
-        return self.client is not None and (self.client.session is None or self.client.session.dead)
+        return self.client is not None and (self.client.session is None
+                                            or self.client.session.state is SessionState.ENDED)
 
 
 class Tickets:

@@ -254,7 +254,7 @@ class Transport:
             acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,
             oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
             journal=JournalStatistics() if node.journal is None else node.journal.statistics(),
-            traffic=node.hub.traffic(), commands_waiting=node.governor_queue.waiting,
+            traffic=node.hub.deliveries.snapshot(), commands_waiting=node.governor_queue.waiting,
             receiver_errors=node.announcer.errors, slow_receivers=node.announcer.slow,
             unsent=0 if node.publisher.mirror is None else node.publisher.mirror.unsent,
             oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),

@@ -28,10 +28,9 @@ from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.journal import Journal
 from hakgal_hybrid.broker.live import LiveGroup
 from hakgal_hybrid.broker.log import EventLog
-from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.broker.timers import TimerHandle
-from hakgal_hybrid.settings import load_settings
 
 EPOCH = 1755412806000
 NAMES = ("a", "b", "c", "cc")
@@ -97,7 +96,6 @@ class DeliveryMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.now = 1000.0
-        self.settings = load_settings({}, {}, max_backlog_s=60)
         self.manifest = Manifest(CONFLATE)
         self.events: dict[str, Event] = {}
         self.written: set[str] = set()
@@ -187,9 +185,10 @@ class DeliveryMachine(RuleBasedStateMachine):
     def open(self, person: Person, last: str | None) -> None:
         assert person.session is not None
         events = tuple(person.events.split(",")) if person.events else ()
-        person.feed = SubscriberStream(person.session, self.hub, self.settings, StreamRequest(person.namespace, events,
-                                                                      envelope=person.envelope, last_event_id=last))
-        self.hub.sessions.carry(person.session, person.feed)
+        request = StreamRequest(person.namespace, events, envelope=person.envelope, last_event_id=last)
+        person.feed = SubscriberStream(person.session, self.hub, StreamOptions(), request)
+        self.pack.adopt(person)
+        self.hub.sessions.attach(person.session, person.feed)
         person.raw += person.feed.opening()
         self.alone.append(person)
 
@@ -205,7 +204,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.alone.remove(person)
         person.hang_up(lost)
         assert person.session is not None
-        self.hub.sessions.let_go(person.session, feed)
+        self.hub.sessions.detach(person.session, feed)
         if person.over_at is not None:  # there is nobody to come back as
             self.persons.remove(person)
 
@@ -267,15 +266,18 @@ class DeliveryMachine(RuleBasedStateMachine):
     def write(self, most: int) -> None:
         """One pass of the writer."""
         feed_module.MAX_TAKE = pack_module.MAX_TAKE = most  # type: ignore[attr-defined]
-        step = self.pack.step()
-        self.alone += step.apart
-        for share in step.shares:
-            for person in share.members:
-                person.raw += share.data  # what its socket does not take is pending, and comes later
-                if person.stalled:
-                    self.pack.leave(person, step.upto)
-                    self.alone.append(person)
-        self.pack.arrive(step)
+        again = True
+        while again:
+            step = self.pack.step()
+            self.alone += step.apart
+            for share in step.deliveries:
+                for person in share.members:
+                    person.raw += share.data  # what its socket does not take is pending, and comes later
+                    if person.stalled:
+                        self.pack.leave(person, step.upto)
+                        self.alone.append(person)
+            self.pack.arrive(step)
+            again = most == 1 << 30 and self.pack.position < self.log.newest
         shared: dict[Any, Any] = {}
         for person in [person for person in self.alone if not person.stalled]:
             self.catch_up(person, shared)

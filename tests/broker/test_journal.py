@@ -73,7 +73,7 @@ class Epoch:
         namespace = wish.get("namespace", "/")
         session = self.hub.new_session({})
         self.hub.admit(session, {}, namespace)
-        feed = carried(SubscriberStream(session, self.hub, self.transport.settings,
+        feed = carried(SubscriberStream(session, self.hub, self.transport.node.stream_options,
                                         StreamRequest(last_event_id=last_event_id, **wish)))
         data = feed.opening()
         while feed.behind:
@@ -310,7 +310,8 @@ def test_envelopes_keep_their_time(lives):
     second = lives()
     session = second.hub.new_session({})
     second.hub.admit(session, {}, "/")
-    feed = carried(SubscriberStream(session, second.hub, second.transport.settings, StreamRequest(last_event_id=start,
+    feed = carried(SubscriberStream(session, second.hub, second.transport.node.stream_options,
+                                    StreamRequest(last_event_id=start,
                                                                                                envelope=True)))
     feed.opening()
     bodies = [json.loads(block.partition(b"data: ")[2]) for block in feed.take().split(b"\n\n")[:-1]]
@@ -330,7 +331,8 @@ def test_snapshot_shows_what_earlier_lives_left(lives):
     second.emit("b")
     session = second.hub.new_session({})
     second.hub.admit(session, {}, "/")
-    feed = carried(SubscriberStream(session, second.hub, second.transport.settings, StreamRequest(snapshot="1")))
+    feed = carried(SubscriberStream(session, second.hub, second.transport.node.stream_options,
+                                    StreamRequest(snapshot="1")))
     assert [got.event for got in blocks(feed.opening()) if got.event] == ["hybrid_open", "a", "b"]
 
 

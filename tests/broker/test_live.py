@@ -22,9 +22,8 @@ from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.live import BroadcastPlan, LiveGroup
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
-from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
-from hakgal_hybrid.settings import load_settings
 
 EPOCH = 1755412806000
 
@@ -42,7 +41,7 @@ class Member:
         found = []
         for message in Decoder().feed(bytes(self.data)):
             body = json.loads(message.data)
-            if not self.feed.wish.envelope:
+            if not self.feed.request.envelope:
                 body = {"event": message.event, "data": body, "id": message.id}
             found.append(body)
         return found
@@ -53,31 +52,65 @@ class Member:
                 if not body["event"].startswith("hybrid_")]
 
 
+class InterruptedLog(EventLog):
+    """A log during whose reading other threads do something.
+
+    :ivar meanwhile: what they do after the next read.
+    """
+
+    def __init__(self, **bounds: Any) -> None:
+        super().__init__(**bounds)
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def since(self, position: int, upto: int | None = None) -> Any:
+        found = super().since(position, upto)
+        while self.meanwhile:
+            self.meanwhile.pop()()
+        return found
+
+
+class InterruptedHub:
+    """What a group sees of a hub: other threads do something just before, or just after, it is asked for whom."""
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+        self.before: Callable[[int], object] = lambda seq: None
+        self.after: Callable[[list[Client]], object] = lambda found: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hub, name)
+
+    def audience(self, seq: int, target: Target) -> list[Client]:
+        self.before(seq)
+        found: list[Client] = self._hub.audience(seq, target)
+        self.after(found)
+        return found
+
+    def audible(self, sid: object) -> Client | None:
+        self.before(0)
+        found: Client | None = self._hub.audible(sid)
+        if found is not None:
+            self.after([found])
+        return found
+
+
 class Writer:
     """Does with a pack what the fan-out does, but for the sockets; a pass can be interrupted anywhere."""
 
     def __init__(self, **log: Any) -> None:
         self.now = 0.0
         bounds = {"max_events": 1000, "max_bytes": 1 << 20, "max_event_bytes": 1 << 16, **log}
-        self.log = EventLog(epoch=EPOCH, clock=lambda: self.now, wall_ms=lambda: 0, encode=encode_entry,
-                            conflates=glob_matcher(["load*"]), **bounds)
+        self.log = InterruptedLog(epoch=EPOCH, clock=lambda: self.now, wall_ms=lambda: 0, encode=encode_entry,
+                                  conflates=glob_matcher(["load*"]), **bounds)
         self.hub = make_hub(self.log)
-        self.settings = load_settings({}, {})
-        self.pack = LiveGroup(self.hub, self.settings.max_backlog_s)
+        self.interrupted = InterruptedHub(self.hub)
+        self.pack = LiveGroup(self.interrupted, 60)
         self.alone: dict[Member, None] = {}
         self.under_way: Iterator[None] | None = None
         #: Those whose heartbeat is due: they get it at the end of a pass.
         self.quiet: set[Member] = set()
         #: What other threads do in the next step, after it has read the log.
-        self.meanwhile: list[Callable[[], object]] = []
-        part_stirred = self.pack._part_stirred
-
-        def interrupted() -> None:
-            part_stirred()
-            while self.meanwhile:
-                self.meanwhile.pop()()
-
-        self.pack._part_stirred = interrupted  # type: ignore[method-assign]
+        self.meanwhile = self.log.meanwhile
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
         self.hub.broker.publish(Event.create(name, args, Target.create(**target)))
@@ -85,8 +118,9 @@ class Writer:
     def open(self, namespace: str = "/", **wish: Any) -> Member:
         session = self.hub.new_session({})
         self.hub.admit(session, {}, namespace)
-        member = Member(carried(SubscriberStream(session, self.hub, self.settings, StreamRequest(namespace=namespace,
+        member = Member(carried(SubscriberStream(session, self.hub, StreamOptions(), StreamRequest(namespace=namespace,
                                                                                               **wish))))
+        self.pack.adopt(member)
         member.feed.opening()
         self.alone[member] = None
         return member
@@ -112,22 +146,20 @@ class Writer:
         self.under_way = None
 
     def _pass(self) -> Iterator[None]:
-        step = self.pack.step()
-        self.alone.update(dict.fromkeys(step.apart))
-        for share in step.shares:
-            if share.whole is not None:
-                share.whole.delivered += share.delivered
-            else:
+        newest, again = self.log.newest, True
+        while again:
+            step = self.pack.step()
+            self.alone.update(dict.fromkeys(step.apart))
+            for share in step.deliveries:
                 for member in share.members:
-                    member.feed.own_delivered += share.delivered - share.instead
-            for member in share.members:
-                yield  # the loop is let poll: anything may happen
-                if member.stuck:
-                    self.pack.leave(member, step.upto)
-                    self.alone[member] = None
-                member.data += share.data
-        yield
-        self.pack.arrive(step)
+                    yield  # the loop is let poll: anything may happen
+                    if member.stuck:
+                        self.pack.leave(member, step.upto)
+                        self.alone[member] = None
+                    member.data += share.data
+            yield
+            self.pack.arrive(step)
+            again = self.pack.position < newest
         self._catch_up()
         for member in self.quiet:
             if not member.stuck:
@@ -160,8 +192,8 @@ def test_who_keeps_up_shares_the_same_bytes() -> None:
     writer.emit("a", 1)
     writer.emit("b", 2)
     step = writer.pack.step()
-    assert sorted((share.delivered, len(share.members)) for share in step.shares) == [(1, 2), (2, 5)]
-    assert {member for share in step.shares for member in share.members} == {*members, *filtered}
+    assert sorted((share.delivered, len(share.members)) for share in step.deliveries) == [(1, 2), (2, 5)]
+    assert {member for share in step.deliveries for member in share.members} == {*members, *filtered}
 
 
 def test_an_event_looks_at_nobody_it_is_not_for() -> None:
@@ -178,7 +210,7 @@ def test_an_event_looks_at_nobody_it_is_not_for() -> None:
             "__getattribute__": lambda self, name: asked.append(self) or object.__getattribute__(self, name),
             "__slots__": ()})
     writer.emit("secret", to="room")
-    (share,) = writer.pack.step().shares
+    (share,) = writer.pack.step().deliveries
     assert set(share.members) == set(members[:3])
     assert {id(client) for client in asked} == {id(member.feed.session.clients[0]) for member in members[:3]}
 
@@ -191,12 +223,24 @@ def test_an_event_nobody_wants_makes_no_share() -> None:
     writer.emit("b")
     writer.emit("a", to="empty")
     writer.emit("a", namespace="/elsewhere")
-    step = writer.pack.step()
-    assert (step.upto, step.shares) == (3, [])
+    assert steps_of(writer) == [[], [], []]
+
+
+def steps_of(writer: Writer) -> list[list[tuple[int, int]]]:
+    """Make all steps that there are; return of each how many events how many members get."""
+    found = []
+    while writer.pack.position < writer.log.newest:
+        step = writer.pack.step()
+        found.append(sorted((share.delivered, len(share.members)) for share in step.deliveries))
+        for share in step.deliveries:
+            for member in share.members:
+                member.data += share.data
+        writer.pack.arrive(step)
+    return found
 
 
 def test_members_of_a_room_share_too() -> None:
-    """Those who get the same of what is for some get the same bytes, in the order of the log."""
+    """An event for a room goes to those in it when its turn comes, in the same bytes; what is for all is joined."""
     writer = Writer()
     members = [writer.open() for _ in range(6)]
     writer.run()
@@ -205,9 +249,9 @@ def test_members_of_a_room_share_too() -> None:
     writer.emit("one")
     writer.emit("two", to="room")
     writer.emit("three")
-    assert sorted((share.delivered, len(share.members)) for share in writer.pack.step().shares) == [(2, 2), (3, 4)]
-    writer.run()
-    assert [member.numbers() for member in members] == [[1, 2, 3]] * 4 + [[1, 3]] * 2
+    writer.emit("four")
+    assert steps_of(writer) == [[(1, 6)], [(1, 4)], [(2, 6)]]
+    assert [member.numbers() for member in members] == [[1, 2, 3, 4]] * 4 + [[1, 3, 4]] * 2
 
 
 def test_rooms_that_change_within_a_step() -> None:
@@ -236,8 +280,8 @@ def test_rooms_that_change_within_a_step() -> None:
     assert len(writer.pack) == 6
 
 
-def test_a_share_for_each_trail() -> None:
-    """However many events for rooms are in a step: those with the same ones share the same bytes."""
+def test_events_for_rooms_go_out_in_their_order() -> None:
+    """However many events for rooms there are: each is one share for those in its room."""
     writer = Writer()
     members = [writer.open() for _ in range(30)]
     writer.run()
@@ -246,9 +290,8 @@ def test_a_share_for_each_trail() -> None:
             writer.hub.enter_room(member.feed.session.clients[0].sid, room)
     for room in ("all", "third 0", "all", "third 1", "third 0", "all"):
         writer.emit("fact", to=room)
-    shares = writer.pack.step().shares
-    assert [(share.delivered, len(share.members)) for share in shares] == [(5, 10), (4, 10), (3, 10)]
-    assert all(share.whole is None for share in shares)
+    assert steps_of(writer) == [[(1, 30)], [(1, 10)], [(1, 30)], [(1, 10)], [(1, 10)], [(1, 30)]]
+    assert [len(member.numbers()) for member in members[:3]] == [5, 4, 3]
 
 
 def test_rooms_are_joined_and_left_by_threads_while_steps_are_made() -> None:
@@ -303,10 +346,10 @@ def test_a_client_that_ends_during_a_step() -> None:
     writer.run()
     assert [body["event"] for body in member.messages()] == ["private", "hybrid_disconnect"]
     assert other.numbers() == [2]
-    assert not writer.hub._parting
+    assert writer.hub.audible(client.sid) is None
 
 
-def test_a_rider_that_comes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rider_that_comes_while_a_step_is_planned() -> None:
     """A stream that gets a second client between two events of a step is given each once, and told for whom it is."""
     writer = Writer()
     member, other = writer.open(envelope=True), writer.open(envelope=True)
@@ -316,14 +359,12 @@ def test_a_rider_that_comes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPa
         writer.hub.enter_room(sid, "room")
     writer.emit("one", to="room")
     writer.emit("two", to="room")
-    in_rooms = writer.hub.in_rooms
 
-    def interrupted(seq: int, target: Target) -> list[Client]:
+    def come(seq: int) -> None:
         if seq == 2 and len(member.feed.session.clients) == 1:
             writer.hub.admit(member.feed.session, {}, "/")
-        return in_rooms(seq, target)
 
-    monkeypatch.setattr(writer.hub, "in_rooms", interrupted)
+    writer.interrupted.before = come
     writer.run()
     writer.emit("three", to="room")
     writer.run()
@@ -331,7 +372,7 @@ def test_a_rider_that_comes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPa
     assert [body.get("to") for body in member.messages()] == [None, None, [client.sid]]
 
 
-def test_a_rider_that_goes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rider_that_goes_while_a_step_is_planned() -> None:
     """A stream of two clients in a room, one of whom is forgotten just now, is given the event once."""
     writer = Writer()
     member = writer.open(envelope=True)
@@ -342,22 +383,14 @@ def test_a_rider_that_goes_while_a_step_is_planned(monkeypatch: pytest.MonkeyPat
     for client in (first, second):
         writer.hub.enter_room(client.sid, "room")
     writer.emit("one", to="room")
-    in_rooms = writer.hub.in_rooms
-
-    def interrupted(seq: int, target: Target) -> list[Client]:
-        found = in_rooms(seq, target)
-        writer.hub.forget(second)
-        return found
-
-    monkeypatch.setattr(writer.hub, "in_rooms", interrupted)
+    writer.interrupted.after = lambda found: writer.hub.forget(second)
     writer.emit("two", to="room")
     writer.run()
     assert member.numbers() == [1, 2]
 
 
 @pytest.mark.parametrize("target", ["skip", "to"])
-def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(
-        monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(target: str) -> None:
     """One who is refused just now was concerned by an event, the one that stays was not: it gets what was for it."""
     writer = Writer()
     member = writer.open(envelope=True)
@@ -365,15 +398,7 @@ def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(
     writer.hub.admit(session, {}, "/")
     writer.run()
     second = session.clients[1]
-    concerned = writer.pack._concerned
-
-    def interrupted(*args: Any) -> list[Client]:
-        found = concerned(*args)
-        if second in found:
-            writer.hub.forget(second)
-        return found
-
-    monkeypatch.setattr(writer.pack, "_concerned", interrupted)
+    writer.interrupted.after = lambda found: writer.hub.forget(second) if second in found else None
     writer.emit("one", **{target: second.sid})
     writer.emit("two")
     writer.run()
@@ -381,19 +406,13 @@ def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(
     assert member.numbers() == ([1, 2] if target == "skip" else [2])
 
 
-def test_who_is_not_found_any_more_is_not_taken_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_not_found_any_more_is_not_taken_for_everybody() -> None:
     """Of a stream's two clients the one that an event leaves out is gone when it is looked for: nobody gets it."""
     writer = Writer()
     member, other = writer.open(envelope=True), writer.open(envelope=True)
     second, third = (writer.hub.admit(each.feed.session, {}, "/chat") for each in (member, other))
     writer.run()
-    concerned = writer.pack._concerned
-
-    def interrupted(*args: Any) -> list[Client]:
-        writer.hub.forget(second)
-        return concerned(*args)
-
-    monkeypatch.setattr(writer.pack, "_concerned", interrupted)
+    writer.interrupted.before = lambda seq: writer.hub.forget(second)
     writer.emit("secret", namespace="/chat", skip=second.sid)
     writer.run()
     assert member.numbers() == []
@@ -410,7 +429,7 @@ def test_conflation_in_a_step(envelope: bool) -> None:
         writer.emit("load", value)
         writer.emit("fact", value)
     step = writer.pack.step()
-    (share,) = step.shares
+    (share,) = step.deliveries
     assert (share.delivered, share.conflated) == (4, 2)
     writer.run()
     assert [member.numbers() for member in members] == [[2, 4, 5, 6]] * 2
@@ -491,17 +510,16 @@ def test_what_is_counted_for_who_is_left_out() -> None:
     assert left.numbers() == [1, 4, 5]
 
 
-def test_a_step_that_fails_loses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_fails_loses_nobody() -> None:
     """Those who had stepped out of the pack when it failed go on alone, like all the others."""
     writer = Writer()
     members = [writer.open() for _ in range(3)]
     writer.run()
-    writer.hub.admit(members[0].feed.session, {}, "/")  # stirred
-    writer.emit("one")
-    monkeypatch.setattr(writer.pack, "_plan", lambda *_: 1 / 0)
+    writer.hub.admit(members[0].feed.session, {}, "/")
+    writer.emit("one", to="room")
+    writer.interrupted.before = lambda seq: 1 / 0
     with pytest.raises(ZeroDivisionError):
         writer.pack.step()
-    monkeypatch.undo()
     assert set(writer.pack.scatter().apart) == set(members)
 
 
@@ -537,7 +555,7 @@ class PackMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), namespace=st.sampled_from(NAMESPACES))
     def ride(self, which: int, namespace: str) -> None:
         member = self.members[which % len(self.members)]
-        if member.feed.wish.envelope and 0 < len(member.feed.session.living) < 3:
+        if member.feed.request.envelope and 0 < len(member.feed.session.living) < 3:
             self.writer.hub.admit(member.feed.session, {}, namespace)
 
     @precondition(lambda self: self.members)
@@ -584,7 +602,7 @@ class PackMachine(RuleBasedStateMachine):
         self.sent.append(name)
         rooms = None if to is None else set(to) if isinstance(to, list) else {to}
         for member in self.members:
-            accepts = not member.feed.wish.events or name in ("fact", "load")
+            accepts = not member.feed.request.events or name in ("fact", "load")
             meant = {client.sid for client in member.feed.session.living if client.namespace == namespace
                      and (rooms is None or not rooms.isdisjoint(client.rooms()))
                      and not (skip and client.sid == other)}
@@ -626,7 +644,7 @@ class PackMachine(RuleBasedStateMachine):
             if member.feed.finished:
                 self.members.remove(member)
             else:
-                assert member.feed.cohort is not None
+                assert member.feed.group is not None
 
     def compare(self, member: Member) -> None:
         due, given = self.due[member], member.numbers()
@@ -636,7 +654,7 @@ class PackMachine(RuleBasedStateMachine):
         for seq in set(due) - set(given):
             later = [number for number in given if number > seq and self.sent[number - 1] == "load"]
             assert seq <= covered or (self.sent[seq - 1] == "load" and later)
-        if member.feed.wish.envelope:
+        if member.feed.request.envelope:
             gone = set()
             for body in member.messages():
                 if body["event"] == "hybrid_disconnect":

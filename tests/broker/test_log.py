@@ -26,10 +26,9 @@ from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
-from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.errors import EventError
-from hakgal_hybrid.settings import load_settings
 
 EPOCH = 1755412806000
 ALL = 1 << 30
@@ -634,7 +633,7 @@ class Reader:
 
     @property
     def filtered(self) -> bool:
-        return bool(self.feed.wish.events)
+        return bool(self.feed.request.events)
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -649,7 +648,6 @@ class LogMachine(RuleBasedStateMachine):
         self.log = make_log(clock=self.clock, max_events=self.MAX_EVENTS, max_bytes=self.MAX_BYTES,
                             max_event_bytes=300, conflate=("c*",))
         self.hub = make_hub(self.log)
-        self.settings = load_settings({}, {}, max_backlog_s=60)
         self.readers: list[Reader] = []
         self.sent: dict[int, tuple[Event, float]] = {}
         self.sizes: dict[int, int] = {}
@@ -686,7 +684,7 @@ class LogMachine(RuleBasedStateMachine):
         self.sizes[seq] = len(entry.frame)
         kind = (name, namespace, event.target.rooms, event.target.skip)
         for one in self.readers:
-            if one.feed.wish.namespace == namespace and one.sid not in event.target.skip and (
+            if one.feed.request.namespace == namespace and one.sid not in event.target.skip and (
                     event.target.rooms is None or event.target.rooms & {*one.rooms, one.sid}):
                 self.add(one, seq, kind)
         while len(self.sizes) > self.MAX_EVENTS or sum(self.sizes.values()) > self.MAX_BYTES:
@@ -701,7 +699,7 @@ class LogMachine(RuleBasedStateMachine):
             self.publish(name, 0, "/", aim, 0)
 
     def add(self, one: Reader, seq: int, kind: Kind) -> None:
-        if not one.filtered or kind[0] in one.feed.wish.events:
+        if not one.filtered or kind[0] in one.feed.request.events:
             one.mine[seq] = kind
 
     @precondition(lambda self: len(self.readers) < 4)
@@ -719,7 +717,7 @@ class LogMachine(RuleBasedStateMachine):
             last_event_id = {"restarted": "5-5", "future": f"{EPOCH}-{newest + 1}", "malformed": "what"}[how]
             position = self.oldest - 1 if how == "restarted" else newest
         client = admit(self.hub, namespace)
-        feed = carried(SubscriberStream(client.session, self.hub, self.settings,
+        feed = carried(SubscriberStream(client.session, self.hub, StreamOptions(),
                             StreamRequest(namespace, only, envelope=True, last_event_id=last_event_id)))
         one = Reader(feed, position, asked=how in ("restarted", "future", "malformed"))
         for seq in range(position + 1, newest + 1):
@@ -764,7 +762,7 @@ class LogMachine(RuleBasedStateMachine):
     def close(self, room: str) -> None:
         self.hub.close_room(room)
         for one in self.readers:
-            if one.feed.wish.namespace == "/":
+            if one.feed.request.namespace == "/":
                 self.left(one, room)
 
     def left(self, one: Reader, room: str) -> None:
@@ -797,7 +795,7 @@ class LogMachine(RuleBasedStateMachine):
         feed_module.MAX_TAKE = max_bytes
         shared: dict[Any, Any] | None = {} if share else None
         for one in self.readers:
-            replaying = one.feed.cursor.position < one.feed._replay_until
+            replaying = one.feed.cursor.position < one.feed.replay_until
             data = one.feed.take(shared)
             gap, seqs, conflated = None, [], {}
             for message in Decoder().feed(data):

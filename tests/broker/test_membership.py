@@ -14,9 +14,8 @@ from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
-from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
-from hakgal_hybrid.settings import load_settings
 
 CLIENTS = 4
 ROOMS = ("red", "blue")
@@ -30,7 +29,7 @@ def new_hub() -> Hub:
 def admit(hub: Hub, namespace: str = "/") -> Client:
     session = hub.new_session({})
     client = hub.admit(session, {}, namespace)
-    carried(SubscriberStream(session, hub, load_settings({}, {}), StreamRequest(namespace=namespace)))
+    carried(SubscriberStream(session, hub, StreamOptions(), StreamRequest(namespace=namespace)))
     return client
 
 
@@ -57,7 +56,7 @@ def test_who_is_found_is_who_it_is_for(done: list[tuple[str, int, int]]) -> None
     several = [*([room] for room in rooms), [*ROOMS], [*ROOMS, *rooms[-2:]], ["empty"]]
     for seq, aim, skip, namespace in product(range(1, hub.log.newest + 1), several, (0, 1), ("/", "/chat")):
         target = Target(namespace, frozenset(aim), frozenset([clients[0].sid] if skip else ()))
-        found = hub.in_rooms(seq, target)
+        found = hub.audience(seq, target)
         assert len(found) == len(set(found))
         assert set(found) == {client for client in clients if client.is_for(seq, target)}
 
@@ -83,7 +82,7 @@ def test_a_room_that_changes_while_it_is_looked_at() -> None:
     try:
         for _ in range(3000):
             # Nothing is emitted meanwhile: who comes now comes after the event.
-            assert hub.in_rooms(1, Target(rooms=frozenset(["room"]))) == [staying]
+            assert hub.audience(1, Target(rooms=frozenset(["room"]))) == [staying]
     finally:
         over.set()
         for thread in threads:

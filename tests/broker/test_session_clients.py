@@ -13,9 +13,8 @@ from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
-from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
-from hakgal_hybrid.settings import load_settings
 
 
 class Ride:
@@ -35,7 +34,7 @@ class Ride:
         return self.hub.admit(self.session, {}, namespace)
 
     def opened(self, **wish: Any) -> SubscriberStream:
-        feed = carried(SubscriberStream(self.session, self.hub, load_settings({}, {}),
+        feed = carried(SubscriberStream(self.session, self.hub, StreamOptions(),
                             StreamRequest(envelope=True, ticket=self.hub.sessions.ticket_of(self.session), **wish)))
         feed.opening()
         return feed

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from support.hubs import make_hub
 
-from hakgal_hybrid.broker.client import MAX_SESSION_CLIENTS, Session
+from hakgal_hybrid.broker.client import MAX_SESSION_CLIENTS, Session, steady
 from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Target
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sessions import SessionRegistry
+from hakgal_hybrid.broker.states import SessionState
 from hakgal_hybrid.errors import AccessDenied, Overloaded
 
 
@@ -26,7 +27,7 @@ class Watched(SessionRegistry):
         settings = {"max_streams": 100, "max_per_address": 100, "connect_s": 60, "resume_s": 60, **bounds}
         super().__init__(self._note, **settings)
 
-    def _note(self, session: Session) -> None:
+    def _note(self, session: Session, before: SessionState) -> None:
         self.over.append(session)
         self.lapsed.set()
 
@@ -34,15 +35,15 @@ class Watched(SessionRegistry):
 class Carrier:
     """A stream, as far as a link knows it."""
 
-    stirred = 0
+    changes = 0
 
-    def stir(self) -> None:
-        self.stirred += 1
+    def clients_changed(self) -> None:
+        self.changes += 1
 
 
 def open_one(sessions: SessionRegistry, address: str = "here") -> Session:
     session = sessions.make({"REMOTE_ADDR": address}, 0)
-    sessions.carry(session, Carrier())
+    sessions.attach(session, Carrier())
     return session
 
 
@@ -66,10 +67,9 @@ def test_a_link_nobody_opens_lapses():
     sessions.expect(session)
     assert sessions.lapsed.wait(10)
     assert sessions.over == [session]
-    assert session.dead
-    assert not session.opened
+    assert session.state is SessionState.ENDED
     with pytest.raises(AccessDenied) as refused:
-        sessions.carry(session, Carrier())
+        sessions.attach(session, Carrier())
     assert refused.value.code == "bad_ticket"
 
 
@@ -77,7 +77,7 @@ def test_a_link_whose_stream_is_gone_lapses():
     """Who does not come back in time is over."""
     sessions = Watched(resume_s=0.01)
     session = open_one(sessions)
-    assert sessions.let_go(session, session.carrier)
+    assert sessions.detach(session, session.carrier)
     assert sessions.lapsed.wait(10)
     assert sessions.over == [session]
 
@@ -86,12 +86,12 @@ def test_coming_back_in_time():
     """A stream that begins in time cancels the deadline of the one before."""
     sessions = Watched()
     session = open_one(sessions)
-    assert sessions.let_go(session, session.carrier)
+    assert sessions.detach(session, session.carrier)
     deadline = session.deadline
     assert deadline is not None
     assert sessions.open == 0
     again = Carrier()
-    assert not sessions.carry(session, again)  # there is nobody to be told
+    assert not sessions.attach(session, again)  # there is nobody to be told
     assert deadline.call is None
     assert session.deadline is None
     assert sessions.open == 1
@@ -102,7 +102,7 @@ def test_without_a_time_to_come_back_it_is_over_at_once():
     """``HYBRID_RESUME_S=0`` means that a client ends with its stream."""
     sessions = Watched(resume_s=0)
     session = open_one(sessions)
-    assert sessions.let_go(session, session.carrier)
+    assert sessions.detach(session, session.carrier)
     assert sessions.over == [session]
 
 
@@ -111,12 +111,12 @@ def test_a_replaced_stream_ends_nothing():
     sessions = Watched()
     session = open_one(sessions)
     first, second = session.carrier, Carrier()
-    assert sessions.carry(session, second)
-    assert first.stirred == 1  # its writer must close it
+    assert sessions.attach(session, second)
+    assert first.changes == 1  # its writer must close it
     assert sessions.open == 1
-    assert not sessions.let_go(session, first)
+    assert not sessions.detach(session, first)
     assert session.carrier is second
-    assert sessions.let_go(session, second)
+    assert sessions.detach(session, second)
     assert sessions.open == 0
 
 
@@ -128,12 +128,12 @@ def test_places_are_taken_by_those_who_are_there_or_about_to_be():
     with pytest.raises(Overloaded) as refused:
         sessions.make({}, 0)
     assert (refused.value.status, sessions.refused) == (503, 1)
-    sessions.let_go(first, first.carrier)
+    sessions.detach(first, first.carrier)
     third = open_one(sessions)
     with pytest.raises(Overloaded):  # its place is another's by now
-        sessions.carry(first, Carrier())
-    sessions.let_go(third, third.carrier)
-    sessions.carry(first, Carrier())
+        sessions.attach(first, Carrier())
+    sessions.detach(third, third.carrier)
+    sessions.attach(first, Carrier())
     assert sessions.open == 1
 
 
@@ -145,7 +145,7 @@ def test_places_of_one_address():
         sessions.make({"REMOTE_ADDR": "there"}, 0)
     assert refused.value.status == 429
     open_one(sessions, "elsewhere")
-    sessions.let_go(session, session.carrier)
+    sessions.detach(session, session.carrier)
     sessions.drop(session)
     assert dict(sessions._per_address) == {"elsewhere": 1}
     open_one(sessions, "there")
@@ -154,10 +154,10 @@ def test_places_of_one_address():
 def test_lasting_links_need_no_place_and_never_lapse():
     """A test client's link has no stream and takes nobody's place."""
     sessions = Watched(max_streams=0)
-    session = sessions.make({}, 0, lasting=True)
+    session = sessions.make({}, 0, standalone=True)
     assert session.deadline is None
     assert sessions.drop(session)
-    assert sessions._places == 0
+    assert sessions._slots == 0
 
 
 def hub_of(**bounds: Any) -> Hub:
@@ -182,12 +182,12 @@ def test_who_is_away_gives_way_to_who_is_there():
     hub = hub_of(max_clients=2)
     sessions = [hub.new_session({}) for _ in range(2)]
     clients = [hub.admit(session, {}, "/") for session in sessions]
-    hub.sessions.carry(sessions[0], Carrier())
-    hub.sessions.let_go(sessions[0], sessions[0].carrier)
+    hub.sessions.attach(sessions[0], Carrier())
+    hub.sessions.detach(sessions[0], sessions[0].carrier)
     hub.admit(hub.new_session({}), {}, "/")
     assert clients[0].ended
     assert not clients[1].ended
-    assert sessions[0].dead
+    assert sessions[0].state is SessionState.ENDED
     with pytest.raises(Overloaded):
         hub.admit(hub.new_session({}), {}, "/")
 
@@ -205,7 +205,8 @@ def test_a_client_joins_in_the_middle():
     everybody = Target()
     assert [first.is_for(seq, everybody) for seq in (1, 2)] == [True, True]
     assert [second.is_for(seq, everybody) for seq in (1, 2)] == [False, True]
-    assert session.riders.settled == 1
+    assert not steady(session.clients, 0)
+    assert steady(session.clients, 1)
     assert hub.forget(first)
     assert not hub.forget(first)
     hub.broker.publish(Event.create("later"))

@@ -305,7 +305,7 @@ def test_deliveries_are_counted(house):
         house.emit("e")
     shared: dict[Any, Any] = {}
     size = sum(len(feed.take(shared)) for feed in feeds)
-    traffic = house.hub.traffic()
+    traffic = house.hub.deliveries.snapshot()
     assert (traffic.delivered, traffic.bytes) == (6, size)
 
 

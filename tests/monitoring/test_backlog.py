@@ -91,7 +91,7 @@ def test_what_is_resumed_waits_from_when_the_stream_was_opened(house) -> None:
     first = house.open()
     where = house.log.id_of(house.log.newest)
     house.emit("while away")
-    house.hub.sessions.let_go(first.session, first)
+    house.hub.sessions.detach(first.session, first)
     house.now = 3600
     house.open(last_event_id=where)
     house.oldest()

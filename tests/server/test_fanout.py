@@ -462,7 +462,7 @@ def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
     def adopt() -> None:
         settings, left = transport.settings, transport.node.lifecycle.stream_left
         attached = Attached(settings, left, lambda: False)
-        fanout = Fanout(transport.hub, settings, left, lambda: False, attached, lambda: False)
+        fanout = Fanout(transport.hub, settings, left, lambda: False, attached)
         try:
             fanout.adopt(ours.detach(), feed, b"")
             assert not len(fanout)

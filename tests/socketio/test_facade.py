@@ -464,7 +464,7 @@ def test_context_functions_take_a_sid_outside_of_handlers(
         site: Flask, socketio: SocketIO, shape: ModuleType) -> None:
     """In an app context alone, a ``sid`` and a namespace say whom they are about."""
     hub = socketio.transport.hub
-    client = hub.admit(hub.new_session({}, lasting=True), {}, "/")
+    client = hub.admit(hub.new_session({}, standalone=True), {}, "/")
     with site.app_context():
         shape.join_room("blue", sid=client.sid, namespace="/")
         assert set(shape.rooms(sid=client.sid, namespace="/")) == {client.sid, "blue"}

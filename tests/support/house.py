@@ -9,9 +9,8 @@ from hakgal_hybrid.broker.entry import Gap
 from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.log import EventLog
-from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
-from hakgal_hybrid.settings import load_settings
 
 from .hubs import admit, carried, make_hub
 
@@ -28,7 +27,6 @@ class House:
         self.log = EventLog(epoch=EPOCH, clock=lambda: self.now, wall_ms=lambda: TS, encode=encode_entry,
                             conflates=glob_matcher(["load*"]), **limits)
         self.hub = make_hub(self.log)
-        self.settings = load_settings({}, {})
         self.gaps: list[tuple[Client, Gap]] = []
 
     def emit(self, name: str, *args: Any, **target: Any) -> None:
@@ -37,7 +35,7 @@ class House:
     def open(self, *, opened: bool = True, **wish: Any) -> SubscriberStream:
         namespace = wish.get("namespace", "/")
         session = admit(self.hub, namespace).session
-        feed = carried(SubscriberStream(session, self.hub, self.settings, StreamRequest(**wish),
+        feed = carried(SubscriberStream(session, self.hub, StreamOptions(), StreamRequest(**wish),
                             lambda client, gap: self.gaps.append((client, gap))))
         if opened:
             feed.opening()

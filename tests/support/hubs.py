@@ -10,6 +10,7 @@ from hakgal_hybrid.broker.client import Client, Session
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sessions import SessionRegistry
+from hakgal_hybrid.broker.states import SessionState
 from hakgal_hybrid.broker.stream import SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.web.stream import open_stream
@@ -21,11 +22,11 @@ def make_hub(log: EventLog, **limits: Any) -> Hub:
     clients = bounds.pop("max_clients", 1000)
     hub: Hub
 
-    def lapsed(session: Session) -> None:
+    def lapsed(session: Session, before: SessionState) -> None:
         for client in session.clients:
             hub.forget(client)
 
-    hub = Hub(Broker(log), SessionRegistry(lapsed, **bounds), max_clients=clients)
+    hub = Hub(Broker(log), SessionRegistry(lapsed, held=log.held, **bounds), max_clients=clients)
     return hub
 
 
@@ -36,7 +37,7 @@ def admit(hub: Hub, namespace: str = "/") -> Client:
 
 def carried(feed: SubscriberStream) -> SubscriberStream:
     """Make ``feed`` the stream of its link; return it."""
-    feed.hub.sessions.carry(feed.session, feed)
+    feed.hub.sessions.attach(feed.session, feed)
     return feed
 
 

@@ -903,7 +903,7 @@ def test_no_threads_are_left() -> None:
         transport.node.lifecycle.end_client(transport.hub.client(clients[3].sid), "server disconnect")  # type: ignore[arg-type]
         for number in range(200):
             transport.emit("fact_added", {"i": number, "padding": "x" * 65536})
-        wait_until(lambda: transport.hub.traffic().ended.get("stalled") == 1)
+        wait_until(lambda: transport.hub.deliveries.snapshot().ended.get("stalled") == 1)
         stopped = Socket(port)
         assert stopped.open
         assert len(of_connections()) >= 3
@@ -944,7 +944,7 @@ def test_a_client_that_asks_but_does_not_read_has_to_wait() -> None:
     with werkzeug_with(app) as port, Socket(port, rcvbuf=4096) as client:
         for _ in range(500):
             client.say("emit", event="large")
-        wait_until(lambda: transport.hub.traffic().ended == {"stalled": 1})
+        wait_until(lambda: transport.hub.deliveries.snapshot().ended == {"stalled": 1})
         wait_until(lambda: not transport.hub.clients())
         assert 1 <= len(done) < 100
 
@@ -984,7 +984,7 @@ def test_commands_that_fail_as_nobody_expects(monkeypatch: pytest.MonkeyPatch,
         assert "not even this was expected" in caplog.text
         client.say("emit", event="leave_thread")
         assert client.read_to_end() == (1011, "failed")
-        wait_until(lambda: transport.hub.traffic().ended == {"failed": 1})
+        wait_until(lambda: transport.hub.deliveries.snapshot().ended == {"failed": 1})
 
 
 def test_the_hosts_own_websockets_go_on() -> None:

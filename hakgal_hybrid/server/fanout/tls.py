@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
 from ...settings import Settings
 from .connection import SEND_BUFFER, why_lost
@@ -32,7 +33,7 @@ class Attached:
     :param stopping: true once every stream shall end with a farewell.
     """
 
-    def __init__(self, settings: Settings, left: Callable[[SubscriberStream, str], None],
+    def __init__(self, settings: Settings, left: Callable[[SubscriberStream, StreamEnd], None],
                  stopping: Callable[[], bool]) -> None:
         self._settings, self._left, self._stopping = settings, left, stopping
         self._news: set[Event] = set()
@@ -49,12 +50,12 @@ class Attached:
         """Write one stream in the calling greenlet, until its client or the server is gone."""
         news = Event()
         self._news.add(news)
-        reason = "stopped"
+        reason = StreamEnd.STOPPED
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self._send(sock, feed, head + feed.opening())
             beat_at = clock() + self._settings.heartbeat_s
-            while not self._stopping() and not feed.finished:
+            while not self._stopping() and feed.finished is None:
                 news.clear()
                 data, left = feed.take(), beat_at - clock()
                 if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
@@ -65,7 +66,7 @@ class Attached:
             while feed.behind:
                 self._send(sock, feed, feed.take())
                 gevent.sleep(MOMENT_S)
-            reason = feed.finished or "stopped"
+            reason = feed.finished or StreamEnd.STOPPED
             self._send(sock, feed, (b"" if feed.finished else feed.bye()) + feed.end(reason))
         except OSError as error:
             reason = why_lost(error)
