@@ -364,12 +364,16 @@ def urls() -> set[str]:
 
 
 def test_every_url_is_documented() -> None:
-    """The reference lists every URL with its methods."""
+    """The reference lists every URL with its methods, and with who may use it."""
     assert len(urls()) >= 18
     rows = table("http.md", "# HTTP and SSE reference")
-    assert set(rows) == {*urls(), f"{our_urls.CONTROL}/<id>", f"{our_urls.DASHBOARD}dashboard/<file>"}
+    assert set(rows) == urls() == set(our_urls.ROUTES)
+    words = {"public": "everybody", "read": "readers", "ticket": "readers, tickets", "command": "commands"}
     for url, cells in rows.items():
-        assert cells[1] == our_urls.methods_of(url)
+        route = our_urls.ROUTES[url]
+        assert cells[1] == route.methods
+        assert cells[2].partition(", with the token")[0] == words[route.access.value]
+        assert ("token" in cells[2]) == route.token
 
 
 def test_every_signal_is_documented() -> None:
