@@ -35,15 +35,18 @@ class Broker:
         :raises EventError: if the encoded event is too large.
         """
         reentrancy = self.log.reentrancy
-        if reentrancy.marked:
+        thread = reentrancy.thread
+        if thread.marked:
             reentrancy.defer(partial(self.publish, event, prepare))
             return None
-        try:
-            reentrancy.begin()
+        try:  # as :meth:`.Reentrancy.mark` does, which would take a third of the time that an emit takes
+            thread.marked = True
             entry = self.log.append(event, prepare)
             self.wake()
         finally:
-            reentrancy.end()
+            thread.marked = False
+            if thread.deferred:
+                reentrancy.drain()
         # After the append, so that a receiver that publishes cannot reorder ids.
         self._on_published(event, entry.seq)
         return entry

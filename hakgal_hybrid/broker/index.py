@@ -30,7 +30,9 @@ class NameIndex:
         """
         event, seq = entry.event, entry.seq
         name = event.target.namespace, event.name
-        entry.previous = self._newest.get(name, 0)
+        previous = self._newest.get(name, 0)
+        # Not itself: a signal handler that raised may have broken off the append before this one.
+        entry.previous = previous if previous < seq else 0
         self._newest[name] = seq
         if event.ack is None and self._conflates(event.name):
             kind = event.name, event.target

@@ -21,8 +21,13 @@ logger = get_logger(__name__)
 _NOTHING: deque[Callable[[], object]] = deque()
 
 
-class _Thread(threading.local):
-    """What is noted for each thread. There are defaults, because a finalizer may interrupt ``__init__`` as well."""
+class ThreadMark(threading.local):
+    """What is noted for each thread. There are defaults, because a finalizer may interrupt ``__init__`` as well.
+
+    :ivar marked: true while the thread uses the log. It is asked by code that may have interrupted that use.
+    :ivar draining: true while the deferred calls are made.
+    :ivar deferred: what is called as soon as the mark is taken away.
+    """
 
     marked = False
     draining = False
@@ -33,49 +38,43 @@ class _Thread(threading.local):
 
 
 class Reentrancy:
-    """Marks the threads that use a log, and keeps what they are asked to publish meanwhile."""
+    """Marks the threads that use a log, and keeps what they are asked to publish meanwhile.
+
+    :ivar thread: the mark of the calling thread.
+    """
 
     def __init__(self) -> None:
-        self._thread = _Thread()
-
-    @property
-    def marked(self) -> bool:
-        """True if the calling thread is marked: it runs a handler or finalizer that has interrupted its use."""
-        return self._thread.marked
+        self.thread = ThreadMark()
 
     def defer(self, call: Callable[[], object]) -> None:
         """Have a function called in this thread as soon as its mark is taken away.
 
         :param call: the function; an exception that it raises is logged.
         """
-        self._thread.deferred.append(call)
+        self.thread.deferred.append(call)
 
     @contextmanager
     def mark(self) -> Iterator[None]:
         """Mark the calling thread for a block; at its end, make the calls that were deferred. Blocks may be nested."""
-        if self._thread.marked:
+        thread = self.thread
+        if thread.marked:
             yield
             return
         try:
-            self.begin()
+            thread.marked = True
             yield
         finally:
-            self.end()
+            thread.marked = False  # not by a call: a handler that raises could come between
+            if thread.deferred:
+                self.drain()
 
-    def begin(self) -> None:
-        """Mark the calling thread, which is not marked. An emit does without the context manager, for speed."""
-        self._thread.marked = True
+    def drain(self) -> None:
+        """Make the calls that were deferred, in their order; to be called when the mark has been taken away.
 
-    def end(self) -> None:
-        """Take the mark away, and make the calls that were deferred."""
-        thread = self._thread
-        thread.marked = False
-        # Looked at after the mark has gone: an interruption from here on publishes at once.
-        if thread.deferred:
-            self._drain(thread)
-
-    def _drain(self, thread: _Thread) -> None:
-        """Make the deferred calls in their order. Each of them marks the thread again, and ends in here."""
+        (An interruption after that publishes at once, so that the look at what was deferred misses none.)
+        """
+        # Each call marks the thread again, and ends in here.
+        thread = self.thread
         while thread.deferred and not thread.draining:
             try:
                 thread.draining = True
