@@ -21,7 +21,7 @@ from .epochs import Record, RestoredHistory
 from .journal_file import JournalFile
 from .log import EventLog
 from .sqlite import FAILURES
-from .wakeups import make_wakeup
+from .wakeups import Wakeup, make_wakeup, threads_are_green
 
 logger = get_logger(__name__)
 
@@ -77,9 +77,10 @@ class Journal:
         self._log: EventLog | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._news = make_wakeup()
-        self._ending = threading.Event()
-        self._ended = False
+        # Made with the thread: the threads of this process may be patched until then.
+        self._news: Wakeup | None = None
+        self._end: Wakeup | None = None
+        self._ending = self._ended = False
         self._finishing = threading.Lock()
 
     # -- the beginning ---------------------------------------------------------------------------------------
@@ -114,6 +115,8 @@ class Journal:
         self._file.position = log.base
         self._log = log
         atexit.register(self.close)
+        if threads_are_green() and self._starting.acquire(blocking=False):
+            self._start_thread()  # now: a native thread may emit first, and what is green there ends with it
 
     # -- while it runs ---------------------------------------------------------------------------------------
 
@@ -122,12 +125,15 @@ class Journal:
         if self._ended:
             self._finish()
         elif self._log is not None and self._log.newest > self._file.position:
-            self._news.set()
-            if self._thread is None and self._starting.acquire(blocking=False):
+            if self._news is not None:
+                self._news.set()
+            if self._thread is None and not self._ending and self._starting.acquire(blocking=False):
                 self._start_thread()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name="hakgal-hybrid-journal", daemon=True)
+        self._news, self._end = make_wakeup(), make_wakeup()
+        thread = threading.Thread(target=self._run, args=(self._news, self._end), name="hakgal-hybrid-journal",
+                                  daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the system has none to give now, or never again because the interpreter is ending
@@ -144,7 +150,7 @@ class Journal:
 
     def close(self) -> None:
         """Write what there is, and note that this epoch has shut down cleanly. Later events are written at once."""
-        if self._log is None or self._ending.is_set():
+        if self._log is None or self._ending:
             return
         if self.stop():
             self._ended = True
@@ -158,8 +164,10 @@ class Journal:
         :return: true if the thread has ended in time.
         """
         atexit.unregister(self.close)
-        self._ending.set()
-        self._news.set()
+        self._ending = True
+        for wakeup in (self._end, self._news):
+            if wakeup is not None:
+                wakeup.set()
         if self._thread is not None:
             self._thread.join(self._close_s)
             if self._thread.is_alive():
@@ -169,16 +177,17 @@ class Journal:
 
     # -- the thread ------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, news: Wakeup, end: Wakeup) -> None:
         log, file = self._log, self._file
         assert log is not None  # the thread was started after that
-        while not self._ending.is_set():
-            self._news.clear()
+        while not self._ending:
+            news.clear()
             if file.position == log.newest:  # looked at after the flag was cleared
-                self._news.wait()
+                news.wait()
             # Half of the time is for gathering, half of it for writing.
-            self._ending.wait(self._flush_s / 2 if self._reason is None else self.retry_s)
-            self.flush()
+            end.wait(self._flush_s / 2 if self._reason is None else self.retry_s)
+            if not self._ending:
+                self.flush()
 
     def flush(self) -> bool:
         """Write what is new. Not for two threads at once; the journal's own does it by itself.

@@ -27,12 +27,17 @@ class Wakeup(Protocol):
         """
 
 
+def threads_are_green() -> bool:
+    """True if gevent or eventlet has put its own threads in the place of the system's, up to now."""
+    return queue.SimpleQueue.__module__ != "_queue"
+
+
 def make_wakeup() -> Wakeup:
     """Return a wake-up for the threads that this process has now: gevent and eventlet put their own in their place.
 
     :return: the wake-up; its flag is not set.
     """
-    return _Native() if queue.SimpleQueue.__module__ == "_queue" else _Patched()
+    return _Patched() if threads_are_green() else _Native()
 
 
 class _Native:

@@ -907,6 +907,26 @@ def _fast_switching() -> Iterator[None]:
 THREADS, EACH = 6, 250
 
 
+def test_an_append_that_is_broken_off():
+    """An append that a signal handler breaks off leaves no trace: the next event has its number, and nothing hangs."""
+    broken: list[str] = []
+
+    def conflates(name: str) -> bool:
+        if not broken:
+            broken.append(name)
+            raise KeyboardInterrupt
+        return False
+
+    log = EventLog(epoch=EPOCH, clock=Clock(), wall_ms=lambda: EPOCH, encode=encode_entry, max_events=10,
+                   max_bytes=10_000, max_event_bytes=1000, conflates=conflates)
+    with pytest.raises(KeyboardInterrupt):
+        put(log)
+    assert (log.newest, log.since(0)[1]) == (0, [])
+    assert put(log) == 1
+    assert log.newest_of_names(1, lambda *_: False) == []
+    assert [entry.seq for entry in log.newest_of_names(1, everything)] == [1]
+
+
 @pytest.mark.usefixtures("_fast_switching")
 @pytest.mark.parametrize("max_events", [10_000, 40], ids=["roomy", "dropping"])
 @pytest.mark.parametrize("conflate", [(), ("load",)], ids=["plain", "conflating"])

@@ -602,6 +602,43 @@ def test_a_wakeup_wakes_a_patched_process_from_a_native_thread() -> None:
     assert time.monotonic() - began < 20
 
 
+PATCHED_JOURNAL = """
+import sys
+import gevent.monkey
+start, sleep = gevent.monkey.get_original("_thread", "start_new_thread"), gevent.monkey.get_original("time", "sleep")
+if sys.argv[2] != "after":
+    gevent.monkey.patch_all()
+import time
+from flask import Flask
+from hakgal_hybrid import HybridTransport
+
+transport = HybridTransport(Flask(__name__), journal=sys.argv[1], journal_flush_ms=1)
+if sys.argv[2] == "after":
+    gevent.monkey.patch_all()
+first = int(sys.argv[2] != "native")
+if first:
+    transport.emit("first")
+
+def emit():
+    for number in range(20):
+        transport.emit("native", number)
+        sleep(0.005)  # so that the loop has nothing to do when the next one comes
+
+start(emit, ())
+ends = time.monotonic() + 30
+while transport.statistics().journal.written < 20 + first:
+    assert time.monotonic() < ends, transport.statistics().journal
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("first", ["native", "green", "after"])
+def test_the_journal_is_woken_in_a_patched_process(tmp_path: Path, first: str) -> None:
+    """Whichever kind of thread emits first, and also if the process is patched after the journal was made."""
+    subprocess.run([sys.executable, "-c", PATCHED_JOURNAL, str(tmp_path / "journal"), first], cwd=TESTS.parent,
+                   check=True, timeout=90)
+
+
 @posix_only
 @pytest.mark.parametrize("kind", ["ours", "werkzeug"])
 def test_a_server_that_gets_signals_whose_handler_emits(kind: str) -> None:
