@@ -38,6 +38,8 @@ PAYLOAD = {"status": "running", "fact_count": 3776, "load": [0.25, 0.5, 0.75], "
 BATCH = 20
 #: More than any workload appends at a time, so that the log is full and drops one event for every new one.
 LOG_EVENTS = 2_000
+#: How the last event of a chunk ends.
+EVENT_END = b"\n\n\r\n"
 
 
 class Workload(NamedTuple):
@@ -59,7 +61,7 @@ class Room:
         client = socket.create_connection(("127.0.0.1", self.port))
         client.sendall(f"GET /api/events/stream?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         text = b""
-        while b"hybrid_open" not in text or not text.endswith(b"\n\n"):
+        while b"hybrid_open" not in text or not text.endswith(EVENT_END):
             text += client.recv(65536)
         assert text.startswith(b"HTTP/1.1 200"), text
         return client, text.split(b'"sid":"')[1].split(b'"')[0].decode()
@@ -90,7 +92,7 @@ def workloads(app: Flask, transport: HybridTransport, room: Room) -> list[Worklo
     def settle(client: Any, mark: str, count: int, **options: Any) -> None:
         for n in range(count):
             socketio.emit("status_update", {**PAYLOAD, "mark": mark if n == count - 1 else ""}, **options)
-        read_until(client[0], f'"mark":"{mark}"}}\n\n'.encode())
+        read_until(client[0], f'"mark":"{mark}"}}'.encode() + EVENT_END)
 
     def broadcast(count: int) -> Callable[[], None]:
         return lambda: settle(clients[-1], "all", count)

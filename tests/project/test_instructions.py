@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from guard import counting
-from support.hosts import REPOSITORY
+from support.hosts import REPOSITORY, environment
 from support.needs import missing
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(900)]
@@ -21,6 +22,15 @@ def counted(*options: str) -> int:
     except counting.Unavailable as error:
         missing(str(error))
         raise
+
+
+def test_the_workloads_run(tmp_path: Path) -> None:
+    """Every workload ends by itself, also where nothing counts."""
+    script = REPOSITORY / "tests" / "guard" / "workloads.py"
+    done = subprocess.run([sys.executable, "-B", str(script)], env=environment(tmp_path), cwd=tmp_path, timeout=100,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 10
 
 
 @pytest.mark.long
