@@ -79,8 +79,8 @@ def emit(target: Target, event: str, payload: str | None, namespace: str) -> Non
         try:
             body["args"] = [json.loads(sys.stdin.read() if payload == "-" else payload)]
         except ValueError as error:
-            raise ConfigurationError(f"the payload is not valid JSON: {error}; a text needs quotes of its own, "
-                                     "such as '\"hello\"'") from error
+            raise ConfigurationError(f"the payload is not valid JSON: {error}; a text needs quotes of its own, such as "
+                                     "'\"hello\"'") from error
     told = _object(target.ask("POST", EMIT, body).json())
     click.echo(shown({"ack": told.get("ack")}))
     for answered in told.get("events", []):

@@ -35,8 +35,7 @@ def check_resolution(host: ExaminedHost) -> tuple[Finding, list[Address]]:
     data: dict[str, Any] = {"took_ms": took, "addresses": list(map(str, addresses))}
     if took > _RESOLVE_SLOW_MS:
         return problem("resolution", "name", f"resolving {base.host!r} takes {took} ms, for every new connection",
-                                             shown,
-                       remedy="use the address, or put the name into the hosts file", **data), addresses
+                       shown, remedy="use the address, or put the name into the hosts file", **data), addresses
     return ok("resolution", f"{base.host} resolves in {took} ms", shown, **data), addresses
 
 
@@ -62,35 +61,30 @@ def check_addresses(host: ExaminedHost, addresses: list[Address]) -> Finding:
     if host.address is None and any("TLS" in attempt.outcome for attempt in own):
         return problem("addresses", "tls", f"no connection to {base.netloc} can be trusted", *evidence,
                        remedy="mend the certificate; where it is of a private authority, name its file in the "
-                              "environment "
-                       "variable SSL_CERT_FILE; where the host speaks no TLS, ask by http://", **data)
+                       "environment variable SSL_CERT_FILE; where the host speaks no TLS, ask by http://", **data)
     if host.address is None:
         return problem("addresses", "nobody_listens", f"nobody accepts connections at {base.netloc}", *evidence,
                        remedy="start the host, or mend the port, the address or the firewall", **data)
     before = own[:next(place for place, attempt in enumerate(own) if attempt.accepted)]
     lost = sum(attempt.took_ms for attempt in before)
     if lost > _LOST_MS:
-        return problem("addresses", "address_family",
-                       f"{base.host} leads to {before[0].address} first, which costs {lost:.0f} ms before "
-                       f"{host.address} is tried; this happens before the request, and has nothing to do with the "
-                       f"host's "
-                       "own speed", *evidence, remedy=LISTEN, lost_ms=lost, **data)
+        return problem("addresses", "address_family", f"{base.host} leads to {before[0].address} first, which costs "
+                       f"{lost:.0f} ms before {host.address} is tried; this happens before the request, and has "
+                       "nothing to do with the host's own speed", *evidence, remedy=LISTEN, lost_ms=lost, **data)
     chosen = next(attempt for attempt in own if attempt.accepted)
     if chosen.took_ms > host.options.slow_ms:
         return problem("addresses", "connect", f"connecting to {chosen.address} takes {chosen.took_ms} ms", *evidence,
                        remedy="look for packet loss, a firewall, or a host that does not accept (its backlog is full)",
-                              **data)
+                       **data)
     if before:
-        return warning("addresses", "address_family",
-                       f"nobody listens on {before[0].address}, to which {base.host} leads first; that costs "
-                       f"{lost:.0f} ms "
-                       "here, and about 2 s on Windows", *evidence, remedy=LISTEN, lost_ms=lost, **data)
+        return warning("addresses", "address_family", f"nobody listens on {before[0].address}, to which {base.host} "
+                       f"leads first; that costs {lost:.0f} ms here, and about 2 s on Windows", *evidence,
+                       remedy=LISTEN, lost_ms=lost, **data)
     slow = [attempt for attempt in tried if not attempt.accepted and attempt.took_ms > _LOST_MS]
     if slow:
-        return warning("addresses", "address_family",
-                       f"{chosen.address} accepts at once, but {slow[0].address} ({slow[0].name}) costs "
-                       f"{slow[0].took_ms:.0f} ms before it is given up: who uses that name is slow", *evidence,
-                       remedy=LISTEN, **data)
+        return warning("addresses", "address_family", f"{chosen.address} accepts at once, but {slow[0].address} "
+                       f"({slow[0].name}) costs {slow[0].took_ms:.0f} ms before it is given up: who uses that name is "
+                       "slow", *evidence, remedy=LISTEN, **data)
     return ok("addresses", f"{chosen.address} accepts in {chosen.took_ms} ms", *evidence, **data)
 
 

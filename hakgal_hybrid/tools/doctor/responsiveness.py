@@ -39,21 +39,18 @@ def check_health(host: ExaminedHost) -> Finding:
                        remedy="look at the host's log", clients=before, **data)
     if slowest <= options.slow_ms and failing:
         return warning("health", "refused", f"the host answers in {slowest} ms, but refuses: {_told(failing)}",
-                                            *evidence,
-                       told, remedy="name a request that it serves (--probe), and give the key if it needs one",
-                       clients=before, **data)
+                       *evidence, told, remedy="name a request that it serves (--probe), and give the key if it needs "
+                       "one", clients=before, **data)
     if slowest <= options.slow_ms:
         return ok("health", f"answers in {slowest} ms", *evidence, told, clients=before, **data)
     if before == 0:
-        return problem("health", "slow_without_clients",
-                       f"answers in {slowest} ms with no client connected: it is not the broadcaster", *evidence, told,
-                       remedy="see below what the requests wait for; else profile the handler", clients=before, **data)
-    return problem("health", "slow_with_clients",
-                   f"answers in {slowest} ms; clients may be connected, so it may be the broadcaster or the handler "
-                   f"itself",
-                   *evidence, told, remedy="see below what the requests wait for; or measure again with every "
-                                           "dashboard "
-                   "closed, and with --probe-stall", clients=before, **data)
+        return problem("health", "slow_without_clients", f"answers in {slowest} ms with no client connected: it is not "
+                       "the broadcaster", *evidence, told, remedy="see below what the requests wait for; else profile "
+                       "the handler", clients=before, **data)
+    return problem("health", "slow_with_clients", f"answers in {slowest} ms; clients may be connected, so it may be "
+                   "the broadcaster or the handler itself", *evidence, told,
+                   remedy="see below what the requests wait for; or measure again with every dashboard closed, and "
+                   "with --probe-stall", clients=before, **data)
 
 
 def _told(failing: dict[str, int]) -> str:
@@ -116,8 +113,8 @@ def _judged(host: ExaminedHost, told: dict[str, Any]) -> Finding:
                 f"{group['longest_ms']:.0f} ms on end" for group in groups]
     evidence.append("innermost last: " + " > ".join(worst["stack"][-6:]))
     made = warning if worst["share"] < 0.05 else problem
-    return made("stacks", "hotspot", f"requests spend their time in {worst['where']}", looked, *evidence,
-                remedy=REMEDY, **data)
+    return made("stacks", "hotspot", f"requests spend their time in {worst['where']}", looked, *evidence, remedy=REMEDY,
+                **data)
 
 
 def _keep_asking(host: ExaminedHost, stop: threading.Event) -> None:
@@ -142,8 +139,7 @@ def check_patching(host: ExaminedHost) -> Finding:
     evidence = [f"{name} has replaced {', '.join(parts)}" for name, parts in by.items() if parts]
     if all(by.values()):
         return problem("patching", "mixed_patching", "eventlet and gevent have both patched this process; each waits "
-                                                     "for the "
-                       "other's loop, and it stops sooner or later", *evidence,
+                       "for the other's loop, and it stops sooner or later", *evidence,
                        remedy="use one of them: start the host with hakgal-hybrid exec or run, which keep eventlet out",
                        patched=patched)
     if by["eventlet"] and "gevent" in str(host.seen.get("server", "")).lower():

@@ -42,8 +42,7 @@ class Silence:
             return not_checked("heartbeat", host.why_not)
         if heartbeat + 3 > host.options.hold_s:
             return not_checked("heartbeat", f"a heartbeat comes every {heartbeat:g} s, and a silent stream is watched "
-                                            f"for "
-                               f"{host.options.hold_s:g} s at most (--hold)")
+                               f"for {host.options.hold_s:g} s at most (--hold)")
         patience = max(heartbeat * 1.5, heartbeat + 3)
         with OpenedStream(host, STREAM + _SILENT, {}, patience) as stream:
             refused = _no_stream(stream, "heartbeat")
@@ -106,9 +105,8 @@ def check_forwarding(host: ExaminedHost) -> Finding:
         return ok("forwarding", "the proxy writes down for whom it asks", *evidence, written=written)
     if not seen.get("loopback"):
         return ok("forwarding", "a proxy on another machine stands between, which counts as a stranger itself",
-                                *evidence)
+                  *evidence)
     return problem("forwarding", "no_forwarding_header", "a proxy on the host's machine writes no forwarding header: "
-                                                         "every "
-                   "visitor looks local, and may read, and command where no key is set", *evidence,
+                   "every visitor looks local, and may read, and command where no key is set", *evidence,
                    remedy="have the proxy write X-Forwarded-For (nginx: proxy_set_header X-Forwarded-For "
                    "$proxy_add_x_forwarded_for)")

@@ -42,8 +42,7 @@ def check_stalled(host: ExaminedHost) -> Finding:
                                "does (--probe)", *evidence)
         if during is None:
             return ok("stalled", f"{requests} requests beside a client that does not read are as fast as before",
-                                 *evidence,
-                      requests=requests)
+                      *evidence, requests=requests)
         # What was begun while they were there may still wait for them.
         time_probe(host, options.probes[0], 1)
         after = max(time_probe(host, probe, options.requests)["p50_ms"] for probe in options.probes)
@@ -52,9 +51,8 @@ def check_stalled(host: ExaminedHost) -> Finding:
     evidence += [f"beside them, after {requests} requests: {during} ms", f"when they had gone: {after} ms"]
     if after > max(options.slow_ms, during / 2):
         return not_checked("stalled", "the host stayed slow when they had gone", *evidence)
-    return problem("stalled", "broadcaster", f"one client that does not read makes every request take {during} ms: "
-                                             f"the host "
-                   "writes its events to clients inside the request", *evidence,
+    return problem("stalled", "broadcaster", f"one client that does not read makes every request take {during} ms: the "
+                   "host writes its events to clients inside the request", *evidence,
                    remedy="serve this host with APP_PROFILE=HYBRID: its emits then wait for nobody", before_ms=before,
                    during_ms=during, after_ms=after, requests=requests)
 

@@ -84,15 +84,13 @@ def _judge_stream(host: ExaminedHost, stream: OpenedStream, streams: _Streams) -
                        remedy="raise HYBRID_MAX_STREAMS or HYBRID_MAX_STREAMS_PER_ADDRESS", **data)
     if first_s - stream.head_s > _PROMPT_S:
         return problem("stream", "buffering", f"the first event came {ms(first_s - stream.head_s)} ms after the head "
-                                              f"of "
-                       "the answer: something on the path buffers", *evidence, *_about_header(headers),
+                       "of the answer: something on the path buffers", *evidence, *_about_header(headers),
                        remedy=NO_BUFFER, **data)
     if "Content-Encoding" in headers:
-        return problem("stream", "compressing", f"something on the path compresses the stream "
+        return problem("stream", "compressing", "something on the path compresses the stream "
                        f"({headers['Content-Encoding']}): it may hold events back until a block is full, although the "
                        "host says no-transform", *evidence, remedy="leave text/event-stream out of what the proxy "
-                                                                   "compresses "
-                       "(nginx: gzip off for this location)", **data)
+                       "compresses (nginx: gzip off for this location)", **data)
     return ok("stream", f"the first event comes {ms(first_s)} ms after the request", *evidence, *_about_header(headers),
               **data)
 
@@ -156,10 +154,8 @@ def check_resuming(host: ExaminedHost) -> Finding:
     if told:
         return ok("resuming", "Last-Event-ID reaches the host, which says what it cannot resume")
     return problem("resuming", "last_event_id", "Last-Event-ID does not reach the host: who comes back loses events "
-                                                "without "
-                   "being told", f"an id that is none was not objected to; in the query it "
-                                 f"was{'' if by_query else ' not'}",
-                   remedy="have the proxy pass the header Last-Event-ID on")
+                   "without being told", "an id that is none was not objected to; in the query it "
+                   f"was{'' if by_query else ' not'}", remedy="have the proxy pass the header Last-Event-ID on")
 
 
 def _told_of_gap(stream: OpenedStream) -> bool:
@@ -200,9 +196,8 @@ def check_cors(host: ExaminedHost) -> Finding:
                                                                                           (foreign, strange))]
     if strange["origin"] in (foreign, "*"):
         return problem("cors", "cors_open", "pages of every origin may read the stream: something on the path adds "
-                                            "CORS "
-                       "headers of its own", *evidence, remedy="have the proxy add none for /api/",
-                                                               data=[wanted, strange])
+                       "CORS headers of its own", *evidence, remedy="have the proxy add none for /api/",
+                       data=[wanted, strange])
     if wanted["origin"] != allowed:
         return problem("cors", "cors_closed", f"pages of {allowed} may not read the stream", *evidence,
                        remedy=f"add {allowed} to HYBRID_ORIGINS, or see that the proxy passes Origin and OPTIONS on")

@@ -36,7 +36,7 @@ class Probe:
             path = ""
         if not method.isalpha() or not path.startswith("/") or shlex.quote(method) != method:
             raise ConfigurationError.bad_value("probe", text, 'METHOD PATH [JSON], such as POST /api/search {"query": '
-                                                              '"x"}')
+                                               '"x"}')
         return cls(method.upper(), path, value)
 
     def __str__(self) -> str:

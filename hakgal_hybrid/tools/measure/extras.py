@@ -19,5 +19,5 @@ def need(module: str, why: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        raise ConfigurationError(f"{name} is needed to {why} and cannot be imported ({error}); "
-                                 "pip install 'hakgal_hybrid[measure]'") from error
+        raise ConfigurationError(f"{name} is needed to {why} and cannot be imported ({error}); pip install "
+                                 "'hakgal_hybrid[measure]'") from error

@@ -124,17 +124,17 @@ def _lag(run: Run) -> dict[str, Figure]:
             why = run.status_missing or "the host is not served by this package's server, which is what has that loop"
             found[f"loop_lag_{name}"] = Figure.none("ms", why)
         else:
-            found[f"loop_lag_{name}"] = Figure(
-                float(value), "ms", int(told.get("n", 0)), "a timer on the server's loop, exported by the host in "
-                f"GET /api/hybrid/status: the last {told.get('window_s', 60):.0f} s")
+            found[f"loop_lag_{name}"] = Figure(float(value), "ms", int(told.get("n", 0)),
+                                               "a timer on the server's loop, exported by the host in GET "
+                                               f"/api/hybrid/status: the last {told.get('window_s', 60):.0f} s")
     lags = [lag for _, some in run.sampled_lag for lag in some]
     kind = ("the lag of eventlet's loop" if run.sampler == "eventlet"
             else "the lag of a thread (scheduler and interpreter lock)")
     for name in _LAG:
         if lags:
-            found[f"sampled_lag_{name}"] = Figure(
-                getattr(Summary.of(lags), name), "ms", len(lags),
-                f"a sampler inside the host's process, sleeping 20 ms at a time, over the whole run: {kind}")
+            found[f"sampled_lag_{name}"] = Figure(getattr(Summary.of(lags), name), "ms", len(lags),
+                                                  "a sampler inside the host's process, sleeping 20 ms at a time, over "
+                                                  f"the whole run: {kind}")
         else:
             found[f"sampled_lag_{name}"] = Figure.none(
                 "ms", "the host was not started by measure, so no sampler runs inside it" if not run.started
@@ -148,9 +148,9 @@ def _deliveries(run: Run) -> dict[str, Figure]:
                                ("quiet_", "no client stalled", run.quiet_delivery)):
         for name in ("p50", "p99", "max"):
             if seen.delays_ms:
-                found[f"{prefix}delivery_{name}"] = Figure(
-                    getattr(Summary.of(seen.delays_ms), name), "ms", len(seen.delays_ms),
-                    f"from an event's own timestamp to its arrival at a live client, one clock; {what}")
+                found[f"{prefix}delivery_{name}"] = Figure(getattr(Summary.of(seen.delays_ms), name), "ms",
+                                                           len(seen.delays_ms), "from an event's own timestamp to its "
+                                                           f"arrival at a live client, one clock; {what}")
             else:
                 found[f"{prefix}delivery_{name}"] = Figure.none("ms", _why_no_delays(run))
     return {**found, **_backlog(run)}
@@ -218,7 +218,7 @@ def _of_same_work(before: dict[str, Figure], after: dict[str, Figure]) -> Figure
     told = [figures["told_per_request"].value for figures in (before, after)]
     if None not in told and abs(told[0] - told[1]) > MAX_TOLD_APART * max(1.0, *told):  # type: ignore[operator,type-var]
         return Figure.none("%", f"not the same work: each live client was told {told[0]:g} events a request before, "
-                                f"{told[1]:g} after")
+                           f"{told[1]:g} after")
     return _of_two("%", change, before["cpu_requests"], after["cpu_requests"],
                    "CPU per request, after against before, the live clients told as much of each")
 
