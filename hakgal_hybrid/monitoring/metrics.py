@@ -109,7 +109,7 @@ class Exporter:
         self._registry.register(self)
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics and their content type: OpenMetrics for whoever accepts that, else Prometheus' own.
+        """Return the metrics and their content type: OpenMetrics where that is accepted, else Prometheus' own.
 
         :param accept: the value of the header ``Accept``.
         """
@@ -127,18 +127,18 @@ class Exporter:
         return []
 
 
-def families(told: dict[str, Any]) -> Iterator[Any]:
+def families(status: dict[str, Any]) -> Iterator[Any]:
     """Yield the metric families of a snapshot.
 
-    :param told: what ``GET /api/hybrid/status`` answers.
+    :param status: what ``GET /api/hybrid/status`` answers.
     """
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
     yield InfoMetricFamily(PREFIX.rstrip("_"), "Who this is.",
-                           {**{name: str(told[name]) for name in INFO},
+                           {**{name: str(status[name]) for name in INFO},
                             "version": importlib.metadata.version("hakgal_hybrid")})
     for metric in METRICS:
-        found = list(_members(told, metric.member.split(".")))
+        found = list(_members(status, metric.member.split(".")))
         if metric.kind == "times":
             for _, times in found:
                 yield from _times(metric, times)
@@ -146,7 +146,7 @@ def families(told: dict[str, Any]) -> Iterator[Any]:
         family = (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
             PREFIX + metric.name, metric.help, labels=[metric.label] if metric.label else [])
         for label, value in found:
-            if metric.label and "*" not in metric.member:  # a text is told as a label
+            if metric.label and "*" not in metric.member:  # a text becomes a label
                 if value is not None:
                     family.add_metric([value], 1)
                 continue
@@ -154,14 +154,14 @@ def families(told: dict[str, Any]) -> Iterator[Any]:
         yield family
 
 
-def _members(told: Any, path: list[str], label: str = "") -> Iterator[tuple[str, Any]]:
+def _members(status: Any, path: list[str], label: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the members that a path leads to, with what ``*`` stood for; none where there is no such member."""
     if not path:
-        yield label, told
+        yield label, status
         return
     first, rest = path[0], path[1:]
-    for name in told if first == "*" else [first] if first in told else []:
-        yield from _members(told[name], rest, name if first == "*" else label)
+    for name in status if first == "*" else [first] if first in status else []:
+        yield from _members(status[name], rest, name if first == "*" else label)
 
 
 def _number(value: Any) -> float:

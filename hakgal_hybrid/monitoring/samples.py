@@ -1,4 +1,4 @@
-"""History: the last ten minutes in a few figures, so that whoever looks late still sees what has led to it. Pure."""
+"""The last ten minutes in a few figures, so that who looks late still sees what led to it. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ COLUMNS = ("at_ms", "streams", "loop_lag_ms", "oldest_undelivered_s", "appended"
            "stalled", "rejected")
 
 
-def sample(at_ms: int, told: dict[str, Any]) -> tuple[float | None, ...]:
+def sample(at_ms: int, status: dict[str, Any]) -> tuple[float | None, ...]:
     """Return the figures of a status as a sample.
 
     :param at_ms: when the status was taken, in milliseconds since 1970.
-    :param told: what ``GET /api/hybrid/status`` answers.
+    :param status: what ``GET /api/hybrid/status`` answers.
     """
-    server = told["server"]
-    return (at_ms, told["streams"], server.get("loop_lag", {}).get("latest_max_ms"), told["oldest_undelivered_s"],
-            told["log"]["appended"], told["traffic"]["delivered"], told["log"]["gaps"], told["refused"],
-            told["traffic"]["ended"].get("stalled", 0),
+    server = status["server"]
+    return (at_ms, status["streams"], server.get("loop_lag", {}).get("latest_max_ms"), status["oldest_undelivered_s"],
+            status["log"]["appended"], status["traffic"]["delivered"], status["log"]["gaps"], status["refused"],
+            status["traffic"]["ended"].get("stalled", 0),
             sum(lane["rejected"] for lane in server.get("lanes", {}).values()))
 
 
@@ -40,7 +40,7 @@ class SampleHistory:
         """
         if now < self._next_at:
             return False
-        # A quarter of a second early is better than half a second late: whoever asks, asks every half second.
+        # A quarter of a second early is better than half a second late: the backlog is sampled every half second.
         self._next_at = now + INTERVAL_S - 0.25
         return True
 

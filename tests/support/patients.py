@@ -96,11 +96,12 @@ def nginx_needed() -> None:
 
 
 @contextmanager
-def nginx(folder: Path, upstream: int, location: str, http: str = "") -> Iterator[int]:
+def nginx(folder: Path, upstream: int, location: str, http: str = "", *, version: str = "1.1") -> Iterator[int]:
     """A real nginx in front of a host; give its port.
 
     :param location: directives of the only location, besides ``proxy_pass``.
     :param http: directives of the ``http`` block.
+    :param version: of HTTP, towards the host; what comes in chunks (1.1) nginx was seen to pass on at once in any case.
     """
     nginx_needed()
     port, prefix = free_port(), folder / f"nginx-{upstream}"
@@ -121,7 +122,7 @@ def nginx(folder: Path, upstream: int, location: str, http: str = "") -> Iterato
                 listen 127.0.0.1:{port};
                 location / {{
                     proxy_pass http://127.0.0.1:{upstream};
-                    proxy_http_version 1.1;
+                    proxy_http_version {version};
                     proxy_set_header Connection "";
                     {location}
                 }}

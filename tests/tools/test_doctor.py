@@ -167,9 +167,10 @@ def test_a_host_with_a_key(tmp_path: Path) -> None:
 # -- what lies between -------------------------------------------------------------------------------------------
 
 
-def through(tmp_path: Path, host: Running, location: str, http: str = "", **options: Any) -> Report:
+def through(tmp_path: Path, host: Running, location: str, http: str = "", version: str = "1.1",
+            **options: Any) -> Report:
     """Examine the host through an nginx."""
-    with nginx(tmp_path, host.port, location, http) as port:
+    with nginx(tmp_path, host.port, location, http, version=version) as port:
         return look(port, **options)
 
 
@@ -185,7 +186,7 @@ def test_a_proxy_as_the_documentation_has_it_is_healthy(tmp_path: Path, host: Ru
 def test_a_proxy_that_buffers(tmp_path: Path, host: Running) -> None:
     """Nginx with buffering, told to ignore what the host says about it: the first event does not come."""
     report = through(tmp_path, host, FORWARDED + "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;",
-                     direct=f"http://127.0.0.1:{host.port}", wait_s=2.0)
+                     version="1.0", direct=f"http://127.0.0.1:{host.port}", wait_s=2.0)
     assert set(report.causes) == {"buffering"}, json.dumps(report.to_dict(), indent=1)
     evidence = " ".join(report.of("stream").evidence)
     assert "the host has opened the stream meanwhile" in evidence

@@ -20,7 +20,7 @@ def bench(target: Target, clients: int, stalled: int, seconds: float, events: st
     Says what they got, how late, and what was lost. A URL without a path means the stream of this package; any other
     server's stream can be named in full. This command only reads: see to it that something is emitted meanwhile.
     Latency is counted where events carry a time stamp, and losses where they carry ids: an id that other clients got,
-    and that no gap and no conflation told of.
+    and that no gap and no conflation accounts for.
 
     Exit status 1 if a client was refused, a stream ended too early or an event was lost.
 
@@ -54,7 +54,7 @@ def _text(result: Result) -> str:
         ("first event", _spread(result.first_event, "no client got one")),
         ("latency", _spread(result.latency, "no event carried a time stamp")),
         ("losses", f"{losses.lost} lost; {losses.missing} missing, of which {losses.conflated} conflated and "
-                   f"{losses.in_gaps} in gaps that were told; {losses.repeated} repeated" if losses.counted
+                   f"{losses.in_gaps} in announced gaps; {losses.repeated} repeated" if losses.counted
                    else "not counted: no ids, or too many"),
         ("behind at the end", f"{losses.behind} events at most" if losses.counted else "not known"),
         ("own processor", f"{result.own_cpu:.0%} of one" + (

@@ -81,9 +81,9 @@ def emit(target: Target, event: str, payload: str | None, namespace: str) -> Non
         except ValueError as error:
             raise ConfigurationError(f"the payload is not valid JSON: {error}; a text needs quotes of its own, such as "
                                      "'\"hello\"'") from error
-    told = _object(target.ask("POST", EMIT, body).json())
-    click.echo(shown({"ack": told.get("ack")}))
-    for answered in told.get("events", []):
+    document = _object(target.ask("POST", EMIT, body).json())
+    click.echo(shown({"ack": document.get("ack")}))
+    for answered in document.get("events", []):
         click.echo(shown(answered))
 
 

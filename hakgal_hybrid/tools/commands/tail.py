@@ -22,7 +22,7 @@ def tail(target: Target, events: str | None, as_json: bool, namespace: str | Non
     """Print the events of a host as they come.
 
     Comes back after what was printed last when the connection is lost. A URL with a path is taken for an event stream
-    of whoever it may be. Where events are missing a line says so. What happens to the connection is told on standard
+    of any server. Where events are missing a line says so. What happens to the connection is reported on standard
     error. Ends with Ctrl-C, --count or --for.
 
     Exit status 1 if no connection came about, or fewer events than --count.
@@ -50,7 +50,7 @@ def tail(target: Target, events: str | None, as_json: bool, namespace: str | Non
         succeeded = _print_all(stream, wanted, as_json, count)
     except HybridError as error:
         raise Failure.of(error) from error
-    except BrokenPipeError:  # whoever read our output has had enough: `tail | head`
+    except BrokenPipeError:  # the reader of our output has had enough: `tail | head`
         succeeded = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -80,9 +80,9 @@ def _print_all(stream: Events, wanted: Any, as_json: bool, count: int | None) ->
 
 def _print_note(note: Note, as_json: bool) -> None:
     if as_json:
-        told = note.data if isinstance(note.data, dict) else {}
+        document = note.data if isinstance(note.data, dict) else {}
         retry = {} if note.retry_s is None else {"retry_s": note.retry_s}
-        click.echo(shown({**told, "type": note.kind, "detail": note.detail, **retry}))
+        click.echo(shown({**document, "type": note.kind, "detail": note.detail, **retry}))
         return
     after = "" if note.retry_s is None else f"; again in {note.retry_s:.1f} s"
     click.echo(f"-- {note.kind}: {harmless(note.detail)}{after} --", err=note.kind != "gap")

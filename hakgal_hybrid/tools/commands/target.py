@@ -73,7 +73,7 @@ class Failure(click.ClickException):
 
     @classmethod
     def of(cls, error: HybridError) -> Failure:
-        """Make one of an error that a host told, or that was raised here.
+        """Make one of an error that a host answered with, or that was raised here.
 
         :param error: what was raised.
         """
@@ -111,7 +111,7 @@ def for_shell(name: str, run: Callable[..., Any], params: list[click.Parameter],
     """
 
     def callback(url: str, key_file: str | None, **values: Any) -> Any:
-        Base.of(url)  # a wrong URL is told before anything is done
+        Base.of(url)  # a wrong URL is refused before anything is done
         return run(Target(url, read_key(key_file)), **values)
 
     return click.Command(name, callback=callback, params=[click.Argument(["url"], metavar="URL"), *params, _key_file()],

@@ -66,10 +66,23 @@ class OpenedStream:
                 raise ConnectionError(f"it is no {self.headers['Content-Encoding']}: {error}") from error
             yield time.perf_counter() - self._started, plain, self._decoder.feed(plain)
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the request."""
+        return time.perf_counter() - self._started
+
+    def end_within(self, seconds: float) -> None:
+        """Shorten the time that is given to the stream.
+
+        :param seconds: from now on, at most.
+        """
+        self._deadline = min(self._deadline, time.perf_counter() + seconds)
+
     def first(self) -> tuple[float, list[Message]]:
         """Return when the first messages came, and which.
 
-        :raises TimeoutError: if none did in time. :raises ConnectionError: if the stream ended before.
+        :raises TimeoutError: if none did in time.
+        :raises ConnectionError: if the stream ended before.
         """
         for at, _, messages in self.pieces():
             if messages:

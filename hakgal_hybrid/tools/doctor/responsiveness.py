@@ -1,4 +1,4 @@
-"""How the host answers: its speed with nobody in the way, and what its requests wait for."""
+"""How the host answers: its speed with nobody in the way, and where its requests wait."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def check_health(host: ExaminedHost) -> Finding:
         slowest = max(slowest, figures["p50_ms"])
         evidence.append(f"{probe}: connect {figures['connect_ms']} ms, first byte p50 {figures['p50_ms']} ms, max "
                         f"{figures['max_ms']} ms (n = {figures['n']}), status {figures['status']}")
-    told = "the host does not tell how many clients are connected" if before is None else (
+    count = "the host does not tell how many clients are connected" if before is None else (
         f"{before} client{'' if before == 1 else 's'} connected, by the host's own count")
     failing = {name: figures["status"] for name, figures in data.items() if figures["status"] >= 400}
     if any(status >= 500 for status in failing.values()):
-        return problem("health", "errors", f"the host answers with errors: {_told(failing)}", *evidence, told,
+        return problem("health", "errors", f"the host answers with errors: {_statuses(failing)}", *evidence, count,
                        remedy="look at the host's log", clients=before, **data)
     if slowest <= options.slow_ms and failing:
-        return warning("health", "refused", f"the host answers in {slowest} ms, but refuses: {_told(failing)}",
-                       *evidence, told, remedy="name a request that it serves (--probe), and give the key if it needs "
+        return warning("health", "refused", f"the host answers in {slowest} ms, but refuses: {_statuses(failing)}",
+                       *evidence, count, remedy="name a request that it serves (--probe), and give the key if it needs "
                        "one", clients=before, **data)
     if slowest <= options.slow_ms:
-        return ok("health", f"answers in {slowest} ms", *evidence, told, clients=before, **data)
+        return ok("health", f"answers in {slowest} ms", *evidence, count, clients=before, **data)
     if before == 0:
         return problem("health", "slow_without_clients", f"answers in {slowest} ms with no client connected: it is not "
-                       "the broadcaster", *evidence, told, remedy="see below what the requests wait for; else profile "
+                       "the broadcaster", *evidence, count, remedy="see below where requests wait; else profile "
                        "the handler", clients=before, **data)
     return problem("health", "slow_with_clients", f"answers in {slowest} ms; clients may be connected, so it may be "
-                   "the broadcaster or the handler itself", *evidence, told,
-                   remedy="see below what the requests wait for; or measure again with every dashboard closed, and "
+                   "the broadcaster or the handler itself", *evidence, count,
+                   remedy="see below where requests wait; or measure again with every dashboard closed, and "
                    "with --probe-stall", clients=before, **data)
 
 
-def _told(failing: dict[str, int]) -> str:
+def _statuses(failing: dict[str, int]) -> str:
     return ", ".join(f"{name} with {status}" for name, status in failing.items())
 
 
@@ -91,30 +91,30 @@ def check_stacks(host: ExaminedHost) -> Finding:
         stop.set()
         for thread in makers:
             thread.join(25)
-    told = answer.json()
-    if answer.status != 200 or not isinstance(told, dict):
-        code = told.get("code") if isinstance(told, dict) else None
-        return not_checked("stacks", f"the host refused to be looked at ({answer.status} {code}); give the key "
+    document = answer.json()
+    if answer.status != 200 or not isinstance(document, dict):
+        code = document.get("code") if isinstance(document, dict) else None
+        return not_checked("stacks", f"the host refused to be summary at ({answer.status} {code}); give the key "
                            "(HAKGAL_API_KEY)")
-    return _judged(host, told)
+    return _judged(host, document)
 
 
-def _judged(host: ExaminedHost, told: dict[str, Any]) -> Finding:
-    data = {name: told[name] for name in ("seconds", "rounds", "requests", "groups")}
-    looked = f"{told['rounds']} looks in {told['seconds']} s saw a request {told['requests']} times"
-    groups = [group for group in told["groups"] if group["longest_ms"] >= host.options.slow_ms]
+def _judged(host: ExaminedHost, document: dict[str, Any]) -> Finding:
+    data = {name: document[name] for name in ("seconds", "rounds", "requests", "groups")}
+    summary = f"{document['rounds']} samples in {document['seconds']} s saw a request {document['requests']} times"
+    groups = [group for group in document["groups"] if group["longest_ms"] >= host.options.slow_ms]
     if not groups:
-        if told.get("greenlets"):
+        if document.get("greenlets"):
             return not_checked("stacks", "the threads of this host are greenlets, of which only the running one can be "
-                               "seen", looked)
-        return ok("stacks", "no request was seen to wait long at one place", looked, **data)
+                               "seen", summary)
+        return ok("stacks", "no request was seen to wait long at one place", summary, **data)
     worst = groups[0]
-    evidence = [f"{group['where']}: in {group['share']:.0%} of {told['requests']} samples, "
+    evidence = [f"{group['where']}: in {group['share']:.0%} of {document['requests']} samples, "
                 f"{group['longest_ms']:.0f} ms on end" for group in groups]
     evidence.append("innermost last: " + " > ".join(worst["stack"][-6:]))
     made = warning if worst["share"] < 0.05 else problem
-    return made("stacks", "hotspot", f"requests spend their time in {worst['where']}", looked, *evidence, remedy=REMEDY,
-                **data)
+    return made("stacks", "hotspot", f"requests spend their time in {worst['where']}", summary, *evidence,
+                remedy=REMEDY, **data)
 
 
 def _keep_asking(host: ExaminedHost, stop: threading.Event) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import http.client
 import threading
-import time
 
 from .findings import Finding, not_checked, ok, problem
 from .opened_stream import OpenedStream
-from .streaming import _SILENT, NO_BUFFER, _no_stream
+from .streaming import NO_BUFFER, SILENT, refusal
 from .target import STREAM, ExaminedHost, ms
 
 
@@ -32,11 +31,11 @@ class Silence:
 
     def _watch(self) -> None:
         try:
-            self._finding = self._look()
+            self._finding = self._observe()
         except (OSError, http.client.HTTPException) as error:
             self._finding = not_checked("heartbeat", f"the stream did not open ({error or type(error).__name__})")
 
-    def _look(self) -> Finding:
+    def _observe(self) -> Finding:
         host, heartbeat = self._host, self._host.seen.get("heartbeat_s")
         if heartbeat is None:
             return not_checked("heartbeat", host.why_not)
@@ -44,8 +43,8 @@ class Silence:
             return not_checked("heartbeat", f"a heartbeat comes every {heartbeat:g} s, and a silent stream is watched "
                                f"for {host.options.hold_s:g} s at most (--hold)")
         patience = max(heartbeat * 1.5, heartbeat + 3)
-        with OpenedStream(host, STREAM + _SILENT, {}, patience) as stream:
-            refused = _no_stream(stream, "heartbeat")
+        with OpenedStream(host, STREAM + SILENT, {}, patience) as stream:
+            refused = refusal(stream, "heartbeat")
             if refused is not None:
                 return refused if refused.cause == "" else not_checked("heartbeat", "there is no stream")
             return _judge_silence(stream, heartbeat, patience)
@@ -67,7 +66,7 @@ def _judge_silence(stream: OpenedStream, heartbeat: float, patience: float) -> F
         pass
     except (OSError, http.client.HTTPException) as error:
         ended = f"broke off ({error or type(error).__name__})"
-    at = time.perf_counter() - stream._started
+    at = stream.age_s
     if farewell:
         return not_checked("heartbeat", "the host ended the stream itself")
     if opened_s is None:

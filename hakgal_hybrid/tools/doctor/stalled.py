@@ -59,8 +59,8 @@ def check_stalled(host: ExaminedHost) -> Finding:
 
 def _emitted(host: ExaminedHost) -> int | None:
     """Return how many events the host has emitted by its own count, if it has this package."""
-    told = host.ask("GET", STATUS).json()
-    log = told.get("log") if isinstance(told, dict) else None
+    document = host.ask("GET", STATUS).json()
+    log = document.get("log") if isinstance(document, dict) else None
     return log.get("appended") if isinstance(log, dict) else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import re
 import threading
-import time
 from typing import Any
 
 from ..remote.request import Base
@@ -16,11 +15,10 @@ from .target import STREAM, ExaminedHost, ms
 #: What the first event may take behind the head, in seconds: it leaves with it.
 _PROMPT_S = 1.0
 #: No event has this name, so that a stream filtered by it is silent.
-_SILENT = "?events=hybrid-doctor-hears-nothing"
+SILENT = "?events=hybrid-doctor-hears-nothing"
 
 NO_BUFFER = ("turn buffering off for /api/events/stream on the proxy (nginx: proxy_buffering off, and do not ignore "
-             "the header "
-             "X-Accel-Buffering; Apache: flushpackets=on; Caddy: flush_interval -1)")
+             "the header X-Accel-Buffering; Apache: flushpackets=on; Caddy: flush_interval -1)")
 
 
 def check_stream(host: ExaminedHost) -> Finding:
@@ -65,7 +63,7 @@ class _Streams:
 
 
 def _judge_stream(host: ExaminedHost, stream: OpenedStream, streams: _Streams) -> Finding:
-    refused = _no_stream(stream)
+    refused = refusal(stream)
     if refused is not None:
         return refused
     headers = {name: stream.headers[name] for name in ("Server", "Via", "X-Accel-Buffering", "Cache-Control",
@@ -95,7 +93,12 @@ def _judge_stream(host: ExaminedHost, stream: OpenedStream, streams: _Streams) -
               **data)
 
 
-def _no_stream(stream: OpenedStream, check: str = "stream") -> Finding | None:
+def refusal(stream: OpenedStream, check: str = "stream") -> Finding | None:
+    """Return why an answer is no event stream, or ``None`` if it is one.
+
+    :param stream: what was opened.
+    :param check: the name of the check.
+    """
     if stream.is_stream:
         return None
     if stream.status in (401, 403):
@@ -111,8 +114,7 @@ def _about_header(headers: dict[str, str]) -> tuple[str, ...]:
     if "X-Accel-Buffering" in headers:
         return ()
     return ("X-Accel-Buffering is missing: nginx obeys and removes it; anything else that removes it, or a host that "
-            "does "
-            "not send it, leaves an nginx in between to buffer",)
+            "does not send it, leaves an nginx in between to buffer",)
 
 
 def _held_up(host: ExaminedHost, streams: _Streams, what: str, headers: dict[str, str]) -> Finding:
@@ -142,24 +144,24 @@ def check_resuming(host: ExaminedHost) -> Finding:
     :param host: the host that is examined.
     """
     try:
-        with OpenedStream(host, STREAM + _SILENT, {"Last-Event-ID": "doctor"}, host.options.wait_s) as stream:
-            refused = _no_stream(stream, "resuming")
+        with OpenedStream(host, STREAM + SILENT, {"Last-Event-ID": "doctor"}, host.options.wait_s) as stream:
+            refused = refusal(stream, "resuming")
             if refused is not None:
                 return refused if refused.cause == "" else not_checked("resuming", "there is no stream")
-            told = _told_of_gap(stream)
-        with OpenedStream(host, f"{STREAM}{_SILENT}&last_event_id=doctor", {}, host.options.wait_s) as stream:
-            by_query = _told_of_gap(stream)
+            by_header = _sends_gap(stream)
+        with OpenedStream(host, f"{STREAM}{SILENT}&last_event_id=doctor", {}, host.options.wait_s) as stream:
+            by_query = _sends_gap(stream)
     except (OSError, http.client.HTTPException) as error:
         return not_checked("resuming", f"no event came ({type(error).__name__})")
-    if told:
+    if by_header:
         return ok("resuming", "Last-Event-ID reaches the host, which says what it cannot resume")
     return problem("resuming", "last_event_id", "Last-Event-ID does not reach the host: who comes back loses events "
-                   "without being told", "an id that is none was not objected to; in the query it "
+                   "without knowing", "an id that is none was not objected to; in the query it "
                    f"was{'' if by_query else ' not'}", remedy="have the proxy pass the header Last-Event-ID on")
 
 
-def _told_of_gap(stream: OpenedStream) -> bool:
-    """Whether a gap is told before the stream has been silent for a moment."""
+def _sends_gap(stream: OpenedStream) -> bool:
+    """Return whether a gap is announced before the stream has been silent for a moment."""
     opened = False
     for _, _, messages in stream.pieces():
         for message in messages:
@@ -168,7 +170,7 @@ def _told_of_gap(stream: OpenedStream) -> bool:
             opened = opened or message.event == "hybrid_open"
         if opened:
             # The gap leaves with the opening, in the same bytes or the next ones.
-            stream._deadline = min(stream._deadline, time.perf_counter() + _PROMPT_S)
+            stream.end_within(_PROMPT_S)
             try:
                 for _, _, more in stream.pieces():
                     if any(message.event == "hybrid_gap" for message in more):
@@ -191,8 +193,8 @@ def check_cors(host: ExaminedHost) -> Finding:
         wanted, strange = (_preflight(host, origin) for origin in (allowed, foreign))
     except OSError as error:
         return not_checked("cors", f"OPTIONS {STREAM} was not answered ({error or type(error).__name__})")
-    evidence = [f"{origin}: status {told['status']}, Access-Control-Allow-Origin {told['origin']!r}, "
-                f"Access-Control-Allow-Headers {told['headers']!r}" for origin, told in ((allowed, wanted),
+    evidence = [f"{origin}: status {answer['status']}, Access-Control-Allow-Origin {answer['origin']!r}, "
+                f"Access-Control-Allow-Headers {answer['headers']!r}" for origin, answer in ((allowed, wanted),
                                                                                           (foreign, strange))]
     if strange["origin"] in (foreign, "*"):
         return problem("cors", "cors_open", "pages of every origin may read the stream: something on the path adds "
@@ -214,5 +216,3 @@ def _preflight(host: ExaminedHost, origin: str) -> dict[str, Any]:
         "Access-Control-Request-Headers": "last-event-id, x-api-key"})
     return {"status": answer.status, "origin": answer.headers.get("Access-Control-Allow-Origin", ""),
             "headers": answer.headers.get("Access-Control-Allow-Headers", "")}
-
-

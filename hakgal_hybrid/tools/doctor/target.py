@@ -1,4 +1,4 @@
-"""The host that is examined: how to reach it, and what it has told so far."""
+"""The host that is examined: how to reach it, and what it has answered so far."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ class ExaminedHost:
         except OSError as error:
             self.why_not = f"GET {SEEN} was not answered ({error or type(error).__name__})"
             return
-        told = answer.json()
-        if answer.status == 200 and isinstance(told, dict) and "patched" in told:
-            self.seen, self.seen_from = told, answer.local
+        document = answer.json()
+        if answer.status == 200 and isinstance(document, dict) and "patched" in document:
+            self.seen, self.seen_from = document, answer.local
         elif answer.status in (401, 403):
-            code = told.get("code") if isinstance(told, dict) else None
+            code = document.get("code") if isinstance(document, dict) else None
             self.why_not = f"the host does not let us ask ({answer.status} {code}); give the key (HAKGAL_API_KEY)"
         else:
             self.why_not = f"this package is not loaded in the host (GET {SEEN}: {answer.status})"
@@ -126,23 +126,23 @@ class ExaminedHost:
     def streams(self) -> int | None:
         """Return how many streams the host has open, if it tells."""
         try:
-            told = self.ask("GET", STATUS).json()
+            document = self.ask("GET", STATUS).json()
         except OSError:
             return None
-        return told.get("streams") if isinstance(told, dict) else None
+        return document.get("streams") if isinstance(document, dict) else None
 
     def clients(self) -> int | None:
         """Return how many clients are connected to the host, by what it tells; ``None`` if it tells nothing."""
         counts = []
         for path, members in ((STATUS, ("streams",)), ("/api/status", ("websocket", "connected_clients"))):
             try:
-                told = self.ask("GET", path).json()
+                document = self.ask("GET", path).json()
             except OSError:
                 continue
             for member in members:
-                told = told.get(member) if isinstance(told, dict) else None
-            if isinstance(told, int):
-                counts.append(told)
+                document = document.get(member) if isinstance(document, dict) else None
+            if isinstance(document, int):
+                counts.append(document)
         return max(counts, default=None)
 
 

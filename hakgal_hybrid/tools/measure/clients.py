@@ -194,7 +194,7 @@ def main() -> None:
                 clients.stall(order["count"])
             else:
                 answer = clients.counters.report(clients.live)
-        except Exception as error:  # whatever it is, whoever gave the order has to know
+        except Exception as error:  # the parent process has to know, whatever it is
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps({**answer, "number": order.get("number")}), flush=True)
 

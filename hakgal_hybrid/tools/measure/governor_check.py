@@ -52,7 +52,7 @@ def control(call: Call, run: Run, step: Callable[[], None], *, try_it: bool) -> 
                 answers, call("POST", PATH, {"action": action})))
             good = good and taken and bool(answers) and _done(call, answers[0])
             if round_number == 0 and answers:
-                seen.append(f"{action}: {answers[0].status} {_told(call, action)}".rstrip())
+                seen.append(f"{action}: {answers[0].status} {_status_after(call, action)}".rstrip())
             step()
     found.works = good
     found.evidence = ("it ran already and was left alone; " if running else "") + "; ".join(seen)
@@ -80,7 +80,7 @@ def _status(document: Any) -> Any:
     return document.get("status") if isinstance(document, dict) else None
 
 
-def _told(call: Call, action: str) -> str:
+def _status_after(call: Call, action: str) -> str:
     """What the governor's status says after an action, for the report."""
     if action == "status":
         return ""

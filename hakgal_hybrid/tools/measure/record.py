@@ -62,7 +62,7 @@ class Control:
     """What controlling the governor over HTTP came to.
 
     :ivar there: whether the route answers at all; ``evidence`` says what was seen.
-    :ivar works: it started (or was running), told so, and stopped again.
+    :ivar works: it started (or was running), said so, and stopped again.
     """
 
     there: bool = False

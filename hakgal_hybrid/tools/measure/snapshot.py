@@ -174,16 +174,16 @@ class _Host:
 
     def __init__(self, base: Base, headers: dict[str, str], timeout: float) -> None:
         self._base, self._headers, self._timeout = base, headers, timeout
-        self._told: dict[str, tuple[dict[str, Any], str, float, str]] = {}
+        self._answers: dict[str, tuple[dict[str, Any], str, float, str]] = {}
 
     def ask(self, path: str) -> tuple[dict[str, Any], str, float, str]:
         """Return the object, what went wrong (or nothing), the milliseconds it took, and the ``Server`` header.
 
         :param path: the path with its query.
         """
-        if path not in self._told:
-            self._told[path] = self._ask(path)
-        return self._told[path]
+        if path not in self._answers:
+            self._answers[path] = self._ask(path)
+        return self._answers[path]
 
     def _ask(self, path: str) -> tuple[dict[str, Any], str, float, str]:
         try:
@@ -216,11 +216,11 @@ def _take_transport(host: _Host, taken: dict[str, Any]) -> None:
         taken["notes"]["profile"] = taken["notes"]["transport"] = wrong
         return
     taken["profile"], taken["transport"] = document.get("profile"), document.get("transport")
-    told = host.ask("/api/hybrid/seen")[0].get("versions")
-    if not isinstance(told, dict):
+    versions = host.ask("/api/hybrid/seen")[0].get("versions")
+    if not isinstance(versions, dict):
         taken["notes"]["versions"] = "the host tells no versions of its own"
         return
-    for name, version in told.items():
+    for name, version in versions.items():
         taken["versions"][f"host.{name}"] = str(version)
 
 
@@ -247,7 +247,7 @@ def _take_facts(host: _Host, path: Path | None, taken: dict[str, Any]) -> None:
         lambda: _count_of(host, "/api/facts/count", "count"),
     ])
     if counted is None:
-        taken["notes"]["facts"] = host.ask("/api/facts/count")[1] or "neither the host nor a database told it"
+        taken["notes"]["facts"] = host.ask("/api/facts/count")[1] or "neither the host nor a database has it"
         return
     taken["facts"], taken["notes"]["facts"] = counted
 

@@ -117,16 +117,16 @@ def _where(work: Work) -> str:
 def _lag(run: Run) -> dict[str, Figure]:
     found = {}
     server = (run.status or {}).get("server") or {}
-    told = server.get("loop_lag") or {}
+    exported = server.get("loop_lag") or {}
     for name in _LAG:
-        value = told.get(f"{name}_ms")
+        value = exported.get(f"{name}_ms")
         if value is None:
             why = run.status_missing or "the host is not served by this package's server, which is what has that loop"
             found[f"loop_lag_{name}"] = Figure.none("ms", why)
         else:
-            found[f"loop_lag_{name}"] = Figure(float(value), "ms", int(told.get("n", 0)),
+            found[f"loop_lag_{name}"] = Figure(float(value), "ms", int(exported.get("n", 0)),
                                                "a timer on the server's loop, exported by the host in GET "
-                                               f"/api/hybrid/status: the last {told.get('window_s', 60):.0f} s")
+                                               f"/api/hybrid/status: the last {exported.get('window_s', 60):.0f} s")
     lags = [lag for _, some in run.sampled_lag for lag in some]
     kind = ("the lag of eventlet's loop" if run.sampler == "eventlet"
             else "the lag of a thread (scheduler and interpreter lock)")
@@ -165,10 +165,10 @@ def _why_no_delays(run: Run) -> str:
 def _backlog(run: Run) -> dict[str, Figure]:
     seen = [deliveries for deliveries in (run.quiet_delivery, run.delivery) if deliveries.events]
     delays = [delay for deliveries in seen for delay in deliveries.delays_ms]
-    told = (run.status or {}).get("oldest_undelivered_max_s")
-    host = (Figure(float(told), "s", 1, "the longest that an event has waited for an open stream since the host began, "
-                   "stalled ones included until they are closed; exported by the host in GET /api/hybrid/status")
-            if isinstance(told, (int, float))
+    longest = (run.status or {}).get("oldest_undelivered_max_s")
+    host = (Figure(float(longest), "s", 1, "the longest that an event has waited for an open stream since the host "
+                   "began, stalled ones included until they are closed; exported by the host in GET /api/hybrid/status")
+            if isinstance(longest, (int, float))
             else Figure.none("s", run.status_missing or "the host does not export it"))
     if not delays:
         return {"oldest_undelivered": Figure.none("s", _why_no_delays(run)), "oldest_undelivered_host": host}
@@ -215,10 +215,10 @@ def compared(before: dict[str, Figure], after: dict[str, Figure], reference: dic
 
 
 def _of_same_work(before: dict[str, Figure], after: dict[str, Figure]) -> Figure:
-    told = [figures["told_per_request"].value for figures in (before, after)]
-    if None not in told and abs(told[0] - told[1]) > MAX_TOLD_APART * max(1.0, *told):  # type: ignore[operator,type-var]
-        return Figure.none("%", f"not the same work: each live client was told {told[0]:g} events a request before, "
-                           f"{told[1]:g} after")
+    old, new = (figures["told_per_request"].value for figures in (before, after))
+    if old is not None and new is not None and abs(old - new) > MAX_TOLD_APART * max(1.0, old, new):
+        return Figure.none("%", f"not the same work: each live client was told {old:g} events a request before, "
+                           f"{new:g} after")
     return _of_two("%", change, before["cpu_requests"], after["cpu_requests"],
                    "CPU per request, after against before, the live clients told as much of each")
 

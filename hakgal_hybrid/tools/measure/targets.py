@@ -115,11 +115,11 @@ def _said(figure: Figure) -> str:
 def _backlog(after: Figures) -> Row:
     """From outside, at live clients; and from inside, where the host exports it, stalled clients included."""
     text = "no backlog > 60 s"
-    seen, told = after["oldest_undelivered"], after["oldest_undelivered_host"]
+    seen, exported = after["oldest_undelivered"], after["oldest_undelivered_host"]
     if seen.value is None:
         return Row(text, True, NOT_MEASURED, seen.missing or "not taken")
-    holds = seen.value <= 60 and (told.value is None or told.value <= 60)
-    host = f"exported by the host: {told}" if told.value is not None else f"not exported: {told.missing}"
+    holds = seen.value <= 60 and (exported.value is None or exported.value <= 60)
+    host = f"exported by the host: {exported}" if exported.value is not None else f"not exported: {exported.missing}"
     return Row(text, True, MET if holds else MISSED, f"longest delivery to a live client: {_said(seen)}; {host}")
 
 

@@ -61,7 +61,7 @@ class Load:
         self._refused: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
         self._counter = LossCounter()
-        self._looked: OrderedDict[str, tuple[str, float | None, bool, int, int]] = OrderedDict()
+        self._read: OrderedDict[str, tuple[str, float | None, bool, int, int]] = OrderedDict()
         self._latency: list[float] = []
         self._events: set[str] = set()
         self._deliveries = self._bytes = 0
@@ -159,7 +159,7 @@ class Load:
             self._end(client, "end of stream")
 
     def _note(self, client: _Client, message: Message) -> None:
-        name, ts, for_all, conflated, missed = self._look(message)
+        name, ts, for_all, conflated, missed = self._parse(message)
         client.ids.conflated += conflated
         if name.startswith("hybrid_"):
             client.ids.in_gaps += missed
@@ -175,30 +175,31 @@ class Load:
             if for_all:
                 self._counter.note(client.ids, message.id)
 
-    def _look(self, message: Message) -> tuple[str, float | None, bool, int, int]:
+    def _parse(self, message: Message) -> tuple[str, float | None, bool, int, int]:
         """Return name, time stamp (ms), whether it is for everybody, what it stands for, and what it says is missing.
 
         Every client gets the same text, so that each is parsed once.
         """
         key = message.data
-        if (found := self._looked.get(key)) is not None and message.event == "message":
+        if (found := self._read.get(key)) is not None and message.event == "message":
             return found
         try:
             data = json.loads(message.data)
         except ValueError:
             data = None
-        told = data if isinstance(data, dict) else {}
-        if self._source.ours and message.event == "message" and isinstance(told.get("event"), str):
-            inner = told.get("data")
-            missed = (inner.get("missed") or 0) if told["event"] == "hybrid_gap" and isinstance(inner, dict) else 0
-            looked = (told["event"], time_of(told.get("ts")), "to" not in told, int(told.get("conflated") or 0), missed)
+        fields = data if isinstance(data, dict) else {}
+        if self._source.ours and message.event == "message" and isinstance(fields.get("event"), str):
+            inner = fields.get("data")
+            missed = (inner.get("missed") or 0) if fields["event"] == "hybrid_gap" and isinstance(inner, dict) else 0
+            read = (fields["event"], time_of(fields.get("ts")), "to" not in fields,
+                    int(fields.get("conflated") or 0), missed)
         else:
-            looked = (message.event, time_of(told.get(self._stamp)), True, 0, 0)
+            read = (message.event, time_of(fields.get(self._stamp)), True, 0, 0)
         if message.event == "message":
-            self._looked[key] = looked
-            if len(self._looked) > _TEXTS:
-                self._looked.popitem(last=False)
-        return looked
+            self._read[key] = read
+            if len(self._read) > _TEXTS:
+                self._read.popitem(last=False)
+        return read
 
     def _end(self, client: _Client, why: str) -> None:
         if client.sock.fileno() < 0:

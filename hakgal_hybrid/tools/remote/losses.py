@@ -57,19 +57,19 @@ class LossCounter:
         # An id that one client alone has seen was for it alone: a welcome, for example.
         ranked = sorted((name for name, number in self._numbers.items() if self._seen_by[number] > 1), key=_order)
         rank = {self._numbers[name]: place for place, name in enumerate(ranked)}
-        missing = repeated = behind = told = gaps = lost = 0
+        missing = repeated = behind = conflated = gaps = lost = 0
         for client in clients:
-            places = [rank[number] for number in client.numbers if number in rank]
-            if not places:
+            ranks = [rank[number] for number in client.numbers if number in rank]
+            if not ranks:
                 continue
-            absent = max(places) - min(places) + 1 - len(set(places))
+            absent = max(ranks) - min(ranks) + 1 - len(set(ranks))
             missing += absent
-            repeated += len(places) - len(set(places))
-            told += min(absent, client.conflated)
+            repeated += len(ranks) - len(set(ranks))
+            conflated += min(absent, client.conflated)
             gaps += min(max(absent - client.conflated, 0), client.in_gaps)
             lost += max(absent - client.conflated - client.in_gaps, 0)
-            behind = max(behind, len(ranked) - 1 - max(places))
-        return Losses(True, missing, told, gaps, lost, repeated, behind)
+            behind = max(behind, len(ranked) - 1 - max(ranks))
+        return Losses(True, missing, conflated, gaps, lost, repeated, behind)
 
 
 def _order(event_id: str) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """One HTTP request to one address, timed in its parts.
 
 Not :mod:`urllib.request`, because that resolves, connects and falls back between addresses by itself: exactly what has
-to be told apart here. A request is made on a connection of its own and follows no redirect.
+to be kept apart here. A request is made on a connection of its own and follows no redirect.
 """
 
 from __future__ import annotations

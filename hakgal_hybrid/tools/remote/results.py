@@ -38,7 +38,7 @@ class Losses:
 
     :ivar counted: false if there were no ids to count by, or too many.
     :ivar missing: ids others had and a client had not, summed over clients; ``conflated`` and ``in_gaps`` of them were
-        told to it, ``lost`` were not.
+        announced to it, ``lost`` were not.
     :ivar repeated: ids that came to a client twice.
     :ivar behind: by how many events the client that was furthest behind at the end was.
     """
@@ -56,7 +56,7 @@ class Losses:
 class Result:
     """What a load has shown. Rates are those of the ``seconds`` after all clients had been opened.
 
-    :ivar refused: clients that got no stream, by what they were told; ``ended``: streams that ended too early.
+    :ivar refused: clients that got no stream, by what the answer was; ``ended``: streams that ended too early.
     :ivar events: different events; ``deliveries``: events summed over clients.
     :ivar first_event: from the request to the first event, by client.
     :ivar latency: from the time stamp in an event to its arrival; the clocks of both machines matter.

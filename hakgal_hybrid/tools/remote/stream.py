@@ -216,9 +216,9 @@ class Events:
             heartbeat = data.get("heartbeat_s")
             if isinstance(heartbeat, (int, float)):
                 sock.settimeout(max(3 * heartbeat, 5.0))
-            # Not the token: whoever reads what a tool prints could speak as this client.
-            told = {name: value for name, value in data.items() if name != "token"}
-            return Note("open", f"connected to {self.source.base.url}", data=told)
+            # Not the token: who reads what a tool prints could speak as this client.
+            answer = {name: value for name, value in data.items() if name != "token"}
+            return Note("open", f"connected to {self.source.base.url}", data=answer)
         if received.event != "hybrid_gap":
             return None
         missed = data.get("missed")
@@ -246,8 +246,8 @@ def _check(response: http.client.HTTPResponse) -> None:
     detail = f"status {response.status}"
     if kind in ("application/problem+json", "application/json"):
         with contextlib.suppress(ValueError, OSError, http.client.HTTPException):
-            told = json.loads(response.read(65536))
-            detail += f", {told.get('code')}: {told.get('detail')}" if isinstance(told, dict) else ""
+            answer = json.loads(response.read(65536))
+            detail += f", {answer.get('code')}: {answer.get('detail')}" if isinstance(answer, dict) else ""
     if response.status in (429, 500, 502, 503, 504):
         after = response.headers.get("Retry-After", "")
         raise _Later(f"not now: {detail}", float(after) if after.isdigit() else 0.0)
@@ -262,7 +262,7 @@ def problem_of(document: Any, status: int) -> HybridError:
     :param document: the JSON value of the answer.
     :param status: the status of the answer.
     """
-    told = document if isinstance(document, dict) else {}
-    detail = str(told.get("detail") or told.get("error") or told.get("message") or f"status {status}")
-    word = str(told.get("code") or f"status {status}")
+    answer = document if isinstance(document, dict) else {}
+    detail = str(answer.get("detail") or answer.get("error") or answer.get("message") or f"status {status}")
+    word = str(answer.get("code") or f"status {status}")
     return RequestError(detail, status=status, code=word)
