@@ -30,7 +30,7 @@ FUZZ_EXAMPLES = "5000"
 #: No step of the tests takes nearly so long (seconds): one that hangs is ended, and the next ones still run.
 LIMIT_S = 2400
 #: What lint consists of. (To come: "structure".)
-LINT = ("ruff", "docstrings", "types", "types on Windows")
+LINT = ("ruff", "docstrings", "imports", "types", "types on Windows")
 #: As many files at a time as there are processors, each whole in one worker, those that take longest first.
 SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder"]
 
@@ -80,8 +80,8 @@ def lint_results(python: str, names: Iterable[str]) -> list[tuple[str, bool]]:
         "types": [["-m", "mypy"]],
         # The results of the other platform are kept apart: one would throw away those of the other.
         "types on Windows": [["-m", "mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/win32"]],
-        "structure": [["-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-logo"],
-                      [".ci/structure.py"]],
+        "imports": [["-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-logo"]],
+        "structure": [[".ci/structure.py"]],
         "docstrings": [["-m", "flake8", "hakgal_hybrid"]],
     }
     return [(name, max([run([python, *command], LIMIT_S) for command in commands[name]]) == 0) for name in names]
@@ -265,7 +265,7 @@ def proofs() -> list[str]:
 
 def clean(arguments: list[str]) -> int:
     for pattern in (".venv*", ".coverage*", "build", "docs/_build", "*.egg-info", ".mypy_cache", ".ruff_cache",
-                    ".hypothesis"):
+                    ".hypothesis", ".import_linter_cache"):
         for path in ROOT.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)
