@@ -50,11 +50,19 @@ class _Listener(StreamServer):  # type: ignore[misc]
         super().__init__(sock, spawn=self.greenlets.spawn, **ssl_args)
 
     def handle(self, sock: Any, address: Any) -> None:
-        """Serve a connection, in a greenlet of its own."""
+        """Serve a connection, in a greenlet of its own.
+
+        :param sock: its gevent socket.
+        :param address: the client's address.
+        """
         ConnectionLoop(self._front, self._endpoint, sock, address).run()
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
-        """Begin TLS, within the time a request's head may take, then serve the connection."""
+        """Begin TLS, within the time a request's head may take, then serve the connection.
+
+        :param client_socket: its gevent socket.
+        :param address: the client's address.
+        """
         slot = self._front.connections.enter(lambda: hang_up(client_socket))
         try:
             if slot is None:
