@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from support.hosts import example_host, free_port
 
 from hakgal_hybrid import ConfigurationError
-from hakgal_hybrid.tools.measure.snapshot import Change, Snapshot, diff, load, take
+from hakgal_hybrid.tools.measure.snapshot import Change, Snapshot, diff, load
+from hakgal_hybrid.tools.measure.snapshot_taking import take
 from hakgal_hybrid.tools.remote.request import Base
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from ..measure.snapshot import Change, diff, load, take
+from ..measure.snapshot import Change, diff, load
+from ..measure.snapshot_taking import take
 from .printing import harmless, pretty, shown
 from .target import FAILED, Target, for_flask, for_shell
 

@@ -31,7 +31,7 @@ from .phases import Phases, Progress
 from .process_monitor import ProcessMonitor
 from .record import Run
 from .requester import Requester
-from .snapshot import take
+from .snapshot_taking import take
 
 
 class Measurement:
