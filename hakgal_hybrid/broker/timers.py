@@ -49,6 +49,10 @@ class TimerQueue:
         self._changed = threading.Condition()
         self._running = False
 
+    def __len__(self) -> int:
+        """Return how many timers are kept, with cancelled ones that were not dropped yet."""
+        return len(self._heap)
+
     def call_later(self, seconds: float, call: Callable[[], object]) -> TimerHandle:
         """Arrange for a function to be called.
 

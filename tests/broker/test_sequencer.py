@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -118,9 +120,14 @@ def test_a_repetition_does_not_wait_for_ever():
 
 def test_repeating_an_error_keeps_nothing_alive():
     """Each repetition raises an error of its own, so that neither frames nor what they hold pile up."""
-    sequencer = Sequencer()
+    sequencer, bodies = Sequencer(), []
+
+    class Body:
+        pass
 
     def failing(begin):
+        body = Body()
+        bodies.append(weakref.ref(body))
         raise RequestError("no", code="unknown_event", status=404, accepted=["x"])
 
     raised = []
@@ -131,7 +138,9 @@ def test_repeating_an_error_keeps_nothing_alive():
     assert len(set(map(id, raised))) == 3
     assert {(error.code, error.status, tuple(error.extra["accepted"])) for error in raised} == {
         ("unknown_event", 404, ("x",))}
-    assert sequencer._answers[1].error.__traceback__ is None
+    del raised, caught
+    gc.collect()
+    assert [body() for body in bodies] == [None]
     with pytest.raises(ZeroDivisionError):
         sequencer.run(2, lambda begin: str(1 / 0))
     with pytest.raises(RequestError, match="ZeroDivisionError"):

@@ -67,7 +67,7 @@ def test_cancelled_calls_do_not_pile_up():
     timers = TimerQueue()
     for _ in range(5000):
         timers.call_later(3600, lambda: None).cancel()
-    assert len(timers._heap) < 200
+    assert len(timers) < 200
 
 
 def test_cancelled_calls_do_not_wake_the_thread():
@@ -113,4 +113,4 @@ def test_many_threads_at_once(timers):
     for thread in setters:
         thread.join()
     assert done.wait(10)
-    assert timers._heap == []
+    assert len(timers) == 0
