@@ -1,15 +1,19 @@
-"""The Flask app that answers our URLs. It stands beside the host's app, and shares nothing with it."""
+"""The Flask app that answers our URLs. It stands in front of the host's app, and shares nothing with it."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from flask import Flask
+from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-WSGIApp = Callable[..., Iterable[bytes]]
+from ..errors import ConfigurationError
+from . import assets, clients, control, diagnosis, monitor, openapi, stream
+from .gate import Gate, WSGIApp
+from .services import Services
+from .urls import find
 
 
 class HybridApp(Flask):
@@ -38,6 +42,60 @@ class HybridApp(Flask):
         with self.request_context(environ):
             response = self.make_response(self.dispatch_request())
         return response(environ, start_response)
+
+
+def answer_in_front(host: Flask, services: Services) -> frozenset[str]:
+    """Answer our URLs in front of a host's app, as its settings ask for them.
+
+    :param host: the host's app, whose ``wsgi_app`` is wrapped.
+    :param services: the parts that the views use.
+    :return: the rules of the URLs that are answered.
+    :raises ConfigurationError: if the host has a route of its own for one of them.
+    """
+    settings = services.node.settings
+    app = HybridApp(settings.max_body_bytes)
+    for blueprint in _blueprints(services):
+        app.register_blueprint(blueprint)
+    served = frozenset(rule.rule for rule in app.url_map.iter_rules())
+    refuse_conflicts(host, served)
+    host.wsgi_app = Gate(  # type: ignore[method-assign]
+        host.wsgi_app, behind_same_proxies(host.wsgi_app, app), served, settings, known_as=services.known_as,
+        knows_ticket=services.tickets.admits, rate=services.rate, refusals=services.node.refusals)
+    return served
+
+
+def refuse_conflicts(host: Flask, served: Collection[str]) -> None:
+    """Check that a host has no route of its own for one of our URLs: it would never be asked.
+
+    A route with variables where ours has none, such as ``/<path:path>``, is no conflict: it is for other URLs.
+
+    :param host: the host's app.
+    :param served: the rules of the URLs that are answered in front of it.
+    :raises ConfigurationError: naming the URL and the host's endpoint.
+    """
+    for rule in host.url_map.iter_rules():
+        route = find(rule.rule)
+        if route is not None and route.rule in served:
+            raise ConfigurationError(f"the host's endpoint {rule.endpoint!r} owns {rule.rule}, a URL that "
+                                     "hakgal_hybrid needs; move the host's route")
+
+
+def _blueprints(services: Services) -> Iterator[Blueprint]:
+    """Yield what answers the URLs that the settings ask for."""
+    settings = services.node.settings
+    yield monitor.blueprint(services)
+    yield assets.blueprint()
+    yield diagnosis.blueprint(services)
+    yield openapi.blueprint()
+    if settings.enable_sse:
+        yield stream.blueprint(services)
+        yield clients.blueprint(services)
+    if settings.enable_control_http:
+        yield control.blueprint(services)
+    if settings.enable_ws_special:
+        from .websocket import view as websocket  # only then: it imports flask-sock
+
+        yield websocket.blueprint(services)
 
 
 def behind_same_proxies(host: WSGIApp, app: WSGIApp) -> WSGIApp:

@@ -23,7 +23,10 @@ _HEADERS = ("Host", "X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Pr
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the blueprint by which the transport is examined."""
+    """Return the blueprint by which a host is examined.
+
+    :param services: the parts that the views use.
+    """
     views = Blueprint("diagnosis", __name__)
     sampling = threading.Lock()
 

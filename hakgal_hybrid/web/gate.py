@@ -18,9 +18,10 @@ from ..errors import Headers, HybridError, RequestError, problem_response
 from ..logs import get_logger
 from ..settings import Settings
 from . import access
-from .app import WSGIApp
 from .ratelimit import RateLimiter
 from .urls import Access, Route, find
+
+WSGIApp = Callable[..., Iterable[bytes]]
 
 logger = get_logger(__name__)
 

@@ -136,9 +136,9 @@ def _clients() -> Json:
 
 
 def _commands() -> Json:
-    told = _object({"event": _TEXT, "data": _ANYTHING, "args": _ARGS})
+    event_sent = _object({"event": _TEXT, "data": _ANYTHING, "args": _ARGS})
     emitted = _object({"ack": _ANYTHING}, {
-        "events": {"type": "array", "items": told}, "dropped": {"type": "integer"}, "args": _ARGS,
+        "events": {"type": "array", "items": event_sent}, "dropped": {"type": "integer"}, "args": _ARGS,
         "after": _NULL_OR_TEXT})
     event = _object({"event": {"type": "string", "minLength": 1}}, {
         "data": _ANYTHING, "args": _ARGS, "namespace": _NAMESPACE, "sid": _NULL_OR_TEXT,
@@ -162,16 +162,16 @@ def _commands() -> Json:
 
 def _monitoring() -> Json:
     script = {"200": _answer("the script", _TEXT, "text/javascript")}
-    told = {"200": _answer("a JSON object", {"type": "object"})}
+    found = {"200": _answer("a JSON object", {"type": "object"})}
     file = _parameter("file", "its name", _TEXT, "path", required=True)
     return {
-        CLIENTS: {"get": _operation("Who is connected, and how far behind", told, "404", "422", parameters=[
+        CLIENTS: {"get": _operation("Who is connected, and how far behind", found, "404", "422", parameters=[
             _parameter("limit", "how many at most", _TEXT)])},
-        HISTORY: {"get": _operation("The last ten minutes", told)},
+        HISTORY: {"get": _operation("The last ten minutes", found)},
         METRICS: {"get": _operation("What is counted, for Prometheus", {
             "200": _answer("metrics", _TEXT, "text/plain")}, "501")},
-        SEEN: {"get": _operation("How this request looks to the host", told)},
-        STACKS: {"post": _operation("What the host's requests wait for", told, body=_object({}), key=True)},
+        SEEN: {"get": _operation("How this request looks to the host", found)},
+        STACKS: {"post": _operation("What the host's requests wait for", found, body=_object({}), key=True)},
         DASHBOARD: {"get": _operation("The dashboard, a page", {"200": _answer("the page", _TEXT, "text/html")})},
         DASHBOARD_FILE: {"get": _operation(
             "A script or style of the dashboard", {"200": {"description": "the file"}}, "404", parameters=[file])},

@@ -28,7 +28,10 @@ _MULTIPROCESS = ("this app runs in several processes, each of which would hold a
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the blueprint that serves streams."""
+    """Return the blueprint that serves streams.
+
+    :param services: the parts that the view uses.
+    """
     views = Blueprint("stream", __name__)
 
     @views.get(STREAM)
@@ -53,6 +56,7 @@ def blueprint(services: Services) -> Blueprint:
 def check_server(environ: dict[str, Any]) -> None:
     """Refuse to open a stream where it would block the server, or show a part of the events only.
 
+    :param environ: the WSGI environment of the request; it says what kind of server this is.
     :raises UnsuitableServer: 503, saying what would do.
     """
     if environ.get("wsgi.multiprocess"):

@@ -38,7 +38,7 @@ class StreamBody:
             self._opened = True
             return self._feed.opening()
         feed = self._feed
-        beat_at = clock() + feed.options.heartbeat_s  # what came before has just been sent
+        heartbeat_at = clock() + feed.options.heartbeat_s  # what came before has just been sent
         while not self._closed:
             self._news.clear()
             stopping = self._services.node.stopping
@@ -51,7 +51,7 @@ class StreamBody:
                 self._closed = True
                 return feed.bye()
             # The news may all be for others: they do not put the heartbeat off.
-            left_s = beat_at - clock()
+            left_s = heartbeat_at - clock()
             if left_s <= 0 or not self._news.wait(left_s):
                 return feed.heartbeat()
         raise StopIteration

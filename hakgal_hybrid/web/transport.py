@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import blinker
-from flask import Blueprint, Flask
+from flask import Flask
 
 from ..broker.client import Client
 from ..broker.event import Target
 from ..broker.hub import Hub
-from ..broker.journal import JournalStatistics
 from ..broker.log import EventLog
 from ..commands.acks import Callback
 from ..commands.authorization import Authorizer, Decision
@@ -22,17 +20,15 @@ from ..commands.node import Node
 from ..errors import ConfigurationError
 from ..logs import LIMIT, redact_server_logs
 from ..monitoring.backlog import BacklogMonitor
-from ..monitoring.patching import patched
-from ..monitoring.samples import SampleHistory, sample
+from ..monitoring.samples import SampleHistory
 from ..monitoring.statistics import Statistics
 from ..settings import Profile, Settings, load_settings
-from . import assets, clients, control, diagnosis, monitor, openapi, stream
-from .app import HybridApp, behind_same_proxies
-from .gate import Gate
+from .app import answer_in_front, refuse_conflicts
 from .ratelimit import RateLimiter
 from .services import Services
+from .statistics import remember, snapshot
 from .tickets import Tickets
-from .urls import ROUTES, Route, find
+from .urls import ROUTES, Route
 
 T = TypeVar("T", bound="Transport")
 
@@ -78,7 +74,7 @@ class Transport:
     # -- setting up ------------------------------------------------------------------------------------------
 
     def init_app(self, app: Flask) -> None:
-        """Read the settings, freeze them, and register our routes. In profile WEBSOCKET nothing is registered.
+        """Read the settings, freeze them, and answer our URLs in front of an app (in profile WEBSOCKET: none).
 
         :param app: the app to serve.
         :raises ConfigurationError: for a setting that is not accepted, an app that has a transport already, or one
@@ -92,26 +88,14 @@ class Transport:
         settings = load_settings(app.config, **self._overrides)
         LIMIT.forget()  # what an earlier app has said too often, this one has not
         node = Node(app, settings, self.handlers, self._authorizer, self._find_governor)
-        backlog = BacklogMonitor(node.hub)
-        backlog.on_sample = self._remember
+        backlog, samples = BacklogMonitor(node.hub), SampleHistory()
+        backlog.on_sample = partial(remember, samples, self.statistics)
         tickets = Tickets(lambda: _secret_keys(app), node.hub.sessions.find)
-        self._services = Services(node, tickets, RateLimiter(settings.command_rate), backlog, SampleHistory(),
-                                  self.statistics)
+        self._services = Services(node, tickets, RateLimiter(settings.command_rate), backlog, samples, self.statistics)
         app.extensions[KEY] = self
         if settings.profile is not Profile.WEBSOCKET:
-            self._register(app, self._services)
-
-    def _register(self, app: Flask, services: Services) -> None:
-        node, settings = services.node, services.node.settings
-        ours = HybridApp(settings.max_body_bytes)
-        for blueprint in _blueprints(services):
-            ours.register_blueprint(blueprint)
-        self._served = frozenset(rule.rule for rule in ours.url_map.iter_rules())
-        self.refuse_conflicts()
-        app.wsgi_app = Gate(  # type: ignore[method-assign]
-            app.wsgi_app, behind_same_proxies(app.wsgi_app, ours), self._served, settings, known_as=services.known_as,
-            knows_ticket=services.tickets.admits, rate=services.rate, refusals=node.refusals)
-        redact_server_logs()
+            self._served = answer_in_front(app, self._services)
+            redact_server_logs()
 
     def routes(self) -> list[Route]:
         """Return the URLs that are served in front of the app; its ``url_map`` does not have them."""
@@ -125,11 +109,7 @@ class Transport:
 
         :raises ConfigurationError: naming the URL and the host's endpoint.
         """
-        for rule in self.app.url_map.iter_rules():
-            route = find(rule.rule)
-            if route is not None and route.rule in self._served:
-                raise ConfigurationError(f"the host's endpoint {rule.endpoint!r} owns {rule.rule}, a URL that "
-                                         "hakgal_hybrid needs; move the host's route")
+        refuse_conflicts(self.app, self._served)
 
     # -- the parts -------------------------------------------------------------------------------------------
 
@@ -172,11 +152,17 @@ class Transport:
         return self.node.log
 
     def serves(self, app: Flask) -> bool:
-        """True if this is the transport of ``app``, or may still become it."""
+        """Return true if this is the transport of an app, or may still become it.
+
+        :param app: the app.
+        """
         return self._services is None or self.app is app
 
     def adopt(self, host: Any) -> None:
-        """Remember the host whose app this is: its governor is found there."""
+        """Look for the governor at a host.
+
+        :param host: the object that the app belongs to; its ``governor`` is asked for when a command comes.
+        """
         self._host = host
 
     def _find_governor(self) -> Any:
@@ -202,9 +188,13 @@ class Transport:
 
     def bridge(self, signal: blinker.Signal, event: str, *, to: Hashable | Iterable[Hashable] = None,
                namespace: str | None = None) -> Callable[[], None]:
-        """Emit ``event`` whenever ``signal`` is sent, with the signal's keywords as its payload.
+        """Emit an event whenever a signal is sent, with the signal's keywords as the payload.
 
-        :return: a function that ends it.
+        :param signal: the signal.
+        :param event: the event's name.
+        :param to: a room, a ``sid``, or a list, tuple or set of them; ``None`` means everybody.
+        :param namespace: the namespace; ``None`` means ``/``.
+        :return: a function that ends this.
         """
         return self.node.publisher.bridge(signal, event, to=to, namespace=namespace)
 
@@ -216,6 +206,8 @@ class Transport:
         everything when it raises. It is asked after key, ticket and token, about clients of this transport: not about
         those of a host's own WebSocket.
 
+        :param decide: the function.
+        :return: the same function.
         :raises ConfigurationError: if another function decides already.
         """
         self._authorizer.use(decide)
@@ -227,8 +219,8 @@ class Transport:
         A stream gets what was emitted before, then ``hybrid_disconnect``, and ends with its last client. The
         ``disconnect`` handlers run in the background.
 
-        :param who: a ``sid``, or what returns true for each client that shall go.
-        :return: how many clients that were; 0 for a ``sid`` that nobody has.
+        :param who: a ``sid``, or a function that returns true for each client to be ended.
+        :return: how many clients were ended; 0 for a ``sid`` that nobody has.
         """
         return self.node.lifecycle.disconnect(who)
 
@@ -238,46 +230,9 @@ class Transport:
         """End every stream with a farewell."""
         self.node.stop()
 
-    def _remember(self) -> None:
-        """Add to the history when it is time."""
-        if self.services.samples.due(time.monotonic()):
-            self.services.samples.add(sample(int(time.time() * 1000), dataclasses.asdict(self.statistics())))
-
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
-        node, log = self.node, self.node.log
-        undelivered, undelivered_max, _ = self.services.backlog.cached()
-        return Statistics(
-            profile=node.settings.profile.value, transport=self.mode, epoch=log.epoch,
-            uptime_s=round(time.time() - node.started_at, 3),
-            streams=node.hub.sessions.open, clients=len(node.hub.clients()), refused=node.hub.sessions.refused,
-            acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,
-            oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
-            journal=JournalStatistics() if node.journal is None else node.journal.statistics(),
-            traffic=node.hub.deliveries.snapshot(), commands_waiting=node.governor_queue.waiting,
-            receiver_errors=node.announcer.errors, slow_receivers=node.announcer.slow,
-            unsent=0 if node.publisher.mirror is None else node.publisher.mirror.unsent,
-            oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
-            warnings_suppressed=LIMIT.suppressed, refusals=node.refusals.snapshot(),
-            server=node.server_statistics())
-
-
-def _blueprints(services: Services) -> Iterator[Blueprint]:
-    """Yield what answers the URLs that the settings ask for."""
-    settings = services.node.settings
-    yield monitor.blueprint(services)
-    yield assets.blueprint()
-    yield diagnosis.blueprint(services)
-    yield openapi.blueprint()
-    if settings.enable_sse:
-        yield stream.blueprint(services)
-        yield clients.blueprint(services)
-    if settings.enable_control_http:
-        yield control.blueprint(services)
-    if settings.enable_ws_special:
-        from .websocket import view as websocket  # only then: it imports flask-sock
-
-        yield websocket.blueprint(services)
+        return snapshot(self.node, self.services.backlog, self.mode)
 
 
 def _secret_keys(app: Flask) -> list[bytes]:

@@ -35,11 +35,11 @@ class Access(enum.Enum):
 
     #: Everybody, pages of other origins included: code that is the same for all, loaded before anything can be proven.
     PUBLIC = "public"
-    #: This machine, or whoever has the key.
+    #: This machine, and requests with the key.
     READ = "read"
-    #: The same, or whoever has a ticket: it was made for somebody who might read.
+    #: The same, and requests with a ticket, which was made for somebody who might read.
     TICKET = "ticket"
-    #: Whoever has the key; this machine only where no key is set. So many a second from one address.
+    #: Requests with the key; those of this machine where no key is set. So many a second from one address.
     COMMAND = "command"
 
 

@@ -21,7 +21,7 @@ MAX_WAITING = 64
 #: What the kernel may hold for one slow client (bytes), as for streams.
 SEND_BUFFER = 256 * 1024
 #: How long the other side may take to answer our close, or to read it (seconds).
-PARTING_S = 1.0
+CLOSE_TIMEOUT_S = 1.0
 
 _PIECE = 4096
 
@@ -34,8 +34,11 @@ class Channel:
     The socket stays its server's, who closes it when the request is over: one that is closed while a thread still uses
     it could be somebody else's by then. So here it is only shut down.
 
-    :param stopping: true once every stream shall end.
-    :ivar answered: true once anything was sent. :ivar ended: set when nothing is read any more.
+    :param sock: the socket.
+    :param settings: how long a client that takes nothing is waited for.
+    :param stopping: returns true once every stream shall end.
+    :ivar answered: true once anything was sent.
+    :ivar ended: set when nothing is read any more.
     :ivar fault: why a client was given up: ``stalled`` or ``stopped``.
     :ivar until: when what is being sent must be out.
     """
@@ -82,9 +85,11 @@ class Channel:
         return int(self._sock.fileno())
 
     def send(self, data: bytes) -> int:
-        """Send all of ``data``, as long as the client takes some of it now and then.
+        """Send all of some data, as long as the client takes some of it now and then.
 
-        :raises OSError: if it does not, or is gone.
+        :param data: the data.
+        :return: how many bytes were sent: all.
+        :raises OSError: if the client takes nothing for too long, or is gone.
         """
         self.answered = True
         with self._sending:
@@ -119,7 +124,10 @@ class Channel:
         raise BrokenPipeError(fault)
 
     def recv(self, size: int) -> bytes:
-        """Return what has come, once there is somebody to read it; nothing at the end."""
+        """Return what has come, once the connection is accepted; nothing at the end.
+
+        :param size: how many bytes at most.
+        """
         self._listening.wait()
         while not self._over:
             try:
@@ -130,12 +138,12 @@ class Channel:
         return b""
 
     def close(self) -> None:
-        """Nothing is read any more. A client that still sends is let read what it was told last, for a moment."""
+        """Nothing is read any more. A client that still sends may read what was sent to it last, for a moment."""
         self.ended.set()
         self._on_end()
         try:
             self._sock.shutdown(socket.SHUT_WR)
-            ends = clock() + PARTING_S
+            ends = clock() + CLOSE_TIMEOUT_S
             while clock() < ends and self._sock.recv(_PIECE * 16):
                 pass
         except OSError:
@@ -161,6 +169,8 @@ class Inbox:
 
     When it is full nothing more is read, so that the client's own sends have to wait.
 
+    :param ws: flask-sock's connection.
+    :param max_bytes: how many bytes of messages may wait.
     :ivar busy: true while a message is being carried out.
     """
 
@@ -173,7 +183,10 @@ class Inbox:
         self._changed = threading.Condition()
 
     def append(self, message: str | bytes) -> None:
-        """Add a message; wait for room first."""
+        """Add a message; wait for room first.
+
+        :param message: the message, as it came.
+        """
         with self._changed:
             if not self._has_room(message):
                 self._changed.wait_for(lambda: self._closed or self._has_room(message))
@@ -212,7 +225,11 @@ class Inbox:
             self._changed.notify_all()
 
     def drained(self, seconds: float) -> bool:
-        """Wait until all has been carried out; true if it was, in time."""
+        """Wait until all has been carried out.
+
+        :param seconds: how long to wait at most.
+        :return: true if all was carried out in time.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: not self._messages and not self.busy, seconds)
 

@@ -1,4 +1,4 @@
-"""Orders: what comes up a WebSocket, carried out as if it had been posted."""
+"""Commands that come up a WebSocket, carried out as if they had been posted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ logger = get_logger(__name__)
 
 
 class Orders:
-    """Carries out what comes up a WebSocket, each message in the name of a client that rides on it.
+    """Carries out what comes up a WebSocket, each message in the name of a client whose events it carries.
 
-    :param refusal: why it may not command, if it may not; whoever listens may always leave.
+    :param services: the parts that carry it out.
+    :param session: the session whose stream the WebSocket carries.
+    :param refusal: why nothing but leaving is carried out, if that is so.
     """
 
     def __init__(self, services: Services, session: Session, refusal: AccessDenied | None) -> None:
@@ -30,22 +32,26 @@ class Orders:
                        "disconnect": self._disconnect}
 
     def answer(self, text: str) -> str:
-        """Carry out one message; return the frame that answers it."""
+        """Carry out one message.
+
+        :param text: the message, as it came.
+        :return: the frame that answers it.
+        """
         reference = "null"
         try:
             message, reference = self._parsed(text)
             body, status = self._carry_out(message)
-            told = body if isinstance(body, str) else text_of(body)
-            if len(told.encode()) > self._services.node.settings.max_event_bytes:
+            reply = body if isinstance(body, str) else text_of(body)
+            if len(reply.encode()) > self._services.node.settings.max_event_bytes:
                 raise HybridError("it was carried out, but the answer is larger than HYBRID_MAX_EVENT_BYTES",
                                   code="answer_too_large")
         except HybridError as error:
             self._services.node.refusals.count(error.code)
-            told, status = json.dumps(error.problem()), error.status
+            reply, status = json.dumps(error.problem()), error.status
         except Exception:
             logger.exception("a command over a WebSocket failed")
-            told, status = json.dumps(HybridError("the application failed").problem()), 500
-        return f'{{"reply":{reference},"status":{status},"body":{told}}}'
+            reply, status = json.dumps(HybridError("the application failed").problem()), 500
+        return f'{{"reply":{reference},"status":{status},"body":{reply}}}'
 
     def _parsed(self, text: str) -> tuple[dict[str, Any], str]:
         """Return the message, and its ``ref`` as text."""
@@ -90,7 +96,7 @@ class Orders:
         """Return the client in whose name a message speaks; it needs no token, because the connection is its own."""
         living, sid = self._session.living, message.get("sid")
         if sid is None and len(living) > 1:
-            raise RequestError("several clients ride on this connection; say which one by 'sid'", code="sid_required")
+            raise RequestError("this connection carries several clients; say which one by 'sid'", code="sid_required")
         client = next((client for client in living if sid is None or client.sid == sid), None)
         if client is None:
             raise AccessDenied("'sid' is no client on this connection", code="bad_token")

@@ -28,12 +28,15 @@ from .channel import Channel, Inbox
 from .commands import Orders
 from .writer import FAILED, NOT_TEXT, TOO_BIG, Writer
 
-#: Where servers leave their socket for whoever takes it over.
+#: Where servers leave their socket for code that takes it over.
 _SOCKETS = ("werkzeug.socket", "gunicorn.socket")
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the blueprint that serves WebSockets."""
+    """Return the blueprint that serves WebSockets.
+
+    :param services: the parts that the views use.
+    """
     views = Blueprint("websocket", __name__)
     accept = _accepting()
 
@@ -62,12 +65,12 @@ def _converse(services: Services, accept: Callable[[_Conversation], Response]) -
     _check_handshake(environ)
     key = _socket_key(environ)
     check_server(environ)
-    wish = dataclasses.replace(parse_stream_request(request.args, request.headers.get("Last-Event-ID")),
+    wanted = dataclasses.replace(parse_stream_request(request.args, request.headers.get("Last-Event-ID")),
                                envelope=True)
     refusal = _refusal_of_commands(services, environ)
     sock = environ[key]
     channel = Channel(sock, services.node.settings, lambda: services.node.stopping)
-    feed, reason = open_stream(services, wish), "failed"
+    feed, reason = open_stream(services, wanted), "failed"
     feed.medium = "websocket"
     # With compression a few bytes could become megabytes, and two threads would share its state.
     environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
@@ -126,7 +129,7 @@ def _socket_key(environ: dict[str, Any]) -> str:
 
 
 def _refusal_of_commands(services: Services, environ: dict[str, Any]) -> AccessDenied | None:
-    """Return why whoever opens this may not command; the same rules as for what is posted."""
+    """Return why this request could not command, if it could not: the same rules as for what is posted."""
     try:
         access.check(environ, services.node.settings, commands=True, known_as=services.known_as())
     except AccessDenied as refusal:
@@ -135,13 +138,22 @@ def _refusal_of_commands(services: Services, environ: dict[str, Any]) -> AccessD
 
 
 class _Conversation:
-    """One WebSocket, from its acceptance to its end."""
+    """One WebSocket, from its acceptance to its end.
+
+    :param services: the parts that it uses.
+    :param feed: the stream that it carries.
+    :param channel: stands in for its socket.
+    :param orders: carries out what comes up.
+    """
 
     def __init__(self, services: Services, feed: SubscriberStream, channel: Channel, orders: Orders) -> None:
         self._services, self._feed, self._channel, self._orders = services, feed, channel, orders
 
     def hold(self, ws: Any) -> None:
-        """Carry out what comes, in the calling thread and one after the other, until either side ends it."""
+        """Carry out what comes, in the calling thread and one after the other, until either side ends it.
+
+        :param ws: flask-sock's connection, over the channel.
+        """
         limit = self._services.node.settings.max_event_bytes
         inbox = Inbox(ws, limit)
         # Over whatever the host's SOCK_SERVER_OPTIONS say; nothing has been read yet.

@@ -2,7 +2,7 @@
 
 Frames of one connection are composed by two threads without a lock: by flask-sock's own, which reads (pongs, the reply
 to a close), and by this one (all else). wsproto shares nothing between the two but the connection's state, as long as
-no extension is negotiated; and :class:`~.socket_channel.Channel` sends each frame as a whole.
+no extension is negotiated; and :class:`~.channel.Channel` sends each frame as a whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...broker.stream import SubscriberStream
 from ...broker.wakeups import make_wakeup
 from ...logs import get_logger
 from ..services import Services
-from .channel import PARTING_S, Channel, Inbox, clock
+from .channel import CLOSE_TIMEOUT_S, Channel, Inbox, clock
 
 logger = get_logger(__name__)
 
@@ -35,9 +35,13 @@ _GONE = (OSError, ConnectionClosed, LocalProtocolError)
 
 
 class Writer:
-    """Writes to one client what its feed has, and answers, in a thread of its own: who waits for the client is here.
+    """Writes to one client what its stream has, and answers, in a thread of its own: no other one waits for the client.
 
+    :param services: has the log, and says when the server stops.
+    :param feed: the stream.
     :param ws: flask-sock's connection, over ``channel``.
+    :param channel: stands in for the connection's socket.
+    :param inbox: what has come and waits to be carried out.
     """
 
     def __init__(self, services: Services, feed: SubscriberStream, ws: Any, channel: Channel,
@@ -46,13 +50,13 @@ class Writer:
         self._decoder = Decoder()
         self._news = make_wakeup()
         self._answers: deque[tuple[int, str]] = deque()
-        self._places = threading.Semaphore(MAX_ANSWERS)
+        self._free_answers = threading.Semaphore(MAX_ANSWERS)
         self._over = False
         self._refusal: tuple[int, str] | None = None
-        self._beat_at = 0.0
+        self._heartbeat_at = 0.0
         self._thread = threading.Thread(target=self._run, name="hakgal-hybrid-websocket-writer", daemon=True)
 
-    # -- what others tell it ---------------------------------------------------------------------------------
+    # -- called by other threads -----------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to write."""
@@ -66,17 +70,23 @@ class Writer:
         """Send a frame after every event that was emitted before; what was being carried out is done.
 
         Waits if too many are to be sent already: a client that asks and asks must also read.
+
+        :param text: the frame.
         """
-        self._places.acquire()
+        self._free_answers.acquire()
         if self._over:
-            self._places.release()
+            self._free_answers.release()
         else:
             self._answers.append((self._services.node.log.newest, text))
         self._inbox.done()
         self._news.set()
 
     def refuse(self, code: int, reason: str) -> None:
-        """End the connection because of what the client did, or what it led to."""
+        """End the connection because of what the client did, or what that led to.
+
+        :param code: the close code.
+        :param reason: why the stream ends, as it is counted.
+        """
         self._refusal = code, reason
         self._inbox.done()
         self._news.set()
@@ -100,12 +110,12 @@ class Writer:
         finally:
             remove_waker()
             self._over = True
-            self._places.release()
+            self._free_answers.release()
             if not self._channel.ended.is_set():  # else the client is being given time to read
                 self._channel.cut()
             if reason == "gone":  # what it said last, it said before it went
                 self._inbox.finish()
-                self._inbox.drained(PARTING_S)
+                self._inbox.drained(CLOSE_TIMEOUT_S)
             else:
                 self._inbox.close()
             self._services.node.lifecycle.stream_left(self._feed, reason)
@@ -143,7 +153,7 @@ class Writer:
             if code == GOING_AWAY:
                 self._send(self._feed.bye())
             self._ws.close(code, reason)
-        self._channel.ended.wait(min(PARTING_S, max(0.0, self._channel.until - clock())))
+        self._channel.ended.wait(min(CLOSE_TIMEOUT_S, max(0.0, self._channel.until - clock())))
         return reason
 
     def _why_ended(self) -> str:
@@ -152,14 +162,15 @@ class Writer:
 
     def _idle(self) -> None:
         """Wait for news; if there are none for long enough, send a heartbeat."""
-        if self._news.wait(max(0.0, min(self._beat_at, self._channel.until) - clock())) or clock() < self._beat_at:
+        wait_s = min(self._heartbeat_at, self._channel.until) - clock()
+        if self._news.wait(max(0.0, wait_s)) or clock() < self._heartbeat_at:
             return
         self._rest()
         if not self._feed.replaced:
             self._send(self._feed.heartbeat())
 
     def _rest(self) -> None:
-        self._beat_at = clock() + self._services.node.settings.heartbeat_s
+        self._heartbeat_at = clock() + self._services.node.settings.heartbeat_s
 
     def _send(self, data: bytes) -> None:
         """Send what a stream with envelopes would carry: each message's data is one text frame."""
@@ -170,5 +181,5 @@ class Writer:
     def _send_answers(self) -> None:
         while self._answers and (self._feed.replaced or self._answers[0][0] <= self._feed.position):
             self._ws.send(self._answers.popleft()[1])
-            self._places.release()
+            self._free_answers.release()
             self._rest()

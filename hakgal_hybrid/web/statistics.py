@@ -1,0 +1,48 @@
+"""A snapshot of everything that is counted, and the history of such snapshots."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+from ..broker.journal import JournalStatistics
+from ..commands.node import Node
+from ..logs import LIMIT
+from ..monitoring.backlog import BacklogMonitor
+from ..monitoring.patching import patched
+from ..monitoring.samples import SampleHistory, sample
+from ..monitoring.statistics import Statistics
+
+
+def snapshot(node: Node, backlog: BacklogMonitor, transport: str) -> Statistics:
+    """Return a snapshot.
+
+    :param node: the log, the hub, and what takes commands.
+    :param backlog: what streams still have to be sent.
+    :param transport: how clients are served: ``sse``, ``websocket`` or ``dual``.
+    """
+    log, sessions = node.log, node.hub.sessions
+    undelivered, undelivered_max, _ = backlog.cached()
+    return Statistics(
+        profile=node.settings.profile.value, transport=transport, epoch=log.epoch,
+        uptime_s=round(time.time() - node.started_at, 3),
+        streams=sessions.open, clients=len(node.hub.clients()), refused=sessions.refused,
+        acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,
+        oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
+        journal=JournalStatistics() if node.journal is None else node.journal.statistics(),
+        traffic=node.hub.deliveries.snapshot(), commands_waiting=node.governor_queue.waiting,
+        receiver_errors=node.announcer.errors, slow_receivers=node.announcer.slow,
+        unsent=0 if node.publisher.mirror is None else node.publisher.mirror.unsent,
+        oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
+        warnings_suppressed=LIMIT.suppressed, refusals=node.refusals.snapshot(), server=node.server_statistics())
+
+
+def remember(samples: SampleHistory, statistics: Callable[[], Statistics]) -> None:
+    """Add to a history, if it is time for that.
+
+    :param samples: the history.
+    :param statistics: returns a snapshot.
+    """
+    if samples.due(time.monotonic()):
+        samples.add(sample(int(time.time() * 1000), dataclasses.asdict(statistics())))
