@@ -23,6 +23,7 @@ from ...broker.states import StreamEnd, StreamEvent, StreamState
 from ...broker.stream import SubscriberStream
 from ...logs import get_logger
 from ...settings import Settings
+from ..notifier import LoopNotifier
 from .connection import Connection, SwitchInterval, why_lost
 from .disconnects import HangUps
 from .heartbeats import Rounds
@@ -67,7 +68,7 @@ class Fanout:
         self._ending = False
         self._news = Event()
         self._loop = gevent.get_hub().loop
-        self._alarm = self._loop.async_()
+        self._notifier = LoopNotifier(self._loop, self._on_notified)
         self._hangups = HangUps(self._loop, self._on_readable)
         self._pace = Pace(self._loop)
         self._rounds = Rounds(settings)
@@ -80,13 +81,12 @@ class Fanout:
 
     def start(self) -> None:
         """Begin to write."""
-        self._alarm.start(self._on_alarm)
         self._remove_waker = self._hub.broker.add_waker(self.wake)
         self._greenlets = [gevent.spawn(self._write_for_ever), gevent.spawn(self._tick_for_ever)]
 
     def wake(self) -> None:
         """Look at the log again soon. Any thread may call it; it never waits."""
-        self._alarm.send()
+        self._notifier.notify()
 
     def farewell(self, seconds: float) -> None:
         """Flush what every stream still has to get, say good-bye, close.
@@ -101,13 +101,13 @@ class Fanout:
         if self._greenlets[0].dead:
             self._finish_all()
         gevent.killall(self._greenlets)
-        self._on_alarm()
+        self._on_notified()
         while clock() < deadline and (self._connections or len(self._attached)):
             gevent.sleep(0.005)
         for connection in list(self._connections.values()):
             self._close(connection, StreamEnd.STOPPED)
         self._hangups.close()
-        self._alarm.stop()
+        self._notifier.close()
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -217,7 +217,7 @@ class Fanout:
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def _on_alarm(self) -> None:
+    def _on_notified(self) -> None:
         self._news.set()
         self._attached.wake()
 
