@@ -34,6 +34,7 @@ from support.hosts import SRC, Running, environment, free_port, running
 
 import hakgal_hybrid
 from hakgal_hybrid import Settings, errors, settings, signals
+from hakgal_hybrid.broker import states
 from hakgal_hybrid.web import urls as our_urls
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -445,6 +446,24 @@ def test_the_readme_shows_a_run() -> None:
     assert "| `/health`, p95 |" in table
     assert re.search(r"One run of \d{4}-\d\d-\d\d on \d+ cores", table)
     assert text.count("](docs/_static/") >= 5
+
+
+def drawing(table: tuple[states.Transition, ...]) -> str:
+    """Return a state machine as the architecture shows it: each state, and below it what leads on from there."""
+    lines, state = [], None
+    for row in table:
+        if row.state is not state:
+            state = row.state
+            lines.append(state.value)
+        lines.append(f"  --{row.event.value + ' ':-<16}> {row.after.value:<13}  {row.owner}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", states.MACHINES)
+def test_states_are_drawn_as_the_code_has_them(name: str) -> None:
+    """The architecture shows the table of each state machine, transition by transition."""
+    section = page("architecture.md").split(f"\n### A {name}\n")[1]
+    assert section.split("```text\n")[1].split("\n```")[0] == drawing(states.MACHINES[name])
 
 
 def test_changes_begin_with_what_is_unreleased() -> None:
