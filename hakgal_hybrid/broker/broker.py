@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -22,8 +21,8 @@ class Broker:
     def __init__(self, log: EventLog, on_published: Callable[[Event, int], object] = lambda event, seq: None) -> None:
         self.log = log
         self._on_published = on_published
-        self._wakers: tuple[Callable[[], object], ...] = ()
-        self._lock = threading.Lock()
+        # No lock: a stream's finalizer may remove a waker while its thread is in here. Each change is one step.
+        self._wakers: dict[object, Callable[[], object]] = {}
 
     def publish(self, event: Event, prepare: Callable[[Entry], object] | None = None) -> Entry | None:
         """Append an event to the log, then wake the writers. Waits for no client.
@@ -53,7 +52,7 @@ class Broker:
 
     def wake(self) -> None:
         """Have every writer and waiting stream look at the log again."""
-        for waker in self._wakers:
+        for waker in tuple(self._wakers.values()):
             waker()
 
     def add_waker(self, waker: Callable[[], object]) -> Callable[[], None]:
@@ -62,11 +61,10 @@ class Broker:
         :param waker: the function. It is called in the emitter's thread, and must not wait for anything.
         :return: a function that ends it.
         """
-        with self._lock:
-            self._wakers = (*self._wakers, waker)
+        key = object()
+        self._wakers[key] = waker
 
         def remove() -> None:
-            with self._lock:
-                self._wakers = tuple(item for item in self._wakers if item is not waker)
+            self._wakers.pop(key, None)
 
         return remove

@@ -19,7 +19,7 @@ from .event import EVERYWHERE, RESERVED_PREFIX, Event, Target
 #: Stands in the log where events were lost; a reader gets a gap there. (Its ``ack`` keeps it from being conflated.)
 LOSS_MARKER = Event(RESERVED_PREFIX + "gap", "null", target=Target(EVERYWHERE), ack="")
 #: Stands where an epoch begins before which nothing was lost. It is for nobody; its number is the first of the epoch.
-EPOCH_START = Event(RESERVED_PREFIX + "birth", "null", target=Target(rooms=frozenset()), ack="")
+EPOCH_START = Event(RESERVED_PREFIX + "epoch", "null", target=Target(rooms=frozenset()), ack="")
 
 
 class Epoch(NamedTuple):
