@@ -53,6 +53,7 @@ class Authorizer:
     def use(self, decide: Decision) -> None:
         """Have ``decide`` asked from now on.
 
+        :param decide: takes an :class:`AuthorizationRequest`; returns something true to allow it.
         :raises ConfigurationError: if another function is asked already: which of two should win is nobody's guess.
         """
         if self._decide is not None and self._decide is not decide:
@@ -64,6 +65,12 @@ class Authorizer:
         """Ask whether something may be done. What is not clearly allowed is refused: a function that raises, too.
 
         :param app: the host's app, in whose context the function is called.
+        :param action: as in :class:`AuthorizationRequest`.
+        :param namespace: as there.
+        :param room: as there.
+        :param event: as there.
+        :param data: as there.
+        :param client: as there.
         :raises AccessDenied: 403 ``not_authorized``, or the very one that the function raised.
         """
         if self._decide is None:

@@ -26,6 +26,8 @@ MAX_KEY = 255
 class Command:
     """One accepted command and, in time, its outcome.
 
+    :param action: what the governor shall do.
+    :param arguments: its arguments, by name.
     :ivar status: ``accepted``, ``running``, ``done`` or ``failed``.
     """
 
@@ -40,14 +42,17 @@ class Command:
         self._finished = threading.Event()
 
     def run(self, call: Callable[[], Any]) -> None:
-        """Execute; whatever the result is, it becomes something JSON can hold."""
+        """Execute; whatever the result is, it becomes something JSON can hold.
+
+        :param call: asks the governor; takes nothing.
+        """
         self.status = "running"
         try:
             self.result = json_safe(call())
         except BaseException as error:  # a governor that exits has failed too; the worker goes on
             logger.exception("command %s raised", self.action)
             self.error = f"{type(error).__name__}: {_text_of(error)}"
-        # The outcome is complete before anybody is told that there is one.
+        # The outcome is complete before :attr:`finished` says that there is one.
         self.status = "done" if self.error is None else "failed"
         self._finished.set()
 
@@ -57,21 +62,27 @@ class Command:
         return self._finished.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the outcome; false if there is none yet."""
+        """Wait for the outcome; false if there is none yet.
+
+        :param seconds: how long to wait at most.
+        """
         return self._finished.wait(seconds)
 
     def report(self) -> dict[str, Any]:
-        """Return what clients are told: ``status``, ``id``, ``action`` and, once there is one, the outcome."""
-        told: dict[str, Any] = {"status": self.status, "id": self.id, "action": self.action}
+        """Return what clients get: ``status``, ``id``, ``action`` and, once there is one, the outcome."""
+        report: dict[str, Any] = {"status": self.status, "id": self.id, "action": self.action}
         if self.status == "done":
-            told["result"] = self.result
+            report["result"] = self.result
         if self.status == "failed":
-            told["error"] = self.error
-        return told
+            report["error"] = self.error
+        return report
 
 
 class CommandStore:
-    """Remembers commands by id and by ``Idempotency-Key``; the oldest finished ones are forgotten first."""
+    """Remembers commands by id and by ``Idempotency-Key``; the oldest finished ones are forgotten first.
+
+    :param limit: how many commands are remembered, those without an outcome left aside.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -82,6 +93,7 @@ class CommandStore:
     def find(self, command_id: str) -> Command:
         """Return a command.
 
+        :param command_id: the command's id.
         :raises RequestError: 404 if there is none, or it was so long ago that it is forgotten.
         """
         command = self._commands.get(command_id)
@@ -134,7 +146,11 @@ ACTIONS: dict[str, tuple[str, ...]] = {"start": (), "stop": (), "status": (), "s
 
 
 class _Line:
-    """Commands that run one after the other in a thread of their own, and how many more may wait for it."""
+    """Commands that run one after the other in a thread of their own, and how many more may wait for it.
+
+    :param name: of the thread.
+    :param limit: how many may wait.
+    """
 
     def __init__(self, name: str, limit: int) -> None:
         self.worker = Worker(name, limit)

@@ -31,7 +31,11 @@ class NamespaceClass(Protocol):
     namespace: str
 
     def trigger_event(self, event: str, *args: Any) -> Any:
-        """Handle an event: called with its name, the ``sid`` and the arguments."""
+        """Handle an event: called with its name, the ``sid`` and the arguments.
+
+        :param event: the event's name.
+        :param args: the ``sid``, then the event's arguments.
+        """
 
 
 @contextmanager
@@ -61,11 +65,19 @@ class Handlers:
     log: Any = None
 
     def register(self, event: str, handler: Handler, namespace: str = "/") -> None:
-        """Set the handler of an event; ``"*"`` stands for any event, or any namespace, that has no other."""
+        """Set the handler of an event; ``"*"`` stands for any event, or any namespace, that has no other.
+
+        :param event: the event's name.
+        :param handler: the function.
+        :param namespace: the namespace.
+        """
         self.functions.setdefault(namespace, {})[event] = handler
 
     def update(self, other: Handlers) -> None:
-        """Take over everything that was registered with ``other``."""
+        """Take over everything that was registered with ``other``.
+
+        :param other: the handlers to take over.
+        """
         if other is self:
             return
         for namespace, functions in other.functions.items():
@@ -79,11 +91,16 @@ class Handlers:
         """True if clients may connect to a namespace because something is registered for it by name.
 
         Handlers for ``"*"`` open no namespace, as with python-socketio: a name may be all that protects it.
+
+        :param namespace: the namespace.
         """
         return namespace in self.functions or namespace in self.classes
 
     def names(self, namespace: str) -> list[str]:
-        """Return the events a namespace has handlers for, connecting and disconnecting left out."""
+        """Return the events a namespace has handlers for, connecting and disconnecting left out.
+
+        :param namespace: the namespace.
+        """
         found = {name for space in (namespace, "*") for name in self.functions.get(space, ())}
         for space in (namespace, "*"):
             found |= {name[3:] for name in dir(self.classes.get(space)) if name.startswith("on_")}
@@ -94,6 +111,9 @@ class Handlers:
     def connect(self, app: Flask, client: Client, auth: Any = None) -> None:
         """Run the ``connect`` handler for a new client.
 
+        :param app: the app whose handlers run.
+        :param client: who connects.
+        :param auth: what it brings along.
         :raises AccessDenied: if it returned ``False``, raised :class:`ConnectionRefusedError` or failed.
         """
         # A class of handlers may want to keep something in the environment; a function gets a copy.
@@ -117,7 +137,12 @@ class Handlers:
         client.shed_session()
 
     def disconnect(self, app: Flask, client: Client, reason: str) -> None:
-        """Run the ``disconnect`` handler of a client that is gone. Its errors are logged: nobody waits for them."""
+        """Run the ``disconnect`` handler of a client that is gone. Its errors are logged: nobody waits for them.
+
+        :param app: the app whose handlers run.
+        :param client: who is gone.
+        :param reason: what the handler gets as the reason.
+        """
         try:
             self.trigger(app, client, "disconnect", (reason,))
         except Exception:
@@ -165,7 +190,11 @@ class Handlers:
     def run(self, app: Flask, client: Client, handler: Handler, message: str | None, args: tuple[Any, ...]) -> Any:
         """Call one function in a request context of ``client``, with its session.
 
+        :param app: the app whose handlers run.
+        :param client: for whom.
+        :param handler: the function.
         :param message: what the function was registered for; ``None`` for a callback.
+        :param args: its arguments.
         :return: what it returns; or what the host's error handler does, if there is one and it was needed.
         """
         with request_of(app, client, message, args, own_session=self.manage_session):

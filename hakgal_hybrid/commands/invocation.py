@@ -112,7 +112,10 @@ def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any,
                own_session: bool) -> Iterator[None]:
     """Be in a request context of ``client`` for a while: with the request that opened it, and who it is.
 
+    :param app: the app whose handlers run.
+    :param client: whose request context it is.
     :param message: what the function that is about to be called was registered for; ``None`` for a callback.
+    :param args: the event's arguments.
     :param own_session: true for the session that the client's handlers share, false for the app's own.
     """
     environ = client.request_environ()
@@ -131,6 +134,9 @@ def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any,
 def call(handler: Handler, message: str | None, args: tuple[Any, ...]) -> Any:
     """Call a function of the host with what came, or with as much of it as it takes.
 
+    :param handler: the function.
+    :param message: what it was registered for.
+    :param args: what came with the event.
     :raises BadArguments: if it takes something else.
     """
     args = _fitting(handler, message, args)
@@ -143,7 +149,11 @@ def call(handler: Handler, message: str | None, args: tuple[Any, ...]) -> Any:
 
 
 def accepts(handler: Handler, args: tuple[Any, ...]) -> bool:
-    """True if ``handler`` itself, whatever it wraps, can be called with these arguments (or hides its signature)."""
+    """True if ``handler`` itself, whatever it wraps, can be called with these arguments (or hides its signature).
+
+    :param handler: the function.
+    :param args: the arguments.
+    """
     try:
         return _takes(handler, len(args))
     except TypeError:  # it cannot be remembered
@@ -162,13 +172,19 @@ def _takes(handler: Handler, count: int) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """True for our ``ConnectionRefusedError`` and for python-socketio's, which hosts import from Flask-SocketIO."""
+    """True for our ``ConnectionRefusedError`` and for python-socketio's, which hosts import from Flask-SocketIO.
+
+    :param error: what a ``connect`` handler raised.
+    """
     return any(base.__name__ == "ConnectionRefusedError" and base is not builtins.ConnectionRefusedError
                for base in type(error).__mro__)
 
 
 def save_session(app: Flask) -> None:
-    """Have the app's own session interface keep what a handler changed. A cookie would go nowhere."""
+    """Have the app's own session interface keep what a handler changed. A cookie would go nowhere.
+
+    :param app: the app.
+    """
     session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
     if getattr(session, "modified", True):
         app.session_interface.save_session(app, session, app.response_class())

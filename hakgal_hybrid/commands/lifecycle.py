@@ -1,4 +1,4 @@
-"""Reception: how clients come, stay away, come back and go, and what of the host runs then."""
+"""The lifecycle of clients: connecting, resuming, disconnecting, and which of the host's functions run then."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ class ClientLifecycle:
                     session: Session | None = None) -> Client:
         """Admit a client and run the host's ``connect`` handler for it.
 
-        :param link: the stream that shall carry it; by default one is made, which waits to be opened.
+        :param environ: the WSGI environment of the opening request.
+        :param namespace: the namespace it connects to.
+        :param auth: what it brings along.
+        :param session: the session that shall carry it; by default a new one, which waits for its stream.
         :raises AccessDenied: if the handler refused it, or nobody may connect to this namespace. No client remains.
         :raises Overloaded: if there is no place.
         """
@@ -83,7 +86,8 @@ class ClientLifecycle:
     def end_client(self, client: Client, reason: str, *, wait: bool = False) -> None:
         """End a client now. May be called repeatedly.
 
-        :param reason: what its ``disconnect`` handler is told; see ``SocketIO.reason``.
+        :param client: the client.
+        :param reason: what its ``disconnect`` handler gets; see ``SocketIO.reason``.
         :param wait: true to run that handler in the calling thread, false in the background.
         """
         if not self._hub.end(client, reason):
@@ -129,6 +133,7 @@ class ClientLifecycle:
 
         May be called repeatedly.
 
+        :param feed: the stream.
         :param reason: as counted in the status: ``gone``, ``closed``, ``stalled``, ``stopped`` and so on.
         """
         if feed.state is StreamState.ENDED:
@@ -155,6 +160,8 @@ class ClientLifecycle:
     def may_join(self, client: Client, room: Hashable) -> None:
         """Let a client be put into a room, or refuse it.
 
+        :param client: the client.
+        :param room: the room.
         :raises AccessDenied: if the application does not allow it. :raises Overloaded: 429 if it is in too many.
         """
         self._authorizer.check(self._app, "join", client.namespace, room=room, client=client)
@@ -163,7 +170,11 @@ class ClientLifecycle:
             raise Overloaded(f"a client may be in {limit} rooms (HYBRID_MAX_ROOMS)", code="too_many_rooms", status=429)
 
     def client_lagged(self, client: Client, gap: Gap) -> None:
-        """A client is being told of a gap."""
+        """Announce that a client has missed events.
+
+        :param client: the client.
+        :param gap: which events it has missed.
+        """
         self._background.announce(signals.client_lagged, client=client, gap=gap)
 
     def dispatch(self, client: Client, event: str, args: tuple[Any, ...]) -> Any:

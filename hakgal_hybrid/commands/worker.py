@@ -39,7 +39,10 @@ class Worker:
         return self._queue.qsize()
 
     def submit(self, task: Callable[[], object]) -> bool:
-        """Queue ``task``; false if the queue is full."""
+        """Queue ``task``; false if the queue is full.
+
+        :param task: called in a thread of the worker; takes nothing.
+        """
         with self._lock:
             if self._queue.qsize() >= self._limit:
                 return False

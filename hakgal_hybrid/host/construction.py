@@ -20,7 +20,14 @@ logger = get_logger(__name__)
 
 def construct(host: Any, cls: type, original: Callable[..., None], args: tuple[Any, ...],
               kwargs: dict[str, Any]) -> None:
-    """Run a host's constructor with the swap that the profile asks for, then see that it has a transport."""
+    """Run a host's constructor with the swap that the profile asks for, then see that it has a transport.
+
+    :param host: the host, which is being made.
+    :param cls: the class that was hybridized.
+    :param original: its own constructor.
+    :param args: what the constructor was given.
+    :param kwargs: its keywords.
+    """
     swap = _turn_flag(original, host, args, kwargs)
     dual = current_profile() is Profile.DUAL
     if swap is not None:

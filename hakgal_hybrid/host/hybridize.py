@@ -54,6 +54,8 @@ def hybridize(cls: C) -> C:
     ``enable_websocket=True``, while every ``SocketIO`` of ``flask_socketio`` is our facade. With ``True`` the host
     keeps its WebSocket; in profile DUAL whatever that emits leaves by SSE too. In profile WEBSOCKET it does exactly
     what the class itself does.
+
+    :param cls: the host's class.
     """
     checked_class(cls)
     if "__hybridized__" in cls.__dict__:
@@ -67,6 +69,7 @@ def hybridize(cls: C) -> C:
 def checked_class(cls: object) -> type:
     """Return ``cls`` if it is a class.
 
+    :param cls: what is said to be a class.
     :raises ConfigurationError: if it is not.
     """
     if not isinstance(cls, type):
@@ -99,6 +102,9 @@ def hook(modules: tuple[str, ...] = HOST_MODULES, class_name: str = HOST_CLASS) 
     The class itself gets the constructor, instead of a subclass the name: a host may say
     ``super(HexagonalAPI, self)``, which looks the name up again. A hook that fails reports why and leaves the module as
     it is: the host then runs as it would without us.
+
+    :param modules: the names of the modules that may define the class.
+    :param class_name: the class's name.
     """
     from wrapt import register_post_import_hook
 

@@ -61,6 +61,7 @@ def run_command(command: list[str], again: list[str]) -> int:
 
     A bare ``python`` means this interpreter; the path of another one is started with us in front.
 
+    :param command: the command and its arguments.
     :param again: our own options, for that case.
     :return: the exit status of a command that ran in another interpreter; otherwise the command ends the process
         itself, or 0.

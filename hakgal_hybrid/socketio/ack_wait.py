@@ -17,7 +17,11 @@ from ..web.transport import Transport
 
 
 class NotConnected(ValueError, KeyError):
-    """There is no such client; python-socketio raises one or the other."""
+    """There is no such client; python-socketio raises one or the other.
+
+    :param sid: the ``sid`` that was asked for.
+    :param namespace: the namespace, by default ``/``.
+    """
 
     __str__ = Exception.__str__  # a KeyError would quote it
 
@@ -30,7 +34,10 @@ class NotJSON(EventError, TypeError):
 
 
 def as_type_error(error: EventError) -> EventError:
-    """Return the error about what has no form in JSON as a ``TypeError`` as well; any other as it is."""
+    """Return the error about what has no form in JSON as a ``TypeError`` as well; any other as it is.
+
+    :param error: the error.
+    """
     return NotJSON(error.detail, code=error.code) if isinstance(error.__cause__, TypeError) else error
 
 
@@ -61,6 +68,8 @@ def wait_for_answer(transport: Transport, event: str, emit: Callable[[Callable[.
                     timeout: float | None) -> Any:
     """Emit, and wait until a client acknowledges.
 
+    :param transport: says whether a request may wait.
+    :param event: the event's name.
     :param emit: emits the event, with the callback it is given.
     :param timeout: in seconds; ``None`` waits for ever.
     :return: ``None``, the value, or a tuple of the values that the client answered with.

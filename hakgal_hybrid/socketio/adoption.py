@@ -28,6 +28,8 @@ def attach(transport: Transport, api: Any) -> None:
     ``socketio``, gives the latter to adapters that hold ``socketio = None``, has the host register its handlers, and
     starts its system monitor.
 
+    :param transport: the transport, which serves no app yet.
+    :param api: the host.
     :raises ConfigurationError: if ``api`` is no host.
     """
     app = getattr(api, "app", None)
@@ -60,7 +62,12 @@ def attach(transport: Transport, api: Any) -> None:
 
 
 def check_emitter(host: Any, transport: Transport, swap: bool) -> None:
-    """Say so where the host's events do not leave by our transport: nothing is lost silently."""
+    """Say so where the host's events do not leave by our transport: nothing is lost silently.
+
+    :param host: the host.
+    :param transport: its transport.
+    :param swap: true if its ``SocketIO`` was to be replaced.
+    """
     if transport.settings.profile is Profile.WEBSOCKET:
         if swap:
             raise ConfigurationError.bad_value("HYBRID_PROFILE", "WEBSOCKET", "APP_PROFILE in the environment for a "

@@ -117,12 +117,20 @@ class ClientDirectory:
 
 
 def eio_sid_of(client: Client, sessions: SessionRegistry) -> str:
-    """Return a public name for the stream that carries a client (its ticket is a secret)."""
+    """Return a public name for the stream that carries a client (its ticket is a secret).
+
+    :param client: the client.
+    :param sessions: the sessions of its hub.
+    """
     secret = client.token if client.session is None else sessions.ticket_of(client.session)
     return hashlib.blake2s(secret.encode(), digest_size=10).hexdigest()
 
 
 def absent(owner: str, name: str) -> AttributeError:
-    """Return the error for a part of python-socketio that has no counterpart here."""
+    """Return the error for a part of python-socketio that has no counterpart here.
+
+    :param owner: the object that was asked, as hosts write it.
+    :param name: the attribute.
+    """
     return AttributeError(f"{owner} has no attribute {name!r}: hakgal_hybrid serves by SSE and HTTP POST, without "
                           "python-socketio's server; its docs list under 'Migrating from Flask-SocketIO' what there is")

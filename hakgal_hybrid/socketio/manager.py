@@ -41,19 +41,31 @@ class Manager:
         return list(self.rooms)
 
     def get_participants(self, namespace: str, room: Hashable | Iterable[Hashable]) -> Iterator[tuple[str, str]]:
-        """Give ``(sid, eio_sid)`` of everybody in a room, or in one of several; ``None`` means the whole namespace."""
+        """Give ``(sid, eio_sid)`` of everybody in a room, or in one of several; ``None`` means the whole namespace.
+
+        :param namespace: the namespace.
+        :param room: a room, or a list, tuple or set of them.
+        """
         rooms = set(room) if isinstance(room, (list, tuple, set, frozenset)) else {room}
         for client in self._hub.clients(namespace):
             if not rooms.isdisjoint((None, *client.rooms())):
                 yield client.sid, eio_sid_of(client, self._hub.sessions)
 
     def get_rooms(self, sid: str, namespace: str) -> list[Hashable]:
-        """Return the rooms a client is in, its own among them; none for a client that is not connected."""
+        """Return the rooms a client is in, its own among them; none for a client that is not connected.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace.
+        """
         client = self._clients.find(sid, namespace)
         return [] if client is None else client.rooms()
 
     def is_connected(self, sid: str, namespace: str) -> bool:
-        """True if a client has been accepted and is not over."""
+        """True if a client has been accepted and is not over.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace.
+        """
         current = serving()
         if current is not None and current.client.sid == sid and current.event == "connect":
             return False  # its connect handler is still running
@@ -61,13 +73,21 @@ class Manager:
         return client is not None and client.namespace == namespace
 
     def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
-        """Return the ``sid`` that a stream has in a namespace: the first, if it carries several."""
+        """Return the ``sid`` that a stream has in a namespace: the first, if it carries several.
+
+        :param eio_sid: the id of the stream.
+        :param namespace: the namespace.
+        """
         hub = self._hub
         return next((client.sid for client in hub.clients(namespace)
                      if eio_sid_of(client, hub.sessions) == eio_sid), None)
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
-        """Return the id of the stream that a client is carried by."""
+        """Return the id of the stream that a client is carried by.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace.
+        """
         client = self._clients.find(sid, namespace)
         return None if client is None else eio_sid_of(client, self._hub.sessions)
 

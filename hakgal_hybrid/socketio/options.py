@@ -29,6 +29,7 @@ HONOURED = frozenset(("json", "logger", "manage_session", "namespaces"))
 def refuse_queue(options: Mapping[str, Any]) -> None:
     """Check that nobody relies on events that would have to come from, or go to, another process.
 
+    :param options: the keywords that a ``SocketIO`` was given.
     :raises ConfigurationError: if somebody does: ignoring a queue would lose events.
     """
     if options.get("message_queue"):
@@ -42,6 +43,8 @@ def refuse_queue(options: Mapping[str, Any]) -> None:
 def apply_options(options: Mapping[str, Any], transport: Transport) -> None:
     """Set up a transport as a host's ``SocketIO(…)`` says.
 
+    :param options: the keywords that a ``SocketIO`` was given.
+    :param transport: the transport, which serves an app.
     :raises ConfigurationError: for a value that is not accepted.
     """
     unknown = sorted(options.keys() - IGNORED - HONOURED)
@@ -57,10 +60,10 @@ def apply_options(options: Mapping[str, Any], transport: Transport) -> None:
         transport.handlers.log = _event_logger(options["logger"])
 
 
-def _event_logger(wish: Any) -> Any:
+def _event_logger(given: Any) -> Any:
     """Return the logger that was given; for ``True`` python-socketio's own, so that the host's set-up of it counts."""
-    if wish is not True:
-        return wish
+    if given is not True:
+        return given
     log = logging.getLogger("socketio.server")
     if log.level == logging.NOTSET:
         log.setLevel(logging.INFO)
@@ -77,7 +80,10 @@ def _json_module(module: Any, app: Flask) -> Any:
 
 
 class _FlaskJSON:
-    """``flask.json``, always in the context of one app."""
+    """``flask.json``, always in the context of one app.
+
+    :param app: the app.
+    """
 
     def __init__(self, app: Flask) -> None:
         self._app = app

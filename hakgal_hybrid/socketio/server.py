@@ -16,7 +16,7 @@ from .manager import Manager
 
 
 class Reason:
-    """Why a client is gone: what a ``disconnect`` handler is told."""
+    """Why a client is gone: the reason that a ``disconnect`` handler gets."""
 
     SERVER_DISCONNECT = "server disconnect"
     CLIENT_DISCONNECT = "client disconnect"
@@ -57,8 +57,14 @@ class Server(ClientDirectory):
              ignore_queue: bool = False) -> None:
         """Emit an event to everybody in a namespace, or to a room or ``sid`` (or several).
 
+        :param event: the event's name.
         :param data: JSON values and ``bytes``; a tuple stands for several arguments, ``None`` for none.
+        :param to: a room, a ``sid``, or several; by default everybody in the namespace.
+        :param room: the same as ``to``.
+        :param skip_sid: a ``sid`` or several to leave out.
+        :param namespace: default ``/``.
         :param callback: called with what a client acknowledges the event with.
+        :param ignore_queue: means nothing.
         """
         self.emit_args(event, (data,), to or room, skip_sid, namespace, callback)
 
@@ -85,12 +91,30 @@ class Server(ClientDirectory):
 
     def send(self, data: Any, to: Any = None, room: Any = None, skip_sid: Any = None, namespace: str | None = None,
              callback: Callable[..., object] | None = None, ignore_queue: bool = False) -> None:
-        """Emit the event ``message``."""
+        """Emit the event ``message``.
+
+        :param data: the event's argument.
+        :param to: a room, a ``sid``, or several; by default everybody in the namespace.
+        :param room: the same as ``to``.
+        :param skip_sid: a ``sid`` or several to leave out.
+        :param namespace: default ``/``.
+        :param callback: called with what a client acknowledges the event with.
+        :param ignore_queue: means nothing.
+        """
         self.emit("message", data, to, room, skip_sid, namespace, callback)
 
     def call(self, event: str, data: Any = None, to: Any = None, sid: str | None = None, namespace: str | None = None,
              timeout: float | None = 60, ignore_queue: bool = False) -> Any:
-        """Emit an event to one client and wait for its answer; see :meth:`.SocketIO.call`."""
+        """Emit an event to one client and wait for its answer; see :meth:`.SocketIO.call`.
+
+        :param event: the event's name.
+        :param data: JSON values and ``bytes``; a tuple stands for several arguments, ``None`` for none.
+        :param to: the client's ``sid``.
+        :param sid: the same as ``to``.
+        :param namespace: default ``/``.
+        :param timeout: how long to wait, in seconds; ``None`` waits for ever.
+        :param ignore_queue: means nothing.
+        """
         if to is None and sid is None:
             raise ValueError(f"call({event!r}) needs to= or sid=: it waits for one client's answer")
         return wait_for_answer(
@@ -102,6 +126,9 @@ class Server(ClientDirectory):
     def enter_room(self, sid: str, room: Hashable, namespace: str | None = None) -> None:
         """Put a client into a room; it gets what is emitted there from now on.
 
+        :param sid: the client's ``sid``.
+        :param room: the room.
+        :param namespace: its namespace, by default ``/``.
         :raises ValueError: if it is not connected (then also a ``KeyError``), or the room is another client's own.
         :raises AccessDenied: if the function that authorizes does not allow it.
         :raises Overloaded: if the client is in ``HYBRID_MAX_ROOMS`` already.
@@ -116,7 +143,12 @@ class Server(ClientDirectory):
         transport.hub.enter_room(sid, room)
 
     def leave_room(self, sid: str, room: Hashable, namespace: str | None = None) -> None:
-        """Take a client out of a room; it still gets what was emitted there before."""
+        """Take a client out of a room; it still gets what was emitted there before.
+
+        :param sid: the client's ``sid``.
+        :param room: the room.
+        :param namespace: its namespace, by default ``/``.
+        """
         self._log("%s is leaving room %s [%s]", sid, room, namespace or "/")
         if self.find(sid, namespace) is not None:
             self._transport.hub.leave_room(sid, room)
@@ -124,6 +156,8 @@ class Server(ClientDirectory):
     def close_room(self, room: Hashable, namespace: str | None = None) -> None:
         """Take everybody out of a room.
 
+        :param room: the room.
+        :param namespace: the room's namespace, by default ``/``.
         :raises ValueError: if the room is a client's own.
         """
         if self._is_own_room(room, namespace):
@@ -132,7 +166,11 @@ class Server(ClientDirectory):
         self._transport.hub.close_room(room, namespace or "/")
 
     def rooms(self, sid: str, namespace: str | None = None) -> list[Hashable]:
-        """Return the rooms a client is in, its own among them; none for a client that is not connected."""
+        """Return the rooms a client is in, its own among them; none for a client that is not connected.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        """
         return self.manager.get_rooms(sid, namespace or "/")
 
     def _is_own_room(self, room: Hashable, namespace: str | None) -> bool:
@@ -143,6 +181,10 @@ class Server(ClientDirectory):
         """End a client. Its ``disconnect`` handler has run when this returns.
 
         Nothing happens to one that is not connected, or whose ``connect`` handler is still running.
+
+        :param sid: the client's ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        :param ignore_queue: means nothing.
         """
         client = self.find(sid, namespace)
         if client is not None and self.manager.is_connected(sid, client.namespace):
@@ -152,13 +194,21 @@ class Server(ClientDirectory):
     # -- background tasks ------------------------------------------------------------------------------------
 
     def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> threading.Thread:
-        """Run ``target`` in a daemon thread; return the thread, which is started."""
+        """Run ``target`` in a daemon thread; return the thread, which is started.
+
+        :param target: the function.
+        :param args: its arguments.
+        :param kwargs: its keywords.
+        """
         thread = threading.Thread(target=target, args=args, kwargs=kwargs, daemon=True)
         thread.start()
         return thread
 
     def sleep(self, seconds: float = 0) -> None:
-        """Sleep in the calling thread; everybody else goes on."""
+        """Sleep in the calling thread; everybody else goes on.
+
+        :param seconds: for how long.
+        """
         time.sleep(seconds)
 
     def _log(self, text: str, *values: object) -> None:

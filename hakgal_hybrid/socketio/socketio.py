@@ -208,7 +208,7 @@ class SocketIO(HandlerRegistrar):
 
     def _handle_event(self, handler: Any, message: str | None, namespace: str, sid: str, *args: Any) -> Any:
         """Run one function as a client: what class-based namespaces call, Flask-SocketIO's own too."""
-        if namespace == "*":  # a class for all of them is told which one before the sid
+        if namespace == "*":  # a class for all of them gets the namespace before the sid
             namespace, sid, args = sid, args[0], args[1:]
         client = self.server.find(sid, namespace)
         if client is None:

@@ -26,7 +26,9 @@ _swap_lock = threading.RLock()
 def swapped(replacements: dict[type, type]) -> Iterator[None]:
     """Have every name that is bound to one of these classes yield its replacement for a while.
 
-    Each replacement must be a class of its own, so that what is bound to it meanwhile can be told from all else.
+    Each replacement must be a class of its own, so that what is bound to it meanwhile can be told apart.
+
+    :param replacements: the replacement of each class.
     """
     with _swap_lock:
         _rebind(replacements)
@@ -68,7 +70,11 @@ def _names_of(value: object) -> list[tuple[dict[str, Any], str]]:
 
 
 def home_of(cls: type, name: str) -> ModuleType | None:
-    """Return the module that defines the function which the host knows as ``name``."""
+    """Return the module that defines the function which the host knows as ``name``.
+
+    :param cls: the host's class.
+    :param name: the function's name.
+    """
     for base in cls.__mro__:
         value = getattr(sys.modules.get(base.__module__), name, None)
         if value is not None:
@@ -80,7 +86,10 @@ def home_of(cls: type, name: str) -> ModuleType | None:
 
 
 def facades(cls: type) -> dict[type, type]:
-    """Return a facade for every ``SocketIO`` the host could use; ``isinstance`` takes it for what it stands in for."""
+    """Return a facade for every ``SocketIO`` the host could use; ``isinstance`` takes it for what it stands in for.
+
+    :param cls: the host's class.
+    """
     from . import SocketIO
 
     base: Any = SocketIO
@@ -102,7 +111,10 @@ def _told_class(original: type) -> property:
 
 
 def doubles(cls: type) -> dict[type, type]:
-    """Return for every ``SocketIO`` the host could use a subclass that serves our clients too."""
+    """Return for every ``SocketIO`` the host could use a subclass that serves our clients too.
+
+    :param cls: the host's class.
+    """
     from .dual import double
 
     return {original: double(original) for original in _socketio_classes(cls)}

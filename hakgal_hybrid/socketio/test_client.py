@@ -25,9 +25,12 @@ class SocketIOTestClient:
     Handlers run in the calling thread, and their exceptions reach the caller. When a call returns everything has
     happened, the ``disconnect`` handler included. Nothing is conflated.
 
-    :param app: the Flask app; ``socketio``: its ``SocketIO``.
+    :param app: the Flask app.
+    :param socketio: its ``SocketIO``.
     :param namespace: what to connect to, default ``/``.
-    :param query_string: of the request that opens the client; ``headers``: its headers; ``auth``: what it brings along.
+    :param query_string: of the request that opens the client.
+    :param headers: of that request.
+    :param auth: what the client brings along.
     :param flask_test_client: a test client of the app, whose cookies, and so whose session, are sent along.
     """
 
@@ -53,7 +56,10 @@ class SocketIOTestClient:
     # -- coming and going ------------------------------------------------------------------------------------
 
     def is_connected(self, namespace: str | None = None) -> bool:
-        """True if the client is connected to a namespace, by default ``/``."""
+        """True if the client is connected to a namespace, by default ``/``.
+
+        :param namespace: the namespace.
+        """
         self._catch_up()
         return self.connected.get(namespace or "/", False)
 
@@ -62,6 +68,11 @@ class SocketIOTestClient:
         """Connect to a (further) namespace; :meth:`is_connected` says whether that was granted.
 
         Nothing happens if it is connected already.
+
+        :param namespace: default ``/``.
+        :param query_string: of the request that opens the client.
+        :param headers: of that request.
+        :param auth: what the client brings along.
         """
         namespace = namespace or "/"
         if self.is_connected(namespace):
@@ -83,6 +94,7 @@ class SocketIOTestClient:
     def disconnect(self, namespace: str | None = None) -> None:
         """Leave a namespace, by default ``/``.
 
+        :param namespace: default ``/``.
         :raises RuntimeError: if it is not connected.
         """
         client = self._connected(namespace)
@@ -113,7 +125,10 @@ class SocketIOTestClient:
              **ignored: Any) -> Any:
         """Emit an event to the server.
 
+        :param event: the event's name.
+        :param args: its arguments.
         :param callback: true to get the handler's answer.
+        :param namespace: default ``/``.
         :param ignored: other keywords mean nothing, as with Flask-SocketIO.
         :return: the answer: one value, or a list of none or several; ``None`` if nobody handles the event.
         :raises RuntimeError: if the client is not connected.
@@ -131,7 +146,13 @@ class SocketIOTestClient:
         return values[0] if len(values) == 1 else values
 
     def send(self, data: Any, json: bool = False, callback: bool = False, namespace: str | None = None) -> Any:
-        """Emit the event ``message``, or ``json``; see :meth:`emit`."""
+        """Emit the event ``message``, or ``json``; see :meth:`emit`.
+
+        :param data: the event's argument.
+        :param json: true to emit ``json``.
+        :param callback: as of :meth:`emit`.
+        :param namespace: as of :meth:`emit`.
+        """
         return self.emit("json" if json else "message", data, callback=callback, namespace=namespace)
 
     def get_received(self, namespace: str | None = None) -> list[dict[str, Any]]:
@@ -139,6 +160,7 @@ class SocketIOTestClient:
 
         ``args`` is the list of arguments; of ``message`` and ``json`` it is the first one.
 
+        :param namespace: default ``/``.
         :raises RuntimeError: if the client is not connected, or the log has dropped what it had not read.
         """
         self._connected(namespace)

@@ -17,8 +17,8 @@ def _arm() -> None:
 
 def _run_the_real_one() -> None:
     """Load the ``sitecustomize`` that this one hides, if there is one."""
-    places = [place for place in sys.path if os.path.abspath(place or ".") != _HERE]
-    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", places)
+    paths = [path for path in sys.path if os.path.abspath(path or ".") != _HERE]
+    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", paths)
     if spec is not None and spec.loader is not None:
         module = importlib.util.module_from_spec(spec)
         sys.modules["sitecustomize"] = module
