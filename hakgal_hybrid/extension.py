@@ -10,6 +10,7 @@ from .settings import Profile
 from .socketio import SocketIO
 from .socketio.adoption import attach
 from .socketio.dual import join
+from .web.tickets import Tickets
 from .web.transport import KEY as KEY
 from .web.transport import Transport
 
@@ -49,6 +50,11 @@ class HybridTransport(Transport):
     def socketio(self) -> Any:
         """The :class:`~hakgal_hybrid.socketio.SocketIO` of this app; the host's own in profile DUAL."""
         return SocketIO.over(self) if self.face is None else self.face
+
+    @property
+    def tickets(self) -> Tickets:
+        """Signs tickets, by which pages without the key open streams."""
+        return self.services.tickets
 
     def run(self, host: str | None = None, port: int | None = None, **options: Any) -> None:
         """Serve the app with our own server until stopped.

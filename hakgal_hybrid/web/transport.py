@@ -151,11 +151,6 @@ class Transport:
         """The events that are retained."""
         return self.node.log
 
-    @property
-    def tickets(self) -> Tickets:
-        """Signs tickets for streams, which pages without the key open by them."""
-        return self.services.tickets
-
     def serves(self, app: Flask) -> bool:
         """Return true if this is the transport of an app, or may still become it.
 
