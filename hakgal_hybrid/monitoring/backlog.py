@@ -44,12 +44,17 @@ class BacklogMonitor:
     socket (another server, TLS, a WebSocket), what was handed to the writer counts as taken.
 
     :param hub: whose open streams are sampled.
+    :param max_checked: how many events one sample checks at most.
+    :param max_share_asked: how much of one processor :meth:`cached` takes at most, from 0 to 1.
+    :param clock: returns seconds that never go back.
 
     :ivar on_sample: called after each sample that the thread takes.
     :ivar clogged: returns the streams whose socket has not taken what was given to it.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, *, max_checked: int = MAX_CHECKED, max_share_asked: float = MAX_SHARE_ASKED,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_checked, self._max_share_asked, self._clock = max_checked, max_share_asked, clock
         self.clogged: Callable[[], Iterable[SubscriberStream]] = tuple
         self.on_sample: Callable[[], None] = lambda: None
         self._hub = hub
@@ -115,15 +120,15 @@ class BacklogMonitor:
 
     def cached(self) -> tuple[float, float, dict[int, StreamBacklog]]:
         """Return the last sample if it is recent, else a new one: for who may ask as often as they like."""
-        if time.monotonic() < self._good_until and self._last is not None:
+        if self._clock() < self._good_until and self._last is not None:
             return self._last
         began = time.thread_time()
         self._last = self.sample()
-        self._good_until = time.monotonic() + (time.thread_time() - began) / MAX_SHARE_ASKED
+        self._good_until = self._clock() + (time.thread_time() - began) / self._max_share_asked
         return self._last
 
     def _judge(self, found: Iterable[StreamBacklog], now: float, newest: int) -> None:
-        left = MAX_CHECKED
+        left = self._max_checked
         for item in found:
             position, age_s = item.sent, 0.0
             while position < newest:

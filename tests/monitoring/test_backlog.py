@@ -11,7 +11,6 @@ from support.house import House
 from support.servers import Server, wait_until
 
 from hakgal_hybrid.broker.stream import SubscriberStream
-from hakgal_hybrid.monitoring import backlog as observe
 from hakgal_hybrid.monitoring.backlog import BacklogMonitor
 from hakgal_hybrid.monitoring.patching import patched
 from hakgal_hybrid.server.fanout.lag import INTERVAL_S
@@ -110,9 +109,9 @@ def test_dropped_events_do_not_wait(house) -> None:
     assert house.oldest() == 10 - 3
 
 
-def test_a_look_is_bounded(house, monkeypatch) -> None:
+def test_sample_bounded(house) -> None:
     """Where too many events would have to be asked about, the next one counts, so that the age is never too low."""
-    monkeypatch.setattr(observe, "MAX_CHECKED", 5)
+    house.observer = BacklogMonitor(house.hub, max_checked=5)
     house.open(events=("wanted",))
     for _ in range(20):
         house.emit("other")
@@ -189,17 +188,14 @@ def test_a_pass_is_timed_a_few_times_only() -> None:
     assert times.statistics()["n"] == told["n"], "nothing new"
 
 
-def test_whoever_asks_and_asks_costs_little(house, monkeypatch) -> None:
-    """Asked again at once, the last look is told; how long it is good for depends on what it took."""
+def test_cached_sample_is_taken_again_when_it_is_old(house) -> None:
+    """Asked again at once, the last sample is returned; how long it is good for depends on what it took."""
+    now = [0.0]
+    monitor = BacklogMonitor(house.hub, max_share_asked=1e-9, clock=lambda: now[0])
     house.open()
-    looks: list[None] = []
-    look = house.observer.sample
-    monkeypatch.setattr(house.observer, "sample", lambda: (looks.append(None), look())[1])
-    monkeypatch.setattr(observe, "MAX_SHARE_ASKED", 1e-9)
-    assert house.observer.cached() is house.observer.cached()
-    assert len(looks) == 1
-    house.observer._good_until = 0
+    first = monitor.cached()
     house.emit("a")
     house.now = 3
-    assert house.observer.cached()[0] == 3
-    assert len(looks) == 2
+    assert monitor.cached() is first
+    now[0] = 1e12
+    assert monitor.cached()[0] == 3
