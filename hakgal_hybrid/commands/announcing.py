@@ -23,11 +23,12 @@ class BackgroundAnnouncer:
 
     :param announcer: sends them.
     :param refusals: counts the signals that were dropped.
+    :param max_waiting: how many signals may wait.
     """
 
-    def __init__(self, announcer: Announcer, refusals: Refusals) -> None:
+    def __init__(self, announcer: Announcer, refusals: Refusals, *, max_waiting: int = MAX_WAITING) -> None:
         self._announcer, self._refusals = announcer, refusals
-        self._worker = Worker("hakgal-hybrid-background", limit=MAX_WAITING)
+        self._worker = Worker("hakgal-hybrid-background", limit=max_waiting)
 
     def announce(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Send a signal later; return at once.

@@ -37,17 +37,18 @@ class ClientLifecycle:
     :param authorizer: asks the application what clients may do.
     :param background: sends the signals about clients.
     :param refusals: counts what is dropped.
+    :param max_waiting: how many ``disconnect`` handlers may wait for a thread.
     :ivar namespaces: which namespaces clients may connect to besides those with handlers; ``"*"``: to any.
     """
 
     def __init__(self, app: Flask, settings: Settings, hub: Hub, handlers: Handlers, authorizer: Authorizer,
-                 background: BackgroundAnnouncer, refusals: Refusals) -> None:
+                 background: BackgroundAnnouncer, refusals: Refusals, *, max_waiting: int = MAX_WAITING) -> None:
         self.namespaces: frozenset[str] | Literal["*"] = "*"
         self.on_gap = self.client_lagged  # one bound method for all streams
         self._app, self._settings, self._hub, self._handlers = app, settings, hub, handlers
         self._authorizer, self._background, self._refusals = authorizer, background, refusals
         # A disconnect handler that hangs must not hold up the others, nor the signals.
-        self._disconnect_workers = Worker("hakgal-hybrid-disconnect", limit=MAX_WAITING, threads=8)
+        self._disconnect_workers = Worker("hakgal-hybrid-disconnect", limit=max_waiting, threads=8)
 
     def open_client(self, environ: dict[str, Any], namespace: str, auth: Any = None, *,
                     session: Session | None = None) -> Client:

@@ -24,7 +24,7 @@ from ..broker.states import SessionState
 from ..broker.stream import StreamOptions
 from ..settings import Profile, Settings
 from .acks import Acks
-from .announcing import BackgroundAnnouncer
+from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .authorization import Authorizer
 from .governor import Command, GovernorQueue
 from .handlers import Handlers
@@ -40,6 +40,7 @@ class Node:
     :param handlers: what the host registered.
     :param authorizer: asks the application what clients may do.
     :param governor: returns the governor, or ``None``.
+    :param max_waiting: how many signals, and how many ``disconnect`` handlers, may wait in the background.
     :ivar publisher: emits.
     :ivar lifecycle: lets clients in, and ends them.
     :ivar governor_queue: takes commands for the governor.
@@ -50,7 +51,7 @@ class Node:
     """
 
     def __init__(self, app: Flask, settings: Settings, handlers: Handlers, authorizer: Authorizer,
-                 governor: Callable[[], Any]) -> None:
+                 governor: Callable[[], Any], *, max_waiting: int = MAX_WAITING) -> None:
         self.app, self.settings, self.handlers, self.authorizer = app, settings, handlers, authorizer
         self.started_at = time.time()
         self.stopping = False
@@ -59,7 +60,7 @@ class Node:
         self.json: Any = None
         self.acks = Acks()
         self.announcer = signals.Announcer(app)
-        self._background = BackgroundAnnouncer(self.announcer, self.refusals)
+        self._background = BackgroundAnnouncer(self.announcer, self.refusals, max_waiting=max_waiting)
         self.journal: Journal | None = None
         self.hub = self._build_hub()
         self.stream_options = StreamOptions(settings.profile.value, settings.retry_ms, settings.heartbeat_s,
@@ -67,7 +68,7 @@ class Node:
         self.log = self.hub.log
         self.publisher = Publisher(self.hub.broker, self.announcer, self.acks, self.refusals)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
-                                         self.refusals)
+                                         self.refusals, max_waiting=max_waiting)
         self.governor_queue = GovernorQueue(
             governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self.announcer.announce(signals.command_received, command=command),

@@ -17,6 +17,7 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..logs import get_logger
+from ..monitoring.patching import eventlet_patched, gevent_patched
 from ..settings import Profile
 from ..web.transport import KEY, Transport
 from .bridge import DualBridge, DualServer, Side
@@ -206,12 +207,10 @@ class EventletSocketIO(SocketIO):
 
     def run(self, app: Flask | None = None, host: str | None = None, port: int | None = None,
             **options: Any) -> None:
-        """Serve by eventlet where it has patched the process, otherwise by our own server; see :meth:`.Running.run`.
+        """Serve by eventlet where it has patched the process, otherwise by our own server; see :meth:`.SocketIO.run`.
 
         :raises ConfigurationError: under eventlet, for TLS and the reloader.
         """
-        from ..monitoring.patching import eventlet_patched
-
         if not eventlet_patched("thread"):
             super().run(app, host, port, **options)  # which refuses a process that is patched in part
             return
@@ -244,8 +243,6 @@ def _avoid_blocking_mode(socketio: Any, server: Any) -> None:
 
     (Engine.IO takes eventlet or gevent, if it is installed, unless told otherwise.)
     """
-    from ..monitoring.patching import eventlet_patched, gevent_patched
-
     mode = server.async_mode
     if mode not in ("eventlet", "gevent") or (eventlet_patched("thread") if mode == "eventlet" else gevent_patched()):
         return

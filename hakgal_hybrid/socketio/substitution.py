@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from ..settings import Profile, current_profile
+from .dual import EventletSocketIO, double, werkzeug_options
+from .socketio import SocketIO
 
 #: The function a host builds its push channel with.
 FACTORY = "create_websocket_adapter"
@@ -90,12 +92,8 @@ def facades(cls: type) -> dict[type, type]:
 
     :param cls: the host's class.
     """
-    from . import SocketIO
-
     base: Any = SocketIO
     if current_profile() is Profile.DUAL:
-        from .dual import EventletSocketIO
-
         base = EventletSocketIO  # eventlet was let through
     names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__}
     return {original: type("SocketIO", (base,), {**names, "__class__": _told_class(original)})
@@ -115,8 +113,6 @@ def doubles(cls: type) -> dict[type, type]:
 
     :param cls: the host's class.
     """
-    from .dual import double
-
     return {original: double(original) for original in _socketio_classes(cls)}
 
 
@@ -138,8 +134,6 @@ def threading_socketio() -> dict[type, type]:
             super().init_app(app, **kwargs)
 
         def run(self, app: Any, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
-            from .dual import werkzeug_options
-
             super().run(app, host, port, **werkzeug_options(kwargs))
 
     return {real: SocketIO}

@@ -13,7 +13,11 @@ from support.servers import SOON, wait_until
 
 from hakgal_hybrid import AccessDenied, ConfigurationError, HybridTransport
 from hakgal_hybrid.broker.client import Client
-from hakgal_hybrid.commands.authorization import AuthorizationRequest
+from hakgal_hybrid.commands.authorization import AuthorizationRequest, Authorizer
+from hakgal_hybrid.commands.handlers import Handlers
+from hakgal_hybrid.commands.node import Node
+from hakgal_hybrid.settings import Settings
+from hakgal_hybrid.signals import client_gone
 from hakgal_hybrid.socketio import SocketIOTestClient, join_room
 from hakgal_hybrid.testing import open_stream
 
@@ -107,7 +111,7 @@ def test_it_is_told_who_wants_what(transport: HybridTransport, keeper: Gatekeepe
         False, False, True, True, False, False, False]
     assert all(access.request is not None for access in keeper.asked)
     assert keeper.asked[6].request.path == "/api/governor/control"  # type: ignore[union-attr]
-    assert governor.calls == ["start"]
+    wait_until(lambda: governor.calls == ["start"], SOON, "the governor to start")
 
 
 def test_a_stream_is_refused(transport: HybridTransport, keeper: Gatekeeper) -> None:
@@ -319,16 +323,13 @@ def test_refused_events_are_counted() -> None:
     assert sum(counted.values()) == 3
 
 
-def test_what_the_background_drops_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_background_drops_is_counted() -> None:
     """A disconnect handler that cannot run any more, and a signal that is not sent."""
-    from hakgal_hybrid.signals import client_gone
-
-    monkeypatch.setattr("hakgal_hybrid.commands.announcing.MAX_WAITING", 0)
-    monkeypatch.setattr("hakgal_hybrid.commands.lifecycle.MAX_WAITING", 0)
-    transport = HybridTransport(Flask(__name__))
-    receiver = client_gone.connect(lambda sender, **_: None, sender=transport.app)
-    _, connected = post(transport, "events/connect", {})
-    assert transport.disconnect(connected["sid"]) == 1
+    node = Node(Flask(__name__), Settings(), Handlers(), Authorizer(), lambda: None, max_waiting=0)
+    receiver = client_gone.connect(lambda sender, **_: None, sender=node.app)
+    client = node.lifecycle.open_client(node.app.test_request_context().request.environ, "/")
+    assert node.lifecycle.disconnect(client.sid) == 1
     assert receiver is not None
-    assert transport.statistics().refusals["disconnect_handler_dropped"] == 1
-    assert transport.statistics().refusals["signal_dropped"] >= 1
+    counted = node.refusals.snapshot()
+    assert counted["disconnect_handler_dropped"] == 1
+    assert counted["signal_dropped"] >= 1
