@@ -80,10 +80,6 @@ class Channel:
 
     # -- what simple-websocket calls -------------------------------------------------------------------------
 
-    def fileno(self) -> int:
-        """Return the socket's file descriptor, for a host that has its WebSockets pinged."""
-        return int(self._sock.fileno())
-
     def send(self, data: bytes) -> int:
         """Send all of some data, as long as the client takes some of it now and then.
 
@@ -169,14 +165,13 @@ class Inbox:
 
     When it is full nothing more is read, so that the client's own sends have to wait.
 
-    :param ws: flask-sock's connection.
     :param max_bytes: how many bytes of messages may wait.
     :ivar busy: true while a message is being carried out.
     """
 
-    def __init__(self, ws: Any, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self.busy = False
-        self._ws, self._max_bytes = ws, max_bytes
+        self._max_bytes = max_bytes
         self._messages: deque[str | bytes] = deque()
         self._size = 0
         self._finished = self._closed = False
@@ -190,7 +185,6 @@ class Inbox:
         with self._changed:
             if not self._has_room(message):
                 self._changed.wait_for(lambda: self._closed or self._has_room(message))
-                self._ws.pong_received = True  # for a host that has it pinged: the pong may wait to be read, too
             if not self._closed:
                 self._messages.append(message)
                 self._size += len(message)

@@ -155,8 +155,8 @@ class _Conversation:
         :param ws: flask-sock's connection, over the channel.
         """
         limit = self._services.node.settings.max_event_bytes
-        inbox = Inbox(ws, limit)
-        # Over whatever the host's SOCK_SERVER_OPTIONS say; nothing has been read yet.
+        inbox = Inbox(limit)
+        # Nothing has been read yet.
         ws.max_message_size, ws.input_buffer = limit, inbox
         writer = Writer(self._services, self._feed, ws, self._channel, inbox)
         self._channel.listen(writer.hung_up)
