@@ -15,7 +15,7 @@ from ..broker.client import Session
 from ..broker.counters import Refusals
 from ..broker.envelope import encode_entry
 from ..broker.epochs import Record, RestoredHistory
-from ..broker.event import glob_matcher
+from ..broker.event import Event, glob_matcher
 from ..broker.hub import Hub
 from ..broker.journal import Journal
 from ..broker.log import EventLog
@@ -93,8 +93,7 @@ class Node:
             self._session_lapsed, max_streams=settings.max_streams,
             max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s, resume_s=settings.resume_s,
             held=log.held)
-        broker = Broker(log, lambda event, seq: self.announcer.announce(
-            signals.event_emitted, event=event, event_id=log.id_of(seq)))
+        broker = Broker(log, self._published)
         log.inherit(past, records)
         if self.journal is not None:
             self.journal.follow(log)
@@ -123,6 +122,10 @@ class Node:
 
     def _session_lapsed(self, session: Session, before: SessionState) -> None:
         self.lifecycle.session_lapsed(session, before)  # which is there by then, but not yet as the registry is made
+
+    def _published(self, event: Event, seq: int) -> None:
+        if signals.event_emitted.receivers:  # asked here as well: without any, the id is not needed
+            self.announcer.announce(signals.event_emitted, event=event, event_id=self.log.id_of(seq))
 
     def _command_finished(self, command: Command, status: dict[str, Any] | None) -> None:
         self.announcer.announce(signals.command_finished, command=command)
