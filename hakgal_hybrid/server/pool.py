@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,14 +36,20 @@ class ThreadPool:
     :param threads: how many threads there are at most.
     :param max_waiting: how many jobs may wait.
     :param max_bytes: what the jobs that wait may hold in memory together (bytes).
+    :param alone_s: how long a job has the pool to itself before the next one may begin beside it (seconds). Jobs that
+        compute finish no sooner side by side, and take the loop's turns away; jobs that wait may do so side by side.
     :param idle_s: how long a thread without work waits for some before it ends (seconds).
     :ivar rejected: how many jobs were refused because a bound was hit.
     """
 
-    def __init__(self, name: str, threads: int, *, max_waiting: int, max_bytes: int, idle_s: float = 10.0) -> None:
+    def __init__(self, name: str, threads: int, *, max_waiting: int, max_bytes: int, alone_s: float = 0.0,
+                 idle_s: float = 10.0) -> None:
         self.name = name
         self.rejected = 0
         self._limit, self._max_waiting, self._max_bytes, self._idle_s = threads, max_waiting, max_bytes, idle_s
+        self._alone_s = alone_s
+        self._latest: Job | None = None  # while it runs
+        self._latest_at = 0.0
         self._jobs: deque[Job] = deque()
         self._bytes = self._threads = self._idle = 0
         self._changed = threading.Condition()
@@ -109,16 +116,24 @@ class ThreadPool:
                 job.run()
             except Exception:  # jobs report their own errors; this is the net below
                 logger.exception("a job of the %s threads raised", self.name)
+            if self._latest is job:
+                self._latest = None
             del job  # an idle thread must not keep the last request alive
 
     def _next(self) -> Job | None:
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._jobs, self._idle_s)
+            while self._changed.wait_for(lambda: self._jobs, self._idle_s) and (left := self._alone_for()) > 0:
+                self._changed.wait(min(left, self._idle_s))  # another thread may take the job meanwhile
             self._idle -= 1
             if not self._jobs:
                 self._threads -= 1
                 return None
             job = self._jobs.popleft()
             self._bytes -= job.size
+            self._latest, self._latest_at = job, time.monotonic()
             return job
+
+    def _alone_for(self) -> float:
+        """Return for how many seconds the job that began last still has the pool to itself."""
+        return 0.0 if self._latest is None else self._latest_at + self._alone_s - time.monotonic()

@@ -37,8 +37,10 @@ def pool_of() -> Iterator[Callable[..., ThreadPool]]:
     """Make pools whose idle threads end soon; wait for all of them at the end."""
     made: list[ThreadPool] = []
 
-    def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000, idle_s: float = 0.05) -> ThreadPool:
-        made.append(ThreadPool("test", threads, max_waiting=max_waiting, max_bytes=max_bytes, idle_s=idle_s))
+    def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000, idle_s: float = 0.05,
+             alone_s: float = 0.0) -> ThreadPool:
+        made.append(ThreadPool("test", threads, max_waiting=max_waiting, max_bytes=max_bytes, idle_s=idle_s,
+                               alone_s=alone_s))
         return made[-1]
 
     yield make
@@ -62,6 +64,36 @@ def test_jobs_run_in_threads_of_the_pool(pool_of: Callable[..., ThreadPool]) -> 
     assert gate.thread is not threading.current_thread()
     assert gate.thread.daemon
     assert gate.thread.name == "hakgal-hybrid-test"
+
+
+def test_short_jobs_run_one_after_the_other(pool_of: Callable[..., ThreadPool]) -> None:
+    """Where each job has the pool to itself for a while, short jobs never run side by side."""
+    pool = pool_of(4, max_waiting=100, alone_s=SOON)
+    running, most, done = [0], [0], threading.Semaphore(0)
+
+    def job() -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        threading.Event().wait(0.001)
+        running[0] -= 1
+        done.release()
+
+    for _ in range(50):
+        pool.submit(Job(job))
+    for _ in range(50):
+        assert done.acquire(timeout=SOON)
+    assert most == [1]
+
+
+def test_a_job_that_lasts_holds_up_no_other(pool_of: Callable[..., ThreadPool]) -> None:
+    """Once a job has had the pool to itself for long enough, the next one begins beside it."""
+    pool = pool_of(2, alone_s=0.05)
+    first = submitted(pool)
+    second = submitted(pool)
+    assert pool.busy == 2
+    for gate in (first, second):
+        gate.may_end.set()
+    wait_until(lambda: pool.busy == 0)
 
 
 def test_no_more_threads_than_allowed(pool_of: Callable[..., ThreadPool]) -> None:
