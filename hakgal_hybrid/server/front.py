@@ -22,8 +22,8 @@ from .pool import ThreadPool
 #: Which of the three pools answers a request.
 Lane = Literal["host", "stream", "control"]
 
-#: How long the opening of a stream has the threads for streams to itself (seconds). In a storm of 1,000 resumes the other
-#: streams' 99th percentile is 3 to 5 times as high without.
+#: How long the opening of a stream has the threads for streams to itself (seconds). In a storm of 1,000 resumes, events
+#: reach the other streams 2 to 5 times as late (99th percentile) without it.
 OPENING_ALONE_S = 0.02
 #: How many streams may wait to be opened for one request that may wait for a thread: they are small and come in storms.
 STREAMS_FOR_A_REQUEST = 8
