@@ -10,6 +10,7 @@ from .broker import Broker
 from .client import MAX_SESSION_CLIENTS, Client, Session, bad_ticket
 from .counters import DeliveryCounters
 from .event import Target
+from .log import EventLog
 from .membership import Membership
 from .sessions import SessionRegistry
 from .states import ClientEvent, ClientState, SessionState, after
@@ -24,17 +25,13 @@ class Hub:
     """
 
     def __init__(self, broker: Broker, sessions: SessionRegistry, *, max_clients: int) -> None:
-        self.broker = broker
-        self.log = broker.log
-        self.sessions = sessions
-        self._max_clients = max_clients
+        self.broker, self.log, self.sessions, self._max_clients = broker, broker.log, sessions, max_clients
         self._clients: dict[str, Client] = {}
-        #: Those that are over, but whose stream has not said so yet: what was emitted before is for them.
+        #: Those that are over, but whose stream has not said so yet.
         self._ending: dict[str, Client] = {}
         self._rooms: Membership[Client] = Membership()
         self.deliveries = DeliveryCounters()
-        #: The log takes no event meanwhile: so a client comes, goes, joins and leaves between two events.
-        self._held = broker.log.held
+        self._held = broker.log.held  # so a client comes, goes, joins and leaves between two events
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -87,10 +84,10 @@ class Hub:
         :param client: the client.
         :return: true if it was there.
         """
-        first = self._end(client, "", heard=False)
-        if first:
-            self.handled(client)
-        return first
+        if not self._end(client, "", heard=False):
+            return False
+        self.handled(client)
+        return True
 
     def end(self, client: Client, reason: str) -> bool:
         """Have a client be over once it has got what was emitted before.
@@ -162,17 +159,6 @@ class Hub:
         """
         return self.client(sid) or (self._ending.get(sid) if isinstance(sid, str) else None)
 
-    def latest_for(self, client: Client, position: int) -> str | None:
-        """Return the id of the newest retained event that is for a client.
-
-        :param client: the client.
-        :param position: number of the event after which it must come.
-        :return: the id, or ``None`` if there is no such event.
-        """
-        _, entries = self.log.since(position)
-        latest = next((entry for entry in reversed(entries) if client.is_for(entry.seq, entry.event.target)), None)
-        return None if latest is None else self.log.id_of(latest.seq)
-
     def clients(self, namespace: str | None = None) -> list[Client]:
         """Return the clients that are not over.
 
@@ -224,8 +210,8 @@ class Hub:
         :param target: for whom it is.
         :return: the clients.
         """
-        members = [client for client in self._rooms.members_at(seq, target) if client.hears(seq, target)]
         rooms = target.rooms or ()
+        members = [client for client in self._rooms.members_at(seq, target) if client.hears(seq, target)]
         alone = [client for client in map(self.audible, rooms) if client is not None and client.is_for(seq, target)]
         if members and (alone or len(rooms) > 1):  # a client may be in two of them
             return list(dict.fromkeys([*members, *alone]))
@@ -234,3 +220,16 @@ class Hub:
 
 def _without(clients: tuple[Client, ...], client: Client) -> tuple[Client, ...]:
     return tuple(item for item in clients if item is not client)
+
+
+def latest_for(log: EventLog, client: Client, position: int) -> str | None:
+    """Return the id of the newest retained event that is for a client.
+
+    :param log: the log.
+    :param client: the client.
+    :param position: number of the event after which it must come.
+    :return: the id, or ``None`` if there is no such event.
+    """
+    _, entries = log.since(position)
+    latest = next((entry for entry in reversed(entries) if client.is_for(entry.seq, entry.event.target)), None)
+    return None if latest is None else log.id_of(latest.seq)

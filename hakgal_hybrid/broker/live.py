@@ -12,29 +12,28 @@ event for some. A stream that falls back, or whose clients change, leaves and go
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any, NamedTuple, Protocol
 
 from .blocks import entry_block
-from .client import Client
+from .client import Client, steady
 from .cohort import GroupKey, LiveEdge, SubscriberGroup
-from .cursor import Conflation, lost_upto
+from .cursor import Conflation, Cursor, lost_upto
 from .entry import Entry
 from .hub import Hub
+from .log import EventLog
+from .reading import MAX_TAKE
 from .sse import as_chunk
-from .stream import MAX_TAKE, SubscriberStream
+from .stream import SubscriberStream
 
 #: For how many names it is remembered which groups want them.
 _NAMES_REMEMBERED = 4096
 #: How many events a step looks at, at most.
-_RUN = 256
+_LOOK = 256
 
 
 class Member(Protocol):
-    """Whatever writes a stream.
-
-    :ivar feed: the stream.
-    """
+    """Whatever writes a stream, its ``feed``."""
 
     feed: SubscriberStream
 
@@ -106,13 +105,13 @@ class LiveGroup:
         :return: false if it has to go on alone for now.
         """
         feed = member.feed
-        if not feed.is_level_with(self.position):
+        if not _is_level(feed, self.position):
             return False
         key = GroupKey(feed.session.namespaces, feed.request.events, feed.request.envelope,
-                       feed.chunked)
+                       feed.content.chunked)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = SubscriberGroup(self._edge, key, feed.accepts)
+            group = self._groups[key] = SubscriberGroup(self._edge, key, feed.content.accepts)
             self._audiences.clear()
         feed.enter(group, member)
         group.members.add(member)
@@ -141,18 +140,17 @@ class LiveGroup:
         :return: the step.
         """
         log = self._hub.log
-        start, entries = log.since(self.position, self.position + _RUN)
+        start, entries = log.since(self.position, self.position + _LOOK)
         # After the log was read: clients change while it takes no event, and say so then. So of every change before an
         # event that was read just now it is known here; one that is known too early does no harm.
         self._part_changed()
         if lost_upto(start, entries[:1], log.clock() - self._max_backlog_s)[0] > self.position:
             return self.scatter()  # each has to be told what it missed
-        if not entries:
+        run = _run(entries) or entries[:1]
+        if not run:
             return BroadcastPlan(self.position, [], self._parted())
-        first = entries[0].event.target
-        run = list(takewhile(_Joined(), entries)) if first.rooms is None and not first.skip else entries[:1]
-        deliveries = list(self._to_all(run) if first.rooms is None else self._to_some(run[0]))
-        return BroadcastPlan(run[-1].seq, deliveries, self._parted())
+        to_all = run[0].event.target.rooms is None
+        return BroadcastPlan(run[-1].seq, list(self._to_all(run) if to_all else self._to_some(run[0])), self._parted())
 
     def scatter(self) -> BroadcastPlan:
         """Have every member go on alone, like those who do already since a step that failed.
@@ -201,12 +199,12 @@ class LiveGroup:
             left_out = {member for members in self._alone_on_theirs(skipped).values() for member in members}
         blocks: dict[int, bytes] = {}
         for group, entries in todo.items():
-            delivery = self._encoded(group, entries, [member for member in group.members if member not in left_out]
-                                     if left_out else list(group.members), blocks)
+            members = list(group.members - left_out)
+            delivery = _encoded(self._hub.log, group, entries, members, blocks)
             group.delivered += delivery.delivered
             for member in left_out:
                 if member.feed.group is group:
-                    member.feed.count(-delivery.delivered)
+                    member.feed.own_delivered -= delivery.delivered
             if delivery.members:
                 yield delivery
 
@@ -217,8 +215,8 @@ class LiveGroup:
         for group, members in found.items():
             if group.accepts(entry.event.name):
                 for member in members:
-                    member.feed.count(1)
-                yield self._encoded(group, [entry], members, blocks)
+                    member.feed.own_delivered += 1
+                yield _encoded(self._hub.log, group, [entry], members, blocks)
 
     def _alone_on_theirs(self, clients: list[Client]) -> dict[SubscriberGroup, list[Any]]:
         """Return the members that an event concerns, by group.
@@ -247,48 +245,55 @@ class LiveGroup:
 
     def _audience(self, namespace: str, name: str) -> tuple[SubscriberGroup, ...]:
         """Return the groups that want what has this name and is for everybody."""
+        if len(self._audiences) >= _NAMES_REMEMBERED:
+            self._audiences.clear()
         audience = self._audiences.get((namespace, name))
         if audience is None:
-            if len(self._audiences) >= _NAMES_REMEMBERED:
-                self._audiences.clear()
             audience = self._audiences[namespace, name] = tuple(
                 group for group in self._groups.values()
                 if namespace in group.key.namespaces and group.accepts(name))
         return audience
 
-    def _encoded(self, group: SubscriberGroup, entries: list[Entry], members: list[Any],
-                 blocks: dict[int, bytes]) -> Delivery:
-        """Encode events for members of one group; of those of one kind that conflate, only the last.
 
-        :param blocks: the envelopes that were made in this step, by number.
-        """
-        conflation, conflated, delivered, parts = Conflation(), 0, 0, []
-        for entry in entries:
-            if 0 < entry.superseded_by <= entries[-1].seq:  # of the same kind, so it is in here
-                conflation.leave_out(entry)
-                continue
-            stands_for = conflation.give(entry)
-            conflated, delivered = conflated + stands_for, delivered + 1
-            if not group.key.envelope:
-                parts.append(entry.frame)
-            elif stands_for:
-                parts.append(entry_block(entry, self._hub.log.id_of(entry.seq), in_envelope=True,
-                                         conflated=stands_for))
-            else:
-                if entry.seq not in blocks:
-                    blocks[entry.seq] = entry_block(entry, self._hub.log.id_of(entry.seq), in_envelope=True)
-                parts.append(blocks[entry.seq])
-        data = b"".join(parts)
-        return Delivery(as_chunk(data) if group.key.chunked else data, delivered, conflated, members)
+def _is_level(feed: SubscriberStream, position: int) -> bool:
+    """True if a stream has got everything up to there, and what comes next is for it as for others like it."""
+    reader = feed.reader
+    return (isinstance(reader, Cursor) and reader.position == position >= feed.replay_until and reader.plain
+            and feed.finished is None and steady(feed.session.clients, position))
 
 
-class _Joined:
-    """Says which events belong to a run: those for everybody, as long as they are not too much for one step."""
+def _encoded(log: EventLog, group: SubscriberGroup, entries: list[Entry], members: list[Any],
+             blocks: dict[int, bytes]) -> Delivery:
+    """Encode events for members of one group; of those of one kind that conflate, only the last.
 
-    def __init__(self) -> None:
-        self._size = 0
+    :param blocks: the envelopes that were made in this step, by number.
+    """
+    conflation, conflated, delivered, parts = Conflation(), 0, 0, []
+    for entry in entries:
+        if 0 < entry.superseded_by <= entries[-1].seq:  # of the same kind, so it is in here
+            conflation.leave_out(entry)
+            continue
+        stands_for = conflation.give(entry)
+        conflated, delivered = conflated + stands_for, delivered + 1
+        if not group.key.envelope:
+            parts.append(entry.frame)
+        elif stands_for:
+            parts.append(entry_block(entry, log.id_of(entry.seq), in_envelope=True,
+                                     conflated=stands_for))
+        else:
+            if entry.seq not in blocks:
+                blocks[entry.seq] = entry_block(entry, log.id_of(entry.seq), in_envelope=True)
+            parts.append(blocks[entry.seq])
+    data = b"".join(parts)
+    return Delivery(as_chunk(data) if group.key.chunked else data, delivered, conflated, members)
 
-    def __call__(self, entry: Entry) -> bool:
-        target, size = entry.event.target, self._size
-        self._size += len(entry.frame)
-        return size < MAX_TAKE and target.rooms is None and not target.skip
+
+def _run(entries: list[Entry]) -> list[Entry]:
+    """Return those at the beginning that are for everybody, as long as they are not too much for one step."""
+    sizes = accumulate((len(entry.frame) for entry in entries), initial=0)
+    return [entry for entry, _ in takewhile(lambda pair: _is_for_all(pair[0]) and pair[1] < MAX_TAKE,
+                                            zip(entries, sizes, strict=False))]
+
+
+def _is_for_all(entry: Entry) -> bool:
+    return entry.event.target.rooms is None and not entry.event.target.skip

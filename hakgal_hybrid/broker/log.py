@@ -59,8 +59,7 @@ class EventLog:
                  conflates: Callable[[str], bool] = lambda name: False) -> None:
         self.epoch = epoch
         self.newest, self.oldest, self.last_partial = 0, 1, 0
-        self.clock, self._wall_ms = clock, wall_ms
-        self._encode = encode
+        self.clock, self._wall_ms, self._encode = clock, wall_ms, encode
         self._max_events, self._max_bytes, self._max_event_bytes = max_events, max_bytes, max_event_bytes
         self._entries: dict[int, Entry] = {}
         self._index, self._dropped = NameIndex(self._entries, conflates), DroppedTargets(max_events)
@@ -71,10 +70,7 @@ class EventLog:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Append nothing during a block: what is done in it stands between two events, for every reader.
-
-        What the calling thread is asked to publish in the block is published after it. Blocks may be nested.
-        """
+        """Append nothing during a block: what is done in it stands between two events. Blocks may be nested."""
         with self.reentrancy.mark(), self._lock:
             yield
 

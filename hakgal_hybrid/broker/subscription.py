@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .event import RESERVED_PREFIX, glob_matcher
 
@@ -28,6 +28,21 @@ class StreamRequest:
     envelope: bool = False
     last_event_id: str | None = None
     ticket: str | None = None
+
+
+class StreamOptions(NamedTuple):
+    """What all streams have in common.
+
+    :ivar profile: the profile that ``hybrid_open`` names.
+    :ivar retry_ms: how long a client waits before it reconnects, in milliseconds.
+    :ivar heartbeat_s: after how much silence a heartbeat is due, in seconds.
+    :ivar max_backlog_s: how old an event may be that an open stream still gets, in seconds.
+    """
+
+    profile: str = "HYBRID"
+    retry_ms: int = 3000
+    heartbeat_s: float = 15
+    max_backlog_s: float = 60
 
 
 @lru_cache(maxsize=1024)

@@ -21,7 +21,7 @@ from ..broker.journal import Journal
 from ..broker.log import EventLog
 from ..broker.sessions import SessionRegistry
 from ..broker.states import SessionState
-from ..broker.stream import StreamOptions
+from ..broker.subscription import StreamOptions
 from ..settings import Profile, Settings
 from .acks import Acks
 from .announcing import MAX_WAITING, BackgroundAnnouncer

@@ -167,7 +167,7 @@ class RequestHandler:
             return self._relay(message, call)
         headers = stream_headers(message.headers)
         if self._head.version == "HTTP/1.1":
-            stream.chunked = True
+            stream.content.chunked = True
             headers.append(("Transfer-Encoding", "chunked"))
         try:
             head = head_bytes(message.status, [*headers, ("Connection", "close")])

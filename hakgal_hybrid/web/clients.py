@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 from werkzeug.datastructures import MultiDict
 
 from ..broker.client import Client, proves
+from ..broker.hub import latest_for
 from ..broker.payload import restore_binary
 from ..commands.invocation import host_request
 from ..commands.node import Node
@@ -48,7 +49,7 @@ def blueprint(services: Services) -> Blueprint:
         return answer({
             "sid": client.sid, "token": client.token, "ticket": node.hub.sessions.ticket_of(session),
             "resumed": resumed, "namespace": namespace, "since": node.log.id_of(since),
-            "after": None if resumed else node.hub.latest_for(client, since),
+            "after": None if resumed else latest_for(node.log, client, since),
             "heartbeat_s": node.settings.heartbeat_s})
 
     @views.post(TICKET)

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 
 from ..broker.client import Client
 from ..broker.event import Event
+from ..broker.hub import latest_for
 from ..broker.payload import payload_text, restore_binary
 from ..commands.invocation import calling_first
 from ..errors import HybridError, RequestError
@@ -86,7 +87,7 @@ def emit_as(services: Services, client: Client, message: dict[str, Any]) -> str:
         ack = services.node.lifecycle.dispatch(client, name, args)
         body = {"ack": _acknowledgement(ack)}
         if "number" in message:  # sent by a socket, which calls back only after what the handler has emitted
-            body.update(args=_arguments(ack), after=services.node.hub.latest_for(client, before))
+            body.update(args=_arguments(ack), after=latest_for(services.node.log, client, before))
         return text_of(body)
 
     return _in_turn(message, client, handle)

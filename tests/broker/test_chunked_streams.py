@@ -9,6 +9,7 @@ from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target
 from hakgal_hybrid.broker.live import LiveGroup
 from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.states import StreamEnd
 from hakgal_hybrid.broker.stream import Shared, SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
 from hakgal_hybrid.settings import load_settings
@@ -34,7 +35,7 @@ class House:
         session = self.hub.new_session({})
         self.hub.admit(session, {}, "/")
         stream = carried(SubscriberStream(session, self.hub, self.settings, StreamRequest()))
-        stream.chunked = chunked
+        stream.content.chunked = chunked
         return stream
 
     def emit(self, *numbers: int) -> None:
@@ -51,9 +52,9 @@ def test_streams_that_keep_up_share_framed_bytes() -> None:
         stream.opening()
         assert group.join(Member(stream))
     house.emit(1, 2)
-    deliveries = group.step().shares
+    deliveries = group.step().deliveries
     assert sorted(len(delivery.members) for delivery in deliveries) == [2, 2]
-    by_kind = {delivery.members[0].feed.chunked: delivery.data for delivery in deliveries}
+    by_kind = {delivery.members[0].feed.content.chunked: delivery.data for delivery in deliveries}
     assert Dechunker().feed(by_kind[True]) == by_kind[False]
     assert by_kind[False].count(b"event: note\n") == 2
 
@@ -84,7 +85,7 @@ def test_all_that_a_stream_is_sent_is_chunks() -> None:
     assert not dechunker.ended
     assert [line for line in text.decode().split("\n") if line.startswith("event: ")] == [
         "event: hybrid_open", "event: note", "event: hybrid_heartbeat", "event: hybrid_bye"]
-    assert dechunker.feed(stream.end("stopped")) == b""
+    assert dechunker.feed(stream.end(StreamEnd.STOPPED)) == b""
     assert dechunker.ended
-    assert not stream.end("replaced")
-    assert not house.open(chunked=False).end("stopped")
+    assert not stream.end(StreamEnd.REPLACED)
+    assert not house.open(chunked=False).end(StreamEnd.STOPPED)

@@ -21,15 +21,15 @@ from support.accounting import Account, Got, Manifest, Sent, account, blocks
 from support.hubs import make_hub
 
 from hakgal_hybrid.broker import live as pack_module
-from hakgal_hybrid.broker import stream as feed_module
+from hakgal_hybrid.broker import reading as feed_module
 from hakgal_hybrid.broker.client import Client, Session
 from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.journal import Journal
 from hakgal_hybrid.broker.live import LiveGroup
 from hakgal_hybrid.broker.log import EventLog
-from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
-from hakgal_hybrid.broker.subscription import StreamRequest
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamOptions, StreamRequest
 from hakgal_hybrid.broker.timers import TimerHandle
 
 EPOCH = 1755412806000

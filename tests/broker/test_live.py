@@ -22,8 +22,8 @@ from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.live import BroadcastPlan, LiveGroup
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
-from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
-from hakgal_hybrid.broker.subscription import StreamRequest
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamOptions, StreamRequest
 
 EPOCH = 1755412806000
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.hubs import admit, carried, client_of, make_hub
 
-from hakgal_hybrid.broker import stream as feed_module
+from hakgal_hybrid.broker import reading as feed_module
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.cursor import Cursor
 from hakgal_hybrid.broker.entry import Gap
@@ -26,8 +26,8 @@ from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
-from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
-from hakgal_hybrid.broker.subscription import StreamRequest
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamOptions, StreamRequest
 from hakgal_hybrid.errors import EventError
 
 EPOCH = 1755412806000

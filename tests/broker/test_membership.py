@@ -14,8 +14,8 @@ from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
-from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
-from hakgal_hybrid.broker.subscription import StreamRequest
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamOptions, StreamRequest
 
 CLIENTS = 4
 ROOMS = ("red", "blue")

@@ -13,8 +13,8 @@ from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
-from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
-from hakgal_hybrid.broker.subscription import StreamRequest
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamOptions, StreamRequest
 
 
 class Ride:
@@ -128,7 +128,7 @@ def test_conflation_still_works_for_several():
 
 def test_what_one_take_looks_at_is_bounded(monkeypatch):
     """Many clients on one stream cost more for each event, so that one take looks at fewer; nothing is left out."""
-    monkeypatch.setattr("hakgal_hybrid.broker.stream.MAX_LOOK", 640)
+    monkeypatch.setattr("hakgal_hybrid.broker.reading.MAX_LOOK", 640)
     ride = Ride(clients=10)
     for number in range(300):
         ride.emit("e", number)

@@ -9,7 +9,7 @@ import pytest
 from support.house import EPOCH, TS, House
 from support.hubs import client_of
 
-from hakgal_hybrid.broker import stream as feed_module
+from hakgal_hybrid.broker import reading as feed_module
 from hakgal_hybrid.broker.entry import Gap
 from hakgal_hybrid.broker.envelope import envelope
 from hakgal_hybrid.broker.event import Event

@@ -467,7 +467,7 @@ def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
             fanout.adopt(ours.detach(), feed, b"")
             assert not len(fanout)
         finally:
-            fanout._hangups.close()
+            fanout.close()
 
     with theirs:
         assert transport.hub.sessions.open == 1

@@ -9,8 +9,8 @@ from hakgal_hybrid.broker.entry import Gap
 from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.log import EventLog
-from hakgal_hybrid.broker.stream import StreamOptions, SubscriberStream
-from hakgal_hybrid.broker.subscription import StreamRequest
+from hakgal_hybrid.broker.stream import SubscriberStream
+from hakgal_hybrid.broker.subscription import StreamOptions, StreamRequest
 
 from .hubs import admit, carried, make_hub
 

@@ -1,14 +1,18 @@
-"""Rounds: when streams are looked after, and when one gets a heartbeat."""
+"""Heartbeats: when streams are looked after, and which are sent a heartbeat or given up then."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gevent
 
+from ...broker.states import StreamEnd, StreamState
 from ...settings import Settings
+from .connection import Connection
+from .connections import Connections
+from .pacing import Pace
 
 #: A round goes through all streams in so many parts at most, each of which takes so many seconds at least: a loop
 #: keeps no shorter appointments.
@@ -21,7 +25,10 @@ clock = time.monotonic
 
 
 class Rounds:
-    """Goes through all streams again and again, little by little, so that not all heartbeats go out at once."""
+    """Goes through all streams again and again, little by little, so that not all heartbeats go out at once.
+
+    :param settings: the settings.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._heartbeat_s = settings.heartbeat_s
@@ -30,23 +37,85 @@ class Rounds:
         self._took = self._planned
 
     def parts(self) -> Iterator[slice]:
-        """Go once through all streams: give, at its time, each of the slices of a list of them."""
+        """Go once through all streams: yield, at its time, each of the slices of a list of them."""
         began = clock()
         for part in range(self._parts):
             gevent.sleep(max(LEAST_S / 2, began + self._planned * (part + 1) / self._parts - clock()))
             yield slice(part, None, self._parts)
         self._took = max(self._planned, clock() - began)
 
-    def is_quiet(self, quiet: float) -> bool:
-        """Return true if a stream that was sent nothing for so many seconds may get a heartbeat."""
-        return quiet > self._heartbeat_s * (1 - SPREAD)
+    def is_quiet(self, quiet_s: float) -> bool:
+        """Say whether a stream may get a heartbeat.
 
-    def heartbeat_is_due(self, quiet: float) -> bool:
-        """Return true if a stream that was sent nothing for so many seconds is to get its heartbeat in this round.
-
-        Or all who got the last event together would get their heartbeats together: each moment is as likely as the
-        others, so of those that are left this one is the likelier the fewer they are. (Moments of a stream's own, the
-        same each time, fall together again after some heartbeats.)
+        :param quiet_s: for how many seconds it was sent nothing.
+        :return: true in the last part of the interval.
         """
-        left = self._heartbeat_s - quiet
-        return self.is_quiet(quiet) and random.random() * (left - self._took) < self._took
+        return quiet_s > self._heartbeat_s * (1 - SPREAD)
+
+    def heartbeat_is_due(self, quiet_s: float) -> bool:
+        """Say whether a stream is to get its heartbeat in this round.
+
+        Streams that got the same last event must not get their heartbeats together. So each round gives a heartbeat to
+        a part of them by chance: one of as many as there are rounds left. (Fixed moments for each stream would fall
+        together again after some heartbeats.)
+
+        :param quiet_s: for how many seconds it was sent nothing.
+        :return: true if it is.
+        """
+        left = self._heartbeat_s - quiet_s
+        return self.is_quiet(quiet_s) and random.random() * (left - self._took) < self._took
+
+
+class Caretaker:
+    """Looks after every stream, round by round: finds those whose heartbeat is due, and closes those that take nothing.
+
+    :param connections: the streams.
+    :param settings: the settings.
+    :param pace: the turns of the writer.
+    :param wake: has the writer make a pass, after which heartbeats are sent.
+    """
+
+    def __init__(self, connections: Connections, settings: Settings, pace: Pace, wake: Callable[[], object]) -> None:
+        self._connections, self._pace, self._wake = connections, pace, wake
+        self._stall_s = settings.stall_s
+        self._rounds = Rounds(settings)
+        self._due: list[Connection] = []
+
+    def run(self, round_begins: Callable[[], object]) -> None:
+        """Make rounds without end.
+
+        :param round_begins: called at the beginning of each.
+        """
+        while True:
+            connections = self._connections.all()
+            round_begins()
+            for part in self._rounds.parts():
+                now = clock()
+                for connection in connections[part]:
+                    self._connections.guarded(self._look_after, connection, now)
+
+    def _look_after(self, connection: Connection, now: float) -> None:
+        state = connection.feed.state
+        if state in (StreamState.BLOCKED, StreamState.CLOSING):
+            if connection.feed.replaced:  # or a client could have many sockets wait, in one place
+                self._connections.close(connection, StreamEnd.REPLACED)
+                return
+            # Linux tells of room only when a third of its buffer is free: much later than a slow client takes a byte.
+            self._connections.flush(connection)
+            if connection.pending is not None and now - connection.progress_at > self._stall_s:
+                self._connections.close(connection, StreamEnd.STALLED)
+        elif state is not StreamState.ENDED and self._rounds.heartbeat_is_due(now - connection.progress_at):
+            self._due.append(connection)
+            self._wake()
+
+    def send_heartbeats(self) -> None:
+        """Send the heartbeats that are due. For the writer, after a pass: it is known then how far all have come."""
+        due, self._due = self._due, []
+        for connection in due:
+            self._connections.guarded(self._send_heartbeat, connection)
+            self._pace.sent(1)
+
+    def _send_heartbeat(self, connection: Connection) -> None:
+        if (connection.feed.state in (StreamState.LIVE, StreamState.CATCHING_UP)
+                and self._rounds.is_quiet(clock() - connection.progress_at)):
+            self._connections.send(connection, connection.feed.heartbeat())

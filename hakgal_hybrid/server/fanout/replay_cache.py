@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...broker.stream import Shared
+from ...broker.reading import Shared
 
 #: A replay is kept for others if it has so many bytes, and how many such are.
 LONG, LONG_KEPT = 64 * 1024, 8

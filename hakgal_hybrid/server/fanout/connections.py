@@ -1,0 +1,200 @@
+"""Connections: the sockets of all streams of one server: taken over, written to as far as they go, and closed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ...broker.live import LiveGroup
+from ...broker.states import StreamEnd, StreamEvent, StreamState
+from ...broker.stream import SubscriberStream
+from ...logs import get_logger
+from ...settings import Settings
+from .connection import Connection, SwitchInterval, why_lost
+from .disconnects import HangUps
+
+logger = get_logger(__name__)
+
+#: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
+MAX_CHATTER = 64 * 1024
+
+
+class Connections:
+    """All connections, and what the sockets do by themselves. For the loop's thread.
+
+    :param loop: the loop that watches the sockets.
+    :param settings: the settings.
+    :param live: the streams that are live; one whose socket is full, or closed, leaves them.
+    :param left: called when a stream has ended, with the stream and the reason.
+    :param wake: called when one may go on.
+    :ivar catching_up: those that are catching up, in the order of their turns.
+    """
+
+    def __init__(self, loop: Any, settings: Settings, live: LiveGroup,
+                 left: Callable[[SubscriberStream, StreamEnd], None], wake: Callable[[], object]) -> None:
+        self._loop, self._settings, self._live, self._left, self._wake = loop, settings, live, left, wake
+        self.catching_up: dict[Connection, None] = {}
+        self._all: dict[int, Connection] = {}
+        #: How many bytes a client has said that was not asked.
+        self._chatter: dict[Connection, int] = {}
+        self._hangups = HangUps(loop, self._on_readable)
+        self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def all(self) -> list[Connection]:
+        """Return the connections. Any thread may call it."""
+        return list(self._all.values())
+
+    def adopt(self, fileno: int, feed: SubscriberStream, head: bytes) -> None:
+        """Take over a detached socket, and write the beginning of its stream.
+
+        :param fileno: the socket's descriptor.
+        :param feed: the stream.
+        :param head: what is written before it.
+        """
+        connection = None
+        try:
+            connection = Connection(fileno, feed)
+            connection.prepare(self._settings)
+            self._hangups.watch(fileno)
+        except (OSError, ValueError):  # libuv raises the latter
+            if connection is not None:
+                connection.detach()
+            self._left(feed, StreamEnd.GONE)
+            socket.close(fileno)
+            return
+        self._all[fileno] = connection
+        self._switching.adjust(len(self._all))
+        self._live.adopt(connection)
+        self.catching_up[connection] = None
+        self.send(connection, head + feed.opening())
+        self._wake()
+
+    def close(self, connection: Connection, reason: StreamEnd) -> None:
+        """Close a connection, unless it is closed already.
+
+        :param connection: the connection.
+        :param reason: why its stream ends.
+        """
+        feed = connection.feed
+        if feed.state is StreamState.ENDED:
+            return
+        fileno = connection.fileno()
+        del self._all[fileno]
+        self.catching_up.pop(connection, None)
+        self._chatter.pop(connection, None)
+        self._live.leave(connection, feed.position)
+        self._hangups.forget(fileno)
+        connection.close()
+        self._switching.adjust(len(self._all))
+        self._left(feed, reason)
+
+    def close_all(self, reason: StreamEnd) -> None:
+        """Close every connection, and stop watching.
+
+        :param reason: why their streams end.
+        """
+        for connection in self.all():
+            self.close(connection, reason)
+        self._hangups.close()
+
+    def send(self, connection: Connection, data: bytes) -> None:
+        """Hand bytes to a connection; if its socket is full, wait until it takes more.
+
+        :param connection: the connection.
+        :param data: the bytes.
+        """
+        if not data:
+            return
+        try:
+            all_taken = connection.write(data)
+        except OSError as error:
+            self.close(connection, why_lost(error))
+            return
+        if not all_taken:
+            self.block(connection, connection.feed.position)
+
+    def block(self, connection: Connection, position: int) -> None:
+        """Have the stream of a socket that is full keep its place until the socket takes more.
+
+        :param connection: the connection; what its socket did not take is pending.
+        :param position: number of the last event that it was given, or that was not for it.
+        """
+        self._live.leave(connection, position)
+        if connection.feed.state is StreamState.CATCHING_UP:
+            connection.feed.happened(StreamEvent.SOCKET_FULL)
+            self.catching_up.pop(connection, None)
+        connection.await_room(self._loop, self.flush, self._settings)
+
+    def flush(self, connection: Connection) -> None:
+        """Hand a socket what it has not taken yet; if it takes all, its stream goes on, or ends.
+
+        :param connection: the connection.
+        """
+        try:
+            if not connection.flush():
+                return
+        except OSError as error:
+            self.close(connection, why_lost(error))
+            return
+        connection.stop_waiting()
+        if connection.feed.state is StreamState.BLOCKED:
+            connection.feed.happened(StreamEvent.SOCKET_DRAINED)
+            self.catching_up[connection] = None
+            self._wake()
+        elif connection.feed.state is StreamState.CLOSING and connection.end is not None:
+            self.close(connection, connection.end)
+
+    def finish(self, connection: Connection, last: bytes, reason: StreamEnd) -> None:
+        """Send what the client can take at once, then the last bytes, and close when these are out.
+
+        :param connection: the connection.
+        :param last: the last bytes.
+        :param reason: why its stream ends.
+        """
+        feed = connection.feed
+        self._live.leave(connection, feed.position)
+        while feed.state is StreamState.CATCHING_UP and feed.behind:
+            self.send(connection, feed.take())
+        if feed.state not in (StreamState.CATCHING_UP, StreamState.BLOCKED):
+            return  # its last bytes are on their way already, or it is lost
+        feed.happened(StreamEvent.LAST_BYTES)
+        connection.end = reason
+        self.catching_up.pop(connection, None)
+        self.send(connection, last + feed.end(reason))
+        if connection.pending is None:
+            self.close(connection, reason)
+
+    def guarded(self, act: Callable[..., None], connection: Connection, *more: Any) -> None:
+        """Do something for one stream; if that fails, close this one: the writer of all the others goes on.
+
+        :param act: does it; it is called with the connection and what follows.
+        :param connection: the connection.
+        :param more: what follows.
+        """
+        try:
+            act(connection, *more)
+        except Exception:
+            logger.exception("a stream failed and is closed")
+            self.close(connection, StreamEnd.FAILED)
+
+    def _on_readable(self, fileno: int) -> None:
+        """A client said something, or, far more likely, is gone."""
+        connection = self._all.get(fileno)
+        if connection is None:
+            return  # closed by what was heard before
+        try:
+            data = connection.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.close(connection, why_lost(error))
+            return
+        chatter = self._chatter[connection] = self._chatter.get(connection, 0) + len(data)
+        if not data:
+            self.close(connection, StreamEnd.GONE)
+        elif chatter > MAX_CHATTER:
+            self.close(connection, StreamEnd.CHATTER)
