@@ -63,9 +63,8 @@ class EventLog:
         self._max_events, self._max_bytes, self._max_event_bytes = max_events, max_bytes, max_event_bytes
         self._entries: dict[int, Entry] = {}
         self._index, self._dropped = NameIndex(self._entries, conflates), DroppedTargets(max_events)
-        self._count = _Counters()
+        self._count, self.reentrancy = _Counters(), Reentrancy()
         self.history, self.base, self._restored = RestoredHistory(), 0, -1
-        self.reentrancy = Reentrancy()
         self._lock = threading.RLock()  # re-entrant: a signal handler may read the statistics, say
 
     @contextmanager
