@@ -47,9 +47,10 @@ class HybridTransport(Transport):
             join(self)
 
     @property
-    def socketio(self) -> Any:
+    def socketio(self) -> SocketIO:
         """The :class:`~hakgal_hybrid.socketio.SocketIO` of this app; the host's own in profile DUAL."""
-        return SocketIO.over(self) if self.face is None else self.face
+        face: SocketIO = SocketIO.over(self) if self.face is None else self.face
+        return face
 
     @property
     def tickets(self) -> Tickets:

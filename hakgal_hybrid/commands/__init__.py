@@ -1,4 +1,4 @@
-"""The host's event handlers, and how one runs on behalf of a client."""
+"""What clients send, what the host's handlers do with it, and what serves the clients of an app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that are sent from a thread of their own, and the foreign code that runs there."""
+"""Sending blinker signals from a thread of their own."""
 
 from __future__ import annotations
 

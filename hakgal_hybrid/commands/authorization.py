@@ -1,4 +1,4 @@
-"""Access: what somebody wants to do, and who decides about it beyond key, ticket and token: the application."""
+"""Authorization: the application decides what clients may do, after key, ticket and token were checked."""
 
 from __future__ import annotations
 

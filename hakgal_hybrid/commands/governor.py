@@ -1,4 +1,4 @@
-"""Commands: ordered execution away from requests, and outcomes that can be asked for later."""
+"""Governor: commands run in order, away from requests, and their outcomes can be asked for later."""
 
 from __future__ import annotations
 

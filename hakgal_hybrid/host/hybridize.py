@@ -1,4 +1,4 @@
-"""The host: giving an unmodified ``HexagonalAPI`` our transport in place of its ``SocketIO``.
+"""Hybridizing a host: giving an unmodified ``HexagonalAPI`` our transport in place of its ``SocketIO``.
 
 Only what the decision needs is imported here; the rest follows once the profile asks for it.
 """

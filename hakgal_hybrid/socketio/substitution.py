@@ -1,4 +1,4 @@
-"""The swap: having every ``SocketIO`` a host can reach yield another class for a while."""
+"""Replacing every ``SocketIO`` that a host can reach by another class, while the host is constructed."""
 
 from __future__ import annotations
 
