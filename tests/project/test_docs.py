@@ -448,6 +448,32 @@ def test_the_readme_shows_a_run() -> None:
     assert text.count("](docs/_static/") >= 5
 
 
+def mapped() -> set[str]:
+    """The modules in the tree of the architecture, as paths in the package."""
+    tree = page("architecture.md").split("```text\nhakgal_hybrid/\n")[1].split("```")[0]
+    found, room = set(), ""
+    for line in tree.splitlines():
+        name = line.split()[0]
+        if name.endswith("/"):
+            room = name
+        else:
+            found.add(room + name)
+    return found
+
+
+def test_architecture_maps_every_module() -> None:
+    """The tree of the rooms has a line for each module, and none for one that is not there."""
+    modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
+    assert mapped() == modules, "docs/architecture.md, The rooms"
+
+
+def test_architecture_names_files_that_are_there() -> None:
+    """Whatever file of the package the page sends a reader to, it exists."""
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)*/[a-z_0-9]+\.py)`", page("architecture.md")))
+    assert named
+    assert not [name for name in named if not (PACKAGE / name).exists()]
+
+
 def drawing(table: tuple[states.Transition, ...]) -> str:
     """Return a state machine as the architecture shows it: each state, and below it what leads on from there."""
     lines, state = [], None
