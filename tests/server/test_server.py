@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import websocket
 from flask import Flask
+from support.hosts import free_port, listens
 from support.servers import (
     CONTROL,
     EMIT,
@@ -881,13 +882,13 @@ def test_a_server_in_a_thread_is_stopped_from_another() -> None:
     app = Flask("in_a_thread")
     transport = HybridTransport(app, heartbeat_s=0.1)
     for _ in range(2):
-        thread = threading.Thread(target=transport.run, kwargs={"port": 0})
+        port = free_port()
+        thread = threading.Thread(target=transport.run, kwargs={"port": port})
         thread.start()
-        running = wait_until(lambda: transport.socketio._running)
-        with Http(running.port) as http:
+        wait_until(lambda: listens(port), what="the server to listen")
+        with Http(port) as http:
             assert http.ask("GET", STATUS).json()["streams"] == 0
             assert json.loads(http.ask("POST", EMIT, {"event": "x"}).body)["code"] == "unknown_event"
         transport.socketio.stop()
         thread.join(SOON)
         assert not thread.is_alive()
-        transport.socketio._running = None
