@@ -885,7 +885,7 @@ def test_a_server_in_a_thread_is_stopped_from_another() -> None:
         port = free_port()
         thread = threading.Thread(target=transport.run, kwargs={"port": port})
         thread.start()
-        wait_until(lambda: listens(port), what="the server to listen")
+        wait_until(lambda port=port: listens(port), what="the server to listen")
         with Http(port) as http:
             assert http.ask("GET", STATUS).json()["streams"] == 0
             assert json.loads(http.ask("POST", EMIT, {"event": "x"}).body)["code"] == "unknown_event"
