@@ -33,7 +33,12 @@ def _token_of(sid: str) -> str:
 
 
 def proves(sid: object, token: object) -> bool:
-    """True if ``token`` is that of the client with this ``sid``, who may be gone; compared in constant time."""
+    """Compare a token with that of a client, which may be gone, in constant time.
+
+    :param sid: what somebody says to be the client's ``sid``.
+    :param token: what somebody says to be its token.
+    :return: true if they belong together.
+    """
     return isinstance(sid, str) and isinstance(token, str) and hmac.compare_digest(
         token.encode("utf-8", "replace"), _token_of(sid).encode("ascii"))
 
@@ -95,7 +100,10 @@ class Client(OpeningRequest):
             return self._environ
 
     def use_session(self, session: Any) -> None:
-        """Have the client's handlers share this session from now on."""
+        """Have the client's handlers share a session from now on.
+
+        :param session: the session of the app.
+        """
         with _lock:
             self.saved_session = session
             if self._environ is not None:

@@ -17,12 +17,12 @@ from .subscription import StreamOptions, StreamRequest, name_filter
 
 
 class StreamContent:
-    """Chooses and encodes for one stream. It has no place in the log: whoever reads says what it has read.
+    """Chooses and encodes for one stream. It has no place in the log: what was read is passed in.
 
     :param session: the clients.
     :param log: the log.
     :param request: what was asked for.
-    :param on_gap: called with every gap, for each client that is told of it.
+    :param on_gap: called with every gap, for each client that it concerns.
     :ivar accepts: true for the names that were asked for.
     :ivar chunked: whether all that is written comes as chunks of an HTTP/1.1 body; set before the opening is written.
     """
@@ -91,7 +91,7 @@ class StreamContent:
         :return: the blocks.
         """
         log, asked = self.log, self.request.last_event_id
-        # A resume that failed keeps the id that was asked for until the gap has been told.
+        # A resume that failed keeps the id that was asked for until the gap was sent.
         event_id: str | None = asked or log.id_of(position)
         if gap is not None:
             event_id = None if gap.reason == "malformed" else asked

@@ -17,7 +17,10 @@ class Refusals:
         self._lock = threading.RLock()  # a finalizer may count while it is held
 
     def count(self, code: str) -> None:
-        """Count one refusal."""
+        """Count one refusal.
+
+        :param code: the code of the problem.
+        """
         with self._lock:
             self._counts[code] += 1
 

@@ -1,4 +1,4 @@
-"""Opened: whoever was opened by a request, which it keeps in as little memory as possible.
+"""OpeningRequest: the request that opened a client, kept in as little memory as possible.
 
 Handlers see its arguments, headers and cookies for as long as the client lives. Most clients of a server are the same
 page in the same browser: what their requests have in common is kept once.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-#: What differs from one connection to the next, whoever opens it.
+#: What differs from one connection to the next of the same client.
 _PORT = "REMOTE_PORT"
 
 
@@ -23,7 +23,10 @@ _commons: weakref.WeakValueDictionary[tuple[tuple[str, Any], ...], _Common] = we
 
 
 class OpeningRequest:
-    """Keeps one request: what it has in common with others, and its port."""
+    """Keeps one request: what it has in common with others, and its port.
+
+    :param environ: the WSGI environment of the request.
+    """
 
     __slots__ = ("_common", "_port")
 

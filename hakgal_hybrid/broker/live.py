@@ -145,7 +145,7 @@ class LiveGroup:
         # event that was read just now it is known here; one that is known too early does no harm.
         self._part_changed()
         if lost_upto(start, entries[:1], log.clock() - self._max_backlog_s)[0] > self.position:
-            return self.scatter()  # each has to be told what it missed
+            return self.scatter()  # each gets a gap of its own
         run = _run(entries) or entries[:1]
         if not run:
             return BroadcastPlan(self.position, [], self._parted())

@@ -22,7 +22,7 @@ class Written(NamedTuple):
     :ivar delivered: how many events are in them.
     :ivar conflated: for how many others these stand.
     :ivar gap: true if a gap is in them.
-    :ivar released: the clients that have been told that they are over.
+    :ivar released: the clients whose ``hybrid_disconnect`` is in them.
     """
 
     data: bytes

@@ -181,7 +181,11 @@ class StreamEnd(str, Enum):
     text: str
 
     def __new__(cls, code: str, text: str) -> StreamEnd:
-        """Make a member of its code and its text."""
+        """Make a member.
+
+        :param code: by which the status counts it.
+        :param text: what it means.
+        """
         member = str.__new__(cls, code)
         member._value_ = code
         member.text = text

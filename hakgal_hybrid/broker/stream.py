@@ -1,4 +1,4 @@
-"""SubscriberStream: one client's stream as bytes, whoever writes them.
+"""SubscriberStream: one client's stream as bytes; its writer is somebody else.
 
 The fan-out writer, a generator under another server and a TLS greenlet all do the same:
 :meth:`SubscriberStream.opening` once, then :meth:`SubscriberStream.take` whenever the log has grown,
@@ -33,12 +33,12 @@ class SubscriberStream:
     :param hub: where its clients and their rooms are.
     :param options: what all streams have in common.
     :param request: what the client asked for.
-    :param on_gap: called with every gap, for each client that is told of it.
+    :param on_gap: called with every gap, for each client that it concerns.
     :ivar content: what of the log is for its clients, as bytes.
     :ivar state: see :class:`~hakgal_hybrid.broker.states.StreamState`. Only the writer changes it.
     :ivar reader: where it reads: a cursor of its own, or, while it is live, the group it is in. One value, because
         other threads ask for its position.
-    :ivar edge: where live streams say that their clients have changed; set by whoever writes several.
+    :ivar edge: where live streams say that their clients have changed; set by a writer of several.
     :ivar writer: whatever writes it, while it is live.
     :ivar resumed: true if its session has had a stream before.
     :ivar replay_until: number of the last event that it gets however old it is: a resume gets what the log has.

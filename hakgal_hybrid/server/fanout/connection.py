@@ -56,7 +56,7 @@ class Connection(socket.SocketType):
         self.limit_retries(settings.stall_s)
 
     def limit_retries(self, seconds: float) -> None:
-        """Have the kernel give up a peer that acknowledges nothing, where it can be told for how long to try.
+        """Have the kernel give up a peer that acknowledges nothing, where the system lets us set the time.
 
         It gives up one that reads, but so slowly that what is next does not fit its window, as well: a client that has
         fallen behind is to be judged by what it takes, and by the kernel much later.

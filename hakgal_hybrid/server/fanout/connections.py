@@ -12,7 +12,7 @@ from ...broker.stream import SubscriberStream
 from ...logs import get_logger
 from ...settings import Settings
 from .connection import Connection, SwitchInterval, why_lost
-from .disconnects import HangUps
+from .disconnects import DisconnectWatcher
 
 logger = get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Connections:
         self._all: dict[int, Connection] = {}
         #: How many bytes a client has said that was not asked.
         self._chatter: dict[Connection, int] = {}
-        self._hangups = HangUps(loop, self._on_readable)
+        self._disconnects = DisconnectWatcher(loop, self._on_readable)
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Connections:
         try:
             connection = Connection(fileno, feed)
             connection.prepare(self._settings)
-            self._hangups.watch(fileno)
+            self._disconnects.watch(fileno)
         except (OSError, ValueError):  # libuv raises the latter
             if connection is not None:
                 connection.detach()
@@ -87,7 +87,7 @@ class Connections:
         self.catching_up.pop(connection, None)
         self._chatter.pop(connection, None)
         self._live.leave(connection, feed.position)
-        self._hangups.forget(fileno)
+        self._disconnects.forget(fileno)
         connection.close()
         self._switching.adjust(len(self._all))
         self._left(feed, reason)
@@ -99,7 +99,7 @@ class Connections:
         """
         for connection in self.all():
             self.close(connection, reason)
-        self._hangups.close()
+        self._disconnects.close()
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Hand bytes to a connection; if its socket is full, wait until it takes more.

@@ -1,4 +1,4 @@
-"""HangUps: notices which clients have said something or gone, although nothing is expected of them.
+"""DisconnectWatcher: notices clients that close their connection, or send something on a stream.
 
 Where there is epoll, one such queue watches all sockets and the loop watches that queue: a watcher of the loop's own
 for each would be the largest thing that an idle stream keeps in memory.
@@ -16,9 +16,10 @@ _READ = 1
 _AT_A_TIME = 256
 
 
-class HangUps:
-    """Watches sockets for whatever comes in. For the loop's thread.
+class DisconnectWatcher:
+    """Watches sockets for anything that comes in. For the loop's thread.
 
+    :param loop: the loop.
     :param heard: called with a socket's number when it has something to read, or its peer is gone.
     """
 
@@ -35,7 +36,10 @@ class HangUps:
             self._watcher.start(self._look)
 
     def watch(self, fileno: int) -> None:
-        """Begin to watch a socket."""
+        """Begin to watch a socket.
+
+        :param fileno: the socket's descriptor.
+        """
         if self._queue is not None:
             self._queue.register(fileno, self._events)
             return
@@ -43,7 +47,10 @@ class HangUps:
         watcher.start(self._heard, fileno)
 
     def forget(self, fileno: int) -> None:
-        """Stop watching a socket, before it is closed."""
+        """Stop watching a socket, before it is closed.
+
+        :param fileno: the socket's descriptor.
+        """
         if self._queue is not None:
             self._queue.unregister(fileno)
             return

@@ -25,6 +25,8 @@ class LoopLag:
 
     For the loop's thread, but for :meth:`statistics`. A timer's own coarseness (about 1 ms on Windows) is in the
     figures.
+
+    :param clock: seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -60,9 +62,11 @@ class LoopLag:
 class DeliveryLag:
     """How long events take from the log to the last socket that was ready for them.
 
-    Timed when a pass of the fan-out writer has ended: every stream that keeps up has been given by then what the pass
-    was for. So emitting and sending do nothing for it. For the loop's thread, but for
-    :meth:`statistics`.
+    Timed when a pass of the fan-out writer has ended: every live stream has been given by then what the pass was for.
+    So emitting and sending do nothing for it. For the loop's thread, but for :meth:`statistics`.
+
+    :param log: the log.
+    :param fed: returns how many streams there are.
     """
 
     def __init__(self, log: EventLog, fed: Callable[[], int]) -> None:
@@ -71,7 +75,10 @@ class DeliveryLag:
         self._lags = Histogram()
 
     def passed(self, newest: int) -> None:
-        """A pass has ended that gave every stream that keeps up all up to event number ``newest``."""
+        """Time the events of a pass that has ended.
+
+        :param newest: number of the last event that every live stream has been given.
+        """
         first, self._timed = self._timed + 1, newest
         if newest < first or not self._fed():
             return

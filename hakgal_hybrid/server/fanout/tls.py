@@ -1,4 +1,4 @@
-"""Attached: streams whose socket cannot leave its greenlet, because TLS keeps its state in the socket object."""
+"""Attached: streams over TLS. Such a socket cannot leave its greenlet, because TLS keeps its state in the object."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ clock = time.monotonic
 
 
 class Attached:
-    """Writes streams, each in the greenlet of its connection; from the same log, by the same feeds.
+    """Writes streams, each in the greenlet of its connection.
 
-    :param left: called when a stream ended, with its feed and the reason.
+    :param settings: the settings.
+    :param left: called when a stream has ended, with the stream and the reason.
     :param stopping: true once every stream shall end with a farewell.
     """
 
@@ -47,22 +48,27 @@ class Attached:
             news.set()
 
     def serve(self, sock: Any, feed: SubscriberStream, head: bytes) -> None:
-        """Write one stream in the calling greenlet, until its client or the server is gone."""
+        """Write one stream in the calling greenlet, until its client or the server is gone.
+
+        :param sock: the connection's socket.
+        :param feed: the stream.
+        :param head: what is written before it.
+        """
         news = Event()
         self._news.add(news)
         reason = StreamEnd.STOPPED
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self._send(sock, feed, head + feed.opening())
-            beat_at = clock() + self._settings.heartbeat_s
+            heartbeat_at = clock() + self._settings.heartbeat_s
             while not self._stopping() and feed.finished is None:
                 news.clear()
-                data, left = feed.take(), beat_at - clock()
+                data, left = feed.take(), heartbeat_at - clock()
                 if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
                     news.wait(min(left, MOMENT_S) if feed.behind else left)
                     continue
                 self._send(sock, feed, data or feed.heartbeat())
-                beat_at = clock() + self._settings.heartbeat_s
+                heartbeat_at = clock() + self._settings.heartbeat_s
             while feed.behind:
                 self._send(sock, feed, feed.take())
                 gevent.sleep(MOMENT_S)
