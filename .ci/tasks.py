@@ -29,8 +29,8 @@ KEPT = ROOT / "docs" / "faults"
 FUZZ_EXAMPLES = "5000"
 #: No step of the tests takes nearly so long (seconds): one that hangs is ended, and the next ones still run.
 LIMIT_S = 2400
-#: What lint consists of. (To come: "structure".)
-LINT = ("ruff", "docstrings", "imports", "types", "types on Windows")
+#: What lint consists of.
+LINT = ("ruff", "docstrings", "imports", "structure", "types", "types on Windows")
 #: As many files at a time as there are processors, each whole in one worker, those that take longest first.
 SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder"]
 
