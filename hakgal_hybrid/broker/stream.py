@@ -206,9 +206,13 @@ class SubscriberStream:
         return written.data
 
     def heartbeat(self) -> bytes:
-        """Return a heartbeat: an event with the newest id that the stream has come to."""
-        block = self.content.control("hybrid_heartbeat", {}, self.hub.log.id_of(self.position))
-        return self.content.framed(block)
+        """Return a heartbeat: an event with the newest id that the stream has come to.
+
+        It has none before a replay has come to its end: the id that was asked for may be newer than what is left.
+        """
+        position = self.position
+        event_id = None if position < self.replay_until else self.hub.log.id_of(position)
+        return self.content.framed(self.content.control("hybrid_heartbeat", {}, event_id))
 
     def bye(self) -> bytes:
         """Return the farewell, with a jittered reconnection time: not all clients shall come back at once."""

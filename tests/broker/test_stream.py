@@ -363,6 +363,15 @@ def test_heartbeat_never_runs_ahead(house):
     assert names(feed.take()) == ["e"]
 
 
+def test_heartbeat_of_a_replay_takes_no_id_back(house):
+    """Before a stream has been given what it missed, its heartbeat has no id that could be older than the one asked."""
+    house.emit("e")
+    feed = house.open(last_event_id=f"{EPOCH}-0")
+    assert feed.heartbeat() == b"event: hybrid_heartbeat\ndata: {}\n\n"
+    feed.take()
+    assert feed.heartbeat() == block(1, "hybrid_heartbeat", "{}")
+
+
 def test_farewell_has_a_jittered_reconnection_time(house):
     """A farewell tells a real retry time and the same in hybrid_bye, different for every client, without an id."""
     feed = house.open()
