@@ -33,9 +33,9 @@ _LOOK = 256
 
 
 class Member(Protocol):
-    """Whatever writes a stream, its ``feed``."""
+    """Whatever writes a stream, its ``stream``."""
 
-    feed: SubscriberStream
+    stream: SubscriberStream
 
 
 class Delivery(NamedTuple):
@@ -96,7 +96,7 @@ class LiveGroup:
 
         :param member: its writer.
         """
-        member.feed.edge = self._edge
+        member.stream.edge = self._edge
 
     def join(self, member: Member) -> bool:
         """Take a member in that has caught up.
@@ -104,16 +104,16 @@ class LiveGroup:
         :param member: the member.
         :return: false if it has to go on alone for now.
         """
-        feed = member.feed
-        if not _is_level(feed, self.position):
+        stream = member.stream
+        if not _is_level(stream, self.position):
             return False
-        key = GroupKey(feed.session.namespaces, feed.request.events, feed.request.envelope,
-                       feed.content.chunked)
+        key = GroupKey(stream.session.namespaces, stream.request.events, stream.request.envelope,
+                       stream.content.chunked)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = SubscriberGroup(self._edge, key, feed.content.accepts)
+            group = self._groups[key] = SubscriberGroup(self._edge, key, stream.content.accepts)
             self._audiences.clear()
-        feed.enter(group, member)
+        stream.enter(group, member)
         group.members.add(member)
         return True
 
@@ -123,10 +123,10 @@ class LiveGroup:
         :param member: the member.
         :param position: number of the last event that it was given, or that was not for it.
         """
-        feed, group = member.feed, member.feed.group
+        stream, group = member.stream, member.stream.group
         if group is None:
             return
-        feed.leave(position)
+        stream.leave(position)
         group.members.discard(member)
         if not group.members:
             del self._groups[group.key]
@@ -170,9 +170,9 @@ class LiveGroup:
 
     def _part_changed(self) -> None:
         while self._edge.changed:
-            feed = self._edge.changed.pop()
-            if feed.writer is not None:
-                self._part(feed.writer)
+            stream = self._edge.changed.pop()
+            if stream.writer is not None:
+                self._part(stream.writer)
 
     def _part(self, member: Any) -> None:
         """Have a member go on alone, from before this step."""
@@ -203,8 +203,8 @@ class LiveGroup:
             delivery = _encoded(self._hub.log, group, entries, members, blocks)
             group.delivered += delivery.delivered
             for member in left_out:
-                if member.feed.group is group:
-                    member.feed.own_delivered -= delivery.delivered
+                if member.stream.group is group:
+                    member.stream.own_delivered -= delivery.delivered
             if delivery.members:
                 yield delivery
 
@@ -215,7 +215,7 @@ class LiveGroup:
         for group, members in found.items():
             if group.accepts(entry.event.name):
                 for member in members:
-                    member.feed.own_delivered += 1
+                    member.stream.own_delivered += 1
                 yield _encoded(self._hub.log, group, [entry], members, blocks)
 
     def _alone_on_theirs(self, clients: list[Client]) -> dict[SubscriberGroup, list[Any]]:
@@ -228,14 +228,14 @@ class LiveGroup:
         several: list[Any] = []
         for client in clients:
             session = client.session
-            feed = session.carrier if session is not None else None
-            group = feed.group if type(feed) is SubscriberStream else None
-            if type(feed) is not SubscriberStream or group is None or group.edge is not self._edge:
+            stream = session.carrier if session is not None else None
+            group = stream.group if type(stream) is SubscriberStream else None
+            if type(stream) is not SubscriberStream or group is None or group.edge is not self._edge:
                 continue  # it goes on alone, or its stream is another writer's
-            if feed.session.clients == (client,):
-                found.setdefault(group, []).append(feed.writer)
+            if stream.session.clients == (client,):
+                found.setdefault(group, []).append(stream.writer)
             else:  # or it carried another one a moment ago
-                several.append(feed.writer)
+                several.append(stream.writer)
         if several:
             for member in dict.fromkeys(several):
                 self._part(member)
@@ -255,11 +255,11 @@ class LiveGroup:
         return audience
 
 
-def _is_level(feed: SubscriberStream, position: int) -> bool:
+def _is_level(stream: SubscriberStream, position: int) -> bool:
     """True if a stream has got everything up to there, and what comes next is for it as for others like it."""
-    reader = feed.reader
-    return (isinstance(reader, Cursor) and reader.position == position >= feed.replay_until and reader.plain
-            and feed.finished is None and steady(feed.session.clients, position))
+    reader = stream.reader
+    return (isinstance(reader, Cursor) and reader.position == position >= stream.replay_until and reader.plain
+            and stream.finished is None and steady(stream.session.clients, position))
 
 
 def _encoded(log: EventLog, group: SubscriberGroup, entries: list[Entry], members: list[Any],

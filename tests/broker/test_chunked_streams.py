@@ -18,8 +18,8 @@ from hakgal_hybrid.settings import load_settings
 class Member:
     """What writes a stream that keeps up."""
 
-    def __init__(self, feed: SubscriberStream) -> None:
-        self.feed = feed
+    def __init__(self, stream: SubscriberStream) -> None:
+        self.stream = stream
 
 
 class House:
@@ -54,7 +54,7 @@ def test_streams_that_keep_up_share_framed_bytes() -> None:
     house.emit(1, 2)
     deliveries = group.step().deliveries
     assert sorted(len(delivery.members) for delivery in deliveries) == [2, 2]
-    by_kind = {delivery.members[0].feed.content.chunked: delivery.data for delivery in deliveries}
+    by_kind = {delivery.members[0].stream.content.chunked: delivery.data for delivery in deliveries}
     assert Dechunker().feed(by_kind[True]) == by_kind[False]
     assert by_kind[False].count(b"event: note\n") == 2
 

@@ -21,7 +21,7 @@ from support.accounting import Account, Got, Manifest, Sent, account, blocks
 from support.hubs import make_hub
 
 from hakgal_hybrid.broker import live as pack_module
-from hakgal_hybrid.broker import reading as feed_module
+from hakgal_hybrid.broker import reading as reading_module
 from hakgal_hybrid.broker.client import Client, Session
 from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
@@ -58,7 +58,7 @@ class Person:
         self.rooms: set[Hashable] = set()
         self.session: Session | None = None
         self.client: Client | None = None
-        self.feed: Any = None
+        self.stream: Any = None
         self.stalled = False
         self.over_at: str | None = None
 
@@ -84,7 +84,7 @@ class Person:
     def hang_up(self, lost: int) -> None:
         """The connection is gone, and the last bytes with it; what is left of a block is worth nothing."""
         self.got += blocks(self.raw[:max(0, len(self.raw) - lost)], envelope=self.envelope)
-        self.raw, self.feed = b"", None
+        self.raw, self.stream = b"", None
 
 
 class DeliveryMachine(RuleBasedStateMachine):
@@ -100,7 +100,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.events: dict[str, Event] = {}
         self.written: set[str] = set()
         self.persons: list[Person] = []
-        self.takes = feed_module.MAX_TAKE, pack_module.MAX_TAKE
+        self.takes = reading_module.MAX_TAKE, pack_module.MAX_TAKE
         self.live(EPOCH)
         for _ in range(2):
             self.arrive("/", "", False)
@@ -129,7 +129,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         try:
             self.settle()
         finally:
-            feed_module.MAX_TAKE, pack_module.MAX_TAKE = self.takes
+            reading_module.MAX_TAKE, pack_module.MAX_TAKE = self.takes
             self.abandon()
             self.folder.cleanup()
 
@@ -186,33 +186,33 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert person.session is not None
         events = tuple(person.events.split(",")) if person.events else ()
         request = StreamRequest(person.namespace, events, envelope=person.envelope, last_event_id=last)
-        person.feed = SubscriberStream(person.session, self.hub, StreamOptions(), request)
+        person.stream = SubscriberStream(person.session, self.hub, StreamOptions(), request)
         self.pack.adopt(person)
-        self.hub.sessions.attach(person.session, person.feed)
-        person.raw += person.feed.opening()
+        self.hub.sessions.attach(person.session, person.stream)
+        person.raw += person.stream.opening()
         self.alone.append(person)
 
     @precondition(lambda self: self.persons)
     @rule(which=which, lost=lost)
     def lose_connection(self, which: int, lost: int) -> None:
         person = self.persons[which % len(self.persons)]
-        feed = person.feed
-        if feed is None:
+        stream = person.stream
+        if stream is None:
             return
-        self.pack.leave(person, feed.position)
+        self.pack.leave(person, stream.position)
         if person in self.alone:
             self.alone.remove(person)
         person.hang_up(lost)
         assert person.session is not None
-        self.hub.sessions.detach(person.session, feed)
+        self.hub.sessions.detach(person.session, stream)
         if person.over_at is not None:  # there is nobody to come back as
             self.persons.remove(person)
 
-    @precondition(lambda self: any(person.feed is None for person in self.persons))
+    @precondition(lambda self: any(person.stream is None for person in self.persons))
     @rule(which=which, same=st.booleans())
     def come_back(self, which: int, same: bool) -> None:
         """By its ticket, if there still is somebody to be; or by its last id alone."""
-        away = [person for person in self.persons if person.feed is None]
+        away = [person for person in self.persons if person.stream is None]
         person = away[which % len(away)]
         if person.over_at is not None:
             return
@@ -255,7 +255,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def end(self, which: int) -> None:
         """The host disconnects a client: what was emitted before still reaches it."""
         person = self.persons[which % len(self.persons)]
-        if person.feed is not None and person.over_at is None:
+        if person.stream is not None and person.over_at is None:
             assert person.client is not None
             person.over_at = self.log.id_of(self.log.newest)
             self.hub.end(person.client, "server disconnect")
@@ -265,7 +265,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(most=st.sampled_from([1, 150, 1 << 30]))
     def write(self, most: int) -> None:
         """One pass of the writer."""
-        feed_module.MAX_TAKE = pack_module.MAX_TAKE = most  # type: ignore[attr-defined]
+        reading_module.MAX_TAKE = pack_module.MAX_TAKE = most  # type: ignore[attr-defined]
         again = True
         while again:
             step = self.pack.step()
@@ -283,12 +283,12 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.catch_up(person, shared)
 
     def catch_up(self, person: Person, shared: dict[Any, Any]) -> None:
-        feed = person.feed
-        if not feed.finished:
-            person.raw += feed.take(shared, self.pack.position)
+        stream = person.stream
+        if not stream.finished:
+            person.raw += stream.take(shared, self.pack.position)
             if self.pack.join(person):
                 self.alone.remove(person)
-        if feed.finished:
+        if stream.finished:
             self.alone.remove(person)
             assert person.over_at is not None
             self.judge(person, person.over_at)
@@ -303,8 +303,8 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(which=which)
     def beat(self, which: int) -> None:
         person = self.persons[which % len(self.persons)]
-        if person.feed is not None and not person.stalled and not person.feed.finished:
-            person.raw += person.feed.heartbeat()
+        if person.stream is not None and not person.stalled and not person.stream.finished:
+            person.raw += person.stream.heartbeat()
 
     @rule(seconds=st.sampled_from([20, 50]))
     def wait(self, seconds: int) -> None:
@@ -328,7 +328,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.flush()
             self.journal.close()
         for person in self.persons:
-            if person.feed is not None:
+            if person.stream is not None:
                 person.hang_up(lost)
             person.session = person.client = None
             person.rooms = set()
@@ -342,7 +342,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         """Let everybody get everything there is; then all must be accounted for."""
         for person in list(self.persons):
             person.stalled = False
-            if person.feed is None:
+            if person.stream is None:
                 self.come_back(self.away().index(person), True)
         for _ in range(1000):
             self.write(1 << 30)
@@ -353,7 +353,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.judge(person, self.log.id_of(self.log.newest))
 
     def away(self) -> list[Person]:
-        return [person for person in self.persons if person.feed is None]
+        return [person for person in self.persons if person.stream is None]
 
     def judge(self, person: Person, upto: str) -> Account:
         def mine(sent: Sent) -> bool:

@@ -32,7 +32,7 @@ EPOCH = 1755412806000
 class Member:
     """A stream's writer: what it was given, and whether its socket takes anything."""
 
-    feed: SubscriberStream
+    stream: SubscriberStream
     data: bytearray = field(default_factory=bytearray)
     stuck: bool = False
 
@@ -41,7 +41,7 @@ class Member:
         found = []
         for message in Decoder().feed(bytes(self.data)):
             body = json.loads(message.data)
-            if not self.feed.request.envelope:
+            if not self.stream.request.envelope:
                 body = {"event": message.event, "data": body, "id": message.id}
             found.append(body)
         return found
@@ -121,7 +121,7 @@ class Writer:
         member = Member(carried(SubscriberStream(session, self.hub, StreamOptions(), StreamRequest(namespace=namespace,
                                                                                               **wish))))
         self.pack.adopt(member)
-        member.feed.opening()
+        member.stream.opening()
         self.alone[member] = None
         return member
 
@@ -163,7 +163,7 @@ class Writer:
         self._catch_up()
         for member in self.quiet:
             if not member.stuck:
-                member.data += member.feed.heartbeat()
+                member.data += member.stream.heartbeat()
         self.quiet.clear()
 
     def _catch_up(self) -> None:
@@ -171,10 +171,10 @@ class Writer:
         for member in list(self.alone):
             if member.stuck:
                 continue
-            if member.feed.finished:
+            if member.stream.finished:
                 del self.alone[member]
                 continue
-            member.data += member.feed.take(shared, self.pack.position)
+            member.data += member.stream.take(shared, self.pack.position)
             if self.pack.join(member):
                 del self.alone[member]
 
@@ -202,17 +202,17 @@ def test_an_event_looks_at_nobody_it_is_not_for() -> None:
     members = [writer.open() for _ in range(20)]
     writer.run()
     for member in members[:3]:
-        writer.hub.enter_room(member.feed.session.clients[0].sid, "room")
+        writer.hub.enter_room(member.stream.session.clients[0].sid, "room")
     asked: list[object] = []
     for member in members:
-        client = member.feed.session.clients[0]
+        client = member.stream.session.clients[0]
         client.__class__ = type("Watched", (type(client),), {
             "__getattribute__": lambda self, name: asked.append(self) or object.__getattribute__(self, name),
             "__slots__": ()})
     writer.emit("secret", to="room")
     (share,) = writer.pack.step().deliveries
     assert set(share.members) == set(members[:3])
-    assert {id(client) for client in asked} == {id(member.feed.session.clients[0]) for member in members[:3]}
+    assert {id(client) for client in asked} == {id(member.stream.session.clients[0]) for member in members[:3]}
 
 
 def test_an_event_nobody_wants_makes_no_share() -> None:
@@ -245,7 +245,7 @@ def test_members_of_a_room_share_too() -> None:
     members = [writer.open() for _ in range(6)]
     writer.run()
     for member in members[:4]:
-        writer.hub.enter_room(member.feed.session.clients[0].sid, "room")
+        writer.hub.enter_room(member.stream.session.clients[0].sid, "room")
     writer.emit("one")
     writer.emit("two", to="room")
     writer.emit("three")
@@ -258,7 +258,7 @@ def test_rooms_that_change_within_a_step() -> None:
     """Who comes and goes between the events of one step gets what was emitted while it was there."""
     writer = Writer()
     members = [writer.open(envelope=n % 2 == 1, events=("fact",) if n == 5 else ()) for n in range(6)]
-    sids = [member.feed.session.clients[0].sid for member in members]
+    sids = [member.stream.session.clients[0].sid for member in members]
     writer.run()
     for sid in sids[:4]:
         writer.hub.enter_room(sid, "red")
@@ -287,7 +287,7 @@ def test_events_for_rooms_go_out_in_their_order() -> None:
     writer.run()
     for number, member in enumerate(members):
         for room in ("all", f"third {number % 3}"):
-            writer.hub.enter_room(member.feed.session.clients[0].sid, room)
+            writer.hub.enter_room(member.stream.session.clients[0].sid, room)
     for room in ("all", "third 0", "all", "third 1", "third 0", "all"):
         writer.emit("fact", to=room)
     assert steps_of(writer) == [[(1, 30)], [(1, 10)], [(1, 30)], [(1, 10)], [(1, 10)], [(1, 30)]]
@@ -298,10 +298,10 @@ def test_rooms_are_joined_and_left_by_threads_while_steps_are_made() -> None:
     """A member gets exactly what was emitted while it was in the room, however its coming falls between the steps."""
     writer = Writer()
     member, staying, riders = writer.open(), writer.open(), writer.open(envelope=True)
-    other = writer.hub.admit(riders.feed.session, {}, "/")
+    other = writer.hub.admit(riders.stream.session, {}, "/")
     writer.run()
-    writer.hub.enter_room(staying.feed.session.clients[0].sid, "room")
-    moving = [member.feed.session.clients[0].sid, other.sid]
+    writer.hub.enter_room(staying.stream.session.clients[0].sid, "room")
+    moving = [member.stream.session.clients[0].sid, other.sid]
     wanted: list[int] = []
 
     def host() -> None:
@@ -328,7 +328,7 @@ def test_who_is_skipped() -> None:
     writer = Writer()
     members = [writer.open() for _ in range(3)]
     writer.run()
-    writer.emit("one", skip=members[0].feed.session.clients[0].sid)
+    writer.emit("one", skip=members[0].stream.session.clients[0].sid)
     writer.emit("two")
     writer.run()
     assert [member.numbers() for member in members] == [[2], [1, 2], [1, 2]]
@@ -339,7 +339,7 @@ def test_a_client_that_ends_during_a_step() -> None:
     writer = Writer()
     member, other = writer.open(), writer.open()
     writer.run()
-    client = member.feed.session.clients[0]
+    client = member.stream.session.clients[0]
     writer.emit("private", to=client.sid)
     writer.emit("others", skip=client.sid)
     writer.meanwhile.append(partial(writer.hub.end, client, "server disconnect"))
@@ -354,15 +354,15 @@ def test_a_rider_that_comes_while_a_step_is_planned() -> None:
     writer = Writer()
     member, other = writer.open(envelope=True), writer.open(envelope=True)
     writer.run()
-    client = member.feed.session.clients[0]
-    for sid in (client.sid, other.feed.session.clients[0].sid):
+    client = member.stream.session.clients[0]
+    for sid in (client.sid, other.stream.session.clients[0].sid):
         writer.hub.enter_room(sid, "room")
     writer.emit("one", to="room")
     writer.emit("two", to="room")
 
     def come(seq: int) -> None:
-        if seq == 2 and len(member.feed.session.clients) == 1:
-            writer.hub.admit(member.feed.session, {}, "/")
+        if seq == 2 and len(member.stream.session.clients) == 1:
+            writer.hub.admit(member.stream.session, {}, "/")
 
     writer.interrupted.before = come
     writer.run()
@@ -376,7 +376,7 @@ def test_a_rider_that_goes_while_a_step_is_planned() -> None:
     """A stream of two clients in a room, one of whom is forgotten just now, is given the event once."""
     writer = Writer()
     member = writer.open(envelope=True)
-    session = member.feed.session
+    session = member.stream.session
     writer.hub.admit(session, {}, "/")
     writer.run()
     first, second = session.clients
@@ -394,7 +394,7 @@ def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(target: str) 
     """One who is refused just now was concerned by an event, the one that stays was not: it gets what was for it."""
     writer = Writer()
     member = writer.open(envelope=True)
-    session = member.feed.session
+    session = member.stream.session
     writer.hub.admit(session, {}, "/")
     writer.run()
     second = session.clients[1]
@@ -410,7 +410,7 @@ def test_who_is_not_found_any_more_is_not_taken_for_everybody() -> None:
     """Of a stream's two clients the one that an event leaves out is gone when it is looked for: nobody gets it."""
     writer = Writer()
     member, other = writer.open(envelope=True), writer.open(envelope=True)
-    second, third = (writer.hub.admit(each.feed.session, {}, "/chat") for each in (member, other))
+    second, third = (writer.hub.admit(each.stream.session, {}, "/chat") for each in (member, other))
     writer.run()
     writer.interrupted.before = lambda seq: writer.hub.forget(second)
     writer.emit("secret", namespace="/chat", skip=second.sid)
@@ -487,7 +487,7 @@ def test_a_heartbeat_carries_the_newest_id() -> None:
     writer.emit("a")
     writer.run()
     heartbeat = f"id: {EPOCH}-1\nevent: hybrid_heartbeat\ndata: {{}}\n\n".encode()
-    assert concerned.feed.heartbeat() == other.feed.heartbeat() == heartbeat
+    assert concerned.stream.heartbeat() == other.stream.heartbeat() == heartbeat
 
 
 def test_what_is_counted_for_who_is_left_out() -> None:
@@ -495,12 +495,12 @@ def test_what_is_counted_for_who_is_left_out() -> None:
     writer = Writer()
     left, other = writer.open(), writer.open()
     writer.run()
-    sid = left.feed.session.clients[0].sid
+    sid = left.stream.session.clients[0].sid
 
     def step(name: str, **target: Any) -> list[int]:
         writer.emit(name, **target)
         writer.run()
-        return [feed.delivered for feed in (left.feed, other.feed)]
+        return [stream.delivered for stream in (left.stream, other.stream)]
 
     assert step("one") == [1, 1]
     assert step("two", skip=sid) == [1, 2]
@@ -515,7 +515,7 @@ def test_a_step_that_fails_loses_nobody() -> None:
     writer = Writer()
     members = [writer.open() for _ in range(3)]
     writer.run()
-    writer.hub.admit(members[0].feed.session, {}, "/")
+    writer.hub.admit(members[0].stream.session, {}, "/")
     writer.emit("one", to="room")
     writer.interrupted.before = lambda seq: 1 / 0
     with pytest.raises(ZeroDivisionError):
@@ -555,8 +555,8 @@ class PackMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), namespace=st.sampled_from(NAMESPACES))
     def ride(self, which: int, namespace: str) -> None:
         member = self.members[which % len(self.members)]
-        if member.feed.request.envelope and 0 < len(member.feed.session.living) < 3:
-            self.writer.hub.admit(member.feed.session, {}, namespace)
+        if member.stream.request.envelope and 0 < len(member.stream.session.living) < 3:
+            self.writer.hub.admit(member.stream.session, {}, namespace)
 
     @precondition(lambda self: self.members)
     @rule(which=st.integers(0, 20))
@@ -602,13 +602,13 @@ class PackMachine(RuleBasedStateMachine):
         self.sent.append(name)
         rooms = None if to is None else set(to) if isinstance(to, list) else {to}
         for member in self.members:
-            accepts = not member.feed.request.events or name in ("fact", "load")
-            meant = {client.sid for client in member.feed.session.living if client.namespace == namespace
+            accepts = not member.stream.request.events or name in ("fact", "load")
+            meant = {client.sid for client in member.stream.session.living if client.namespace == namespace
                      and (rooms is None or not rooms.isdisjoint(client.rooms()))
                      and not (skip and client.sid == other)}
             if meant and accepts:
                 self.due[member][len(self.sent)] = meant
-                self.there[member][len(self.sent)] = {client.sid for client in member.feed.session.living
+                self.there[member][len(self.sent)] = {client.sid for client in member.stream.session.living
                                                       if client.namespace == namespace}
 
     @rule(steps=st.integers(1, 4))
@@ -641,10 +641,10 @@ class PackMachine(RuleBasedStateMachine):
         assert self.writer.pack.position == self.writer.log.newest
         for member in list(self.members):
             self.compare(member)
-            if member.feed.finished:
+            if member.stream.finished:
                 self.members.remove(member)
             else:
-                assert member.feed.group is not None
+                assert member.stream.group is not None
 
     def compare(self, member: Member) -> None:
         due, given = self.due[member], member.numbers()
@@ -654,7 +654,7 @@ class PackMachine(RuleBasedStateMachine):
         for seq in set(due) - set(given):
             later = [number for number in given if number > seq and self.sent[number - 1] == "load"]
             assert seq <= covered or (self.sent[seq - 1] == "load" and later)
-        if member.feed.request.envelope:
+        if member.stream.request.envelope:
             gone = set()
             for body in member.messages():
                 if body["event"] == "hybrid_disconnect":

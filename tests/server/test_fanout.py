@@ -456,7 +456,7 @@ def test_delivery_is_counted(server: Server) -> None:
 def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
     """A socket that refuses an option, as some systems do once the peer is gone, is closed, and so is its stream."""
     transport = HybridTransport(Flask(__name__), resume_s=0)
-    feed = open_feed_of(transport)
+    stream = open_feed_of(transport)
     ours, theirs = socket.socketpair()  # is no TCP socket
 
     def adopt() -> None:
@@ -464,7 +464,7 @@ def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
         attached = Attached(settings, left, lambda: False)
         fanout = Fanout(transport.hub, settings, left, lambda: False, attached)
         try:
-            fanout.adopt(ours.detach(), feed, b"")
+            fanout.adopt(ours.detach(), stream, b"")
             assert not len(fanout)
         finally:
             fanout.close()

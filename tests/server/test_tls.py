@@ -17,9 +17,9 @@ from hakgal_hybrid.server.fanout.tls import Attached
 def test_much_that_is_for_others_does_not_stop_the_loop() -> None:
     """A stream of many clients asks of every event for whom it is: it does so by and by."""
     transport = HybridTransport(Flask(__name__), log_events=10_000)
-    feed = open_feed_of(transport, envelope=True)
+    stream = open_feed_of(transport, envelope=True)
     for _ in range(31):
-        transport.hub.admit(feed.session, {}, "/")
+        transport.hub.admit(stream.session, {}, "/")
     for _ in range(8000):
         transport.emit("news", namespace="/elsewhere")
     ours, theirs = socket.socketpair()
@@ -28,9 +28,9 @@ def test_much_that_is_for_others_does_not_stop_the_loop() -> None:
         attached = Attached(transport.settings, transport.node.lifecycle.stream_left, lambda: False)
         sequencer = 0
         with gevent.socket.socket(fileno=ours.detach()) as sock:
-            writer = gevent.spawn(attached.serve, sock, feed, b"")
+            writer = gevent.spawn(attached.serve, sock, stream, b"")
             try:
-                while feed.behind:
+                while stream.behind:
                     gevent.sleep(0.0001)
                     sequencer += 1
             finally:

@@ -27,18 +27,18 @@ class Connection(socket.SocketType):
     comes, so a writer that goes through all of them pays for every object it has to look at.
 
     :param fileno: the socket's descriptor.
-    :param feed: the stream.
+    :param stream: the stream.
     :ivar pending: what the socket has not taken yet; never anything while the stream is live.
     :ivar progress_at: when it last took a byte (monotonic seconds).
     :ivar end: why the stream ends, once its last bytes are on their way.
     :ivar watcher: the loop's watcher for room in the socket, once it was needed.
     """
 
-    __slots__ = ("end", "feed", "pending", "progress_at", "watcher")
+    __slots__ = ("end", "pending", "progress_at", "stream", "watcher")
 
-    def __init__(self, fileno: int, feed: SubscriberStream) -> None:
+    def __init__(self, fileno: int, stream: SubscriberStream) -> None:
         super().__init__(fileno=fileno)
-        self.feed = feed
+        self.stream = stream
         self.pending: memoryview | None = None
         self.progress_at = clock()
         self.end: StreamEnd | None = None

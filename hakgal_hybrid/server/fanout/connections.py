@@ -48,29 +48,29 @@ class Connections:
         """Return the connections. Any thread may call it."""
         return list(self._all.values())
 
-    def adopt(self, fileno: int, feed: SubscriberStream, head: bytes) -> None:
+    def adopt(self, fileno: int, stream: SubscriberStream, head: bytes) -> None:
         """Take over a detached socket, and write the beginning of its stream.
 
         :param fileno: the socket's descriptor.
-        :param feed: the stream.
+        :param stream: the stream.
         :param head: what is written before it.
         """
         connection = None
         try:
-            connection = Connection(fileno, feed)
+            connection = Connection(fileno, stream)
             connection.prepare(self._settings)
             self._disconnects.watch(fileno)
         except (OSError, ValueError):  # libuv raises the latter
             if connection is not None:
                 connection.detach()
-            self._left(feed, StreamEnd.GONE)
+            self._left(stream, StreamEnd.GONE)
             socket.close(fileno)
             return
         self._all[fileno] = connection
         self._switching.adjust(len(self._all))
         self._live.adopt(connection)
         self.catching_up[connection] = None
-        self.send(connection, head + feed.opening())
+        self.send(connection, head + stream.opening())
         self._wake()
 
     def close(self, connection: Connection, reason: StreamEnd) -> None:
@@ -79,18 +79,18 @@ class Connections:
         :param connection: the connection.
         :param reason: why its stream ends.
         """
-        feed = connection.feed
-        if feed.state is StreamState.ENDED:
+        stream = connection.stream
+        if stream.state is StreamState.ENDED:
             return
         fileno = connection.fileno()
         del self._all[fileno]
         self.catching_up.pop(connection, None)
         self._chatter.pop(connection, None)
-        self._live.leave(connection, feed.position)
+        self._live.leave(connection, stream.position)
         self._disconnects.forget(fileno)
         connection.close()
         self._switching.adjust(len(self._all))
-        self._left(feed, reason)
+        self._left(stream, reason)
 
     def close_all(self, reason: StreamEnd) -> None:
         """Close every connection, and stop watching.
@@ -115,7 +115,7 @@ class Connections:
             self.close(connection, why_lost(error))
             return
         if not all_taken:
-            self.block(connection, connection.feed.position)
+            self.block(connection, connection.stream.position)
 
     def block(self, connection: Connection, position: int) -> None:
         """Have the stream of a socket that is full keep its place until the socket takes more.
@@ -124,8 +124,8 @@ class Connections:
         :param position: number of the last event that it was given, or that was not for it.
         """
         self._live.leave(connection, position)
-        if connection.feed.state is StreamState.CATCHING_UP:
-            connection.feed.happened(StreamEvent.SOCKET_FULL)
+        if connection.stream.state is StreamState.CATCHING_UP:
+            connection.stream.happened(StreamEvent.SOCKET_FULL)
             self.catching_up.pop(connection, None)
         connection.await_room(self._loop, self.flush, self._settings)
 
@@ -141,11 +141,11 @@ class Connections:
             self.close(connection, why_lost(error))
             return
         connection.stop_waiting()
-        if connection.feed.state is StreamState.BLOCKED:
-            connection.feed.happened(StreamEvent.SOCKET_DRAINED)
+        if connection.stream.state is StreamState.BLOCKED:
+            connection.stream.happened(StreamEvent.SOCKET_DRAINED)
             self.catching_up[connection] = None
             self._wake()
-        elif connection.feed.state is StreamState.CLOSING and connection.end is not None:
+        elif connection.stream.state is StreamState.CLOSING and connection.end is not None:
             self.close(connection, connection.end)
 
     def finish(self, connection: Connection, last: bytes, reason: StreamEnd) -> None:
@@ -155,16 +155,16 @@ class Connections:
         :param last: the last bytes.
         :param reason: why its stream ends.
         """
-        feed = connection.feed
-        self._live.leave(connection, feed.position)
-        while feed.state is StreamState.CATCHING_UP and feed.behind:
-            self.send(connection, feed.take())
-        if feed.state not in (StreamState.CATCHING_UP, StreamState.BLOCKED):
+        stream = connection.stream
+        self._live.leave(connection, stream.position)
+        while stream.state is StreamState.CATCHING_UP and stream.behind:
+            self.send(connection, stream.take())
+        if stream.state not in (StreamState.CATCHING_UP, StreamState.BLOCKED):
             return  # its last bytes are on their way already, or it is lost
-        feed.happened(StreamEvent.LAST_BYTES)
+        stream.happened(StreamEvent.LAST_BYTES)
         connection.end = reason
         self.catching_up.pop(connection, None)
-        self.send(connection, last + feed.end(reason))
+        self.send(connection, last + stream.end(reason))
         if connection.pending is None:
             self.close(connection, reason)
 

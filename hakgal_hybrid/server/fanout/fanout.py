@@ -109,16 +109,16 @@ class Fanout:
 
     def clogged(self) -> list[SubscriberStream]:
         """Return the streams whose socket has not taken what it was given. Any thread may call it."""
-        return [item.feed for item in self._connections.all() if item.pending is not None]
+        return [item.stream for item in self._connections.all() if item.pending is not None]
 
-    def adopt(self, fileno: int, feed: SubscriberStream, head: bytes) -> None:
+    def adopt(self, fileno: int, stream: SubscriberStream, head: bytes) -> None:
         """Take over a detached socket, and write its stream until the client or the server is gone.
 
         :param fileno: the socket's descriptor.
-        :param feed: the stream.
+        :param stream: the stream.
         :param head: what is written before it.
         """
-        self._connections.adopt(fileno, feed, head)
+        self._connections.adopt(fileno, stream, head)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -202,19 +202,19 @@ class Fanout:
 
     def _catch_up(self, connection: Connection) -> None:
         """Bring one nearer to the live ones, and among them if it is there."""
-        feed = connection.feed
-        if feed.state is not StreamState.CATCHING_UP:
+        stream = connection.stream
+        if stream.state is not StreamState.CATCHING_UP:
             return
-        if feed.finished is not None:
-            self._connections.finish(connection, b"", feed.finished)
+        if stream.finished is not None:
+            self._connections.finish(connection, b"", stream.finished)
             return
-        self._connections.send(connection, feed.take(self._replays.at(self._live.position), self._live.position))
-        if feed.state is not StreamState.CATCHING_UP or self._live.join(connection):
+        self._connections.send(connection, stream.take(self._replays.at(self._live.position), self._live.position))
+        if stream.state is not StreamState.CATCHING_UP or self._live.join(connection):
             return
         self._connections.catching_up[connection] = None
-        if feed.position < self._live.position or feed.finished is not None:
+        if stream.position < self._live.position or stream.finished is not None:
             self._news.set()  # it took all it was given, and there is more to do
 
     def _finish_all(self) -> None:
         for connection in self._connections.all():
-            self._connections.guarded(self._connections.finish, connection, connection.feed.bye(), StreamEnd.STOPPED)
+            self._connections.guarded(self._connections.finish, connection, connection.stream.bye(), StreamEnd.STOPPED)

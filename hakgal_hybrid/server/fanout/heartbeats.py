@@ -95,9 +95,9 @@ class Caretaker:
                     self._connections.guarded(self._look_after, connection, now)
 
     def _look_after(self, connection: Connection, now: float) -> None:
-        state = connection.feed.state
+        state = connection.stream.state
         if state in (StreamState.BLOCKED, StreamState.CLOSING):
-            if connection.feed.replaced:  # or a client could have many sockets wait, in one place
+            if connection.stream.replaced:  # or a client could have many sockets wait, in one place
                 self._connections.close(connection, StreamEnd.REPLACED)
                 return
             # Linux tells of room only when a third of its buffer is free: much later than a slow client takes a byte.
@@ -116,6 +116,6 @@ class Caretaker:
             self._pace.sent(1)
 
     def _send_heartbeat(self, connection: Connection) -> None:
-        if (connection.feed.state in (StreamState.LIVE, StreamState.CATCHING_UP)
+        if (connection.stream.state in (StreamState.LIVE, StreamState.CATCHING_UP)
                 and self._rounds.is_quiet(clock() - connection.progress_at)):
-            self._connections.send(connection, connection.feed.heartbeat())
+            self._connections.send(connection, connection.stream.heartbeat())

@@ -47,11 +47,11 @@ class Attached:
         for news in self._news:
             news.set()
 
-    def serve(self, sock: Any, feed: SubscriberStream, head: bytes) -> None:
+    def serve(self, sock: Any, stream: SubscriberStream, head: bytes) -> None:
         """Write one stream in the calling greenlet, until its client or the server is gone.
 
         :param sock: the connection's socket.
-        :param feed: the stream.
+        :param stream: the stream.
         :param head: what is written before it.
         """
         news = Event()
@@ -59,34 +59,34 @@ class Attached:
         reason = StreamEnd.STOPPED
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            self._send(sock, feed, head + feed.opening())
+            self._send(sock, stream, head + stream.opening())
             heartbeat_at = clock() + self._settings.heartbeat_s
-            while not self._stopping() and feed.finished is None:
+            while not self._stopping() and stream.finished is None:
                 news.clear()
-                data, left = feed.take(), heartbeat_at - clock()
+                data, left = stream.take(), heartbeat_at - clock()
                 if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
-                    news.wait(min(left, MOMENT_S) if feed.behind else left)
+                    news.wait(min(left, MOMENT_S) if stream.behind else left)
                     continue
-                self._send(sock, feed, data or feed.heartbeat())
+                self._send(sock, stream, data or stream.heartbeat())
                 heartbeat_at = clock() + self._settings.heartbeat_s
-            while feed.behind:
-                self._send(sock, feed, feed.take())
+            while stream.behind:
+                self._send(sock, stream, stream.take())
                 gevent.sleep(MOMENT_S)
-            reason = feed.finished or StreamEnd.STOPPED
-            self._send(sock, feed, (b"" if feed.finished else feed.bye()) + feed.end(reason))
+            reason = stream.finished or StreamEnd.STOPPED
+            self._send(sock, stream, (b"" if stream.finished else stream.bye()) + stream.end(reason))
         except OSError as error:
             reason = why_lost(error)
         finally:
             self._news.discard(news)
-            self._left(feed, reason)
+            self._left(stream, reason)
 
-    def _send(self, sock: Any, feed: SubscriberStream, data: bytes) -> None:
+    def _send(self, sock: Any, stream: SubscriberStream, data: bytes) -> None:
         """Send all of it, however long that takes, as long as the client goes on taking some and has no other stream.
 
         (Or it could have many wait for it, each with its socket.)
         """
         rest, progress_at = memoryview(data), clock()
-        while rest and not feed.replaced:
+        while rest and not stream.replaced:
             with gevent.Timeout(min(LOOK_S, self._settings.stall_s / 4), False):
                 # What is broken off is sent again as it was: so TLS wants it.
                 rest = rest[sock.send(rest[:RECORD]):]
