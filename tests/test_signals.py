@@ -12,9 +12,9 @@ import blinker
 import pytest
 
 from hakgal_hybrid import signals
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.broker import Broker
 from hakgal_hybrid.broker.cursor import Cursor
-from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.signals import event_emitted

@@ -1,4 +1,4 @@
-"""Blocks: the bytes of one block of a stream, for events of the log and for what a stream says of itself."""
+"""Blocks: one block of a stream as bytes, for events of the log and for the protocol's own, plain or in envelopes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,45 @@ from collections.abc import Sequence
 from typing import Any
 
 from .entry import Entry
-from .envelope import envelope
 from .event import Event, Target
-from .sse import encode_event
+from .sse import encode_event, encode_message
 
 #: Made once: ``json.dumps`` makes an encoder for each call with options.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def encode_entry(event: Event, event_id: str) -> bytes:
+    """Encode an event as plain streams carry it.
+
+    :param event: the event.
+    :param event_id: its id.
+    :return: a block of an event stream.
+    """
+    return encode_message(event.data, event.name, event_id)
+
+
+def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int = 0,
+             to: list[str] | None = None, retry: int | None = None) -> bytes:
+    """Encode an event as an unnamed message that carries everything about it.
+
+    The data is ``{"event", "args", "data", "id", "ts", "namespace"}``, with ``"conflated"``, ``"ack"`` and ``"to"``
+    where they say something. The arguments are spliced in as the text that they are already.
+
+    :param event: the event.
+    :param event_id: its id; ``None`` for a block that is not an event of the log.
+    :param ts: when it was emitted, in milliseconds since 1970.
+    :param conflated: how many older events it stands for.
+    :param to: the ``sid`` of each client of the stream that it is for; ``None`` means all.
+    :param retry: the reconnection time that the block sets as well, in milliseconds.
+    :return: a block of an event stream.
+    """
+    head = json.dumps(event.name, ensure_ascii=False)
+    more = {"conflated": conflated or None, "ack": event.ack, "to": to}
+    tail = json.dumps({"id": event_id, "ts": ts, "namespace": event.target.namespace,
+                       **{name: value for name, value in more.items() if value is not None}},
+                      ensure_ascii=False, separators=(",", ":"))
+    text = f'{{"event":{head},"args":{event.args_text},"data":{event.data},{tail[1:]}'
+    return encode_event(text, event_id=event_id, retry=retry)
 
 
 def entry_block(entry: Entry, event_id: str | None, *, in_envelope: bool, conflated: int = 0,
@@ -20,7 +53,7 @@ def entry_block(entry: Entry, event_id: str | None, *, in_envelope: bool, confla
     """Encode an event of the log.
 
     :param entry: the entry.
-    :param event_id: its id; ``None`` for one that is shown out of its order, in a snapshot.
+    :param event_id: its id; ``None`` in a snapshot, which is out of order.
     :param in_envelope: true for an unnamed message that carries everything.
     :param conflated: for how many older events it stands.
     :param to: for which clients of the stream it is, if not for all of its namespace.
@@ -33,7 +66,7 @@ def entry_block(entry: Entry, event_id: str | None, *, in_envelope: bool, confla
 
 def control_block(name: str, data: dict[str, Any], event_id: str | None = None, *, in_envelope: bool,
                   retry: int | None = None, namespace: str = "/", to: Sequence[str] | None = None) -> bytes:
-    """Encode one of our own events.
+    """Encode one of the protocol's own events.
 
     :param name: its name.
     :param data: its data.

@@ -21,7 +21,7 @@ class Broker:
     def __init__(self, log: EventLog, on_published: Callable[[Event, int], object] = lambda event, seq: None) -> None:
         self.log = log
         self._on_published = on_published
-        # No lock: a stream's finalizer may remove a waker while its thread is in here. Each change is one step.
+        # Without a lock: a finalizer may remove a waker while its own thread is in here. Each change is atomic.
         self._wakers: dict[object, Callable[[], object]] = {}
 
     def publish(self, event: Event, prepare: Callable[[Entry], object] | None = None) -> Entry | None:
@@ -29,8 +29,8 @@ class Broker:
 
         :param event: the event.
         :param prepare: called with the entry before any reader can see it.
-        :return: the entry; ``None`` if a signal handler or a finalizer publishes that has interrupted this thread's own
-            use of the log. The event is then published as soon as that use has ended, in this thread.
+        :return: the entry; ``None`` in a signal handler or finalizer that has interrupted this thread's own use of the
+            log. The event is then published in this thread as soon as that use has ended.
         :raises EventError: if the encoded event is too large.
         """
         reentrancy = self.log.reentrancy
@@ -56,10 +56,10 @@ class Broker:
             waker()
 
     def add_waker(self, waker: Callable[[], object]) -> Callable[[], None]:
-        """Have a function called after every event.
+        """Register a function that is called after every event.
 
         :param waker: the function. It is called in the emitter's thread, and must not wait for anything.
-        :return: a function that ends it.
+        :return: a function that unregisters it.
         """
         key = object()
         self._wakers[key] = waker

@@ -1,4 +1,4 @@
-"""Client: who somebody is to the host, and what is for them. It outlives the stream that carries it."""
+"""Client and Session: a client as the host knows it, and the clients that share a stream. Both outlive the stream."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .sequencer import Sequencer
 from .states import ClientState, SessionState
 from .timers import TimerHandle
 
-#: Where tests of hosts look for a client's session in its environment.
+#: The key of a client's environment that holds its session; tests of hosts read it, as with Flask-SocketIO.
 SAVED_SESSION = "saved_session"
-#: What tokens are made with; a restart forgets clients anyway.
+#: The key that tokens are made with. It is new in each process: a restart forgets the clients as well.
 _SECRET = secrets.token_bytes(32)
-_lock = threading.RLock()
+_lock = threading.RLock()  # one for all clients, because it is held for a moment only and there are many of them
 
 
 def _token_of(sid: str) -> str:
@@ -33,10 +33,10 @@ def _token_of(sid: str) -> str:
 
 
 def proves(sid: object, token: object) -> bool:
-    """Compare a token with that of a client, which may be gone, in constant time.
+    """Say whether a token belongs to a ``sid``, in constant time. The client need not exist any more.
 
-    :param sid: what somebody says to be the client's ``sid``.
-    :param token: what somebody says to be its token.
+    :param sid: the ``sid`` that a request names.
+    :param token: the token that it shows.
     :return: true if they belong together.
     """
     return isinstance(sid, str) and isinstance(token, str) and hmac.compare_digest(
@@ -46,21 +46,21 @@ def proves(sid: object, token: object) -> bool:
 class Client(OpeningRequest):
     """One client: its identity, the rooms it is in, and the request that opened it.
 
-    There may be tens of thousands, most of which only listen: what few of them need is made when it is needed.
+    There may be tens of thousands, and most only listen. So what few of them need is made when it is needed.
 
     :param environ: the WSGI environment of the request that opened it.
     :param namespace: the namespace it is connected to.
-    :param since: number of the last event before its time.
+    :param since: the number of the last event before it connected.
     :param session: the session that carries it, its stream open or not; ``None`` for a caller without a stream.
     :param rooms: the table of rooms that it may be put into.
-    :ivar sid: public name, also the room it is alone in.
+    :ivar sid: its public id, and the name of the room that it is alone in.
     :ivar state: see :class:`~hakgal_hybrid.broker.states.ClientState`.
-    :ivar ended_at: number of the last event in its time, once it is over.
-    :ivar end_reason: why it is over.
-    :ivar joined: what the table of rooms has about it: the rooms it is in, or left not long ago.
+    :ivar ended_at: the number of the last event before it ended; ``None`` until then.
+    :ivar end_reason: why it ended.
+    :ivar joined: the rooms that it is in, or left not long ago; kept by the table of rooms.
     :ivar opened_at: when it connected, in seconds since 1970.
-    :ivar saved_session: the session of the app its handlers share, forked from the one of the opening request at first
-        use.
+    :ivar saved_session: the Flask session that its handlers share: a copy, made at first use, of the session of the
+        opening request.
     """
 
     __slots__ = ("_environ", "_rooms", "_sequencer", "_store", "end_reason", "ended_at", "joined", "namespace",
@@ -100,9 +100,9 @@ class Client(OpeningRequest):
             return self._environ
 
     def use_session(self, session: Any) -> None:
-        """Have the client's handlers share a session from now on.
+        """Set the Flask session that the client's handlers share from now on.
 
-        :param session: the session of the app.
+        :param session: the session.
         """
         with _lock:
             self.saved_session = session
@@ -110,7 +110,7 @@ class Client(OpeningRequest):
                 self._environ[SAVED_SESSION] = session
 
     def shed_session(self) -> None:
-        """Forget a session that holds nothing: it is forked again when a handler needs it."""
+        """Forget the Flask session if it is empty: it is copied again when a handler needs it."""
         with _lock:
             if not self.saved_session and self._environ is None:
                 self.saved_session = None
@@ -141,27 +141,27 @@ class Client(OpeningRequest):
 
     @property
     def ended(self) -> bool:
-        """True once it is over: nothing that happens now is for this client."""
+        """True once it has ended: no event that is emitted from then on is for this client."""
         return self.state is not ClientState.CONNECTED
 
     def proves(self, token: object) -> bool:
         """Compare a token with this client's, in constant time.
 
-        :param token: what somebody has shown.
+        :param token: the token that a request shows.
         :return: true if it is this client's.
         """
         return proves(self.sid, token)
 
     def rooms(self) -> list[Hashable]:
-        """Return the rooms this client is in now, its own among them."""
+        """Return the rooms this client is in now, with its own."""
         return self._rooms.rooms_of(self)
 
-    def hears(self, seq: int, target: Target) -> bool:
-        """Say whether an event is for this client as far as rooms do not matter.
+    def is_for_but_for_rooms(self, seq: int, target: Target) -> bool:
+        """Say whether an event is for this client, its rooms left out of account.
 
         :param seq: the event's number.
         :param target: for whom it is.
-        :return: true if the client is of its namespace, was connected when it was emitted, and is not left out.
+        :return: true if the client is of its namespace, was connected when it was emitted, and is not skipped.
         """
         return ((target.namespace == self.namespace or target.namespace == EVERYWHERE)
                 and self.since < seq and (self.ended_at is None or seq <= self.ended_at)
@@ -174,11 +174,11 @@ class Client(OpeningRequest):
         :param target: for whom it is.
         :return: true if it is.
         """
-        return self.hears(seq, target) and (
+        return self.is_for_but_for_rooms(seq, target) and (
             target.rooms is None or any(self._rooms.was_in(self, room, seq) for room in target.rooms))
 
-    def lives_at(self, seq: int) -> bool:
-        """Say whether an event was emitted in this client's time.
+    def was_connected_at(self, seq: int) -> bool:
+        """Say whether this client was connected when an event was emitted.
 
         :param seq: the event's number.
         :return: true if it was.
@@ -186,30 +186,30 @@ class Client(OpeningRequest):
         return self.since < seq and (self.ended_at is None or seq <= self.ended_at)
 
 
-#: The rooms of clients that are in no hub.
+#: The table of rooms of clients that are in no hub.
 _NO_ROOMS: Membership[Client] = Membership()
 #: How many clients one stream may carry.
 MAX_SESSION_CLIENTS = 256
-_USUAL = frozenset(["/"])  # once for all, not once for each
+_USUAL = frozenset(["/"])  # one object for most sessions
 
 
 class Carrier(Protocol):
-    """What a session knows of the stream that carries it."""
+    """A stream, as its session knows it."""
 
     def clients_changed(self) -> None:
-        """Have the stream's writer look at its session soon. Any thread may call it."""
+        """Note that the clients of the session have changed. Any thread may call it."""
 
 
 class Session:
     """The clients of one stream. It outlives the stream: a client that comes back finds its session.
 
-    :param address: the address that it counts for.
-    :param start: number of the last event before it was made; a first stream begins there.
+    :param address: the IP address against whose limit its stream counts.
+    :param start: the number of the last event before it was made; its first stream begins there.
     :param standalone: true if it has no stream and needs none.
     :ivar state: see :class:`~hakgal_hybrid.broker.states.SessionState`.
-    :ivar ticket: opens the stream; a secret. Empty until somebody asks for it: see
-        :meth:`~hakgal_hybrid.broker.sessions.SessionRegistry.ticket_of`.
-    :ivar clients: its clients, those included that are over but whose stream has not said so yet.
+    :ivar ticket: opens the stream; a secret. Empty until
+        :meth:`~hakgal_hybrid.broker.sessions.SessionRegistry.ticket_of` makes it.
+    :ivar clients: its clients, with those that have ended but whose stream has not sent ``hybrid_disconnect`` yet.
     :ivar carrier: the stream; ``None`` while there is none.
     :ivar deadline: ends it, if no stream comes in time.
     """
@@ -227,7 +227,7 @@ class Session:
 
     @property
     def living(self) -> list[Client]:
-        """The clients that are not over."""
+        """The clients that have not ended."""
         return [client for client in self.clients if not client.ended]
 
     @property
@@ -236,18 +236,18 @@ class Session:
         return namespaces_of(self.clients)
 
     def change(self, clients: tuple[Client, ...]) -> None:
-        """Have other clients from now on, or the same in another state. To be called while the log takes no event.
+        """Set the clients, and notify the stream of it. Call this under ``EventLog.held``.
 
-        :param clients: the clients.
+        :param clients: the clients; the same ones if only their states have changed.
         """
         self.clients = clients
         if self.carrier is not None:
             self.carrier.clients_changed()
 
     def await_stream(self, deadline: TimerHandle | None) -> None:
-        """Take the deadline by which a stream must come, in place of the one before.
+        """Set the deadline by which a stream must begin, and cancel the previous one.
 
-        :param deadline: the deadline, if there is one.
+        :param deadline: the deadline, or ``None``.
         """
         if self.deadline is not None:
             self.deadline.cancel()
@@ -265,11 +265,13 @@ def namespaces_of(clients: tuple[Client, ...]) -> frozenset[str]:
 
 
 def steady(clients: tuple[Client, ...], position: int) -> bool:
-    """Say whether all clients of a session get what comes after a place in the log, as far as rooms do not matter.
+    """Say whether all clients of a session were connected at a position, and none of them has ended since.
+
+    Then every later event for everybody of their namespaces is for all of them.
 
     :param clients: the clients.
-    :param position: number of the last event before.
-    :return: true if all are there already, and none is over.
+    :param position: the position in the log.
+    :return: true if that is so.
     """
     return all(client.since <= position and client.ended_at is None for client in clients)
 

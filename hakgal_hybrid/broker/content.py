@@ -1,4 +1,4 @@
-"""StreamContent: what of the log is for the clients of one stream, and how it looks as bytes."""
+"""StreamContent: which events of the log are for the clients of one stream, and their bytes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .subscription import StreamOptions, StreamRequest, name_filter
 
 
 class StreamContent:
-    """Chooses and encodes for one stream. It has no place in the log: what was read is passed in.
+    """Chooses and encodes events for one stream. It has no position in the log: the entries are passed in.
 
-    :param session: the clients.
+    :param session: the session of the stream.
     :param log: the log.
-    :param request: what was asked for.
+    :param request: what the client asked for.
     :param on_gap: called with every gap, for each client that it concerns.
     :ivar accepts: true for the names that were asked for.
-    :ivar chunked: whether all that is written comes as chunks of an HTTP/1.1 body; set before the opening is written.
+    :ivar chunked: whether the stream is written as chunks of an HTTP/1.1 body; set before the opening is written.
     """
 
     __slots__ = ("accepts", "chunked", "log", "on_gap", "request", "session")
@@ -39,9 +39,9 @@ class StreamContent:
         """Say whether an event is for a client of this stream and passes its filter.
 
         :param seq: the event's number.
-        :param name: its name; ``None`` if that is forgotten.
+        :param name: its name; ``None`` for a dropped event, whose name is not kept.
         :param target: for whom it is.
-        :return: true if it does.
+        :return: true if both hold.
         :raises LookupError: if that cannot be known without the name.
         """
         if not any(client.is_for(seq, target) for client in self.session.clients):
@@ -74,10 +74,10 @@ class StreamContent:
         return control_block(name, data, event_id, in_envelope=self.request.envelope, **more)
 
     def framed(self, data: bytes) -> bytes:
-        """Return bytes as they are written.
+        """Return blocks as they are written to the stream.
 
         :param data: some blocks.
-        :return: one chunk, if the stream has chunks.
+        :return: the same bytes; as one chunk, if the stream is chunked.
         """
         return as_chunk(data) if self.chunked else data
 
@@ -86,7 +86,7 @@ class StreamContent:
 
         :param options: what all streams have in common.
         :param position: number of the last event before the stream.
-        :param gap: what a resume cannot have.
+        :param gap: the gap of a failed resume, or ``None``.
         :param resumed: true if the session has had a stream before.
         :return: the blocks.
         """
@@ -107,7 +107,7 @@ class StreamContent:
         return b"".join(parts)
 
     def _identity(self) -> dict[str, Any]:
-        """Return what ``hybrid_open`` says of the clients; tokens only where the stream made them."""
+        """Return what ``hybrid_open`` says of the clients; a token only if this stream's request made the client."""
         living = self.session.living
         first = living[0] if living else None
         if self.request.ticket is None:
@@ -137,7 +137,7 @@ class StreamContent:
 
         :param batch: what was read.
         :param before: number of the last event before.
-        :param released: the clients that are over and have got everything, in the order of their ends.
+        :param released: the clients that have ended and got everything, in the order in which they ended.
         :return: the blocks.
         """
         parts = [] if batch.gap is None else [self.gap(batch.gap)]
@@ -164,19 +164,23 @@ class StreamContent:
                            to=self._recipients(entry))
 
     def _disconnected(self, client: Client, left: int) -> bytes:
-        """Tell a client that it is over, which is one of so many that are left."""
+        """Return ``hybrid_disconnect`` for a client.
+
+        :param left: how many clients the stream still carries, with this one.
+        """
         return self.control("hybrid_disconnect", {"sid": client.sid, "reason": client.end_reason},
                             namespace=client.namespace, to=[client.sid] if left > 1 else None)
 
     def _recipients(self, entry: Entry, *, replayed: bool = False) -> list[str] | None:
-        """Return for which clients of this stream an event is; nothing if for all of its namespace.
+        """Return for which clients of this stream an event is; ``None`` if for all of its namespace.
 
-        :param replayed: true if it carries no id, by which a client that came later would know that it is not for it.
+        :param replayed: true for an event without an id, as in a snapshot. By the id a client that connected later
+            knows that an event is not for it; without one, it is listed or left out like the others.
         """
         event, clients = entry.event, self.session.clients
         if len(clients) == 1:
             return None
         there = [client for client in clients
-                 if client.namespace == event.target.namespace and (replayed or client.lives_at(entry.seq))]
+                 if client.namespace == event.target.namespace and (replayed or client.was_connected_at(entry.seq))]
         meant = [client.sid for client in there if client.is_for(entry.seq, event.target)]
         return None if len(meant) == len(there) else meant

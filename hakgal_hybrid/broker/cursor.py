@@ -1,7 +1,7 @@
-"""Cursor: one reader's place in the log, and what it gets from there: events, conflated ones, gaps. Pure.
+"""Cursor: one reader's position in the log, and what it reads from there: events, conflated events, gaps. Pure.
 
-What a reader cannot have any more, and which events stand for older ones, is decided here for every reader: for those
-with a cursor and for those that are given what is new together (:mod:`.live`).
+The rules for lost events and for conflation are here for every reader: for those that have a cursor, and for the live
+streams, which share one position (:mod:`.live`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Batch(NamedTuple):
 
 
 def lost_upto(start: int, entries: list[Entry], min_at: float) -> tuple[int, Reason]:
-    """Return what a reader cannot have any more.
+    """Return up to where a reader has lost events, because they were dropped or are too old.
 
     :param start: the first number that is retained.
     :param entries: the entries from there on.
     :param min_at: the oldest clock reading that an entry may have.
-    :return: the last number that is lost, and why.
+    :return: the number of the last event that is lost, and why it is.
     """
     upto: int = start - 1
     reason: Reason = "evicted"
@@ -64,10 +64,10 @@ class Conflation:
         self._left_out[kind] = self._left_out.get(kind, 0) + 1
 
     def give(self, entry: Entry) -> int:
-        """Return for how many others an entry stands that is given.
+        """Return how many events were left out for an entry that is sent now, and forget them.
 
         :param entry: the entry.
-        :return: how many of its kind were left out for it.
+        :return: how many events of its kind were left out.
         """
         return self._left_out.pop((entry.event.name, entry.event.target), 0) if self._left_out else 0
 
@@ -78,15 +78,16 @@ class Conflation:
 
 @dataclass(slots=True)
 class Cursor:
-    """One reader's place in a log: everything up to ``position`` has been read, skipped or reported missing.
+    """One reader's position in a log. It is not thread-safe.
 
-    Not for two threads at once.
+    Every event up to ``position`` was read, skipped or reported missing.
 
     :ivar log: the log.
-    :ivar position: number of the last event that was looked at.
-    :ivar wants: decides what is for this reader.
+    :ivar position: the number of the last event that was looked at.
+    :ivar wants: true for events that are for this reader.
     :ivar pending_gap: a gap that the next read reports.
-    :ivar covers: says of two events of a kind whether everybody who gets the first gets the second too.
+    :ivar covers: true if all clients of the reader that get the first of two events get the second too; ``None`` for a
+        reader that is one client, for which ``wants`` says it.
     """
 
     log: EventLog
@@ -115,10 +116,10 @@ class Cursor:
         start, entries = self.log.since(self.position, upto)
         lost, reason = lost_upto(start, entries, min_at)
         if lost > self.position:
-            # A reader hears of one gap at a time: what was lost since a resume that failed adds to it.
+            # One gap at a time is reported: what was lost since a failed resume is added to the gap of that resume.
             missed = self.log.missed(self.position, lost, self.wants)
             if missed is not None:
-                # What was left out for an event that is lost now is lost with it.
+                # Events left out in favour of one that is lost now are lost as well.
                 missed += len(self._conflation)
             self._conflation.clear()
             if missed != 0 or gap:

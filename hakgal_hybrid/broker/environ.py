@@ -9,6 +9,11 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+#: The key of the WSGI environment under which the gate leaves the address that rules apply to: the client's, even
+#: behind a proxy on this machine.
+ADDRESS = "hakgal_hybrid.address"
+#: The key of a list to which our server's views append the stream that they have opened.
+HANDOFF = "hakgal_hybrid.handoff"
 #: What differs from one connection to the next of the same client.
 _PORT = "REMOTE_PORT"
 
@@ -54,7 +59,3 @@ class OpeningRequest:
     def opening_environ(self) -> dict[str, Any]:
         """Return the WSGI environment of the request, as a dict of the caller's own."""
         return dict(self._common) if self._port is None else {**self._common, _PORT: str(self._port)}
-#: Where the gate leaves the address that a request is judged by: of a proxy on this machine, the one that it wrote.
-ADDRESS = "hakgal_hybrid.address"
-#: Where a view leaves the feed of the stream it has opened (a list in the environment).
-HANDOFF = "hakgal_hybrid.handoff"

@@ -20,7 +20,7 @@ _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
 
 
 class Target(NamedTuple):
-    """For whom an event is: the clients of a namespace, or those of them that are in some rooms, less some clients.
+    """For whom an event is: all clients of a namespace, or those in some rooms; without those that are skipped.
 
     Every client is alone in a room named by its ``sid``, as in Flask-SocketIO, so one ``sid`` is a room too.
 
@@ -131,7 +131,7 @@ def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     """
     exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
     globs = [pattern.split("*") for pattern in patterns if "*" in pattern]
-    if not globs:  # as by default; it is asked for every event
+    if not globs:  # the default, and the predicate is called for every event
         return exact.__contains__
     return lambda name: name in exact or any(_matches(parts, name) for parts in globs)
 

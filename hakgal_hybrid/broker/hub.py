@@ -1,4 +1,4 @@
-"""Hub: who is connected, who is in which room, and who must be woken when something happens."""
+"""Hub: the register of connected clients, their sessions and their rooms."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from .states import ClientEvent, ClientState, SessionState, after
 
 
 class Hub:
-    """Clients, rooms and wake-ups around one log.
+    """The clients and rooms of one log. They change under ``EventLog.held``, so each change stands between two events.
 
     :param broker: publishes to that log.
-    :param sessions: what streams carry.
-    :param max_clients: clients in total, those that may come back included.
+    :param sessions: the registry of sessions.
+    :param max_clients: how many clients there may be, with those whose stream is away.
+    :ivar deliveries: counts what streams have sent.
     """
 
     def __init__(self, broker: Broker, sessions: SessionRegistry, *, max_clients: int) -> None:
         self.broker, self.log, self.sessions, self._max_clients = broker, broker.log, sessions, max_clients
         self._clients: dict[str, Client] = {}
-        #: Those that are over, but whose stream has not said so yet.
+        #: Clients that have ended, but whose stream has not sent ``hybrid_disconnect`` yet.
         self._ending: dict[str, Client] = {}
         self._rooms: Membership[Client] = Membership()
         self.deliveries = DeliveryCounters()
-        self._held = broker.log.held  # so a client comes, goes, joins and leaves between two events
+        self._held = broker.log.held
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -61,7 +62,7 @@ class Hub:
         return client
 
     def _admitted(self, session: Session, environ: dict[str, Any], namespace: str) -> Client | None:
-        """Return a new client; nothing if there is no place for one."""
+        """Return a new client; ``None`` if there are too many."""
         with self._held():
             if session.state is SessionState.ENDED:
                 raise bad_ticket()
@@ -70,7 +71,7 @@ class Hub:
                                  status=429, retry_after=5)
             if len(self._clients) >= self._max_clients:
                 return None
-            # The first client gets whatever its stream asks for; one that joins it, what happens from now on.
+            # The first client gets whatever its stream resumes from; later ones, what is emitted from now on.
             first = not session.clients and session.state in (SessionState.WAITING, SessionState.STANDALONE)
             client = Client(environ, namespace, since=0 if first else self.log.newest, session=session,
                             rooms=self._rooms)
@@ -84,44 +85,43 @@ class Hub:
         :param client: the client.
         :return: true if it was there.
         """
-        if not self._end(client, "", heard=False):
+        if not self._end(client, "", notify=False):
             return False
         self.handled(client)
         return True
 
     def end(self, client: Client, reason: str) -> bool:
-        """Have a client be over once it has got what was emitted before.
+        """End a client. It still gets what was emitted before.
 
-        Its stream, if there is one, tells it so by ``hybrid_disconnect``, in its place among the events, and ends with
-        the last client.
+        An open stream then sends ``hybrid_disconnect``, in its place among the events, and ends with its last client.
 
         :param client: the client.
-        :param reason: why; ``hybrid_disconnect`` says so.
+        :param reason: the reason that ``hybrid_disconnect`` gives.
         :return: true the first time.
         """
-        return self._end(client, reason, heard=True)
+        return self._end(client, reason, notify=True)
 
-    def _end(self, client: Client, reason: str, *, heard: bool) -> bool:
+    def _end(self, client: Client, reason: str, *, notify: bool) -> bool:
         session = client.session
         with self._held():
             if client.sid not in self._clients:
                 return False
-            heard = heard and session is not None and session.state is SessionState.OPEN
+            notify = notify and session is not None and session.state is SessionState.OPEN
             client.end_reason, client.ended_at = reason, self.log.newest
-            client.state = after(client.state, ClientEvent.ENDED if heard else ClientEvent.ENDED_UNHEARD)
-            # First: a writer that does not find it any more finds it here, or knows that its stream has changed.
-            if heard:
+            client.state = after(client.state, ClientEvent.ENDED if notify else ClientEvent.ENDED_SILENTLY)
+            # Before it leaves ``_clients``: a writer that does not find it there finds it here, or a changed stream.
+            if notify:
                 self._ending[client.sid] = client
             if session is not None:
-                session.change(session.clients if heard else _without(session.clients, client))
+                session.change(session.clients if notify else _without(session.clients, client))
             del self._clients[client.sid]
         self.broker.wake()
         return True
 
     def release(self, client: Client) -> None:
-        """Note that the stream of a client that is over is done with it, or never will be.
+        """Note that a client's stream has sent ``hybrid_disconnect``, or never will.
 
-        :param client: the client.
+        :param client: the client; nothing happens unless it has ended.
         """
         session = client.session
         with self._held():
@@ -131,9 +131,9 @@ class Hub:
                 self._move(client, ClientEvent.RELEASED)
 
     def handled(self, client: Client) -> None:
-        """Note that the host's ``disconnect`` handler is done with a client, or will not be run.
+        """Note that the host's ``disconnect`` handler has returned, or will not be run.
 
-        :param client: the client, which is over.
+        :param client: the client, which has ended.
         """
         with self._held():
             self._move(client, ClientEvent.HANDLED)
@@ -144,23 +144,23 @@ class Hub:
             self._rooms.forget(client)
 
     def client(self, sid: object) -> Client | None:
-        """Return a client by its ``sid``.
+        """Return a connected client by its ``sid``.
 
-        :param sid: what somebody takes for one.
+        :param sid: the ``sid``; a value of any other type finds nothing.
         :return: the client, or ``None``.
         """
         return self._clients.get(sid) if isinstance(sid, str) else None
 
     def audible(self, sid: object) -> Client | None:
-        """Return a client by its ``sid``, also if it is over but its stream has not said so yet.
+        """Return a client that may still be sent events: connected, or ended without ``hybrid_disconnect`` sent yet.
 
-        :param sid: what somebody takes for one.
+        :param sid: the ``sid``; a value of any other type finds nothing.
         :return: the client, or ``None``.
         """
         return self.client(sid) or (self._ending.get(sid) if isinstance(sid, str) else None)
 
     def clients(self, namespace: str | None = None) -> list[Client]:
-        """Return the clients that are not over.
+        """Return the connected clients.
 
         :param namespace: only those of this namespace; ``None`` for all.
         :return: the clients.
@@ -202,20 +202,20 @@ class Hub:
             self.leave_room(client.sid, room)
 
     def audience(self, seq: int, target: Target) -> list[Client]:
-        """Return whom an event for rooms is for: each client of which ``is_for`` is true, once.
+        """Return each client that an event for rooms is for, once: those for which :meth:`.Client.is_for` is true.
 
-        Many may be in a room: the room's table has said of each that it was there.
+        A room may have many members. They come from the room's own table, so their membership is not checked again.
 
         :param seq: the event's number.
         :param target: for whom it is.
         :return: the clients.
         """
         rooms = target.rooms or ()
-        members = [client for client in self._rooms.members_at(seq, target) if client.hears(seq, target)]
-        alone = [client for client in map(self.audible, rooms) if client is not None and client.is_for(seq, target)]
-        if members and (alone or len(rooms) > 1):  # a client may be in two of them
-            return list(dict.fromkeys([*members, *alone]))
-        return members or alone
+        members = [client for client in self._rooms.members_at(seq, target) if client.is_for_but_for_rooms(seq, target)]
+        by_sid = [client for client in map(self.audible, rooms) if client is not None and client.is_for(seq, target)]
+        if members and (by_sid or len(rooms) > 1):  # a client may be in two of the rooms
+            return list(dict.fromkeys([*members, *by_sid]))
+        return members or by_sid
 
 
 def _without(clients: tuple[Client, ...], client: Client) -> tuple[Client, ...]:

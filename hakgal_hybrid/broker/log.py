@@ -1,7 +1,7 @@
 """EventLog: one bounded sequence of events, read by any number of cursors (:mod:`.cursor`).
 
-Publishing appends once and costs the same for one reader or ten thousand; a reader is a position in the log and
-nothing else. Pure: the clock and the encoder are given, nothing here knows a socket, a thread of its own or Flask.
+Publishing appends once and costs the same for one reader or ten thousand. A reader is only a position in the log. The
+module is pure: clock and encoder are passed in; it has no sockets, no threads of its own and no Flask.
 
 The log holds at most ``max_events`` events and ``max_bytes`` encoded bytes. A cursor that had not read what was dropped
 gets exactly one :class:`~hakgal_hybrid.broker.entry.Gap` for it. To count what it has missed, the log keeps the numbers
@@ -49,9 +49,9 @@ class EventLog:
     :ivar newest: the number of the newest event; 0 if there is none.
     :ivar oldest: the number of the oldest retained event.
     :ivar last_partial: the number of the newest event that was not for everybody.
-    :ivar history: what was before this epoch.
-    :ivar base: the number of the last event before this epoch.
-    :ivar reentrancy: says which threads use this log just now; who publishes asks it.
+    :ivar history: the earlier epochs.
+    :ivar base: the number of the last event of theirs.
+    :ivar reentrancy: marks the threads that use this log now; :meth:`.Broker.publish` checks the mark.
     """
 
     def __init__(self, *, epoch: int, clock: Callable[[], float], wall_ms: Callable[[], int],
@@ -64,20 +64,20 @@ class EventLog:
         self._entries: dict[int, Entry] = {}
         self._index, self._dropped = NameIndex(self._entries, conflates), DroppedTargets(max_events)
         self._count, self.reentrancy = _Counters(), Reentrancy()
-        self.history, self.base, self._restored = RestoredHistory(), 0, -1
+        self.history, self.base, self._restored = RestoredHistory(), 0, -1  # see ``id_of``
         self._lock = threading.RLock()  # re-entrant: a signal handler may read the statistics, say
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Append nothing during a block: what is done in it stands between two events. Blocks may be nested."""
+        """Append nothing during a block, so that changes made in it stand between two events. Blocks may be nested."""
         with self.reentrancy.mark(), self._lock:
             yield
 
     def inherit(self, history: RestoredHistory, records: Iterable[Record]) -> None:
-        """Begin with what earlier epochs have left, under the ids it had. To be called first, if at all.
+        """Begin with the events that earlier epochs have left, under their old ids. Call it before anything else.
 
         :param history: the earlier epochs.
-        :param records: what was kept of their events, in order. If it is too much, the log keeps the newest.
+        :param records: their events, in order. If there are too many, the log keeps the newest.
         """
         if not history.epochs:
             return
@@ -90,7 +90,7 @@ class EventLog:
     # -- writing ---------------------------------------------------------------------------------------------
 
     def append(self, event: Event, prepare: Callable[[Entry], object] | None = None) -> Entry:
-        """Give an event the next id, encode it, keep it, drop what no longer fits. O(1); waits for no reader.
+        """Give an event the next id, encode it, keep it, and drop what no longer fits. Waits for no reader.
 
         Once there are readers, events are appended by :meth:`.Broker.publish`, which marks its thread and wakes them.
 
@@ -109,7 +109,7 @@ class EventLog:
             entry = Entry(seq, self.clock(), self._wall_ms(), event, frame)
             self._index.add(entry)
             self._entries[seq] = entry
-            if event.target is not EVERYBODY and not event.target.everybody:  # the first is the faster question
+            if event.target is not EVERYBODY and not event.target.everybody:  # the first is the faster test
                 self.last_partial = seq
             self._count.bytes += len(frame)
             if prepare is not None:
@@ -137,14 +137,15 @@ class EventLog:
         :param seq: its number; 0 stands for what was before the first.
         :return: the id, as streams carry it.
         """
+        # Up to ``_restored`` (-1 if there were no earlier epochs) events keep the ids of their epochs.
         return f"{self.epoch}-{seq}" if seq > self._restored else self.history.id_of(seq)
 
     def resume(self, last_event_id: str) -> tuple[int, Gap | None]:
-        """Say where a reader goes on.
+        """Return the position from which a reader continues.
 
         :param last_event_id: the id of the last event that it has seen, as its client says.
-        :return: the number of the last event that it is past, and a gap if it asked for another place. (What was
-            dropped since then is reported by the first read, which can count it.)
+        :return: the position, and a gap if the id does not name one that the log can continue from. (Events that were
+            dropped since then are reported by the first read, which can count them.)
         """
         match = _ID.fullmatch(last_event_id)
         if match is None:
@@ -192,21 +193,20 @@ class EventLog:
 
         :param position: the events after this number are counted.
         :param upto: the last number that is counted.
-        :param wants: true for events that are for the reader. It raises :class:`LookupError` if it needs the name of a
-            dropped event.
+        :param wants: true for events for the reader; raises :class:`LookupError` if it needs a dropped event's name.
         :return: the exact count; ``None`` if that cannot be known any more.
         """
         with self.reentrancy.mark(), self._lock:
-            first_held = self.oldest
-            dropped = self._dropped.between(position, upto)
+            first_held, dropped = self.oldest, self._dropped.between(position, upto)
             held = [self._entries[seq] for seq in range(max(position + 1, first_held), upto + 1)]
         if dropped is None or self.history.lost_between(position, upto):
             return None
         try:
             count = sum(wants(entry.seq, entry.event.name, entry.event.target) for entry in held)
-            plain = max(0, min(upto, first_held - 1) - position) - len(dropped)
-            if plain and wants(first_held - 1, None, Target()):
-                count += plain
+            # All other dropped events were for everybody: the reader wants either all of them or none.
+            others = max(0, min(upto, first_held - 1) - position) - len(dropped)
+            if others and wants(first_held - 1, None, Target()):
+                count += others
             return count + sum(wants(seq, None, target) for seq, target in dropped)
         except LookupError:
             return None

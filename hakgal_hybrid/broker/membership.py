@@ -1,8 +1,8 @@
 """Membership: who is in which room, and was when an event was emitted.
 
-An event is for those who were in its room when it was emitted, whenever they read it. So a room remembers for a while
-who has left it. A membership is one entry in the room's own table, which is also the index by which an event finds
-whom it is for. Pure: knows of a client its ``sid``, its ``namespace`` and the rooms that it keeps for us.
+An event is for the clients that were in its room when it was emitted, whenever they read it. So a room remembers for a
+while who has left it. Each room has a table of its members, by which the clients of an event are found. The module is
+pure: it knows a client's ``sid`` and ``namespace``, and keeps ``joined``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Generic, Protocol, TypeVar
 
 from .event import Target
 
-#: From which number somebody is in a room, and up to which (``None``: still).
+#: A client is in a room after the first number, up to the second (``None``: until now).
 Interval = tuple[int, "int | None"]
 
 
 class Occupant(Hashable, Protocol):
-    """What can be in rooms.
+    """What can be in rooms: a client.
 
     :ivar joined: the rooms that the table has an entry for; kept by :class:`Membership`.
     """
@@ -43,11 +43,11 @@ def within(intervals: tuple[Interval, ...], seq: int) -> bool:
 class Membership(Generic[M]):
     """The rooms of all namespaces. Every client is alone in a room named by its ``sid``; that takes no entry.
 
-    Any thread may read. Changes are made while the log takes no event, so that each stands between two of them.
+    Any thread may read. Changes are made under ``EventLog.held``.
     """
 
     def __init__(self) -> None:
-        #: A client that came and never left has only the number from which on it is there: most have.
+        #: For a client that joined once and never left, which most are, only the number after which it is a member.
         self._rooms: dict[tuple[str, Hashable], dict[M, int | tuple[Interval, ...]]] = {}
 
     def intervals(self, client: M, room: Hashable) -> tuple[Interval, ...]:
@@ -82,9 +82,9 @@ class Membership(Generic[M]):
         return within(self.intervals(client, room), seq)
 
     def members_at(self, seq: int, target: Target) -> list[M]:
-        """Return who was in a target's rooms when an event was emitted; but for rooms named by a sid.
+        """Return the clients that were in a target's rooms when an event was emitted, but for rooms named by a ``sid``.
 
-        That is the work of an event for a room, so each is looked at once, in the room's own table.
+        A room may have thousands of members, so each costs one look into the room's own table.
 
         :param seq: the event's number.
         :param target: for whom it is.
@@ -117,14 +117,14 @@ class Membership(Generic[M]):
         :param client: the client.
         :param room: the room.
         :param newest: number of the last event before that.
-        :param known_from: the oldest number that anybody could still ask about.
+        :param known_from: the oldest event whose target is still known; see :attr:`.EventLog.known_from`.
         """
         intervals = self.intervals(client, room)
         if intervals and intervals[-1][1] is None:
             self._set(client, room, (*intervals[:-1], (intervals[-1][0], newest)))
         for name in client.joined:
             if name != client.sid:  # or it would be in its own room again
-                # Forget intervals in which nothing was emitted, or nothing that the log could still ask about.
+                # Forget intervals in which nothing was emitted, or only events whose targets are not known any more.
                 self._set(client, name, tuple((joined, left) for joined, left in self.intervals(client, name)
                                               if left is None or (left >= known_from and left > joined)))
 

@@ -24,18 +24,16 @@ from .timers import TimerQueue
 class SessionRegistry:
     """All sessions, and the slots for streams.
 
-    A session that waits for its first stream holds a slot, like one that has a stream; one whose stream is away does
-    not: clients that come back under another name must not be kept out by what they have left behind.
+    A session that waits for its first stream holds a slot, like one that has a stream. One whose stream is away does
+    not: a page that connects anew must not be kept out by the session that it left behind.
 
-    :param lapsed: called with a session that nobody came back to, and the state it was in; in a thread that must not
-        be held up.
+    :param lapsed: called with each session that lapses, and the state it was in. It must not block.
     :param max_streams: how many slots there are.
     :param max_per_address: how many of them one address may take.
     :param connect_s: how long a session waits for its first stream, in seconds.
     :param resume_s: how long it waits for the next one, in seconds.
-    :param held: returns what is held while sessions change; that of the log, so that each change stands between two
-        events.
-    :ivar refused: how many streams a limit kept out.
+    :param held: returns the lock that is held while sessions change: ``EventLog.held``; by default one of its own.
+    :ivar refused: how many streams were refused because of a limit.
     :ivar open: how many streams there are.
     """
 
@@ -72,7 +70,7 @@ class SessionRegistry:
         return session
 
     def ticket_of(self, session: Session) -> str:
-        """Return what opens a session's stream; a secret.
+        """Return the ticket that opens a session's stream; a secret. It is made at the first call.
 
         :param session: the session.
         :return: the ticket.
@@ -87,13 +85,13 @@ class SessionRegistry:
     def find(self, ticket: object) -> Session | None:
         """Return the session that a ticket belongs to, if clients can come back to it.
 
-        :param ticket: what somebody has shown.
+        :param ticket: the ticket that a request shows; a value of any other type finds nothing.
         :return: the session, or ``None``.
         """
         return self._sessions.get(ticket) if isinstance(ticket, str) else None
 
     def expect(self, session: Session) -> None:
-        """Give somebody who is about to open the stream time for that; more than was left, if there was less.
+        """Allow ``connect_s`` from now for opening the stream, unless the deadline is later already.
 
         :param session: the session.
         """

@@ -70,13 +70,13 @@ class SessionEvent(Enum):
 class ClientState(Enum):
     """Where a client is in its life.
 
-    What is still asked about a client that is over decides when its rooms can be forgotten: its stream asks until it
-    has sent ``hybrid_disconnect``, the host's ``disconnect`` handler until it has returned.
+    The rooms of an ended client are kept as long as somebody may read them: its stream until that has sent
+    ``hybrid_disconnect``, the host's ``disconnect`` handler until that has returned.
 
     :cvar CONNECTED: events are for it.
-    :cvar ENDING: is over; neither its stream nor the host's handler is done with it.
-    :cvar RELEASED: is over; its stream is done with it, or it had none.
-    :cvar HANDLED: is over; the host's handler is done with it.
+    :cvar ENDING: has ended; neither its stream nor the host's handler is done with it.
+    :cvar RELEASED: has ended; its stream is done with it, or it had none.
+    :cvar HANDLED: has ended; the host's handler is done with it.
     :cvar GONE: both are done with it, and its rooms are forgotten.
     """
 
@@ -91,7 +91,7 @@ class ClientEvent(Enum):
     """What happens to a client."""
 
     ENDED = "ended"
-    ENDED_UNHEARD = "ended unheard"
+    ENDED_SILENTLY = "ended silently"
     RELEASED = "released"
     HANDLED = "handled"
 
@@ -144,7 +144,7 @@ SESSION = (
 #: A client. The hub owns it.
 CLIENT = (
     Transition(ClientState.CONNECTED, ClientEvent.ENDED, ClientState.ENDING, "lifecycle"),
-    Transition(ClientState.CONNECTED, ClientEvent.ENDED_UNHEARD, ClientState.RELEASED, "lifecycle"),
+    Transition(ClientState.CONNECTED, ClientEvent.ENDED_SILENTLY, ClientState.RELEASED, "lifecycle"),
     Transition(ClientState.ENDING, ClientEvent.RELEASED, ClientState.RELEASED, "stream"),
     Transition(ClientState.ENDING, ClientEvent.HANDLED, ClientState.HANDLED, "handler"),
     Transition(ClientState.RELEASED, ClientEvent.HANDLED, ClientState.GONE, "handler"),

@@ -1,4 +1,4 @@
-"""SubscriberStream: one client's stream as bytes; its writer is somebody else.
+"""SubscriberStream: one stream as bytes. It knows nothing of the socket: that is its writer's.
 
 The fan-out writer, a generator under another server and a TLS greenlet all do the same:
 :meth:`SubscriberStream.opening` once, then :meth:`SubscriberStream.take` whenever the log has grown,
@@ -36,14 +36,14 @@ class SubscriberStream:
     :param on_gap: called with every gap, for each client that it concerns.
     :ivar content: what of the log is for its clients, as bytes.
     :ivar state: see :class:`~hakgal_hybrid.broker.states.StreamState`. Only the writer changes it.
-    :ivar reader: where it reads: a cursor of its own, or, while it is live, the group it is in. One value, because
-        other threads ask for its position.
-    :ivar edge: where live streams say that their clients have changed; set by a writer of several.
-    :ivar writer: whatever writes it, while it is live.
+    :ivar reader: a cursor of its own, or, while it is live, the group it is in. It is one attribute because other
+        threads read its position.
+    :ivar edge: set by a writer of many streams; it collects those whose clients have changed.
+    :ivar writer: the object that writes it, while it is live.
     :ivar resumed: true if its session has had a stream before.
-    :ivar replay_until: number of the last event that it gets however old it is: a resume gets what the log has.
-    :ivar own_delivered: how many events were written that its group was not given, less those that only that was.
-    :ivar medium: how it is written, for the list of clients.
+    :ivar replay_until: the number of the last event that it gets however old it is: a resume gets all the log has.
+    :ivar own_delivered: its count of events, less that of its group, if it is in one.
+    :ivar medium: ``sse`` or ``websocket``, for the list of clients.
     """
 
     __slots__ = ("_opening", "content", "edge", "hub", "medium", "options", "own_delivered",
@@ -73,7 +73,7 @@ class SubscriberStream:
         """Say whether an event is for a client of this stream and passes its filter.
 
         :param seq: the event's number.
-        :param name: its name; ``None`` if that is forgotten.
+        :param name: its name; ``None`` for a dropped event, whose name is not kept.
         :param target: for whom it is.
         :return: true if it does.
         :raises LookupError: if that cannot be known without the name, or because clients came or went meanwhile.
@@ -91,7 +91,7 @@ class SubscriberStream:
 
     @property
     def position(self) -> int:
-        """Number of the last event that was written, or was not for it."""
+        """The number of the last event that was written, or was not for it."""
         return self.reader.position
 
     @property
@@ -102,7 +102,7 @@ class SubscriberStream:
 
     @property
     def cursor(self) -> Cursor:
-        """Its own place in the log; not to be asked for while it is live."""
+        """Its cursor. It has none while it is live."""
         reader = self.reader
         assert isinstance(reader, Cursor)
         return reader
@@ -122,10 +122,10 @@ class SubscriberStream:
         self.state = after(self.state, StreamEvent.CAUGHT_UP)
         self.writer = writer
         self.own_delivered -= group.delivered
-        self.reader = group  # most streams are live most of the time, and there are many: none of them has a cursor
+        self.reader = group  # without a cursor, which saves memory: most streams are live most of the time
 
     def leave(self, position: int) -> None:
-        """Be live no more.
+        """Leave the live group, and go on by a cursor of its own.
 
         :param position: number of the last event that it was given, or that was not for it.
         """
@@ -135,14 +135,14 @@ class SubscriberStream:
         self.reader = self._new_cursor(position)
 
     def happened(self, event: StreamEvent) -> None:
-        """Go on to the next state. For its writer.
+        """Move to the next state. Only its writer calls this.
 
         :param event: what has happened.
         """
         self.state = after(self.state, event)
 
     def clients_changed(self) -> None:
-        """Have the writer look at it before the next step. Any thread may call it."""
+        """Tell the writer that the clients have changed, before its next step. Any thread may call it."""
         if self.edge is not None:
             self.edge.changed.add(self)
 
@@ -150,7 +150,7 @@ class SubscriberStream:
 
     @property
     def behind(self) -> bool:
-        """True if the log has something that this stream has not looked at, or it has something of its own to say."""
+        """True if there is more to take: events that it has not looked at, a ``hybrid_disconnect`` or a gap."""
         reader = self.reader
         return not self.replaced and (
             reader.position < self.hub.log.newest or any(client.ended for client in self.session.clients)
@@ -163,7 +163,7 @@ class SubscriberStream:
 
     @property
     def finished(self) -> StreamEnd | None:
-        """Why the stream is to be closed by its writer; ``None`` while it is not."""
+        """The reason for which its writer must close it; ``None`` while it must not."""
         if self.replaced:
             return StreamEnd.REPLACED
         return None if self.session.clients else StreamEnd.DISCONNECTED
@@ -176,7 +176,7 @@ class SubscriberStream:
         return self.content.framed(opening)
 
     def prepare(self) -> None:
-        """Make the opening ahead of time: a snapshot of a long log takes a while, which must not be the writer's."""
+        """Encode the opening ahead of time: a snapshot of a long log would hold up the writer."""
         if not self._opening:
             gap, self.cursor.pending_gap = self.cursor.pending_gap, None
             self._opening = self.content.opening(self.options, self.position, gap, resumed=self.resumed)
@@ -215,7 +215,7 @@ class SubscriberStream:
         return self.content.framed(self.content.control("hybrid_heartbeat", {}, event_id))
 
     def bye(self) -> bytes:
-        """Return the farewell, with a jittered reconnection time: not all clients shall come back at once."""
+        """Return ``hybrid_bye``, with a jittered reconnection time, so that clients do not all reconnect at once."""
         retry_ms = round(self.options.retry_ms * random.uniform(0.5, 1.5))
         return self.content.framed(self.content.control("hybrid_bye", {"retry_ms": retry_ms}, retry=retry_ms))
 

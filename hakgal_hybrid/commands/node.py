@@ -10,10 +10,10 @@ from typing import Any
 from flask import Flask
 
 from .. import signals
+from ..broker.blocks import encode_entry
 from ..broker.broker import Broker
 from ..broker.client import Session
 from ..broker.counters import Refusals
-from ..broker.envelope import encode_entry
 from ..broker.epochs import Record, RestoredHistory
 from ..broker.event import Event, glob_matcher
 from ..broker.hub import Hub

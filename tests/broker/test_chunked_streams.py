@@ -5,7 +5,7 @@ from __future__ import annotations
 from support.hubs import carried, make_hub
 from support.servers import Dechunker
 
-from hakgal_hybrid.broker.envelope import encode_entry
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.event import Event, Target
 from hakgal_hybrid.broker.live import LiveGroup
 from hakgal_hybrid.broker.log import EventLog

@@ -22,8 +22,8 @@ from support.hubs import make_hub
 
 from hakgal_hybrid.broker import live as pack_module
 from hakgal_hybrid.broker import reading as reading_module
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client, Session
-from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.journal import Journal
 from hakgal_hybrid.broker.live import LiveGroup

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.hubs import carried, make_hub
 
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client
-from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.live import BroadcastPlan, LiveGroup
 from hakgal_hybrid.broker.log import EventLog

@@ -18,10 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.hubs import admit, carried, client_of, make_hub
 
 from hakgal_hybrid.broker import reading as feed_module
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.cursor import Cursor
 from hakgal_hybrid.broker.entry import Gap
-from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog

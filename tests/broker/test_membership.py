@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.hubs import carried, make_hub
 
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client
-from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support.hubs import carried, make_hub
 
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client
-from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder

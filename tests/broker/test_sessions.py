@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support.hubs import make_hub
 
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import MAX_SESSION_CLIENTS, Session, steady
-from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Target
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog

@@ -6,19 +6,19 @@ import json
 from typing import Any
 
 import pytest
-from support.house import EPOCH, TS, House
 from support.hubs import client_of
+from support.log_and_hub import EPOCH, TS, LogAndHub
 
 from hakgal_hybrid.broker import reading as feed_module
+from hakgal_hybrid.broker.blocks import envelope
 from hakgal_hybrid.broker.entry import Gap
-from hakgal_hybrid.broker.envelope import envelope
 from hakgal_hybrid.broker.event import Event
 from hakgal_hybrid.broker.sse import Decoder, Message
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def house() -> LogAndHub:
+    return LogAndHub()
 
 
 def messages(data: bytes) -> list[Message]:
@@ -48,7 +48,7 @@ def test_stream_is_byte_for_byte_that_of_the_contract(house):
     assert feed.heartbeat() == block(1, "hybrid_heartbeat", "{}")
 
 
-def opening(house: House, last_event_id: str | None) -> list[Message]:
+def opening(house: LogAndHub, last_event_id: str | None) -> list[Message]:
     return messages(house.open(opened=False, last_event_id=last_event_id).opening())
 
 
@@ -71,7 +71,7 @@ def test_resumed_open_carries_the_id_resumed_from(house):
 
 def test_resumed_open_after_a_drop_carries_the_id_resumed_from():
     """If what follows the id was dropped, the id stays until the gap has been told."""
-    house = House(max_events=2)
+    house = LogAndHub(max_events=2)
     for _ in range(5):
         house.emit("e")
     feed = house.open(opened=False, last_event_id=f"{EPOCH}-1")
@@ -92,7 +92,7 @@ def test_resumed_open_after_a_drop_carries_the_id_resumed_from():
 ])
 def test_open_of_a_failed_resume(asked, open_id, reason, gap_number):
     """The id that was asked for is kept until the gap has been told; a malformed one is never repeated."""
-    house = House(max_events=2)
+    house = LogAndHub(max_events=2)
     for _ in range(3):
         house.emit("e")
     feed = house.open(opened=False, last_event_id=asked)
@@ -265,7 +265,7 @@ def test_filter_does_not_hide_control_events(house):
 
 def test_filtered_gap_is_of_unknown_size():
     """How many of the dropped events the filter would have let through is not known, and not guessed."""
-    house = House(max_events=2)
+    house = LogAndHub(max_events=2)
     feed = house.open(events=("a",))
     for name in "aaba":
         house.emit(name)
@@ -496,7 +496,7 @@ def test_streams_at_different_places_get_their_own(house):
 
 def test_gap_is_told_to_every_stream_itself():
     """A gap is never shared: every stream that lost something is told, and its owner hears of it."""
-    house = House(max_events=1)
+    house = LogAndHub(max_events=1)
     feeds = [house.open() for _ in range(3)]
     house.emit("e")
     house.emit("e")

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from support.house import House
+from support.log_and_hub import LogAndHub
 from support.servers import Server, wait_until
 
 from hakgal_hybrid.broker.stream import SubscriberStream
@@ -16,7 +16,7 @@ from hakgal_hybrid.monitoring.patching import patched
 from hakgal_hybrid.server.fanout.lag import INTERVAL_S
 
 
-class Watched(House):
+class Watched(LogAndHub):
     """A house with an observer; ``clogged`` are the streams whose socket takes nothing."""
 
     def __init__(self, **log: Any) -> None:
@@ -175,7 +175,7 @@ def test_our_server_times_deliveries_and_answers() -> None:
 def test_a_pass_is_timed_a_few_times_only() -> None:
     """However much was emitted during a pause, the writer's loop looks at a bounded number of events."""
     lag = pytest.importorskip("hakgal_hybrid.server.fanout.lag")
-    house = House(max_events=10_000)
+    house = LogAndHub(max_events=10_000)
     times = lag.DeliveryLag(house.log, lambda: 1)
     for _ in range(1000):
         house.emit("a")

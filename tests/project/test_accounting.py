@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.accounting import Account, Got, Manifest, Writer, account, blocks
 
-from hakgal_hybrid.broker.envelope import encode_entry, envelope
+from hakgal_hybrid.broker.blocks import encode_entry, envelope
 from hakgal_hybrid.broker.event import Event, Target
 from hakgal_hybrid.broker.sse import encode_event
 

@@ -1,12 +1,12 @@
-"""House: a log, a hub and settings, and how to open streams on them."""
+"""LogAndHub: a log, a hub and settings, and how to open streams on them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.entry import Gap
-from hakgal_hybrid.broker.envelope import encode_entry
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.stream import SubscriberStream
@@ -18,7 +18,7 @@ EPOCH = 1755412806000
 TS = EPOCH + 7
 
 
-class House:
+class LogAndHub:
     """A log, a hub and settings, and how to open streams on them."""
 
     def __init__(self, **log: Any) -> None:
@@ -32,10 +32,10 @@ class House:
     def emit(self, name: str, *args: Any, **target: Any) -> None:
         self.hub.broker.publish(Event.create(name, args, Target.create(**target)))
 
-    def open(self, *, opened: bool = True, **wish: Any) -> SubscriberStream:
-        namespace = wish.get("namespace", "/")
+    def open(self, *, opened: bool = True, **request: Any) -> SubscriberStream:
+        namespace = request.get("namespace", "/")
         session = admit(self.hub, namespace).session
-        feed = carried(SubscriberStream(session, self.hub, StreamOptions(), StreamRequest(**wish),
+        feed = carried(SubscriberStream(session, self.hub, StreamOptions(), StreamRequest(**request),
                             lambda client, gap: self.gaps.append((client, gap))))
         if opened:
             feed.opening()
