@@ -9,10 +9,10 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ..errors import RequestError
 from ..monitoring.clients import DEFAULT_CLIENTS, MAX_CLIENTS, list_clients
 from ..monitoring.metrics import Exporter
 from .services import Services
+from .stream_query import parse_whole
 from .urls import CLIENTS, HISTORY, METRICS, STATUS
 
 
@@ -49,8 +49,4 @@ def _json(value: dict[str, Any]) -> Response:
 
 
 def _limit() -> int:
-    given = request.args.get("limit", str(DEFAULT_CLIENTS))
-    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MAX_CLIENTS):
-        raise RequestError(f"limit={given!r:.80} is not accepted; use a whole number from 1 to {MAX_CLIENTS}",
-                           code="bad_query")
-    return int(given)
+    return parse_whole("limit", request.args.get("limit", str(DEFAULT_CLIENTS)), 1, MAX_CLIENTS)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flask import Blueprint, Response, request
+from werkzeug.datastructures import MultiDict
 
 from ..broker.client import Client, Session
 from ..broker.environ import HANDOFF
@@ -39,7 +40,7 @@ def blueprint(services: Services) -> Blueprint:
         environ = request.environ
         try:
             check_server(environ)
-            args = request.args.to_dict() if environ.get("QUERY_STRING") else {}
+            args = request.args if environ.get("QUERY_STRING") else MultiDict[str, str]()
             wanted = parse_stream_request(args, environ.get("HTTP_LAST_EVENT_ID"))
             if environ["REQUEST_METHOD"] == "HEAD":
                 return _stream_of(())

@@ -1,7 +1,8 @@
-"""The query of a stream request."""
+"""Queries: what a stream request asks for, and whole numbers."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from ..broker.event import MAX_NAME, checked_name
@@ -9,29 +10,74 @@ from ..broker.subscription import StreamRequest
 from ..errors import RequestError
 from ..settings import parse_boolean
 
+#: What clients that cannot send the header ``Last-Event-ID`` call it in a query, in lower case without ``-`` and ``_``:
+#: ``lastEventId`` (event-source-polyfill), ``Last-Event-ID`` and ``lastEventID`` (Mercure's), ``evs_last_event_id``.
+_RESUME_NAMES = ("lasteventid", "evslasteventid")
+MAX_PATTERNS = 64
+_STARS = re.compile(r"\*+")
+
+
+def is_resume_name(name: str) -> bool:
+    """Return true if a parameter of a query names the event to resume after, in one of the spellings of clients.
+
+    :param name: the parameter's name.
+    """
+    return name.lower().replace("-", "").replace("_", "") in _RESUME_NAMES
+
 
 def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
     """Return what a request for a stream asks for.
 
     :param args: the query, by name.
-    :param header: the header ``Last-Event-ID``, which wins over ``last_event_id=``; ``None`` if there is none.
+    :param header: the header ``Last-Event-ID``, which wins over the query; ``None`` if there is none.
     :raises RequestError: 422 naming the parameter, for anything that makes no sense.
     """
     namespace = args.get("namespace", "/") or "/"
     if not namespace.startswith("/") or len(namespace) > MAX_NAME:
         raise RequestError(f"namespace={namespace!r:.80} does not begin with '/'", code="bad_query")
-    events = tuple(name for name in (part.strip() for part in args.get("events", "").split(",")) if name)
-    if sum(map(len, events)) > 4096:
-        raise RequestError("events= is longer than 4096 characters", code="bad_query")
+    events = _patterns(args.get("events", ""))
     for name in events:
         if not name.startswith("hybrid_"):  # our own events come in any case, so that naming one does no harm
             checked_name(name)
-    last_event_id = header if header is not None else args.get("last_event_id")
+    last_event_id = header if header is not None else _resumed_after(args)
     snapshot: Literal["", "1", "gap"] = "gap" if args.get("snapshot") == "gap" else ""
     if not snapshot and _flag(args, "snapshot", " or gap"):
         snapshot = "1"
     return StreamRequest(namespace, events, snapshot, _flag(args, "envelope"), last_event_id or None,
                          args.get("ticket"))
+
+
+def parse_whole(name: str, text: str, low: int, high: int) -> int:
+    """Return a whole number of a query: decimal digits without sign, spaces or leading zeros.
+
+    :param name: the parameter's name, for the error.
+    :param text: its value.
+    :param low: the smallest number that is accepted.
+    :param high: the largest one.
+    :raises RequestError: 422 naming the parameter, for anything else.
+    """
+    # The length comes first: int() raises an error of its own for some thousand digits.
+    if re.fullmatch("0|[1-9][0-9]*", text) and len(text) <= len(str(high)) and low <= int(text) <= high:
+        return int(text)
+    raise RequestError(f"{name}={text!r:.80} is not accepted; use a whole number from {low} to {high}",
+                       code="bad_query")
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    """Return the patterns of ``events=``, each once. Every event is held against all of them, so they are bounded."""
+    if len(text) > 4096:
+        raise RequestError("events= is longer than 4096 characters", code="bad_query")
+    found = dict.fromkeys(_STARS.sub("*", part.strip()) for part in text.split(","))
+    found.pop("", None)
+    if len(found) > MAX_PATTERNS:
+        raise RequestError(f"events= holds more than {MAX_PATTERNS} names", code="bad_query")
+    return tuple(found)
+
+
+def _resumed_after(args: Any) -> str | None:
+    """Return the newest id of a query: a client that comes back appends its own to the URL that it was given."""
+    given = [value for name, value in args.items(multi=True) if value and is_resume_name(name)]
+    return given[-1] if given else None
 
 
 def _flag(args: Any, name: str, more: str = "") -> bool:

@@ -22,13 +22,12 @@ from ..broker.client import Client, Session, bad_ticket
 from ..broker.states import SessionState
 from ..errors import Overloaded
 from ..logs import get_logger
+from .stream_query import is_resume_name
 
 logger = get_logger(__name__)
 
 #: How long a ticket may open a stream (seconds).
 VALID_S = 60
-#: Parameters that do not belong to what a ticket is for.
-_FREE = ("ticket", "last_event_id")
 #: Why a client is over for good: its ticket opens no other stream then, however young it is.
 _FINAL = ("server disconnect", "client disconnect")
 _SALT = "hakgal-hybrid-ticket"
@@ -53,7 +52,7 @@ def query_digest(query: str) -> str:
     :param query: the query of a URL, without ``?``.
     """
     found = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")  # what is no UTF-8 is not all the same
-    pairs = [pair for pair in found if pair[0] not in _FREE]
+    pairs = [pair for pair in found if pair[0] != "ticket" and not is_resume_name(pair[0])]
     text = json.dumps(sorted(pairs, key=lambda pair: pair[0]))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 

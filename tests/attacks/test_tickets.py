@@ -118,6 +118,8 @@ def test_texts_that_are_no_tickets(server: Server, forged: str) -> None:
     ("events=a", "events=a&ticket=TICKET", True),
     ("events=a&namespace=%2F", "ticket=TICKET&namespace=/&events=%61", True),
     ("events=a", "events=a&ticket=TICKET&last_event_id=5-5", True),
+    ("events=a", "events=a&ticket=TICKET&lastEventId=5-5", True),
+    ("events=a", "events=a&ticket=TICKET&Last-Event-ID=5-5", True),
     ("?events=a", "events=a&ticket=TICKET", True),
     ("events=a", "events=*&ticket=TICKET", False),
     ("events=a", "ticket=TICKET", False),

@@ -95,7 +95,8 @@ def test_a_websocket_is_named() -> None:
             socket.close()
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "1001", "ten", "", "1e2", "٣", "9" * 400])
+@pytest.mark.parametrize("limit", ["0", "-1", "1001", "ten", "", "1e2", "٣", "9" * 400, "000000001999",
+                                   "0" * 9 + "9" * 5000, "1_0", " 1", "+1", "²"])
 def test_a_limit_that_makes_no_sense_is_refused(api, limit: str) -> None:
     answer = api.ask("GET", f"{URL}?limit={limit}")
     assert (answer.status, answer.json()["code"]) == (422, "bad_query")

@@ -23,6 +23,9 @@ from support.servers import (
     shown_on_failure,
     wait_until,
 )
+from werkzeug.datastructures import MultiDict
+
+from hakgal_hybrid.web.stream_query import parse_stream_request
 
 HEARTBEAT_S = 0.05
 LOG_EVENTS = 300
@@ -168,12 +171,13 @@ def test_httpx_sse_reads_a_stream(server: Server) -> None:
 # -- resuming ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["header", "query"])
+@pytest.mark.parametrize("way", ["header", "last_event_id", "lastEventId", "lastEventID", "Last-Event-ID",
+                                 "evs_last_event_id"])
 def test_resume_gives_everything_after_the_id(server: Server, way: str) -> None:
-    """``Last-Event-ID``, as a header or in the query, gives all that came later, once and in order."""
+    """``Last-Event-ID``, as a header or in the query as clients spell it, gives all that came later, once, in order."""
     seen = server.emit("seen")
     newest = server.emit("unseen", 10)
-    headers, query = ({"Last-Event-ID": seen}, "") if way == "header" else ({}, f"last_event_id={seen}")
+    headers, query = ({"Last-Event-ID": seen}, "") if way == "header" else ({}, f"{way}={seen}")
     with server.opened(query, headers) as stream:
         assert stream.named("hybrid_open")[0].id == seen
         assert stream.open["newest"] == newest
@@ -190,6 +194,16 @@ def test_header_wins_over_query(server: Server) -> None:
     recent = server.emit("second")
     server.emit("third")
     with server.opened(f"last_event_id={old}", {"Last-Event-ID": recent}) as stream:
+        stream.wait_for("third")
+        assert [message.event for message in stream.messages] == ["hybrid_open", "third"]
+
+
+def test_the_id_that_a_client_appends_wins_over_the_one_of_its_url(server: Server) -> None:
+    """A client that was given a URL with an id, and comes back, appends what it has seen since."""
+    old = server.emit("first")
+    recent = server.emit("second")
+    server.emit("third")
+    with server.opened(f"last_event_id={old}&lastEventId={recent}") as stream:
         stream.wait_for("third")
         assert [message.event for message in stream.messages] == ["hybrid_open", "third"]
 
@@ -351,13 +365,20 @@ def test_envelope(server: Server) -> None:
         assert stream.id == newest
 
 
-@pytest.mark.parametrize("query", ["namespace=chat", "snapshot=maybe", "envelope=2", "events=a%0Ab"])
+@pytest.mark.parametrize("query", ["namespace=chat", "snapshot=maybe", "envelope=2", "events=a%0Ab",
+                                   "events=" + ",".join(f"*{number}*" for number in range(65))])
 def test_a_query_that_makes_no_sense_is_refused(server: Server, query: str) -> None:
     """A query is never guessed at: 422, a problem document, no stream."""
     answer = server.ask("GET", f"{STREAM}?{query}")
     assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["code"] in ("bad_query", "bad_event_name")
     assert server.status()["streams"] == 0
+
+
+def test_stars_beside_each_other_are_one() -> None:
+    """``**`` is ``*``, and a pattern that comes often is one: the filter holds what it means, and no more."""
+    filtered = parse_stream_request(MultiDict({"events": ",".join(["*" * 100 + "fact" + "*" * 100] * 15)}), None)
+    assert filtered.events == ("*fact*",)
 
 
 def test_a_filter_that_is_too_long_is_refused(server: Server) -> None:
