@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask
@@ -26,11 +29,11 @@ def attach(transport: Transport, api: Any) -> None:
 
     Builds the adapter through the host's own ``create_websocket_adapter``, sets ``websocket_adapter`` and
     ``socketio``, gives the latter to adapters that hold ``socketio = None``, has the host register its handlers, and
-    starts its system monitor.
+    starts its system monitor. What one of these parts lacks is named in a warning, and the others are still served.
 
     :param transport: the transport, which serves no app yet.
     :param api: the host.
-    :raises ConfigurationError: if ``api`` is no host.
+    :raises ConfigurationError: if ``api`` is no host, or its ``SocketIO`` is given an option that cannot be honoured.
     """
     app = getattr(api, "app", None)
     if not isinstance(app, Flask):
@@ -51,13 +54,18 @@ def attach(transport: Transport, api: Any) -> None:
         logger.warning("%s has no %s: nothing of its own is emitted; transport.emit and bridged signals work",
                        type(api).__name__, FACTORY)
         return
-    with swapped(facades(type(api))):
+    with _going_on_without(api, FACTORY), swapped(facades(type(api))):
         create = getattr(home, FACTORY)
         api.websocket_adapter, api.socketio = create(
             app, getattr(api, "fact_repository", None), getattr(api, "reasoning_engine", None))
+    if getattr(api, "socketio", None) is None:
+        return
     _hand_out(api)
+    with _going_on_without(api, "system_monitor"):
+        _start_monitor(api)
     if hasattr(api, "_register_websocket_routes"):
-        api._register_websocket_routes()
+        with _going_on_without(api, "_register_websocket_routes"):
+            api._register_websocket_routes()
     transport.refuse_conflicts()
 
 
@@ -95,15 +103,39 @@ def _keep_websocket(transport: Transport) -> None:
                    "not leave by SSE; start it with %s=False to swap", FLAG, FLAG)
 
 
+@contextmanager
+def _going_on_without(api: Any, part: str) -> Iterator[None]:
+    """Log what a part of the host fails with, in place of failing: the rest of the host is still served."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except Exception as error:  # the host's own code, which may raise anything
+        logger.warning("%s.%s could not be set up, and the host goes on without: %s: %s", type(api).__name__, part,
+                       type(error).__name__, error, exc_info=True)
+
+
 def _hand_out(api: Any) -> None:
-    """Give the facade to everything the host built while it had none: adapters, and the system monitor."""
-    for part in list(vars(api).values()):
-        if part is not None and getattr(part, "socketio", part) is None:
-            part.socketio = api.socketio
+    """Give the facade to every part, such as an adapter, that the host built while it had none."""
+    for name, part in list(getattr(api, "__dict__", {}).items()):
+        with _going_on_without(api, name):
+            if part is not None and getattr(part, "socketio", part) is None:
+                part.socketio = api.socketio
+
+
+def _start_monitor(api: Any) -> None:
+    """Build and start the host's system monitor, unless it has none or did so itself."""
     if getattr(api, "system_monitor", api) is not None:
         return  # an earlier vintage without a monitor, or one that has been started
     home = home_of(type(api), "get_system_monitor")
-    if home is not None:
-        api.system_monitor = home.get_system_monitor()
-        api.system_monitor.socketio = api.socketio
-        api.system_monitor.start()
+    if home is None:
+        return
+    get = home.get_system_monitor
+    monitor = get(api.socketio) if inspect.signature(get).parameters else get()
+    api.system_monitor = monitor
+    if getattr(monitor, "socketio", monitor) is None:  # made before, by somebody who had none
+        monitor.socketio = api.socketio
+    start = getattr(monitor, "start_monitoring", None) or getattr(monitor, "start", None)
+    if start is None:
+        raise AttributeError(f"{type(monitor).__name__} has neither start_monitoring nor start")
+    start()

@@ -95,12 +95,14 @@ class Monitor:
         self.socketio = None
         self.started = 0
 
-    def start(self):
+    def start_monitoring(self):
         self.started += 1
 
 _monitor = Monitor()
 
-def get_system_monitor():
+def get_system_monitor(socketio=None):
+    if socketio is not None:
+        _monitor.socketio = socketio
     return _monitor
 
 class Agent:
@@ -117,9 +119,8 @@ class HexagonalAPI:
         self.websocket_adapter = self.socketio = self.system_monitor = None
         if enable_websocket:
             self.websocket_adapter, self.socketio = create_websocket_adapter(self.app, None, None)
-            self.system_monitor = get_system_monitor()
-            self.system_monitor.socketio = self.socketio
-            self.system_monitor.start()
+            self.system_monitor = get_system_monitor(self.socketio)
+            self.system_monitor.start_monitoring()
         self.cursor_adapter = Agent(socketio=self.socketio)
         if late:
             self.late = __import__(late)
@@ -456,6 +457,44 @@ def test_a_finished_host_gets_everything_it_lacks(toy: ModuleType) -> None:
     with emitted(transport) as events:
         assert api.app.test_client().post("/api/events/emit", json={"event": "tell", "data": 1}).status_code == 200
     assert events == [("told", 1)]
+
+
+def _broken(*args: object) -> None:
+    raise LookupError("the host's own failure")
+
+
+@pytest.mark.parametrize(("home", "part", "value", "named"), [
+    ("toy_host.Monitor", "start_monitoring", None, "system_monitor"),
+    ("toy_host.Monitor", "start_monitoring", _broken, "system_monitor"),
+    ("toy_host.HexagonalAPI", "_register_websocket_routes", _broken, "_register_websocket_routes"),
+    ("toy_adapters.Adapter", "__init__", _broken, "create_websocket_adapter"),
+    ("toy_host.Agent", "socketio", property(_broken), "cursor_adapter"),
+])
+def test_a_part_that_a_host_lacks_is_named_and_the_rest_is_served(
+        toy: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, home: str, part: str,
+        value: object, named: str) -> None:
+    """The constructor does not fail for what one part of the host lacks or raises; a warning names the part."""
+    api = toy.HexagonalAPI(enable_websocket=False)
+    module, _, cls = home.partition(".")
+    monkeypatch.setattr(getattr(importlib.import_module(module), cls), part, value, raising=False)
+    transport = HybridTransport(api)
+    assert any(f"HexagonalAPI.{named}" in record.getMessage() for record in caplog.records)
+    with emitted(transport) as events:
+        transport.emit("still", 1)
+    assert events == [("still", 1)]
+
+
+def test_a_monitor_of_another_shape_is_started_too(toy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that takes no socketio and a monitor with ``start`` serve as well."""
+    api = toy.HexagonalAPI(enable_websocket=False)
+    monitor = toy.get_system_monitor()
+    monkeypatch.setattr(toy.Monitor, "start", toy.Monitor.start_monitoring, raising=False)
+    monkeypatch.delattr(toy.Monitor, "start_monitoring")
+    get: Any = lambda: monitor  # noqa: E731
+    get.__module__ = "toy_host"
+    monkeypatch.setattr(toy, "get_system_monitor", get)
+    HybridTransport(api)
+    assert (monitor.socketio, monitor.started) == (api.socketio, 1)
 
 
 def test_a_finished_host_with_its_own_websocket_keeps_it(

@@ -79,9 +79,8 @@ class HexagonalAPI:
                 self.app, self.fact_repository, self.reasoning_engine
             )
             if settings.is_later():
-                self.system_monitor = get_system_monitor()
-                self.system_monitor.socketio = self.socketio
-                self.system_monitor.start()
+                self.system_monitor = get_system_monitor(self.socketio)
+                self.system_monitor.start_monitoring()
         self.governor = get_governor_adapter() if enable_governor else None
         if settings.is_later():
             self.cursor_adapter = get_agent_adapter("cursor", socketio=self.socketio)

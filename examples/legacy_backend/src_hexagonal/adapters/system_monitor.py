@@ -20,15 +20,15 @@ _MEASURE_S = 1.0
 class SystemMonitor:
     """Emits ``system_load_update`` every 5 s, one of which it spends measuring.
 
-    It is created before anybody knows the push channel: ``socketio`` stays ``None`` until it is given.
+    Whoever asks for the monitor first may not know the push channel: ``socketio`` stays ``None`` until it is given.
     """
 
-    def __init__(self) -> None:
-        self.socketio: Any = None
+    def __init__(self, socketio: Any = None) -> None:
+        self.socketio = socketio
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def start(self) -> bool:
+    def start_monitoring(self) -> bool:
         """Start the daemon thread; ``False`` if it runs already."""
         with self._lock:
             if self._thread is not None:
@@ -63,10 +63,12 @@ _monitor: SystemMonitor | None = None
 _monitor_lock = threading.Lock()
 
 
-def get_system_monitor() -> SystemMonitor:
-    """The one monitor of this process."""
+def get_system_monitor(socketio: Any = None) -> SystemMonitor:
+    """The one monitor of this process; it is given the push channel by whoever has one."""
     global _monitor
     with _monitor_lock:
         if _monitor is None:
-            _monitor = SystemMonitor()
+            _monitor = SystemMonitor(socketio)
+        elif socketio is not None:
+            _monitor.socketio = socketio
         return _monitor
