@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import signal
 import socket
@@ -102,6 +103,7 @@ class Server:
                  ssl_args: dict[str, Any] | None = None, resolve: Callable[..., Any] = socket.getaddrinfo) -> None:
         self._node, self._backlog = node, backlog
         self._ended = Event()
+        self._raised: BaseException | None = None
         self._front = Front(node, lane_of=lane_of, is_stream=is_stream)
         sockets = listening_sockets(host, port, resolve)
         log = access_logger.info if log_output else None
@@ -115,6 +117,9 @@ class Server:
 
     def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until :meth:`stop`, Ctrl-C or a signal to end; then flush every stream, say farewell and return.
+
+        A handler that was set for such a signal is called first. What it raises, ``SystemExit`` for one, is raised
+        after the farewell. It is set again when this method ends.
 
         :param ready: called once connections are accepted.
         """
@@ -141,6 +146,8 @@ class Server:
             for number, (watcher, previous) in watchers.items():
                 watcher.cancel()
                 signal.signal(number, signal.SIG_DFL if previous is None else previous)
+        if self._raised is not None:
+            raise self._raised
 
     def stop(self) -> None:
         """End :meth:`serve_forever`. May be called from any thread."""
@@ -153,7 +160,18 @@ class Server:
         names = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK is what CTRL_BREAK sends on Windows
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         previous = {number: signal.getsignal(number) for number in numbers}
-        return {number: (gevent.signal_handler(number, self._ended.set), previous[number]) for number in numbers}
+        return {number: (gevent.signal_handler(number, self._end_by_signal, number, before), before)
+                for number, before in previous.items()}
+
+    def _end_by_signal(self, number: int, handler: Any) -> None:
+        """Call the handler that was set before the server ran, then end the server."""
+        try:
+            if callable(handler) and handler is not signal.default_int_handler:
+                handler(number, inspect.currentframe())
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too: they must not cost the clean stop
+            self._raised = self._raised or error
+        finally:
+            self._ended.set()
 
     def _shut_down(self) -> None:
         """Accept no more connections, let requests end, flush streams, close."""

@@ -169,6 +169,8 @@ class SocketIO(HandlerRegistrar):
             keyfile: str | None = None, ssl_context: Any = None, **kwargs: Any) -> None:
         """Serve the app until Ctrl-C, SIGTERM (CTRL_BREAK on Windows) or :meth:`stop`.
 
+        A handler that was set for such a signal is called first. What it raises is raised when the server has stopped.
+
         :param app: by default the app of this object.
         :param host: a name or address, default ``127.0.0.1``; ``localhost`` listens on every loopback address the
             name resolves to.

@@ -8,9 +8,11 @@ import signal
 import socket
 import ssl
 import statistics
+import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -741,6 +743,59 @@ def test_a_signal_ends_the_server_cleanly(number: int) -> None:
         assert len(set(times)) > 6
         assert server.ended(5) == 0
         assert "Traceback" not in server.log()
+
+
+WITH_HANDLERS = '''
+import os, signal, sys
+from flask import Flask
+from hakgal_hybrid import HybridTransport
+
+transport = HybridTransport(Flask("with_handlers"))
+raised = {"none": None, "exit": SystemExit(3), "interrupt": KeyboardInterrupt(),
+          "error": LookupError("theirs")}[sys.argv[1]]
+
+def cleanup(number, frame):
+    print("cleanup", number, frame.f_lineno > 0, flush=True)
+    if raised is not None:
+        raise raised
+
+numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+for number in numbers:
+    signal.signal(number, cleanup)
+try:
+    transport.run("127.0.0.1", int(sys.argv[2]), log_output=False)
+    print("returned", flush=True)
+except (KeyboardInterrupt, LookupError) as error:
+    print("caught", type(error).__name__, flush=True)
+finally:
+    print("restored", all(signal.getsignal(number) is cleanup for number in numbers), flush=True)
+'''
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+@pytest.mark.parametrize(("raised", "end", "status"), [
+    ("none", ["returned"], 0), ("exit", [], 3), ("interrupt", ["caught KeyboardInterrupt"], 0),
+    ("error", ["caught LookupError"], 0)])
+def test_a_hosts_own_handler_of_a_signal_runs_before_the_clean_stop(
+        number: int, raised: str, end: list[str], status: int) -> None:
+    """Both run: what the host has set for a signal, then our stop with its farewell; the handlers are set again."""
+    port = free_port()
+    flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+    process = subprocess.Popen([sys.executable, "-c", WITH_HANDLERS, raised, str(port)], stdout=subprocess.PIPE,
+                               text=True, creationflags=flags)
+    try:
+        wait_until(lambda: listens(port), 20)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{STREAM}", timeout=20) as stream:
+            assert b"retry" in stream.readline()
+            process.send_signal(number)
+            assert b"event: hybrid_bye" in stream.read()
+        output = process.communicate(timeout=20)[0].splitlines()
+    finally:
+        process.kill()
+        process.wait()
+    expected = signal.SIGBREAK if sys.platform == "win32" else number
+    assert output == [f"cleanup {int(expected)} True", *end, "restored True"]
+    assert process.returncode == status
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
