@@ -6,6 +6,7 @@ URLs, because the request does not come to the host's app.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,6 +28,9 @@ logger = get_logger(__name__)
 
 _REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
 _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+#: Of how many foreign origins the refusal is logged, each once.
+_MAX_LOGGED = 100
 
 
 class Gate:
@@ -47,6 +51,7 @@ class Gate:
                  refusals: Refusals) -> None:
         self._host, self._app, self._served, self._settings = host, app, served, settings
         self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
+        self._foreign: set[str] = set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request.
@@ -66,7 +71,7 @@ class Gate:
         try:
             if environ["REQUEST_METHOD"] == "OPTIONS":
                 self._check_origin(route, environ)
-                start("204 No Content", [("Allow", route.methods), *_preflight(route, cors)])
+                start("204 No Content", [("Allow", route.methods), *_preflight(route, cors, environ)])
                 return []
             self._admit(route, environ)
             return self._app(environ, start)
@@ -76,6 +81,9 @@ class Gate:
             problem = _problem_of(error)
             self._refusals.count(problem.code)
             status, headers, body = problem_response(problem)
+            if problem.code == "foreign_origin" and "HTTP_ORIGIN" in environ:
+                self._log_foreign(environ["HTTP_ORIGIN"])
+                headers = [*headers, ("Access-Control-Allow-Origin", "*")]  # the page may read why, and nothing else
             start(status, headers)
             return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
 
@@ -111,8 +119,15 @@ class Gate:
         tickets = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "ticket"]
         return len(tickets) == 1 and self._knows_ticket(tickets[0], query)
 
+    def _log_foreign(self, origin: str) -> None:
+        """Tell the operator which origin was refused, once, so that a page in a loop does not fill the log."""
+        if origin not in self._foreign and len(self._foreign) < _MAX_LOGGED:
+            self._foreign.add(origin)
+            logger.warning("refused a page of the origin %.200r; HYBRID_ORIGINS names the origins that are allowed",
+                           origin)
+
     def _cors(self, environ: dict[str, Any]) -> Headers:
-        """Return the CORS headers of an answer: an allowed origin may read it, nobody else."""
+        """Return the CORS headers of an answer that is no refusal: an allowed origin may read it, nobody else."""
         origin = environ.get("HTTP_ORIGIN")
         vary = [("Vary", "Origin"), ("X-Content-Type-Options", "nosniff")]
         if origin is None or not access.origin_allowed(origin, environ, self._settings):
@@ -121,10 +136,13 @@ class Gate:
                 ("Access-Control-Allow-Credentials", "true"), *vary]
 
 
-def _preflight(route: Route, cors: Headers) -> Headers:
+def _preflight(route: Route, cors: Headers, environ: dict[str, Any]) -> Headers:
+    """Return what a preflight of an allowed origin is answered: its page may send whatever headers it asks for."""
     if len(cors) < 3:
         return []
-    return [("Access-Control-Allow-Methods", route.methods), ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
+    asked = (name.strip() for name in environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "").split(","))
+    names = ", ".join([_REQUEST_HEADERS, *filter(_NAME.fullmatch, asked)])
+    return [("Access-Control-Allow-Methods", route.methods), ("Access-Control-Allow-Headers", names),
             ("Access-Control-Max-Age", "600")]
 
 

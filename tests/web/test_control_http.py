@@ -411,7 +411,7 @@ def test_a_key_does_not_open_the_door_to_foreign_pages(locked: Api) -> None:
     """A page of a foreign origin may not command, even with the key."""
     answer = locked.ask("POST", CONTROL, {"action": "status"}, {"X-API-Key": KEY, "Origin": "https://evil.example"})
     refused(answer, 403, "foreign_origin")
-    assert "access-control-allow-origin" not in answer.headers
+    assert "access-control-allow-credentials" not in answer.headers
 
 
 def test_from_another_machine() -> None:
@@ -467,8 +467,31 @@ def test_pages_of_foreign_origins_may_not_command(api: Api, origin: str) -> None
     for method, body in (("POST", {"action": "start"}), ("OPTIONS", None)):
         answer = api.ask(method, CONTROL, body, {"Origin": origin, "Access-Control-Request-Method": "POST"})
         refused(answer, 403, "foreign_origin")
-        assert "access-control-allow-origin" not in answer.headers
+        assert "access-control-allow-methods" not in answer.headers
     assert calls(api) == []
+
+
+def test_a_page_of_a_foreign_origin_may_read_why_it_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """Its developer finds the reason in the answer, and the operator in the log: once, however often it asks."""
+    api = InProcess(create_app())
+    for _ in range(3):
+        answer = api.ask("POST", CONTROL, {"action": "status"}, {"Origin": "https://evil.example"})
+        refused(answer, 403, "foreign_origin")
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in answer.headers
+        assert "HYBRID_ORIGINS" in answer.json()["detail"]
+    assert [record.getMessage() for record in caplog.records if "https://evil.example" in record.getMessage()] == [
+        "refused a page of the origin 'https://evil.example'; HYBRID_ORIGINS names the origins that are allowed"]
+
+
+def test_a_preflight_allows_what_it_asks_for(api: Api) -> None:
+    """A page of an allowed origin may send any header; what is no name of one is left out."""
+    answer = api.ask("OPTIONS", CONTROL, headers={
+        "Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, x-request-id, no name, <script>"})
+    allowed = answer.headers["access-control-allow-headers"].split(", ")
+    assert {"authorization", "x-request-id"} <= set(allowed)
+    assert not {"no name", "<script>"} & set(allowed)
 
 
 def test_preflight(api: Api) -> None:
