@@ -109,8 +109,8 @@ def orders(server: Server) -> list[str]:
 
 
 def harmless(name: str, outcome: Any) -> bool:
-    """True if what a page got is nothing: refused, an answer it cannot read, or a beacon that nobody took."""
-    return outcome == "refused" or (name.startswith(("opaque", "text")) and outcome == "opaque") or (
+    """True if what a page got is nothing: refused, why it is, an answer it cannot read, a beacon that nobody took."""
+    return outcome in ("refused", 403) or (name.startswith(("opaque", "text")) and outcome == "opaque") or (
         name.startswith("beacon") and outcome == "sent")
 
 
