@@ -24,22 +24,35 @@ class NameIndex:
         self._newest_of_kind: dict[tuple[str, Target], int] = {}
 
     def add(self, entry: Entry) -> None:
-        """Add the newest entry; set its ``previous``, and ``superseded_by`` of the one that it stands for.
+        """Add the newest entry by its name; set its ``previous``.
 
-        :param entry: the entry; it is not among the retained ones yet.
+        :param entry: the entry, which no reader can see yet.
         """
-        event, seq = entry.event, entry.seq
-        name = event.target.namespace, event.name
-        previous = self._newest.get(name, 0)
-        # Not itself: a signal handler that raised may have broken off the append before this one.
-        entry.previous = previous if previous < seq else 0
-        self._newest[name] = seq
+        name = entry.event.target.namespace, entry.event.name
+        entry.previous = self._newest.get(name, 0)
+        self._newest[name] = entry.seq
+
+    def revoke(self, entry: Entry) -> None:
+        """Undo :meth:`add` for an entry that did not come into the log: another event gets its number.
+
+        :param entry: the entry.
+        """
+        name = entry.event.target.namespace, entry.event.name
+        if self._newest.get(name) == entry.seq:
+            self._newest[name] = entry.previous
+
+    def supersede(self, entry: Entry) -> None:
+        """Set ``superseded_by`` of the entry that the newest one stands for, if there is one.
+
+        :param entry: the newest entry.
+        """
+        event = entry.event
         if event.ack is None and self._conflates(event.name):
             kind = event.name, event.target
             older = self._entries.get(self._newest_of_kind.get(kind, 0))
             if older is not None:
-                older.superseded_by = seq
-            self._newest_of_kind[kind] = seq
+                older.superseded_by = entry.seq
+            self._newest_of_kind[kind] = entry.seq
 
     def remove(self, entry: Entry) -> None:
         """Remove an entry that the log has dropped.

@@ -57,15 +57,13 @@ class EventLog:
     def __init__(self, *, epoch: int, clock: Callable[[], float], wall_ms: Callable[[], int],
                  encode: Callable[[Event, str], bytes], max_events: int, max_bytes: int, max_event_bytes: int,
                  conflates: Callable[[str], bool] = lambda name: False) -> None:
-        self.epoch = epoch
-        self.newest, self.oldest, self.last_partial = 0, 1, 0
+        self.epoch, self.newest, self.oldest, self.last_partial = epoch, 0, 1, 0
         self.clock, self._wall_ms, self._encode = clock, wall_ms, encode
         self._max_events, self._max_bytes, self._max_event_bytes = max_events, max_bytes, max_event_bytes
         self._entries: dict[int, Entry] = {}
         self._index, self._dropped = NameIndex(self._entries, conflates), DroppedTargets(max_events)
-        self._count, self.reentrancy = _Counters(), Reentrancy()
         self.history, self.base, self._restored = RestoredHistory(), 0, -1  # see ``id_of``
-        self._lock = threading.RLock()  # re-entrant: a signal handler may read the statistics, say
+        self._count, self.reentrancy, self._lock = _Counters(), Reentrancy(), threading.RLock()  # for signal handlers
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -103,18 +101,21 @@ class EventLog:
             raise _too_large(event, len(event.data), self._max_event_bytes)
         with self._lock:
             seq = self.newest + 1
+            if seq in self._entries:  # a signal handler that raised has broken off the append before this one
+                self._index.revoke(self._entries[seq])
             frame = self._encode(event, self.id_of(seq))
             if len(frame) > self._max_event_bytes:
                 raise _too_large(event, len(frame), self._max_event_bytes)
             entry = Entry(seq, self.clock(), self._wall_ms(), event, frame)
-            self._index.add(entry)
             self._entries[seq] = entry
+            self._index.add(entry)
             if event.target is not EVERYBODY and not event.target.everybody:  # the first is the faster test
                 self.last_partial = seq
-            self._count.bytes += len(frame)
             if prepare is not None:
                 prepare(entry)
-            self.newest = seq  # last: a reader that sees the number finds the entry
+            self.newest = seq  # a reader that sees the number finds the entry, and its name
+            self._count.bytes += len(frame)
+            self._index.supersede(entry)  # after that: one that is broken off stands for no other
             self._evict()
         return entry
 

@@ -69,7 +69,9 @@ class Membership(Generic[M]):
         :return: the rooms, the one named by its sid first.
         """
         own = () if client.sid in client.joined else (client.sid,)
-        return [*own, *(room for room in client.joined if self.intervals(client, room)[-1][1] is None)]
+        # Another thread may forget an interval between the two looks.
+        return [*own, *(room for room in client.joined
+                        if (found := self.intervals(client, room)) and found[-1][1] is None)]
 
     def was_in(self, client: M, room: Hashable, seq: int) -> bool:
         """Say whether a client was in a room when an event was emitted.

@@ -21,7 +21,7 @@ from hakgal_hybrid.broker import reading as feed_module
 from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.cursor import Cursor
-from hakgal_hybrid.broker.entry import Gap
+from hakgal_hybrid.broker.entry import Entry, Gap
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
@@ -448,6 +448,54 @@ def test_single_new_event_is_not_conflated():
         assert len(batch.entries) == 1
         assert batch.conflated == {}
     assert log.statistics().conflated == 0
+
+
+class BrokenOff(Exception):
+    """What a signal handler raises in the middle of an append."""
+
+
+def append_broken_off_at(log: EventLog, step: int, event: Event) -> bool:
+    """Append an event, and raise at a line of the broker's code, as a signal handler does; false if it has fewer."""
+    steps = itertools.count(1)
+
+    def trace(frame: Any, what: str, _: object) -> Any:
+        if what == "line" and "hakgal_hybrid" in frame.f_code.co_filename and next(steps) == step:
+            sys.settrace(before)
+            raise BrokenOff
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        log.append(event)
+    except BrokenOff:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_append_that_is_broken_off_takes_no_event_with_it():
+    """Wherever an append is broken off, each event of the log is given or counted, and a snapshot shows each name."""
+    step, broken_off = 0, True
+    while broken_off:
+        step += 1
+        log = make_log()
+        put(log, "load")
+        broken_off = append_broken_off_at(log, step, Event.create("load"))
+        for name in ("e", "load", "other"):
+            put(log, name)
+        batch = Cursor(log, 0, everything).read(max_bytes=ALL)
+        assert [entry.event.name for entry in batch.entries][-3:] == ["e", "load", "other"]
+        assert len(batch.entries) + sum(batch.conflated.values()) == log.newest
+        assert [entry.event.name for entry in log.newest_of_names(log.newest, everything)] == ["e", "load", "other"]
+        assert log.statistics().bytes <= sum(len(entry.frame) for entry in log.since(0)[1])
+        log = make_log()
+        put(log, "load")
+        append_broken_off_at(log, step, Event.create("load"))
+        put(log, "e")
+        assert [entry.event.name for entry in log.newest_of_names(log.newest, everything)] == ["load", "e"]
+    assert step > 20
 
 
 @pytest.mark.parametrize(("first", "second"), [
@@ -909,18 +957,13 @@ THREADS, EACH = 6, 250
 
 def test_an_append_that_is_broken_off():
     """An append that a signal handler breaks off leaves no trace: the next event has its number, and nothing hangs."""
-    broken: list[str] = []
+    log = make_log()
 
-    def conflates(name: str) -> bool:
-        if not broken:
-            broken.append(name)
-            raise KeyboardInterrupt
-        return False
+    def break_off(entry: Entry) -> None:
+        raise KeyboardInterrupt
 
-    log = EventLog(epoch=EPOCH, clock=Clock(), wall_ms=lambda: EPOCH, encode=encode_entry, max_events=10,
-                   max_bytes=10_000, max_event_bytes=1000, conflates=conflates)
     with pytest.raises(KeyboardInterrupt):
-        put(log)
+        log.append(Event.create("e"), break_off)
     assert (log.newest, log.since(0)[1]) == (0, [])
     assert put(log) == 1
     assert log.newest_of_names(1, lambda *_: False) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from itertools import product
 
@@ -87,3 +88,28 @@ def test_a_room_that_changes_while_it_is_looked_at() -> None:
         over.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_room_that_is_forgotten_while_a_client_is_asked_for_its_rooms() -> None:
+    """A client names its rooms while another thread forgets one of them."""
+    hub = new_hub()
+    client = admit(hub)
+    hub.enter_room(client.sid, "kept")
+    over = threading.Event()
+
+    def move() -> None:
+        while not over.is_set():
+            hub.enter_room(client.sid, "left")
+            hub.leave_room(client.sid, "left")  # no event came meanwhile: nothing is kept of it
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        for _ in range(20_000):
+            assert {*client.rooms(), "left"} == {client.sid, "kept", "left"}
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
