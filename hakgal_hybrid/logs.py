@@ -143,6 +143,18 @@ def redacted(text: str) -> str:
     return _PAIR.sub(_masked, text) if "=" in text else text
 
 
+def printable(text: object) -> str:
+    """Return a text that stays on one line of a log, and moves no terminal's cursor.
+
+    :param text: what somebody else has written.
+    :return: the text with an escape, as Python writes it, in place of each character that is not printable.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 def _masked(pair: re.Match[str]) -> str:
     # Decoded, because a server that reads %74icket as "ticket" logs it as it came.
     if not _SECRET.search(unquote_plus(pair["name"])):

@@ -18,7 +18,7 @@ from support.hosts import REPOSITORY
 from support.servers import Http, Server, Stream, shown_on_failure, wait_until
 
 from hakgal_hybrid import HybridTransport
-from hakgal_hybrid.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, get_logger
+from hakgal_hybrid.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, get_logger, printable
 
 PACKAGE = REPOSITORY / "hakgal_hybrid"
 #: A program of its own, which ``measure`` starts: it answers orders on standard output. (Commands use ``click.echo``.)
@@ -348,3 +348,35 @@ def test_neither_is_one_that_speaks_tls(certificate) -> None:
         text = server.log()
         assert "Traceback" not in text
         assert not re.search(r"\b(ERROR|WARNING|CRITICAL)\b", text)
+
+
+# -- what others have written ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("plain text, \u00e4", "plain text, \u00e4"), ("a\r\nERROR forged", "a\\r\\nERROR forged"),
+    ("\x1b[2J", "\\x1b[2J"), ("\x9b2J\x85", "\\x9b2J\\x85"), ("\u2028", "\\u2028"), ("\ud800", "\\ud800"), (7, "7")])
+def test_what_is_not_printable_is_escaped(text: object, shown: str) -> None:
+    """A text of somebody else ends no line of a log and moves no cursor."""
+    assert printable(text) == shown
+
+
+def test_a_request_line_forges_no_line_of_the_access_log() -> None:
+    """Control characters that a request line can hold are escaped, in the lines of answered and refused requests."""
+    with Server("ours", "--log-output") as server:
+        for line in (b"GET /echo?\x85forged\x9b2J HTTP/1.1", b"GET /echo?\rforged\x1b[2J HTTP/1.1"):
+            with server.connect() as http:
+                http.send(line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                http.rest()
+        wait_until(lambda: "\\x85forged\\x9b2J" in server.log(), what="the request in the log")
+        wait_until(lambda: '"" 400' in server.log(), what="the refused request in the log")
+        assert not re.search("[\r\x1b\x85\x9b]", server.log())
+
+
+def test_a_start_without_a_key_says_who_is_served() -> None:
+    """One line says that only this machine is served; with a key there is none."""
+    sentence = "only this machine is served, because HAKGAL_API_KEY is not set"
+    with Server("ours") as server:
+        assert server.log().count(sentence) == 1
+    with Server("ours", HAKGAL_API_KEY="key") as server:
+        assert sentence not in server.log()

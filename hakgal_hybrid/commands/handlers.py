@@ -14,7 +14,7 @@ from flask import Flask
 from ..broker.client import Client
 from ..broker.payload import json_safe
 from ..errors import AccessDenied
-from ..logs import get_logger
+from ..logs import get_logger, printable
 from .invocation import RESERVED, Handler, accepts, call, host_request, is_refusal, request_of, save_session, serve
 
 logger = get_logger(__name__)
@@ -163,7 +163,8 @@ class Handlers:
         :raises BadArguments: if it does not take these arguments; and whatever it raises.
         """
         if self.log is not None and event not in RESERVED:
-            self.log.info('received event "%s" from %s [%s]', event, client.sid, client.namespace)
+            self.log.info('received event "%s" from %s [%s]', printable(event), client.sid,
+                          printable(client.namespace))
         with serve(client, event):
             function = self._function(event, client.namespace)
             if function is not None:

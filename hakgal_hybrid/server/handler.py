@@ -11,7 +11,7 @@ from ..broker.environ import HANDOFF
 from ..broker.sse import STREAM_HEADERS, busy_body, stream_headers, wants_stream
 from ..broker.stream import SubscriberStream
 from ..errors import HybridError, Overloaded, UnsuitableServer, problem_response
-from ..logs import get_logger, redacted
+from ..logs import get_logger, printable, redacted
 from .body import read_body
 from .connection import HTTPConnection
 from .front import Endpoint, Front
@@ -119,7 +119,8 @@ class RequestHandler:
             if isinstance(message, End) and message.error is not None:
                 return self._failed(message)
             if not self.response.end():
-                logger.error("the answer to %s is not as long as its Content-Length says", redacted(self._head.line))
+                logger.error("the answer to %s is not as long as its Content-Length says",
+                             printable(redacted(self._head.line)))
                 return False
         except ValueError as error:  # CR, LF, or what Latin-1 does not have, in a header
             call.abandon()
@@ -141,7 +142,8 @@ class RequestHandler:
 
     def _failed(self, end: End) -> bool:
         """Report an app that raised (its own 500 page is the host's; this is for what even that could not hold)."""
-        logger.error("the application raised while answering %s", redacted(self._head.line), exc_info=end.error)
+        logger.error("the application raised while answering %s", printable(redacted(self._head.line)),
+                     exc_info=end.error)
         if self.response.status:
             return False  # the answer is cut off; a clean end would make it look complete
         return self._problem(HybridError("the application failed"))

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 
 from ..errors import HybridError, Overloaded, problem_response
-from ..logs import get_logger, redacted
+from ..logs import get_logger, printable, redacted
 from .connection import HTTPConnection
 from .environ import read_request
 from .front import Endpoint, Front
@@ -56,7 +56,8 @@ class ConnectionLoop:
                 return False
             head, said = read_request(data)
         except HybridError as error:
-            logger.debug("refused a request of %s: %s", connection.address, redacted(str(error.__cause__ or error)))
+            logger.debug("refused a request of %s: %s", connection.address,
+                         printable(redacted(str(error.__cause__ or error))))
             self._refuse(error)
             return False
         began = time.perf_counter()
@@ -91,8 +92,8 @@ class ConnectionLoop:
             address = self._connection.address
             peer = address[0] if isinstance(address, tuple) else address or "-"
             now = datetime.now().replace(microsecond=0)
-            self._endpoint.log(
-                redacted(f'{peer} - - [{now}] "{line}" {status or "000"} {size or "-"} {seconds:.6f}'))
+            self._endpoint.log(printable(
+                redacted(f'{peer} - - [{now}] "{line}" {status or "000"} {size or "-"} {seconds:.6f}')))
 
 
 def _problem_bytes(error: HybridError) -> bytes:

@@ -26,6 +26,8 @@ from .listening import bracketed, listening_sockets
 from .loop import ConnectionLoop
 
 logger = get_logger(__name__)
+#: The addresses that no other machine reaches.
+_LOOPBACK = ("127.0.0.1", "::1")
 access_logger = logging.getLogger("hakgal_hybrid.access")
 
 
@@ -136,6 +138,10 @@ class Server:
         scheme = "https" if self._listeners[0].ssl_enabled else "http"
         logger.info("serving on %s", ", ".join(f"{scheme}://{bracketed(address)}:{port}"
                                                for address, port in self.addresses))
+        if self._node.settings.api_key is None:
+            away = not all(address in _LOOPBACK for address, _ in self.addresses)
+            logger.log(logging.WARNING if away else logging.INFO,
+                       "only this machine is served, because HAKGAL_API_KEY is not set")
         ready()
         try:
             self._ended.wait()

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from ..broker.event import Target
 from ..errors import EventError
+from ..logs import printable
 from ..web.transport import Transport
 from .ack_wait import NotConnected, as_type_error, wait_for_answer
 from .clients import ClientDirectory, absent
@@ -214,7 +215,7 @@ class Server(ClientDirectory):
     def _log(self, text: str, *values: object) -> None:
         log = self._bound().handlers.log
         if log is not None:
-            log.info(text, *values)
+            log.info(text, *map(printable, values))
 
     def __getattr__(self, name: str) -> NoReturn:
         raise absent("socketio.server", name)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Response, request
 
 from ..broker.client import Client
-from ..broker.event import Event
+from ..broker.event import Event, checked_name
 from ..broker.hub import latest_for
 from ..broker.payload import payload_text, restore_binary
 from ..commands.invocation import calling_first
@@ -95,9 +95,7 @@ def emit_as(services: Services, client: Client, message: dict[str, Any]) -> str:
 
 def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     """Return name and arguments: ``args`` as they are, or ``data`` as the only one (none if it is null or absent)."""
-    name = message.get("event")
-    if not isinstance(name, str) or not name:
-        raise RequestError(f"'event' must be the name of an event, not {name!r:.80}", code="bad_event_name")
+    name = checked_name(message.get("event"))
     if "args" in message:
         return name, tuple(arguments_of(message))
     data = message.get("data")

@@ -35,6 +35,8 @@ def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
     namespace = args.get("namespace", "/") or "/"
     if not namespace.startswith("/") or len(namespace) > MAX_NAME:
         raise RequestError(f"namespace={namespace!r:.80} does not begin with '/'", code="bad_query")
+    if not namespace.isprintable():
+        raise RequestError(f"namespace={namespace!r:.80} holds what is no text", code="bad_query")
     events = _patterns(args.get("events", ""))
     for name in events:
         if not name.startswith("hybrid_"):  # our own events come in any case, so that naming one does no harm

@@ -318,6 +318,18 @@ def test_events_are_logged_if_asked_for(hosts: Any) -> None:
         f"Disconnecting {sid} [/]"]
 
 
+def test_no_event_forges_a_line_of_the_log(site: Flask) -> None:
+    """What is not printable in a name or a room is escaped."""
+    lines, log = Lines(), logging.Logger("mine", logging.INFO)
+    log.addHandler(lines)
+    socketio = SocketIO(site, logger=log)
+    socketio.on("*")(lambda event, *args: None)
+    socketio.test_client(site).emit("a\x1b[2J\u2028b")
+    socketio.emit("told", to="room\nforged")
+    assert lines.lines[0].startswith('received event "a\\x1b[2J\\u2028b" from ')
+    assert lines.lines[1:] == ['emitting event "told" to room\\nforged [/]']
+
+
 def test_logging_may_just_be_switched_on(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """``logger=True`` means python-socketio's own logger, on the error output unless the host has set it up."""
     log = logging.Logger("socketio.server")

@@ -147,9 +147,9 @@ def test_connecting_is_no_event(api: Api) -> None:
         assert api.notes()["connected"] == [*before["connected"], stream.sid]
 
 
-@pytest.mark.parametrize("event", [None, "", 5, ["echo"], {}])
+@pytest.mark.parametrize("event", [None, "", 5, ["echo"], {}, "a\nb", "a\rb", "a\0b", "x" * 257, "hybrid_open"])
 def test_names_that_are_none(api: Api, event: Any) -> None:
-    """The event's name must be a text."""
+    """The event's name must be one that could be emitted."""
     refused(say(api, event), 422, "bad_event_name")
 
 

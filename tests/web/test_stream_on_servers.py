@@ -365,7 +365,7 @@ def test_envelope(server: Server) -> None:
         assert stream.id == newest
 
 
-@pytest.mark.parametrize("query", ["namespace=chat", "snapshot=maybe", "envelope=2", "events=a%0Ab",
+@pytest.mark.parametrize("query", ["namespace=chat", "namespace=/a%0Ab", "snapshot=maybe", "envelope=2", "events=a%0Ab",
                                    "events=" + ",".join(f"*{number}*" for number in range(65))])
 def test_a_query_that_makes_no_sense_is_refused(server: Server, query: str) -> None:
     """A query is never guessed at: 422, a problem document, no stream."""
