@@ -203,11 +203,10 @@ class EventLog:
         if dropped is None or self.history.lost_between(position, upto):
             return None
         try:
-            count = sum(wants(entry.seq, entry.event.name, entry.event.target) for entry in held)
             # All other dropped events were for everybody: the reader wants either all of them or none.
             others = max(0, min(upto, first_held - 1) - position) - len(dropped)
-            if others and wants(first_held - 1, None, Target()):
-                count += others
+            count = others if others and wants(first_held - 1, None, Target()) else 0
+            count += sum(wants(entry.seq, entry.event.name, entry.event.target) for entry in held)
             return count + sum(wants(seq, None, target) for seq, target in dropped)
         except LookupError:
             return None
