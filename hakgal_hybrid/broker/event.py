@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..errors import EventError
-from .payload import foreign_text, payload_text, refuse_surrogates
+from .payload import payload_text, refuse_surrogates
 
 #: Names that begin so are the protocol's own (``hybrid_open``, ``hybrid_gap``, …).
 RESERVED_PREFIX = "hybrid_"
@@ -77,20 +77,19 @@ class Event:
 
     @classmethod
     def create(cls, name: str, args: tuple[Any, ...] = (), target: Target = EVERYBODY, *, ack: str | None = None,
-               dumps: Callable[..., str] | None = None) -> Event:
+               encode: Callable[[str, tuple[Any, ...]], str] = payload_text) -> Event:
         """Validate and serialise an event.
 
         :param name: one line of text, of 1 to 256 characters.
         :param args: the positional arguments, each made of JSON values and ``bytes``.
         :param target: for whom it is.
         :param ack: the id under which clients acknowledge it.
-        :param dumps: the ``dumps`` of another JSON module than the standard library's.
+        :param encode: returns the JSON text of an event of this name with these arguments.
         :return: the event.
         :raises EventError: if the name cannot stand in a stream or the payload cannot be sent as JSON.
         """
         name = checked_name(name)
-        text = payload_text(name, args) if dumps is None else foreign_text(name, args, dumps)
-        return cls(name, text, len(args), target, ack)
+        return cls(name, encode(name, args), len(args), target, ack)
 
     @property
     def args_text(self) -> str:

@@ -13,13 +13,14 @@ from ..errors import EventError
 _BINARY_KEY = re.compile(r"\$+binary\Z")
 
 
-def payload_text(name: str, args: tuple[Any, ...]) -> str:
+def payload_text(name: str, args: tuple[Any, ...], default: Callable[[Any], Any] | None = None) -> str:
     """Serialise the arguments of an event.
 
     ``bytes`` become ``{"$binary": "<base64>"}``; a caller's own key ``$binary`` is escaped as ``$$binary``.
 
     :param name: the event's name, for the error.
     :param args: the arguments.
+    :param default: returns a JSON value for one that is none, or raises ``TypeError``; ``None`` if there is no such.
     :return: JSON text: ``null`` for none, the argument itself for one, an array for several.
     :raises EventError: if they hold what JSON cannot (RFC 8259): other types, NaN, cycles, lone surrogates.
     """
@@ -28,7 +29,7 @@ def payload_text(name: str, args: tuple[Any, ...]) -> str:
         try:
             text = _dumps(value)
         except TypeError:
-            text = _dumps(_with_binary(value))
+            text = _dumps(_with_binary(value)) if default is None else _dumps_by(default, value)
         else:
             if 'binary":' in text:
                 text = _dumps(_with_binary(value))
@@ -123,6 +124,17 @@ class _Sanitizer:
 
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def _dumps_by(default: Callable[[Any], Any], value: Any) -> str:
+    """Serialise what holds bytes, or values that ``default`` makes something of; bytes may be in what it returns."""
+
+    def convert(item: Any) -> Any:
+        if isinstance(item, (bytes, bytearray, memoryview)):
+            return _with_binary(item)
+        return _with_binary(default(item))
+
+    return json.dumps(_with_binary(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=convert)
 
 
 def _with_binary(value: Any) -> Any:

@@ -19,17 +19,19 @@ from ..broker.event import Event, glob_matcher
 from ..broker.hub import Hub
 from ..broker.journal import Journal
 from ..broker.log import EventLog
+from ..broker.payload import foreign_text, payload_text
 from ..broker.sessions import SessionRegistry
 from ..broker.states import SessionState
 from ..broker.subscription import StreamOptions
 from ..settings import Profile, Settings
 from .acks import Acks
 from .announcing import MAX_WAITING, BackgroundAnnouncer
+from .app_json import default_of
 from .authorization import Authorizer
 from .governor import Command, GovernorQueue
 from .handlers import Handlers
 from .lifecycle import ClientLifecycle
-from .publisher import Publisher
+from .publisher import Encode, Publisher
 
 
 class Node:
@@ -46,6 +48,7 @@ class Node:
     :ivar governor_queue: takes commands for the governor.
     :ivar journal: keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
     :ivar json: the host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
+    :ivar encode: returns the JSON text of events, acknowledgements and answers of handlers; see :func:`.payload_text`.
     :ivar stopping: true once every stream shall end.
     :ivar server_statistics: returns what the serving side counts, while it runs.
     """
@@ -58,6 +61,7 @@ class Node:
         self.server_statistics: Callable[[], dict[str, Any]] = dict
         self.refusals = Refusals()
         self.json: Any = None
+        self.encode: Encode = partial(payload_text, default=default_of(app))
         self.acks = Acks()
         self.announcer = signals.Announcer(app)
         self._background = BackgroundAnnouncer(self.announcer, self.refusals, max_waiting=max_waiting)
@@ -66,7 +70,7 @@ class Node:
         self.stream_options = StreamOptions(settings.profile.value, settings.retry_ms, settings.heartbeat_s,
                                             settings.max_backlog_s)
         self.log = self.hub.log
-        self.publisher = Publisher(self.hub.broker, self.announcer, self.acks, self.refusals)
+        self.publisher = Publisher(self.hub.broker, self.announcer, self.acks, self.refusals, self.encode)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
                                          self.refusals, max_waiting=max_waiting)
         self.governor_queue = GovernorQueue(
@@ -106,7 +110,11 @@ class Node:
         :param module: has ``dumps`` and ``loads``; ``None`` stands for the standard library's.
         """
         self.json = module
-        self.publisher.dumps = None if module is None else module.dumps
+        if module is None:
+            self.encode = partial(payload_text, default=default_of(self.app))
+        else:
+            self.encode = partial(foreign_text, dumps=module.dumps)
+        self.publisher.encode = self.encode
 
     def degraded(self, reason: str) -> None:
         """Announce that a bound was hit and somebody was turned away.

@@ -12,9 +12,12 @@ import blinker
 from ..broker.broker import Broker
 from ..broker.counters import Refusals
 from ..broker.event import EVERYBODY, Event, Target
+from ..broker.payload import payload_text
 from ..errors import EventError
 from ..signals import Announcer
 from .acks import Acks, Callback
+
+Encode = Callable[[str, tuple[Any, ...]], str]
 
 
 class Mirror(Protocol):
@@ -40,12 +43,13 @@ class Publisher:
     :param announcer: sends the signals that are bridged.
     :param acks: keeps the callbacks of events that clients may acknowledge.
     :param refusals: counts events that cannot be sent.
-    :ivar dumps: the host's own JSON encoder, or ``None`` for ours.
+    :param encode: returns the JSON text of an event with these arguments; also an attribute, which may be changed.
     :ivar mirror: in profile DUAL, what gives the events to the host's own clients.
     """
 
-    def __init__(self, broker: Broker, announcer: Announcer, acks: Acks, refusals: Refusals) -> None:
-        self.dumps: Callable[..., str] | None = None
+    def __init__(self, broker: Broker, announcer: Announcer, acks: Acks, refusals: Refusals,
+                 encode: Encode = payload_text) -> None:
+        self.encode = encode
         self.mirror: Mirror | None = None
         self._broker, self._announcer, self._acks, self._refusals = broker, announcer, acks, refusals
         self._captured: dict[Hashable, list[Event]] = {}
@@ -78,7 +82,7 @@ class Publisher:
             captured = self._captured.get(next(iter(target.rooms))) if target.rooms and len(target.rooms) == 1 else None
             # Who has no stream has no client to acknowledge with.
             ack = self._acks.new_id() if callback is not None and captured is None else None
-            event = Event.create(name, args, target, ack=ack, dumps=self.dumps)
+            event = Event.create(name, args, target, ack=ack, encode=self.encode)
             if captured is not None:
                 captured.append(event)
             else:

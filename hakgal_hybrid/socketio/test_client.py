@@ -10,7 +10,7 @@ from flask.testing import EnvironBuilder
 
 from ..broker.client import Client, Session
 from ..broker.entry import Entry
-from ..broker.payload import foreign_text, payload_text, restore_binary
+from ..broker.payload import restore_binary
 from ..broker.states import SessionState
 from ..commands import NOT_HANDLED, RESERVED, propagating
 from ..errors import AccessDenied, EventError
@@ -198,9 +198,8 @@ class SocketIOTestClient:
 
     def _sent(self, value: Any) -> Any:
         """Return ``value`` as it arrives on the other side."""
-        codec = self.socketio.transport.node.json
         try:
-            text = payload_text("test", (value,)) if codec is None else foreign_text("test", (value,), codec.dumps)
+            text = self.socketio.transport.node.encode("test", (value,))
         except EventError as error:
             raise as_type_error(error) from error.__cause__
         return restore_binary(self._loads(text))

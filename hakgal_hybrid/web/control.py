@@ -13,10 +13,13 @@ from ..broker.event import Event, checked_name
 from ..broker.hub import latest_for
 from ..broker.payload import payload_text, restore_binary
 from ..commands.invocation import calling_first
-from ..errors import HybridError, RequestError
+from ..errors import EventError, HybridError, RequestError
+from ..logs import get_logger
 from .bodies import answer, answer_text, arguments_of, namespace_of, read_object, speaker, text_of
 from .services import Services
 from .urls import CONTROL, EMIT, OUTCOME
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -85,10 +88,11 @@ def emit_as(services: Services, client: Client, message: dict[str, Any]) -> str:
         name, args = _event_of(message)  # here: the number of an event that makes no sense is used up, too
         before = services.node.log.newest
         ack = services.node.lifecycle.dispatch(client, name, args)
-        body = {"ack": _acknowledgement(ack)}
+        body = f'"ack":{_returned(services, name, _acknowledgement(ack))}'
         if "number" in message:  # sent by a socket, which calls back only after what the handler has emitted
-            body.update(args=_arguments(ack), after=latest_for(services.node.log, client, before))
-        return text_of(body)
+            after = text_of(latest_for(services.node.log, client, before))
+            body += f',"args":{_returned(services, name, _arguments(ack))},"after":{after}'
+        return f"{{{body}}}"
 
     return _in_turn(message, client, handle)
 
@@ -130,11 +134,23 @@ def _emit_without_stream(services: Services, message: dict[str, Any]) -> Respons
     if gathered.dropped:
         services.node.refusals.count("answer_too_large")
         dropped = f',"dropped":{gathered.dropped}'
-    return answer_text(f'{{"ack":{text_of(_acknowledgement(ack))},"events":[{events}]{dropped}}}')
+    return answer_text(f'{{"ack":{_returned(services, name, _acknowledgement(ack))},"events":[{events}]{dropped}}}')
 
 
 def _text_of_event(event: Event) -> str:
     return f'{{"event":{payload_text("event", (event.name,))},"data":{event.data},"args":{event.args_text}}}'
+
+
+def _returned(services: Services, name: str, value: Any) -> str:
+    """Return what the handler of an event returned as JSON text, by the codec that events have."""
+    try:
+        return services.node.encode(name, (value,))
+    except EventError as error:
+        if error.__cause__ is None:  # a lone surrogate, which a client may have sent: JSON knows it, UTF-8 does not
+            return text_of(value)
+        logger.error("the handler of %r returned what cannot be sent as JSON: %s", name, error.__cause__)
+        raise HybridError(f"the handler of {name!r} ran, and returned what cannot be sent as JSON: {error.__cause__}",
+                          code="handler_failed") from error
 
 
 def _acknowledgement(value: Any) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import inspect
+import json
 import logging
 import os
 import ssl
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +20,8 @@ from typing import Any
 import flask
 import gevent.ssl
 import pytest
-from flask import Flask
+from flask import Flask, current_app
+from flask.json.provider import DefaultJSONProvider, JSONProvider
 from support.hosts import Answer, Stream, call, free_port, listens, serving, until
 from werkzeug.debug import DebuggedApplication
 
@@ -24,7 +29,7 @@ from hakgal_hybrid import ConfigurationError, EventError, HybridTransport, signa
 from hakgal_hybrid.broker.event import Event, Target
 from hakgal_hybrid.commands.node import Node
 from hakgal_hybrid.server.server import Server
-from hakgal_hybrid.socketio import SocketIO
+from hakgal_hybrid.socketio import SocketIO, emit
 from hakgal_hybrid.testing import collect
 
 #: Every keyword of Flask-SocketIO's constructor, python-socketio's and python-engineio's server.
@@ -364,6 +369,75 @@ def test_what_cannot_be_sent_raises_at_emit(socketio: SocketIO, emitted: list[Ev
     assert emitted == []
     socketio.emit("next")
     assert [event.name for event in emitted] == ["next"]
+
+
+DAY, ID, SUM = datetime.date(2024, 2, 29), uuid.UUID(int=7), decimal.Decimal("1.50")
+RICH = {"day": DAY, "id": ID, "sum": SUM, "both": [DAY, b"ab"]}
+
+
+class _Ours(DefaultJSONProvider):
+    """A provider of a host: it writes sets too, by a function that wants the app's context."""
+
+    @staticmethod
+    def default(value: Any) -> Any:
+        if isinstance(value, set):
+            return [current_app.name, *sorted(value)]
+        return DefaultJSONProvider.default(value)
+
+
+class _TextOnly(JSONProvider):
+    """A provider that is nothing but ``dumps`` and ``loads``."""
+
+    def dumps(self, value: Any, **options: Any) -> str:
+        return json.dumps(value, default=lambda item: f"text of {item}")
+
+    def loads(self, text: str | bytes, **options: Any) -> Any:
+        return json.loads(text)
+
+
+@pytest.mark.parametrize("options", [{}, {"json": flask.json}], ids=["default", "flask.json"])
+def test_one_codec_for_events_acks_and_answers(site: Flask, options: dict[str, Any]) -> None:
+    """What ``jsonify`` takes ``emit`` takes, and a handler may return it; every way out has the same text."""
+    socketio = SocketIO(site, **options)
+    with site.app_context():
+        plain = {name: json.loads(flask.json.dumps(RICH[name])) for name in ("day", "id", "sum")}
+    expected = {**plain, "both": [plain["day"], {"$binary": "YWI="}]}
+
+    @socketio.on("rich")
+    def rich() -> Any:
+        emit("rich", RICH)
+        return RICH
+
+    answer = site.test_client().post("/api/events/emit", json={"event": "rich"}).json
+    assert answer["ack"] == expected
+    assert [event["data"] for event in answer["events"]] == [expected]
+    client = socketio.test_client(site)
+    received = {**plain, "both": [plain["day"], b"ab"]}
+    assert client.emit("rich", callback=True) == received
+    assert [packet["args"] for packet in client.get_received()] == [[received]]
+    socketio.emit("outside", RICH)
+    assert [packet["args"] for packet in client.get_received()] == [[received]]
+
+
+@pytest.mark.parametrize(("provider", "value", "expected"), [
+    (_Ours, {2, 1}, ["site", 1, 2]), (_Ours, DAY, "Thu, 29 Feb 2024 00:00:00 GMT"),
+    (_TextOnly, DAY, "text of 2024-02-29")])
+def test_the_apps_own_provider_writes_what_the_standard_encoder_refuses(
+        site: Flask, socketio: SocketIO, emitted: list[Event], provider: Any, value: Any, expected: Any) -> None:
+    """``app.json`` is asked at each emit, in the app's context, also where it was set after the ``SocketIO``."""
+    site.json = provider(site)
+    socketio.emit("told", {"value": value, "bytes": b"ab"})
+    assert json.loads(emitted[0].data) == {"value": expected, "bytes": {"$binary": "YWI="}}
+
+
+def test_a_provider_that_fails_is_an_error_of_the_event(site: Flask, socketio: SocketIO) -> None:
+    """Whatever a provider, or a method of the value that it calls, raises: the emitter gets an ``EventError``."""
+    class Broken:
+        def __html__(self) -> str:
+            raise LookupError("no text")
+
+    with pytest.raises(EventError, match="no text"):
+        socketio.emit("told", Broken())
 
 
 def test_many_threads_emit_at_once(site: Flask, socketio: SocketIO) -> None:

@@ -87,11 +87,13 @@ def test_answers(api: Api) -> None:
 
 
 def test_an_answer_json_cannot_hold(api: Api) -> None:
-    """A handler that returns what JSON cannot hold has run all the same: the value is told as its repr."""
-    answer = say(api, "odd")
-    assert ack(answer)["odd"].startswith("<object object")
+    """A handler that returns what nothing can write as JSON is a failure that says so, not the value's repr."""
     with api.opened() as stream:
-        assert ack(say(api, "odd", stream=stream))["odd"].startswith("<object object")
+        for answer in say(api, "odd"), say(api, "odd", stream=stream), say(api, "odd", stream=stream, number=1):
+            problem = refused(answer, 500, "handler_failed")
+            assert "'odd' ran" in problem["detail"]
+            assert "Object of type object" in problem["detail"]
+            assert "<object object" not in problem["detail"]
 
 
 def test_binary(api: Api) -> None:
