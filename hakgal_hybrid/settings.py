@@ -201,6 +201,8 @@ class Settings:
     queue_bytes: int = _setting("HYBRID_QUEUE_BYTES", _count(0, 1 << 40), 256 << 20, "Their bodies, together.")
     queue_s: float = _setting("HYBRID_QUEUE_S", _number(0.01, 3600), 30, "Longest wait for a thread, then 503.")
     max_body_bytes: int = _setting("HYBRID_MAX_BODY_BYTES", _count(0, 1 << 40), 64 << 20, "Largest request body.")
+    max_message_bytes: int = _setting("HYBRID_MAX_MESSAGE_BYTES", _count(64, 1 << 30), 1 << 20,
+                                      "Largest request body for our own URLs.")
     max_head_bytes: int = _setting("HYBRID_MAX_HEAD_BYTES", _count(1024, 1 << 20), 64 << 10,
                                    "Largest head of a request: its first line and its headers.")
     max_connections: int = _setting("HYBRID_MAX_CONNECTIONS", _count(1, 1_000_000), 4096,

@@ -73,6 +73,7 @@ VARIABLES = [
     Variable("queue_bytes", "HYBRID_QUEUE_BYTES", "HYBRID_QUEUE_BYTES", 256 << 20, "0", 0, "9", 9),
     Variable("queue_s", "HYBRID_QUEUE_S", "HYBRID_QUEUE_S", 30, "0.01", 0.01, "3600", 3600),
     Variable("max_body_bytes", "HYBRID_MAX_BODY_BYTES", "HYBRID_MAX_BODY_BYTES", 64 << 20, "0", 0, "9", 9),
+    Variable("max_message_bytes", "HYBRID_MAX_MESSAGE_BYTES", "HYBRID_MAX_MESSAGE_BYTES", 1 << 20, "64", 64, "99", 99),
     Variable("request_s", "HYBRID_REQUEST_S", "HYBRID_REQUEST_S", 30, "0.05", 0.05, "5", 5),
     Variable("switch_interval_ms", "HYBRID_SWITCH_INTERVAL_MS", "HYBRID_SWITCH_INTERVAL_MS", 0.5,
              "0.01", 0.01, "1000", 1000),

@@ -20,8 +20,8 @@ SPOOL = 1 << 20
 _PIECE = 64 * 1024
 
 
-def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget, loop: Any,
-              proceed: Callable[[], object]) -> tuple[BinaryIO, int]:
+def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget, loop: Any, *,
+              ours: bool, proceed: Callable[[], object]) -> tuple[BinaryIO, int]:
     """Read a whole body, bounded in size and in the time each piece of it takes.
 
     :param source: what is read from; ``read(size)`` returns that many bytes, less only at the end of the body.
@@ -29,15 +29,16 @@ def read_body(source: Any, declared: int | None, settings: Settings, budget: Bud
     :param settings: the bounds.
     :param budget: what the bodies that are being read may hold together.
     :param loop: the loop of the calling greenlet.
+    :param ours: true if the body is for one of our URLs, which have a bound of their own.
     :param proceed: called before anything is read, unless there is nothing to be read, or too much.
     :return: the body, to be closed by the caller, and its length (bytes).
     :raises RequestError: 413 if it is too large, 408 if it comes too slowly, 400 if its chunks make no sense.
     :raises Overloaded: 503 if too much is being read.
     :raises OSError: if the client goes away.
     """
-    limit = settings.max_body_bytes
+    limit = settings.max_message_bytes if ours else settings.max_body_bytes
     if declared is not None and declared > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, ours=ours)
     if declared == 0:
         return io.BytesIO(), 0
     proceed()
@@ -46,7 +47,7 @@ def read_body(source: Any, declared: int | None, settings: Settings, budget: Bud
     try:
         while piece := _read_piece(source, loop, settings.request_s):
             if length + len(piece) > limit:
-                raise _too_large(limit)
+                raise _too_large(limit, ours=ours)
             if not budget.take(len(piece)):
                 raise Overloaded("the bodies that are being read are too large together (HYBRID_QUEUE_BYTES)",
                                  code="too_many_requests_waiting", retry_after=2)
@@ -78,5 +79,6 @@ def _read_piece(source: Any, loop: Any, seconds: float) -> bytes:
         raise RequestError("the request's body came too slowly", status=408, code="request_timeout") from None
 
 
-def _too_large(limit: int) -> RequestError:
-    return RequestError(f"the body is larger than HYBRID_MAX_BODY_BYTES ({limit})", status=413, code="body_too_large")
+def _too_large(limit: int, *, ours: bool) -> RequestError:
+    name = "HYBRID_MAX_MESSAGE_BYTES" if ours else "HYBRID_MAX_BODY_BYTES"
+    return RequestError(f"the body is larger than {name} ({limit})", status=413, code="body_too_large")

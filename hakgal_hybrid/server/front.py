@@ -51,13 +51,15 @@ class Front:
     :param node: what is served.
     :param lane_of: returns which pool answers a path.
     :param is_stream: returns whether a path opens a stream.
+    :param is_ours: returns whether a path is one of our URLs, whose requests have small bodies.
     :ivar active: how many requests are being answered.
     """
 
-    def __init__(self, node: Node, *, lane_of: Callable[[str], Lane], is_stream: Callable[[str], bool]) -> None:
+    def __init__(self, node: Node, *, lane_of: Callable[[str], Lane], is_stream: Callable[[str], bool],
+                 is_ours: Callable[[str], bool]) -> None:
         settings = node.settings
         self.settings = settings
-        self.is_stream, self._lane_of = is_stream, lane_of
+        self.is_stream, self.is_ours, self._lane_of = is_stream, is_ours, lane_of
         self.loop = gevent.get_hub().loop
         self.left: Callable[[SubscriberStream, str], None] = node.lifecycle.stream_left
         self.degraded: Callable[[str], None] = node.degraded

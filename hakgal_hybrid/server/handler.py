@@ -69,7 +69,8 @@ class RequestHandler:
         length = None if head.chunked else head.length or 0
         source = ChunkedBody(reader) if length is None else FixedBody(reader, length)
         proceed = (lambda: self._connection.sock.sendall(_CONTINUE)) if head.expects_continue else lambda: None
-        return read_body(source, length, settings, self._front.bodies, self._front.loop, proceed)
+        return read_body(source, length, settings, self._front.bodies, self._front.loop, proceed=proceed,
+                         ours=self._front.is_ours(self._environ["PATH_INFO"]))
 
     def _answer(self, body: BinaryIO, length: int) -> bool:
         environ = self._environ

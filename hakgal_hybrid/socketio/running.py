@@ -10,7 +10,7 @@ from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..monitoring.patching import refuse_patched_process
 from ..web.transport import Transport
-from ..web.urls import is_stream, lane_of
+from ..web.urls import is_ours, is_stream, lane_of
 
 logger = get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Runner:
             from ..server.server import Server  # gevent is imported only where it serves
 
             self._server = Server(transport.node, application, host or "127.0.0.1", port, lane_of=lane_of,
-                                  is_stream=is_stream, backlog=transport.services.backlog,
+                                  is_stream=is_stream, is_ours=is_ours, backlog=transport.services.backlog,
                                   log_output=debug if log_output is None else log_output, ssl_args=_ssl_arguments(*tls))
             if self._stop_asked:  # by somebody who saw it listen before it was kept here
                 self._server.stop()

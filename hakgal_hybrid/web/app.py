@@ -53,7 +53,7 @@ def answer_in_front(host: Flask, services: Services) -> frozenset[str]:
     :raises ConfigurationError: if the host has a route of its own for one of them.
     """
     settings = services.node.settings
-    app = HybridApp(settings.max_body_bytes)
+    app = HybridApp(settings.max_message_bytes)
     for blueprint in _blueprints(services):
         app.register_blueprint(blueprint)
     served = frozenset(rule.rule for rule in app.url_map.iter_rules())

@@ -123,6 +123,14 @@ def methods_of(path: str) -> str | None:
     return None if route is None else route.methods
 
 
+def is_ours(path: str) -> bool:
+    """Return true if ``path`` is one of our URLs.
+
+    :param path: the path of a request, percent-decoded.
+    """
+    return find(path) is not None
+
+
 def is_stream(path: str) -> bool:
     """Return true if a request for ``path`` opens a stream.
 

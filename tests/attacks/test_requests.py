@@ -26,7 +26,7 @@ MAX_BODY = 100_000
 
 
 #: The server that the tests here share.
-SERVER = {"HAKGAL_API_KEY": KEY, "HYBRID_MAX_BODY_BYTES": MAX_BODY}
+SERVER = {"HAKGAL_API_KEY": KEY, "HYBRID_MAX_MESSAGE_BYTES": MAX_BODY}
 SERVER_KINDS = ["ours", "werkzeug"]
 
 
@@ -292,6 +292,21 @@ def test_a_body_that_is_too_large(running: Server) -> None:
     with counted(running, "body_too_large"):
         answer = running.ask("POST", EMIT, b" " * (MAX_BODY + 1), {**WITH_KEY, "Content-Type": "application/json"})
     assert code(answer) == (413, "body_too_large")
+
+
+def test_our_urls_take_smaller_bodies_than_the_hosts() -> None:
+    """By default a message has up to 1 MiB, by its length and while it is read; the host's bodies may have more."""
+    head = b"POST /api/events/emit HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with Server("ours") as server:
+        fitting = b'{"event": "echo", "data": "' + b"x" * ((1 << 20) - 29) + b'"}'
+        assert len(fitting) == 1 << 20
+        assert server.ask("POST", EMIT, fitting, {"Content-Type": "application/json"}).status == 200
+        assert statuses(said(server, head + b"Content-Length: 1048577\r\n\r\n")) == [413]
+        chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+        answer = said(server, head + b"Transfer-Encoding: chunked\r\n\r\n" + 17 * chunk)
+        assert statuses(answer) == [413]
+        assert b"HYBRID_MAX_MESSAGE_BYTES" in answer
+        assert server.ask("POST", "/echo", b"x" * (2 << 20)).status == 200
 
 
 # -- what events carry ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ const { io, Manager, Socket } = client;
 let server, proxy;
 
 before(async () => {
-  server = await Server.start({ HYBRID_HEARTBEAT_S: "1", HYBRID_MAX_BODY_BYTES: "20000" });
+  server = await Server.start({ HYBRID_HEARTBEAT_S: "1", HYBRID_MAX_MESSAGE_BYTES: "20000" });
   proxy = await Proxy.start(server.port);
 });
 
