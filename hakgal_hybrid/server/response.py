@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from .timeout import Limit
-from .wsgi import Head, head_bytes
+from .wsgi import Head, end_to_end, head_bytes
 
 _PIECE = 64 * 1024
 _NO_BODY = ("1", "204", "304")
@@ -44,8 +44,10 @@ class ResponseWriter:
         :raises OSError: if the client is gone.
         :raises gevent.Timeout: if the client accepts nothing.
         """
-        status, headers = head.status, list(head.headers)
-        names = {name.lower(): value for name, value in headers}
+        status, headers = head.status, end_to_end(head.headers)
+        names = {name.lower(): value for name, value in head.headers}
+        if "close" in names.get("connection", "").lower():
+            self.keep_alive = False
         body = head.body or b""
         self._silent = self._method == "HEAD" or status.startswith(_NO_BODY)
         if self._silent:
@@ -53,6 +55,7 @@ class ResponseWriter:
         elif "content-length" in names:
             length = names["content-length"]
             self._left = int(length) if length.isascii() and length.isdigit() else None
+            body = body[:self._left]  # what is more could pass for another response
         elif head.body is not None:
             headers.append(("Content-Length", str(len(body))))
         elif self._version == "HTTP/1.1":
@@ -71,7 +74,7 @@ class ResponseWriter:
         data = head_bytes(status, headers) + body
         self.status = status[:3]
         if self._left is not None:
-            self._left -= len(body)
+            self._left -= len(head.body or b"")
         self._send(data)
 
     def write(self, data: bytes) -> None:
@@ -84,7 +87,7 @@ class ResponseWriter:
         if self._silent:
             return
         if self._left is not None:
-            self._left -= len(data)
+            data, self._left = data[:max(self._left, 0)], self._left - len(data)
         self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..logs import get_logger
-from .wsgi import Headers, head_bytes
+from .wsgi import Headers, end_to_end, head_bytes
 
 logger = get_logger(__name__)
 
@@ -87,7 +87,7 @@ def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocke
         try:
             if started and not sock.answered:
                 sock.settimeout(_ANSWER_S)
-                sock.sendall(head_bytes(started[-1][0], [*started[-1][1], ("Connection", "close")]))
+                sock.sendall(head_bytes(started[-1][0], [*end_to_end(started[-1][1]), ("Connection", "close")]))
                 for chunk in result:
                     sock.sendall(chunk)
         finally:

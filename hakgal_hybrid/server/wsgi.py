@@ -20,6 +20,8 @@ WHOLE = 1 << 20
 #: How many chunks of a streamed answer may wait for the client.
 CHUNKS_AHEAD = 8
 
+_OF_THE_CONNECTION = ("connection", "keep-alive", "transfer-encoding")
+
 Headers = list[tuple[str, str]]
 
 
@@ -46,6 +48,18 @@ class End(NamedTuple):
 
 
 Message = Head | bytes | End
+
+
+def end_to_end(headers: Headers) -> Headers:
+    """Return the headers that an application may set: it does not know how its answer is framed.
+
+    PEP 3333 leaves those of the connection to the server. Views that pass on what another server has answered set them
+    nevertheless.
+
+    :param headers: pairs of name and value.
+    :return: a new list, without those of the connection.
+    """
+    return [pair for pair in headers if pair[0].lower() not in _OF_THE_CONNECTION]
 
 
 def head_bytes(status: str, headers: Headers) -> bytes:

@@ -419,6 +419,37 @@ def test_an_answer_of_known_length(server: Server, size: int) -> None:
         assert http.ask("GET", "/health").status == 200
 
 
+@pytest.mark.parametrize("way", ["whole", "piecemeal"])
+def test_an_answer_with_another_servers_framing(server: Server, way: str) -> None:
+    """An app that passes on the headers of another server's connection does not garble its own answer."""
+    with server.connect() as http:
+        answer = http.ask("GET", f"/raw/relayed/{way}")
+        assert answer.body == b"relayed"
+        assert answer.headers.get("transfer-encoding") == ("chunked" if way == "piecemeal" else None)
+        assert not {"keep-alive", "connection"} & answer.headers.keys()
+        assert http.ask("GET", "/health").status == 200
+    with server.connect() as http:
+        answer = http.ask("GET", f"/raw/relayed/{way}", headers=UPGRADE)
+        assert (answer.body, answer.headers["connection"]) == (b"relayed", "close")
+
+
+def test_an_answer_that_is_to_be_the_last(server: Server) -> None:
+    """An app may have the connection closed after its answer."""
+    with server.connect() as http:
+        answer = http.ask("GET", "/raw/last")
+        assert (answer.body, answer.headers["connection"]) == (b"last", "close")
+        assert http.closed()
+
+
+def test_an_answer_longer_than_it_says(server: Server) -> None:
+    """What goes beyond the length that an app has named is not sent: it could pass for the next answer."""
+    with server.connect() as http:
+        http.request("GET", "/raw/long")
+        http.request("GET", "/health")
+        assert http.answer().body == b"long,"
+        assert http.rest() == b""
+
+
 @pytest.mark.parametrize("path", ["/raise-midway", "/raw/short"])
 def test_an_answer_that_breaks_off_does_not_look_complete(server: Server, path: str) -> None:
     """A host that fails after its answer has begun cuts it off: no client may take it for whole."""

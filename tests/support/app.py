@@ -411,6 +411,17 @@ class Raw:
         if path == "/raw/short":
             start_response("200 OK", [("Content-Length", "10")])
             return [b"short"]
+        if path == "/raw/long":
+            start_response("200 OK", [("Content-Length", "5")])
+            return iter([b"lo", b"ng, and more", b" and more"])
+        if path.startswith("/raw/relayed"):  # the headers of another server's answer, as a view that passes it on has
+            length = [("Content-Length", "7")] if path.endswith("whole") else []
+            start_response("200 OK", [("Transfer-Encoding", "chunked"), ("Connection", "keep-alive"),
+                                      ("Keep-Alive", "timeout=5"), *length])
+            return [b"relayed"] if path.endswith("whole") else iter([b"rel", b"ayed"])
+        if path == "/raw/last":
+            start_response("200 OK", [("Connection", "close")])
+            return [b"last"]
         if path == "/raw/empty":
             start_response("204 No Content", [])
             return []
