@@ -154,7 +154,6 @@ ORIGINS = "a comma-separated list of origins such as https://dash.example:8443"
 
 WRONG = [
     ("APP_PROFILE", "HYBIRD", "HYBRID, WEBSOCKET or DUAL"),
-    ("APP_PROFILE", "", "HYBRID, WEBSOCKET or DUAL"),
     ("ENABLE_SSE", "flase", BOOLEAN),
     ("ENABLE_SSE", "", BOOLEAN),
     ("ENABLE_SSE", "2", BOOLEAN),
@@ -228,12 +227,46 @@ def test_every_profile_allows_ws_special(profile):
     assert load_settings({}, {"APP_PROFILE": profile.value, "ENABLE_WS_SPECIAL": "true"}).enable_ws_special
 
 
-@pytest.mark.parametrize("name", ["HYBRID_HEARTBEATS", "HYBRID_", "HYBRID_retry_ms"])
-def test_misspelt_variable_is_refused(name):
-    """A HYBRID_ variable that no setting has is refused with the ones that exist, not silently ignored."""
-    with pytest.raises(ConfigurationError, match=r"HYBRID_HEARTBEAT_S") as caught:
-        load_settings({}, {name: "1"})
+@pytest.mark.parametrize(("name", "meant"), [
+    ("HYBRID_HEARTBEATS", "HYBRID_HEARTBEAT_S"), ("HYBRID_retry_ms", "HYBRID_RETRY_MS"),
+    ("HYBRID_DRAIN_SECONDS", "HYBRID_DRAIN_S"), ("HYBRID_THREAD", "HYBRID_THREADS"), ("HYBRID_PORT", "HAKGAL_PORT"),
+    ("HYBRID_APIKEY", "HAKGAL_API_KEY")])
+def test_misspelt_variable_is_refused(name, meant):
+    """A HYBRID_ variable that is nearly a setting is refused with that one, not silently ignored; its key is masked."""
+    with pytest.raises(ConfigurationError, match=rf"did you mean {meant}\?") as caught:
+        load_settings({}, {name: "hush"})
     assert name in str(caught.value)
+    assert ("hush" in str(caught.value)) == ("KEY" not in name)
+
+
+#: What Kubernetes sets in every container beside a service that is called "hybrid", and one called "hakgal".
+KUBERNETES = {
+    "HYBRID_SERVICE_HOST": "10.0.0.7", "HYBRID_SERVICE_PORT": "80", "HYBRID_SERVICE_PORT_HTTP": "80",
+    "HYBRID_PORT": "tcp://10.0.0.7:80", "HYBRID_PORT_80_TCP": "tcp://10.0.0.7:80", "HYBRID_PORT_80_TCP_PROTO": "tcp",
+    "HYBRID_PORT_80_TCP_PORT": "80", "HYBRID_PORT_80_TCP_ADDR": "10.0.0.7", "HAKGAL_SERVICE_HOST": "10.0.0.8",
+    "HAKGAL_PORT": "tcp://10.0.0.8:80"}
+
+
+def test_foreign_variables_are_named_once(caplog, monkeypatch):
+    """Variables that are somebody else's change no setting; one warning of the process names them all."""
+    monkeypatch.setattr("hakgal_hybrid.settings.environ._warned", set())
+    for _ in range(3):
+        assert load_settings({}, {**KUBERNETES, "HYBRID_THREADS": "7"}) == load_settings({}, {"HYBRID_THREADS": "7"})
+    [record] = caplog.records
+    ours = {name for name in KUBERNETES if name != "HAKGAL_SERVICE_HOST"}
+    assert {name.strip(",") for name in record.getMessage().split() if name.startswith("H")} == ours
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_profile_is_as_none(value):
+    """``APP_PROFILE=`` in a service file or a compose file means nothing."""
+    assert load_settings({}, {"APP_PROFILE": value}) == load_settings({}, {})
+    assert current_profile({"APP_PROFILE": value}) is Profile.HYBRID
+
+
+@pytest.mark.parametrize("name", ["HYBRID_HEARTBEATS", "HYBRID_", "HYBRID_retry_ms", "HYBRID_SERVICE_HOST"])
+def test_unknown_key_of_app_config_is_refused(name):
+    """A HYBRID_ key of app.config that no setting has is refused with the ones that exist."""
     with pytest.raises(ConfigurationError, match=r"HYBRID_HEARTBEAT_S") as caught:
         load_settings({name: "1"}, {})
     assert name in str(caught.value)
@@ -241,7 +274,7 @@ def test_misspelt_variable_is_refused(name):
 
 def test_config_key_is_no_environment_variable():
     """The HYBRID_ forms of the three migration variables belong to app.config; in the environment they are refused."""
-    with pytest.raises(ConfigurationError, match="HYBRID_ENABLE_SSE"):
+    with pytest.raises(ConfigurationError, match=r"HYBRID_ENABLE_SSE.*did you mean ENABLE_SSE\?"):
         load_settings({}, {"HYBRID_ENABLE_SSE": "true"})
 
 

@@ -320,7 +320,7 @@ def test_rollback_arms_no_children(tiny: Path) -> None:
     ("variable", "value", "accepted"),
     [("APP_PROFILE", "HYBIRD", "HYBRID, WEBSOCKET or DUAL"),
      ("ENABLE_SSE", "maybe", "true, false, 1, 0, yes, no, on, off"),
-     ("HYBRID_THREADS", "0", "a whole number from 1 to"), ("HYBRID_NO_SUCH", "1", "a key among"),
+     ("HYBRID_THREADS", "0", "a whole number from 1 to"), ("HYBRID_THREAD", "1", "did you mean HYBRID_THREADS?"),
      ("HAKGAL_PORT", "http", "a whole number from 0 to 65535")],
 )
 @pytest.mark.parametrize("command", [["exec", "--", "python", "-c", "print('ran')"], ["run", "tiny_host:app"]],

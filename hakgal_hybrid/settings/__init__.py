@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
+from .environ import variables_of_ours
 
 
 class Profile(str, enum.Enum):
@@ -234,13 +235,14 @@ def load_settings(
     :param environ: the environment; ``None`` for that of the process.
     :param overrides: the keyword arguments, named like the fields of :class:`Settings`.
     :return: the settings.
-    :raises ConfigurationError: for a value that is not accepted, a keyword that is no setting, or a ``HYBRID_*``
-        key of ``app.config`` or the environment that no setting has (a misspelt setting would otherwise be ignored).
+    :raises ConfigurationError: for a value that is not accepted, a keyword that is no setting, a ``HYBRID_*`` key of
+        ``app.config`` that no setting has, or one of the environment that is nearly a setting (a misspelt one would
+        otherwise be ignored). Others of the environment are somebody else's: they are named in a warning.
     """
     config = {} if config is None else config
-    environ = os.environ if environ is None else environ
+    environ = variables_of_ours(os.environ if environ is None else environ, _variables())
     known = fields(Settings)
-    _refuse_unknown(config, environ, overrides)
+    _refuse_unknown(config, overrides)
     values: dict[str, Any] = {}
     for item in known:
         env, key, parse = (item.metadata[name] for name in ("env", "config", "parse"))
@@ -259,8 +261,8 @@ def current_profile(environ: Mapping[str, str] | None = None) -> Profile:
     :raises ConfigurationError: for a value that is not accepted.
     """
     environ = os.environ if environ is None else environ
-    value = environ.get("APP_PROFILE")
-    return Profile.HYBRID if value is None else Profile(_parsed("APP_PROFILE", value, _profile))
+    value = environ.get("APP_PROFILE", "")
+    return Profile.HYBRID if not value.strip() else Profile(_parsed("APP_PROFILE", value, _profile))
 
 
 def _parsed(name: str, value: object, parse: Callable[[object], Any]) -> Any:
@@ -275,16 +277,18 @@ def _shown(name: str, value: object) -> object:
     return "***" if "KEY" in name.upper() else value
 
 
-def _refuse_unknown(config: Mapping[str, Any], environ: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
+def _variables() -> dict[str, str]:
+    return {item.metadata["config"]: item.metadata["env"] for item in fields(Settings)}
+
+
+def _refuse_unknown(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     names = {item.name for item in fields(Settings)}
     for name in overrides:
         if name not in names:
             raise ConfigurationError.bad_value(name, _shown(name, overrides[name]),
                                                "a keyword among " + ", ".join(sorted(names)))
-    for place, used, key in (("app.config", config, "config"), ("environment", environ, "env")):
-        accepted = sorted(item.metadata[key] for item in fields(Settings))
-        ours = ", ".join(item for item in accepted if item.startswith("HYBRID_"))
-        for name in used:
-            if name.startswith("HYBRID_") and name not in accepted:
-                raise ConfigurationError.bad_value(name, _shown(name, used[name]),
-                                                   f"a key among {ours} in the {place}")
+    accepted = sorted(_variables())
+    for name in config:
+        if name.startswith("HYBRID_") and name not in accepted:
+            raise ConfigurationError.bad_value(name, _shown(name, config[name]),
+                                               f"a key among {', '.join(accepted)} in the app.config")

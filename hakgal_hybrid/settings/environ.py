@@ -1,0 +1,56 @@
+"""Environment: which variables are settings, which are misspelt ones, and which are somebody else's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+from ..errors import ConfigurationError
+from ..logs import get_logger
+
+logger = get_logger(__name__)
+
+PREFIX = "HYBRID_"
+#: What Kubernetes gives a variable that is named after a service and ends in ``_PORT``.
+_ADDRESSES = ("tcp://", "udp://", "sctp://")
+#: The variables that a warning has named: settings are read more than once.
+_warned: set[str] = set()
+
+
+def variables_of_ours(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are settings. Names those that look like ours and are not in one warning.
+
+    An empty ``APP_PROFILE`` is as none.
+
+    :param environ: the environment.
+    :param variables: the name of each setting's variable, by its key in ``app.config``.
+    :return: names and values.
+    :raises ConfigurationError: for a ``HYBRID_*`` variable that is nearly a setting: a misspelt one.
+    """
+    known, ours, foreign = set(variables.values()), {}, set()
+    for name, value in environ.items():
+        if name not in known and not name.startswith(PREFIX):
+            continue
+        if name.endswith("_PORT") and value.startswith(_ADDRESSES):
+            foreign.add(name)
+        elif name in known:
+            if name != "APP_PROFILE" or value.strip():
+                ours[name] = value
+        else:
+            meant = _meant(name, variables)
+            if meant is not None:
+                shown = "***" if "KEY" in name.upper() else value
+                raise ConfigurationError(f"{name}={shown!r} in the environment is no setting; did you mean {meant}?",
+                                         variable=name, accepted=meant)
+            foreign.add(name)
+    if foreign - _warned:
+        logger.warning("the environment has %s, which no setting has; ignored", ", ".join(sorted(foreign - _warned)))
+        _warned.update(foreign)
+    return ours
+
+
+def _meant(name: str, variables: Mapping[str, str]) -> str | None:
+    """Return the variable that somebody may have meant; a key of ``app.config`` stands for its variable."""
+    by_word = {key.removeprefix(PREFIX): variable for key, variable in variables.items()}
+    found = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), by_word, n=1, cutoff=0.7)
+    return by_word[found[0]] if found else None
