@@ -1,4 +1,4 @@
-"""HybridTransport: the public face of the package."""
+"""HybridTransport: the public class of the package."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from flask import Flask
 from .settings import Profile
 from .socketio import SocketIO
 from .socketio.adoption import attach
-from .socketio.dual import join
+from .socketio.dual import serve_both
 from .web.tickets import Tickets
-from .web.transport import KEY as KEY
 from .web.transport import Transport
 
 
@@ -36,7 +35,7 @@ class HybridTransport(Transport):
             attach(self, app_or_api)
 
     def init_app(self, app: Flask) -> None:
-        """Read the settings, freeze them, and register our routes. In profile WEBSOCKET nothing is registered.
+        """Read the settings, freeze them, and answer our URLs in front of the app (in profile WEBSOCKET: none).
 
         :param app: the app to serve.
         :raises ConfigurationError: for a setting that is not accepted, an app that has a transport already, or one
@@ -44,13 +43,13 @@ class HybridTransport(Transport):
         """
         super().init_app(app)
         if self.settings.profile is Profile.DUAL:
-            join(self)
+            serve_both(self)
 
     @property
     def socketio(self) -> SocketIO:
         """The :class:`~hakgal_hybrid.socketio.SocketIO` of this app; the host's own in profile DUAL."""
-        face: SocketIO = SocketIO.over(self) if self.face is None else self.face
-        return face
+        facade: SocketIO = SocketIO.over(self) if self.facade is None else self.facade
+        return facade
 
     @property
     def tickets(self) -> Tickets:

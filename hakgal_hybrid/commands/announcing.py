@@ -19,7 +19,7 @@ MAX_WAITING = 100_000
 
 
 class BackgroundAnnouncer:
-    """Sends signals in the background: the loop that noticed something must not run anybody's receivers.
+    """Sends signals in a thread of its own, because receivers must not run on the loop.
 
     :param announcer: sends them.
     :param refusals: counts the signals that were dropped.

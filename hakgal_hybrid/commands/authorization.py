@@ -20,7 +20,7 @@ Action = Literal["stream", "connect", "join", "emit", "command"]
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
-    """What somebody wants to do; given to the function that :meth:`.HybridTransport.authorize` registers.
+    """An action to be allowed or refused: the argument of the function that :meth:`.HybridTransport.authorize` sets.
 
     :ivar action: ``stream``: open a stream or a WebSocket, a resumed one included; ``connect``: become a client;
         ``join``: be put into a room; ``emit``: have the handler of an event run; ``command``: command the governor.
@@ -45,16 +45,16 @@ Decision = Callable[[AuthorizationRequest], object]
 
 
 class Authorizer:
-    """Asks the application's function. Without one everything is allowed that came so far."""
+    """Calls the function of the application that decides. Without one, everything is allowed."""
 
     def __init__(self) -> None:
         self._decide: Decision | None = None
 
     def use(self, decide: Decision) -> None:
-        """Have ``decide`` asked from now on.
+        """Set the function that decides.
 
         :param decide: takes an :class:`AuthorizationRequest`; returns something true to allow it.
-        :raises ConfigurationError: if another function is asked already: which of two should win is nobody's guess.
+        :raises ConfigurationError: if another function decides already.
         """
         if self._decide is not None and self._decide is not decide:
             raise ConfigurationError(f"{self._decide!r} decides already; only one function can authorize")
@@ -62,23 +62,23 @@ class Authorizer:
 
     def check(self, app: Flask, action: Action, namespace: str = "/", *, room: Hashable = None,
               event: str | None = None, data: Any = None, client: Client | None = None) -> None:
-        """Ask whether something may be done. What is not clearly allowed is refused: a function that raises, too.
+        """Refuse an action that the application does not allow. If its function raises, the action is refused, too.
 
         :param app: the host's app, in whose context the function is called.
-        :param action: as in :class:`AuthorizationRequest`.
-        :param namespace: as there.
-        :param room: as there.
-        :param event: as there.
-        :param data: as there.
-        :param client: as there.
+        :param action: what is to be done; this and the following are the fields of :class:`AuthorizationRequest`.
+        :param namespace: the namespace it is about.
+        :param room: the room, for ``join``.
+        :param event: the event's name, or the governor's action.
+        :param data: the arguments, or what a connecting client sends along.
+        :param client: the client in whose name it is done, if there is one.
         :raises AccessDenied: 403 ``not_authorized``, or the very one that the function raised.
         """
         if self._decide is None:
             return
         try:
             with host_request(app) as request:
-                asked = AuthorizationRequest(action, namespace, room, event, data, client, request)
-                allowed = bool(self._decide(asked))
+                allowed = bool(self._decide(
+                    AuthorizationRequest(action, namespace, room, event, data, client, request)))
         except AccessDenied:
             raise
         except Exception:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -38,13 +37,12 @@ class Command:
         self.status = "accepted"
         self.result: Any = None
         self.error: str | None = None
-        self.accepted_at = time.time()
         self._finished = threading.Event()
 
     def run(self, call: Callable[[], Any]) -> None:
-        """Execute; whatever the result is, it becomes something JSON can hold.
+        """Run the command. Its result is turned into something that JSON can hold.
 
-        :param call: asks the governor; takes nothing.
+        :param call: calls the governor; takes nothing.
         """
         self.status = "running"
         try:
@@ -145,11 +143,11 @@ class CommandStore:
 ACTIONS: dict[str, tuple[str, ...]] = {"start": (), "stop": (), "status": (), "set_mode": ("mode",)}
 
 
-class _Line:
-    """Commands that run one after the other in a thread of their own, and how many more may wait for it.
+class _BoundedWorker:
+    """Runs commands one after the other in a thread of its own, and counts how many more may wait.
 
-    :param name: of the thread.
-    :param limit: how many may wait.
+    :param name: the name of the thread.
+    :param limit: how many commands may wait.
     """
 
     def __init__(self, name: str, limit: int) -> None:
@@ -179,8 +177,8 @@ class GovernorQueue:
         self.store = CommandStore(results)
         self._governor, self._inline_wait_s = governor, inline_wait_s
         self._on_received, self._on_finished = on_received, on_finished
-        self._commands = _Line("hakgal-hybrid-commands", queue_limit)
-        self._status = _Line("hakgal-hybrid-status", queue_limit)
+        self._commands = _BoundedWorker("hakgal-hybrid-commands", queue_limit)
+        self._status = _BoundedWorker("hakgal-hybrid-status", queue_limit)
 
     @property
     def waiting(self) -> int:
@@ -207,22 +205,22 @@ class GovernorQueue:
         governor = self._governor()
         if governor is None:
             raise RequestError("this host has no governor", status=409, code="no_governor")
-        line = self._status if action == "status" else self._commands
-        room = line.free.acquire(blocking=False)
+        queue = self._status if action == "status" else self._commands
+        room = queue.free.acquire(blocking=False)
         taken = False
         try:
             command, repeated = self.store.enter(action, arguments, key, room=room)
             taken = not repeated
         finally:
             if room and not taken:
-                line.free.release()
+                queue.free.release()
         if taken:
-            line.worker.submit(partial(self._execute, line, governor, command))
+            queue.worker.submit(partial(self._execute, queue, governor, command))
         command.wait(self._inline_wait_s)
         return command, repeated
 
-    def _execute(self, line: _Line, governor: Any, command: Command) -> None:
-        line.free.release()
+    def _execute(self, queue: _BoundedWorker, governor: Any, command: Command) -> None:
+        queue.free.release()
         method = "get_status" if command.action == "status" else command.action
         self._on_received(command)
         command.run(lambda: getattr(governor, method)(*command.arguments.values()))

@@ -1,4 +1,4 @@
-"""Handlers: what the host registered, and who gets an event."""
+"""Handlers: the functions and class-based namespaces that the host registered, and which of them gets an event."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def propagating() -> Iterator[None]:
 class Handlers:
     """What the host registered: functions and class-based namespaces; the last one for an event wins.
 
-    :ivar on_error: by namespace, what gets the exceptions of its handlers; ``on_any_error``: of all others.
+    :ivar on_error: by namespace, the function that gets the exceptions of its handlers.
+    :ivar on_any_error: the function for all other namespaces.
     :ivar manage_session: true to give each client a session of its own, false to open the app's for each event.
     :ivar log: a logger for events that come and go, if that was asked for.
     """
@@ -112,8 +113,8 @@ class Handlers:
         """Run the ``connect`` handler for a new client.
 
         :param app: the app whose handlers run.
-        :param client: who connects.
-        :param auth: what it brings along.
+        :param client: the new client.
+        :param auth: what it sent along.
         :raises AccessDenied: if it returned ``False``, raised :class:`ConnectionRefusedError` or failed.
         """
         # A class of handlers may want to keep something in the environment; a function gets a copy.
@@ -137,11 +138,11 @@ class Handlers:
         client.shed_session()
 
     def disconnect(self, app: Flask, client: Client, reason: str) -> None:
-        """Run the ``disconnect`` handler of a client that is gone. Its errors are logged: nobody waits for them.
+        """Run the ``disconnect`` handler of a client that has ended. Its errors are logged.
 
         :param app: the app whose handlers run.
-        :param client: who is gone.
-        :param reason: what the handler gets as the reason.
+        :param client: the client.
+        :param reason: the argument of the handler.
         """
         try:
             self.trigger(app, client, "disconnect", (reason,))
@@ -174,7 +175,7 @@ class Handlers:
                 if space in self.classes:
                     trigger = self.classes[space].trigger_event
                     given = (event, *first, client.sid, *args)
-                    # Older overrides know neither the client's auth nor the reason of its going.
+                    # Older overrides take neither the auth of a connect nor the reason of a disconnect.
                     with host_request(app):
                         return trigger(*(given[:-1] if event in RESERVED and not accepts(trigger, given) else given))
             return NOT_HANDLED
@@ -192,7 +193,7 @@ class Handlers:
         """Call one function in a request context of ``client``, with its session.
 
         :param app: the app whose handlers run.
-        :param client: for whom.
+        :param client: in whose name it runs.
         :param handler: the function.
         :param message: what the function was registered for; ``None`` for a callback.
         :param args: its arguments.

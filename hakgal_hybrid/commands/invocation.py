@@ -1,4 +1,4 @@
-"""Calling one function of the host on behalf of a client: in what context, with which arguments and session."""
+"""Calls a function of the host for a client: in a request context, with the arguments and session that it expects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..broker.client import Client
 
 Handler = Callable[..., Any]
 
-#: What only coming and going causes: no client can post it, and no catch-all handler gets it.
+#: Events that no client can send, and that no catch-all handler gets.
 RESERVED = ("connect", "disconnect")
 
 #: WSGI keys that belong to the connection of the opening request and mean nothing afterwards.
@@ -41,7 +41,11 @@ class ForkedSession(dict[str, Any], sessions.SessionMixin):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The event that is being handled in this thread, and whose it is."""
+    """The event that is being handled in this thread.
+
+    :ivar client: the client that sent it.
+    :ivar event: its name.
+    """
 
     client: Client
     event: str
@@ -51,15 +55,15 @@ _serving: ContextVar[Serving | None] = ContextVar("hakgal_hybrid_serving", defau
 
 
 def serving() -> Serving | None:
-    """Return what is being handled in this thread; its client need not be registered (any more)."""
+    """Return the event that this thread handles, or ``None``. Its client may not be registered yet, or any more."""
     return _serving.get()
 
 
 @contextmanager
 def serve(client: Client, event: str) -> Iterator[None]:
-    """Serve an event of a client for a while: :func:`serving` returns it in this thread.
+    """Have :func:`serving` return an event in this thread, for the duration of a block.
 
-    :param client: whose event it is.
+    :param client: the client that sent it.
     :param event: its name.
     """
     token = _serving.set(Serving(client, event))
@@ -74,7 +78,7 @@ _on_call: ContextVar[Callable[[], None] | None] = ContextVar("hakgal_hybrid_on_c
 
 @contextmanager
 def calling_first(begin: Callable[[], None]) -> Iterator[None]:
-    """Have ``begin`` called in this thread right before each function of the host, for a while.
+    """Call ``begin`` in this thread right before each function of the host, for the duration of a block.
 
     :param begin: takes nothing; it may be called several times.
     """
@@ -132,12 +136,13 @@ def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any,
 
 
 def call(handler: Handler, message: str | None, args: tuple[Any, ...]) -> Any:
-    """Call a function of the host with what came, or with as much of it as it takes.
+    """Call a function of the host with the event's arguments, without the last one if it does not take that.
 
     :param handler: the function.
-    :param message: what it was registered for.
-    :param args: what came with the event.
-    :raises BadArguments: if it takes something else.
+    :param message: the event that it was registered for. Arguments are left out only of ``connect`` and ``disconnect``.
+    :param args: the event's arguments.
+    :return: what it returns.
+    :raises BadArguments: if it takes other arguments.
     """
     args = _fitting(handler, message, args)
     if not accepts(handler, args):
@@ -203,7 +208,7 @@ def _fitting(handler: Handler, message: str | None, args: tuple[Any, ...]) -> tu
     return short if wraps_less and accepts(handler, short) else full
 
 
-_session_lock = threading.RLock()  # eventlet makes only such ones its own, where it patches later
+_session_lock = threading.RLock()  # re-entrant: if eventlet patches the process later, it replaces only such locks
 
 
 def _use_session(client: Client) -> None:

@@ -31,10 +31,10 @@ class ClientLifecycle:
     """Lets clients connect, takes what they send, and ends them.
 
     :param app: the app whose handlers run.
-    :param settings: of the node.
+    :param settings: the settings.
     :param hub: where clients are.
     :param handlers: what the host registered.
-    :param authorizer: asks the application what clients may do.
+    :param authorizer: has the application decide what clients may do.
     :param background: sends the signals about clients.
     :param refusals: counts what is dropped.
     :param max_waiting: how many ``disconnect`` handlers may wait for a thread.
@@ -56,10 +56,11 @@ class ClientLifecycle:
 
         :param environ: the WSGI environment of the opening request.
         :param namespace: the namespace it connects to.
-        :param auth: what it brings along.
-        :param session: the session that shall carry it; by default a new one, which waits for its stream.
+        :param auth: what it sends along for the handler.
+        :param session: the session that it joins; by default a new one, which waits for its stream.
+        :return: the client.
         :raises AccessDenied: if the handler refused it, or nobody may connect to this namespace. No client remains.
-        :raises Overloaded: if there is no place.
+        :raises Overloaded: if there are too many clients or streams.
         """
         if self.namespaces != "*" and namespace not in self.namespaces and not self._handlers.serves(namespace):
             raise AccessDenied("Unable to connect", code="unknown_namespace")
@@ -105,7 +106,7 @@ class ClientLifecycle:
         self._background.announce(signals.client_gone, client=client, reason=reason)
 
     def _run_disconnect_handler(self, client: Client, reason: str) -> None:
-        """Run the host's ``disconnect`` handler, which may still ask for the client's rooms."""
+        """Run the host's ``disconnect`` handler, during which the client's rooms can still be read."""
         try:
             self._handlers.disconnect(self._app, client, reason)
         finally:
@@ -129,10 +130,10 @@ class ClientLifecycle:
             self.end_client(client, "server disconnect")
         return len(found)
 
-    def stream_left(self, feed: SubscriberStream, reason: str) -> None:
-        """A stream has ended. Its clients may come back for a while, unless nothing is left to come back to.
+    def stream_ended(self, feed: SubscriberStream, reason: str) -> None:
+        """Note that a stream has ended. Its clients may come back for a while. May be called repeatedly.
 
-        May be called repeatedly.
+        Its session lapses at once if the server stops, if the host refused its first stream, or if no client is left.
 
         :param feed: the stream.
         :param reason: as counted in the status: ``gone``, ``closed``, ``stalled``, ``stopped`` and so on.
@@ -159,11 +160,12 @@ class ClientLifecycle:
             self._hub.release(client)
 
     def may_join(self, client: Client, room: Hashable) -> None:
-        """Let a client be put into a room, or refuse it.
+        """Refuse to put a client into a room, if the application does not allow it or the client is in too many.
 
         :param client: the client.
         :param room: the room.
-        :raises AccessDenied: if the application does not allow it. :raises Overloaded: 429 if it is in too many.
+        :raises AccessDenied: if the application does not allow it.
+        :raises Overloaded: 429 if it is in too many rooms.
         """
         self._authorizer.check(self._app, "join", client.namespace, room=room, client=client)
         rooms, limit = client.rooms(), self._settings.max_rooms

@@ -40,7 +40,7 @@ class Node:
     :param app: the app whose handlers run.
     :param settings: frozen.
     :param handlers: what the host registered.
-    :param authorizer: asks the application what clients may do.
+    :param authorizer: has the application decide what clients may do.
     :param governor: returns the governor, or ``None``.
     :param max_waiting: how many signals, and how many ``disconnect`` handlers, may wait in the background.
     :ivar publisher: emits.

@@ -1,4 +1,4 @@
-"""Publisher: how events leave this process."""
+"""Publisher: emits events, and bridges blinker signals to events."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Encode = Callable[[str, tuple[Any, ...]], str]
 
 
 class Mirror(Protocol):
-    """What gives each event to clients that are not ours.
+    """Passes events on to the clients of a host's own Socket.IO server.
 
-    :ivar unsent: how many events one side could not be given.
+    :ivar unsent: how many events could not be passed on, in either direction.
     """
 
     unsent: int
@@ -80,7 +80,7 @@ class Publisher:
         """
         try:
             captured = self._captured.get(next(iter(target.rooms))) if target.rooms and len(target.rooms) == 1 else None
-            # Who has no stream has no client to acknowledge with.
+            # A caller without a stream has no client that could acknowledge.
             ack = self._acks.new_id() if callback is not None and captured is None else None
             event = Event.create(name, args, target, ack=ack, encode=self.encode)
             if captured is not None:

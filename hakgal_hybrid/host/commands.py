@@ -94,13 +94,14 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
     if not hasattr(thing, "app") or not hasattr(thing, "run"):
         raise ConfigurationError.bad_value("target", target, "the name of a host's class or factory, or of a Flask app")
     if not rollback:
-        _see_that_it_is_carried(thing)
+        _ensure_transport(thing)
     thing.run(host=host, port=port, debug=debug)
 
 
-def _see_that_it_is_carried(api: Any) -> None:
-    """Give a transport to a host that a factory made of a class the hook does not know."""
-    from ..extension import KEY, HybridTransport
+def _ensure_transport(api: Any) -> None:
+    """Give a transport to a host that has none: a factory made it of a class that the hook does not know."""
+    from ..extension import HybridTransport
+    from ..web.transport import KEY
 
     if KEY not in api.app.extensions:
         HybridTransport(api)
@@ -110,7 +111,8 @@ def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> Non
     if rollback:
         app.run(host=host, port=port, debug=debug, threaded=True, use_reloader=False)
         return
-    from ..extension import KEY, HybridTransport
+    from ..extension import HybridTransport
+    from ..web.transport import KEY
 
     if KEY not in app.extensions and "socketio" in app.extensions and current_profile() is Profile.HYBRID:
         get_logger(__name__).warning(

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..extension import KEY, HybridTransport
+from ..extension import HybridTransport
 from ..logs import get_logger
 from ..monitoring.patching import refuse_patched_process
 from ..settings import Profile, current_profile
 from ..socketio.adoption import FLAG, NOTHING_TO_KEEP, check_emitter
-from ..socketio.substitution import doubles, facades, swapped, threading_socketio
+from ..socketio.substitution import dual_classes, facades, swapped, threading_socketio
+from ..web.transport import KEY
 from .stand_in import stand_in
 
 logger = get_logger(__name__)
@@ -37,7 +38,7 @@ def construct(host: Any, cls: type, original: Callable[..., None], args: tuple[A
             refuse_patched_process()
         stand_in()
         args, kwargs = swap
-    with swapped(facades(cls) if swap is not None else doubles(cls) if dual else threading_socketio()):
+    with swapped(facades(cls) if swap is not None else dual_classes(cls) if dual else threading_socketio()):
         original(host, *args, **kwargs)
     app = getattr(host, "app", None)
     if app is None:

@@ -1,4 +1,4 @@
-"""Running a start command that was written without us, in this very interpreter, with the host hooked."""
+"""Runs an unchanged start command in this interpreter, with the host's class hooked."""
 
 from __future__ import annotations
 
@@ -69,20 +69,20 @@ def run_command(command: list[str], again: list[str]) -> int:
     """
     name, *arguments = command
     if not _PYTHON.fullmatch(Path(name).name):
-        with _noticing_a_miss():
+        with _warning_of_a_miss():
             return _run_script(name, arguments)
     if not _is_this_interpreter(name):
         return _run_elsewhere([name], again, ["python", *arguments])
-    options, arguments = _parted(arguments)
+    options, arguments = _split_arguments(arguments)
     if options:  # such as -X or -W: they can only be given to an interpreter that starts
         return _run_elsewhere([sys.executable, *options], again, ["python", *arguments])
-    with _noticing_a_miss():
+    with _warning_of_a_miss():
         return _run_python(arguments)
 
 
 @contextmanager
-def _noticing_a_miss() -> Iterator[None]:
-    """Say so if a command ended and the class that was looked for never came by: it ran as without us."""
+def _warning_of_a_miss() -> Iterator[None]:
+    """Warn if the command has ended and the host's class was never imported: then it ran without this package."""
     try:
         yield
     finally:
@@ -132,8 +132,8 @@ def _run_script(name: str, arguments: list[str]) -> int:
     raise ConfigurationError(f"{name!r} is no Python command; use 'python …' or a command installed for {sys.prefix}")
 
 
-def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Part the interpreter's own options from ``-c CODE``, ``-m MODULE`` or the script, and what follows."""
+def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Split the interpreter's own options from ``-c CODE``, ``-m MODULE`` or the script, and what follows."""
     options: list[str] = []
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "-":
@@ -168,13 +168,13 @@ def _run_elsewhere(interpreter: list[str], again: list[str], command: list[str])
         process = subprocess.Popen([*interpreter, "-m", "hakgal_hybrid", "exec", *again, "--", *command])
     except OSError as error:
         raise ConfigurationError(f"{interpreter[0]!r} cannot be started: {error}") from error
-    with _passing_signals_on(process):
+    with _forwarding_signals(process):
         status = process.wait()
-    return status if status >= 0 else 128 - status  # as a shell tells that a signal ended it
+    return status if status >= 0 else 128 - status  # a shell's status for a command that a signal ended
 
 
 @contextmanager
-def _passing_signals_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _forwarding_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Let the child decide what an interrupt means; hand a request to terminate on to it."""
     import signal
 

@@ -1,7 +1,7 @@
 """AdmissionControl: how many connections the front holds, and which one gives way when there are too many.
 
-A connection that asks for nothing, or takes its time to say what, costs its client nothing either: thousands of them
-must not keep others out. So a new one takes the slot of the one whose client has been waited for longest.
+Idle and slow connections cost their clients nothing, and thousands of them must not keep others out. So a new
+connection takes the slot of the one that has been waiting for its client longest.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 
 class Slot:
-    """The place of one connection.
+    """The slot of one connection.
 
     :param hang_up: ends the connection, if it has to give way.
-    :ivar taken: false once the place is given up.
+    :ivar taken: false once the slot is given up.
     """
 
     def __init__(self, hang_up: Callable[[], None]) -> None:
@@ -62,14 +62,14 @@ class AdmissionControl:
             self._waited_for[slot] = None
 
     def serve(self, slot: Slot) -> None:
-        """Note that the client has said what it wants: its connection does not give way now.
+        """Note that the client has sent a request: its connection does not give way now.
 
         :param slot: the slot of its connection.
         """
         self._waited_for.pop(slot, None)
 
     def leave(self, slot: Slot) -> None:
-        """Give a slot up, because its connection is over or has left the front. May be called repeatedly.
+        """Give up the slot of a connection that has ended or was handed over. May be called repeatedly.
 
         :param slot: the slot.
         """

@@ -61,10 +61,10 @@ class Front:
         self.settings = settings
         self.is_stream, self.is_ours, self._lane_of = is_stream, is_ours, lane_of
         self.loop = gevent.get_hub().loop
-        self.left: Callable[[SubscriberStream, str], None] = node.lifecycle.stream_left
+        self.stream_ended: Callable[[SubscriberStream, str], None] = node.lifecycle.stream_ended
         self.degraded: Callable[[str], None] = node.degraded
-        self.attached = Attached(settings, self.left, lambda: node.stopping)
-        self.fanout = Fanout(node.hub, settings, self.left, lambda: node.stopping, self.attached)
+        self.attached = Attached(settings, self.stream_ended, lambda: node.stopping)
+        self.fanout = Fanout(node.hub, settings, self.stream_ended, lambda: node.stopping, self.attached)
         self.refusals = node.refusals
         self.connections = AdmissionControl(settings.max_connections,
                                             lambda: self.refusals.count("connection_gave_way"))

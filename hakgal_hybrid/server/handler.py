@@ -27,23 +27,23 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class RequestHandler:
-    """Has one request answered.
+    """Answers one request.
 
     :param front: what all connections share.
     :param endpoint: what is served at the socket that the connection was accepted by.
-    :param connection: what it came on.
+    :param connection: the connection that it came by.
     :param head: its head.
-    :param said: the part of its WSGI environment that the head says.
+    :param head_environ: the part of its WSGI environment that comes from the head.
     :ivar response: what writes the answer.
     """
 
     def __init__(self, front: Front, endpoint: Endpoint, connection: HTTPConnection, head: RequestHead,
-                 said: dict[str, Any]) -> None:
+                 head_environ: dict[str, Any]) -> None:
         self._front, self._endpoint, self._connection, self._head = front, endpoint, connection, head
         self._began = time.perf_counter()
         self.response = ResponseWriter(connection.sock, self._front.loop, self._front.settings.stall_s, head.method,
                                        head.version, keep_alive=head.keep_alive)
-        self._environ = {**endpoint.environ, **said, **connection.peer}
+        self._environ = {**endpoint.environ, **head_environ, **connection.peer}
 
     def handle(self) -> bool:
         """Answer the request.
@@ -95,7 +95,7 @@ class RequestHandler:
         return self._begin_stream(message, call, opened[0]) if opened else self._relay(message, call)
 
     def _turn_away(self, error: Overloaded) -> bool:
-        """Refuse a request because a bound was hit; a stream's client so that it comes back later."""
+        """Refuse a request because a bound was hit. A request for a stream gets ``hybrid_busy`` if it accepts that."""
         self._front.degraded(error.code)
         if self._front.is_stream(self._environ["PATH_INFO"]) and wants_stream(self._environ):
             self._front.refusals.count(error.code)
@@ -105,7 +105,7 @@ class RequestHandler:
     # -- writing the answer ------------------------------------------------------------------------------------
 
     def _relay(self, message: Any, call: WSGICall) -> bool:
-        """Write an answer as it comes; return whether the connection is still of use."""
+        """Write an answer as it comes; return whether the connection can be used again."""
         if isinstance(message, End):
             return self._failed(message)
         head: Head = message
@@ -142,7 +142,7 @@ class RequestHandler:
         return True
 
     def _failed(self, end: End) -> bool:
-        """Report an app that raised (its own 500 page is the host's; this is for what even that could not hold)."""
+        """Log that the app raised, and answer if that is still possible. (Flask itself answers 500 for most errors.)"""
         logger.error("the application raised while answering %s", printable(redacted(self._head.line)),
                      exc_info=end.error)
         if self.response.status:
@@ -150,7 +150,7 @@ class RequestHandler:
         return self._problem(HybridError("the application failed"))
 
     def _problem(self, error: HybridError) -> bool:
-        """Answer with a problem document; return whether the connection is still of use."""
+        """Answer with a problem document; return whether the connection can be used again."""
         self._front.refusals.count(error.code)
         status, headers, body = problem_response(error)
         return self._begin(Head(status, headers, body)) and self.response.keep_alive
@@ -166,7 +166,7 @@ class RequestHandler:
     def _begin_stream(self, message: Any, call: WSGICall, stream: SubscriberStream) -> bool:
         """Write a stream's head and hand its socket to the fan-out writer."""
         if not isinstance(message, Head) or not message.status.startswith("200"):
-            self._front.left(stream, "refused")  # the host's after_request or middleware decided otherwise
+            self._front.stream_ended(stream, "refused")  # the host's after_request or middleware decided otherwise
             return self._relay(message, call)
         headers = stream_headers(message.headers)
         if self._head.version == "HTTP/1.1":
@@ -175,7 +175,7 @@ class RequestHandler:
         try:
             head = head_bytes(message.status, [*headers, ("Connection", "close")])
         except ValueError as error:
-            self._front.left(stream, "failed")
+            self._front.stream_ended(stream, "failed")
             return self._failed(End(error))
         self.response.status = "200"
         connection = self._connection

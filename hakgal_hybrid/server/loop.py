@@ -54,14 +54,14 @@ class ConnectionLoop:
             data = connection.reader.read_head()
             if data is None:
                 return False
-            head, said = read_request(data)
+            head, head_environ = read_request(data)
         except HybridError as error:
             logger.debug("refused a request of %s: %s", connection.address,
                          printable(redacted(str(error.__cause__ or error))))
             self._refuse(error)
             return False
         began = time.perf_counter()
-        handler = RequestHandler(front, self._endpoint, connection, head, said)
+        handler = RequestHandler(front, self._endpoint, connection, head, head_environ)
         front.active += 1
         try:
             return handler.handle()
@@ -71,7 +71,7 @@ class ConnectionLoop:
                 self._log(head.line, handler.response.status, handler.response.sent, time.perf_counter() - began)
 
     def _refuse(self, error: HybridError) -> None:
-        """Answer what is no request."""
+        """Answer bytes that are no valid request."""
         self._front.refusals.count(error.code)
         answer = _problem_bytes(error)
         self._connection.sock.sendall(answer)
@@ -79,7 +79,7 @@ class ConnectionLoop:
         self._connection.linger()
 
     def _keep_out(self) -> None:
-        """Say that there are too many connections, if that can be said at once."""
+        """Answer that there are too many connections, and wait for the client for a second at most."""
         error = Overloaded("there are too many connections (HYBRID_MAX_CONNECTIONS)", code="too_many_connections")
         self._front.refusals.count(error.code)
         self._front.degraded(error.code)

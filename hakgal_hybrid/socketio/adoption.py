@@ -82,7 +82,7 @@ def check_emitter(host: Any, transport: Transport, swap: bool) -> None:
                                                "hybridized host: it is decided before there is an app.config")
         return
     own = getattr(host, "socketio", None)
-    if not own or own is transport.face:  # ours, also where our package stands in for Flask-SocketIO
+    if not own or own is transport.facade:  # ours, also where our package stands in for Flask-SocketIO
         return
     if swap:
         transport.mode = "websocket"

@@ -44,14 +44,15 @@ class DualBridge:
 
     :param send: emits to the host's own clients: ``(event, data, to, skip, namespace, callback)``.
     :param knows: true for a ``sid`` of theirs in a namespace.
-    :ivar face: our side in the shape of Flask-SocketIO. :ivar unsent: how many events one side could not be given.
+    :ivar facade: our side, with the interface of Flask-SocketIO.
+    :ivar unsent: how many events could not be passed on, in either direction.
     """
 
     def __init__(self, transport: Transport, send: Callable[..., object],
                  knows: Callable[[str, str], bool]) -> None:
         self.transport = transport
-        self.face = SocketIO.__new__(SocketIO)
-        self.face._begin(transport, {})  # not ``over``: the app's SocketIO stays the host's
+        self.facade = SocketIO.__new__(SocketIO)
+        self.facade._begin(transport, {})  # not ``over``: the app's SocketIO stays the host's
         self.unsent = 0
         self._send, self._knows = send, knows
         # A worker of its own: whatever holds up the host's server must not hold up our disconnect handlers.
@@ -85,7 +86,7 @@ class DualBridge:
             self._not_sent("event %r does not leave by SSE", event, exc_info=True)
 
     def mirror(self, event: Event, callback: Callback | None) -> None:
-        """Have the host's own clients get an event that the transport has emitted; waits for nobody."""
+        """Pass an event of the transport on to the host's own clients, in a thread of its own."""
         rooms = event.target.rooms
         if rooms is not None and all(self.side_of(room, event.target.namespace) is Side.OURS for room in rooms):
             return
@@ -108,12 +109,12 @@ class DualBridge:
 
 
 class DualServer(_Server):  # type: ignore[misc]
-    """What python-socketio's ``Server`` becomes: whoever gives it a ``sid`` of ours is answered by our side.
+    """Mixin of python-socketio's ``Server``: calls with a ``sid`` of ours go to our side.
 
     Everything else is the server's own, so that Flask-SocketIO's middleware, namespaces and test client work on it.
     """
 
-    _twins: DualBridge
+    _bridge: DualBridge
 
     @classmethod
     def take(cls, server: Any, transport: Transport) -> DualBridge:
@@ -121,12 +122,12 @@ class DualServer(_Server):  # type: ignore[misc]
         if not isinstance(server, cls):
             original = type(server)
             server.__class__ = type(original.__name__, (cls, original), {"__module__": original.__module__})
-        server._twins = twins = DualBridge(transport, server._emit_there, server._is_there)
+        server._bridge = bridge = DualBridge(transport, server._emit_there, server._is_there)
         for namespace, handlers in server.handlers.items():
             for event, handler in handlers.items():
                 server._share(event, handler, namespace)
         transport.handlers.classes.update(server.namespace_handlers)
-        return twins
+        return bridge
 
     def _is_there(self, sid: str, namespace: str) -> bool:
         try:
@@ -151,12 +152,12 @@ class DualServer(_Server):  # type: ignore[misc]
     def _share(self, event: str, handler: Callable[..., Any], namespace: str) -> None:
         # Flask-SocketIO wraps what it registers here: it makes the request context, as ours does in its own way.
         if getattr(handler, "__globals__", {}).get("__name__") == "flask_socketio" and hasattr(handler, "__wrapped__"):
-            self._twins.transport.handlers.register(event, handler.__wrapped__, namespace)
+            self._bridge.transport.handlers.register(event, handler.__wrapped__, namespace)
 
     def register_namespace(self, namespace_handler: Any) -> None:
         """Register a class-based namespace, for both."""
         super().register_namespace(namespace_handler)
-        self._twins.transport.handlers.classes[namespace_handler.namespace] = namespace_handler
+        self._bridge.transport.handlers.classes[namespace_handler.namespace] = namespace_handler
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -164,14 +165,14 @@ class DualServer(_Server):  # type: ignore[misc]
              namespace: str | None = None, callback: Callback | None = None, **kwargs: Any) -> None:
         """Emit to the clients of both; to a ``sid``, to its side. The server's errors are the host's."""
         rooms = to or room
-        side = self._twins.side_of(rooms, namespace)
+        side = self._bridge.side_of(rooms, namespace)
         try:
             if side is not Side.OURS:
                 super().emit(event, data, to=None if _means_everybody(rooms) else rooms, skip_sid=skip_sid,
                              namespace=namespace, callback=callback, **kwargs)
         finally:
             if side is not Side.THEIRS:
-                self._twins.emit_here(event, data, rooms, skip_sid, namespace, callback)
+                self._bridge.emit_here(event, data, rooms, skip_sid, namespace, callback)
 
     def _emit_there(self, event: str, data: Any, to: Any, skip: Any, namespace: str, callback: Callback | None) -> None:
         super().emit(event, data, to=to, skip_sid=skip, namespace=namespace, callback=callback)
@@ -179,14 +180,14 @@ class DualServer(_Server):  # type: ignore[misc]
     def call(self, event: str, data: Any = None, to: Any = None, sid: str | None = None, namespace: str | None = None,
              timeout: float | None = 60, **kwargs: Any) -> Any:
         """Emit to one client and wait for its answer, by the rules of the side it belongs to."""
-        if self._twins.side_of(to or sid, namespace) is Side.OURS:
-            return self._twins.face.server.call(event, data, to, sid, namespace, timeout)
+        if self._bridge.side_of(to or sid, namespace) is Side.OURS:
+            return self._bridge.facade.server.call(event, data, to, sid, namespace, timeout)
         return super().call(event, data, to=to, sid=sid, namespace=namespace, timeout=timeout, **kwargs)
 
     # -- clients and rooms -----------------------------------------------------------------------------------
 
     def _side(self, sid: object) -> Any:
-        return self._twins.face.server if self._twins.owns(sid) else super()
+        return self._bridge.facade.server if self._bridge.owns(sid) else super()
 
     def enter_room(self, sid: str, room: Any, namespace: str | None = None) -> None:
         """Put a client into a room of its side."""
@@ -201,7 +202,7 @@ class DualServer(_Server):  # type: ignore[misc]
         try:
             super().close_room(room, namespace)
         finally:
-            self._twins.face.server.close_room(room, namespace)
+            self._bridge.facade.server.close_room(room, namespace)
 
     def rooms(self, sid: str, namespace: str | None = None) -> list[Any]:
         """Return the rooms a client is in."""

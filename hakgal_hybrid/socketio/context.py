@@ -20,14 +20,14 @@ def emit(event: str, *args: Any, namespace: str | None = _OWN, broadcast: bool =
     :param args: as of :meth:`.SocketIO.emit`.
     :param namespace: another namespace than the handler's.
     :param broadcast: send to everybody in the namespace instead.
-    :param to: (or ``room``) a room, a ``sid``, or several.
+    :param to: a room, a ``sid``, or several.
     :param room: the same as ``to``.
-    :param include_self: false to leave the caller out; ``skip_sid``: one ``sid`` or several to leave out.
+    :param include_self: false to leave out the client that is being served.
     :param skip_sid: a ``sid`` or several to leave out.
     :param callback: called, as the client that is being served, with what a client acknowledges the event with.
     :param ignored: other keywords mean nothing, as with Flask-SocketIO.
     """
-    _socketio().emit(event, *args, namespace=_namespace_of(namespace), to=_whom(to or room, broadcast),
+    _socketio().emit(event, *args, namespace=_namespace_of(namespace), to=_recipients(to or room, broadcast),
                      include_self=include_self, skip_sid=skip_sid, callback=callback)
 
 
@@ -47,7 +47,7 @@ def send(message: Any, *, json: bool = False, namespace: str | None = _OWN, broa
     :param callback: called, as the client that is being served, with what a client acknowledges the event with.
     :param ignored: other keywords mean nothing, as with Flask-SocketIO.
     """
-    _socketio().send(message, json=json, namespace=_namespace_of(namespace), to=_whom(to or room, broadcast),
+    _socketio().send(message, json=json, namespace=_namespace_of(namespace), to=_recipients(to or room, broadcast),
                      include_self=include_self, skip_sid=skip_sid, callback=callback)
 
 
@@ -65,7 +65,7 @@ def call(event: str, *args: Any, namespace: str | None = _OWN, to: Any = None, r
     :raises EventError: because a handler runs inside a request, unless ``HYBRID_ALLOW_BLOCKING_CALL`` is true: it
         would hold a thread of the host until a client answers. Emit with a ``callback`` instead.
     """
-    return _socketio().call(event, *args, namespace=_namespace_of(namespace), to=_whom(to or room, False),
+    return _socketio().call(event, *args, namespace=_namespace_of(namespace), to=_recipients(to or room, False),
                             timeout=timeout)
 
 
@@ -122,7 +122,7 @@ def _socketio() -> Any:
     return flask.current_app.extensions["socketio"]
 
 
-def _whom(to: Any, broadcast: bool) -> Any:
+def _recipients(to: Any, broadcast: bool) -> Any:
     return to or (None if broadcast else _sid(None))
 
 

@@ -32,15 +32,15 @@ else:
 logger = get_logger(__name__)
 
 
-def double(original: type) -> type:
+def dual_class(original: type) -> type:
     """Return a subclass of a host's ``SocketIO`` whose objects serve our clients too."""
     mixin = DualSocketIO if _is_flask_socketio(original) else DualBroadcaster
     names = {"__module__": original.__module__, "__qualname__": original.__qualname__, "__doc__": original.__doc__}
     return type(original)(original.__name__, (mixin, original), names)
 
 
-def join(transport: Transport) -> None:
-    """Have the Flask-SocketIO object of the transport's app serve both, whether it is there or is yet to be made."""
+def serve_both(transport: Transport) -> None:
+    """Have the Flask-SocketIO object of the transport's app serve both kinds of clients, now or when it is made."""
     app = transport.app
     app.extensions = _Extensions(app.extensions, partial(_adopt, transport))
     existing: Any = app.extensions.get("socketio")
@@ -53,14 +53,14 @@ def _adopt(transport: Transport, socketio: Any) -> bool:
     if not _is_flask_socketio(type(socketio)):
         return False
     if not isinstance(socketio, DualSocketIO):
-        socketio.__class__ = double(type(socketio))
+        socketio.__class__ = dual_class(type(socketio))
     socketio._hybrid = transport
     _unite(transport, socketio)
     return True
 
 
 def _unite(transport: Transport, socketio: Any) -> None:
-    transport.face = socketio
+    transport.facade = socketio
     transport.mode = "dual"
 
 
@@ -68,7 +68,7 @@ def _transport_of(app: Flask) -> Transport:
     if KEY not in app.extensions:
         transport = Transport()
         transport.init_app(app)
-        join(transport)
+        serve_both(transport)
     transport = Transport.of(app)
     if transport.settings.profile is not Profile.DUAL:
         raise ConfigurationError.bad_value("HYBRID_PROFILE", transport.settings.profile.value, "APP_PROFILE in the "
@@ -77,20 +77,20 @@ def _transport_of(app: Flask) -> Transport:
 
 
 class _Extensions(dict[str, Any]):
-    """The extensions of an app: tells of its ``SocketIO``, which may be made after the transport."""
+    """The extensions of an app. A function is called with its ``SocketIO``, which may be made after the transport."""
 
-    def __init__(self, values: Mapping[str, Any], told: Callable[[Any], object]) -> None:
+    def __init__(self, values: Mapping[str, Any], on_socketio: Callable[[Any], object]) -> None:
         super().__init__(values)
-        self._told = told
+        self._on_socketio = on_socketio
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
         if name == "socketio":
-            self._told(value)
+            self._on_socketio(value)
 
 
 class DualSocketIO(_SocketIO):  # type: ignore[misc]
-    """What Flask-SocketIO's ``SocketIO`` becomes. The sides part at its ``server``: see :class:`.DualServer`."""
+    """Mixin of Flask-SocketIO's ``SocketIO``. Its ``server`` chooses between the sides: see :class:`.DualServer`."""
 
     _hybrid: Transport | None = None
 
@@ -101,7 +101,7 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
         wanted = kwargs.get("async_mode") or self.server_options.get("async_mode")
         if wanted == "eventlet" and importlib.util.find_spec("eventlet") is None:
             kwargs["async_mode"] = "threading"
-        super().init_app(app, **kwargs)  # tells the app's extensions, which tell us, and then sets ``server``
+        super().init_app(app, **kwargs)  # registers with the app's extensions, so ``_adopt`` runs; then sets ``server``
 
     @property
     def server(self) -> Any:
@@ -123,7 +123,7 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
             logger.warning("message_queue: what other processes emit reaches Socket.IO clients only, not those of SSE")
 
     def on_error_default(self, exception_handler: Any) -> Any:
-        """Register what gets the exceptions of handlers, whoever they served."""
+        """Register the function that gets the exceptions of handlers, on both sides."""
         super().on_error_default(exception_handler)
         if self._hybrid is not None:
             self._hybrid.handlers.on_any_error = exception_handler
@@ -131,8 +131,8 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
 
     def _handle_event(self, handler: Any, message: str | None, namespace: str, sid: str, *args: Any) -> Any:
         """Run one function of the host for a client, by the rules of its side."""
-        if self._hybrid is not None and self.server._twins.owns(args[0] if namespace == "*" and args else sid):
-            return self.server._twins.face._handle_event(handler, message, namespace, sid, *args)
+        if self._hybrid is not None and self.server._bridge.owns(args[0] if namespace == "*" and args else sid):
+            return self.server._bridge.facade._handle_event(handler, message, namespace, sid, *args)
         return super()._handle_event(handler, message, namespace, sid, *args)
 
     def run(self, app: Flask, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
@@ -148,14 +148,14 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
 
 
 class DualBroadcaster(_SocketIO):  # type: ignore[misc]
-    """What a home-grown ``SocketIO`` becomes: one with ``emit``, ``on`` and, for rooms, itself as its ``server``."""
+    """Mixin of a host's own ``SocketIO`` class, which has ``emit``, ``on`` and, for rooms, itself as its ``server``."""
 
-    _twins: DualBridge | None = None
+    _bridge: DualBridge | None = None
 
     def __init__(self, app: Flask | None = None, *args: Any, **options: Any) -> None:
         if isinstance(app, Flask):
             transport = _transport_of(app)
-            self._twins = DualBridge(transport, self._emit_there, lambda sid, namespace: False)
+            self._bridge = DualBridge(transport, self._emit_there, lambda sid, namespace: False)
             _unite(transport, self)
         super().__init__(app, *args, **options)
 
@@ -165,25 +165,25 @@ class DualBroadcaster(_SocketIO):  # type: ignore[misc]
         namespace = (args[0] if args else kwargs.get("namespace")) or "/"
 
         def decorator(handler: Any) -> Any:
-            if self._twins is not None:
-                self._twins.transport.handlers.register(event, handler, namespace)
+            if self._bridge is not None:
+                self._bridge.transport.handlers.register(event, handler, namespace)
             return register(handler)
 
         return decorator
 
     def emit(self, event: str, *args: Any, **kwargs: Any) -> Any:
         """Emit to the clients of both; to a ``sid`` of ours, to us only."""
-        if self._twins is None:
+        if self._bridge is None:
             return super().emit(event, *args, **kwargs)
         to, skip, namespace = kwargs.get("to") or kwargs.get("room"), kwargs.get("skip_sid"), kwargs.get("namespace")
         if not kwargs.get("include_self", True) and not skip:
             skip = flask.request.sid  # type: ignore[attr-defined]
-        side = self._twins.side_of(to, namespace)
+        side = self._bridge.side_of(to, namespace)
         try:
             return None if side is Side.OURS else super().emit(event, *args, **kwargs)
         finally:
             data = args[0] if len(args) == 1 else args or None
-            self._twins.emit_here(event, data, to, skip, namespace, kwargs.get("callback"))
+            self._bridge.emit_here(event, data, to, skip, namespace, kwargs.get("callback"))
 
     def _emit_there(self, event: str, data: Any, to: Any, skip: Any, namespace: str, callback: Any) -> None:
         given = {"to": to, "skip_sid": skip, "namespace": None if namespace == "/" else namespace, "callback": callback}
@@ -199,7 +199,7 @@ class DualBroadcaster(_SocketIO):  # type: ignore[misc]
         self._side(sid).leave_room(sid, room, *args, **kwargs)
 
     def _side(self, sid: object) -> Any:
-        return self._twins.face.server if self._twins is not None and self._twins.owns(sid) else super()
+        return self._bridge.facade.server if self._bridge is not None and self._bridge.owns(sid) else super()
 
 
 class EventletSocketIO(SocketIO):
@@ -241,7 +241,7 @@ def werkzeug_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _avoid_blocking_mode(socketio: Any, server: Any) -> None:
     """Have native threads serve where one waiting stream would hold up all: under a hub that has patched nothing.
 
-    (Engine.IO takes eventlet or gevent, if it is installed, unless told otherwise.)
+    (Engine.IO takes eventlet or gevent, if it is installed, unless ``async_mode`` is given.)
     """
     mode = server.async_mode
     if mode not in ("eventlet", "gevent") or (eventlet_patched("thread") if mode == "eventlet" else gevent_patched()):

@@ -53,12 +53,12 @@ class SocketIO(HandlerRegistrar):
 
     @classmethod
     def over(cls, transport: Transport) -> SocketIO:
-        """Return the face of a transport that exists already."""
-        face = cls.__new__(cls)
-        face._begin(transport, {})
-        transport.face = face
-        transport.app.extensions["socketio"] = face
-        return face
+        """Return the facade of a transport that exists already."""
+        facade = cls.__new__(cls)
+        facade._begin(transport, {})
+        transport.facade = facade
+        transport.app.extensions["socketio"] = facade
+        return facade
 
     def _begin(self, transport: Transport, options: dict[str, Any]) -> None:
         super().__init__(transport.handlers, Server(lambda: self.transport))
@@ -91,7 +91,7 @@ class SocketIO(HandlerRegistrar):
         elif existing is not self.transport:
             self._bind(existing)
         apply_options(self.server_options, self.transport)
-        self.transport.face = self
+        self.transport.facade = self
         app.extensions["socketio"] = self
 
     @property

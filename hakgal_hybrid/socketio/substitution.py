@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ..settings import Profile, current_profile
-from .dual import EventletSocketIO, double, werkzeug_options
+from .dual import EventletSocketIO, dual_class, werkzeug_options
 from .socketio import SocketIO
 
 #: The function a host builds its push channel with.
@@ -28,7 +28,7 @@ _swap_lock = threading.RLock()
 def swapped(replacements: dict[type, type]) -> Iterator[None]:
     """Have every name that is bound to one of these classes yield its replacement for a while.
 
-    Each replacement must be a class of its own, so that what is bound to it meanwhile can be told apart.
+    Each replacement must be a class of its own, so that names bound to it meanwhile can be found and restored.
 
     :param replacements: the replacement of each class.
     """
@@ -96,24 +96,24 @@ def facades(cls: type) -> dict[type, type]:
     if current_profile() is Profile.DUAL:
         base = EventletSocketIO  # eventlet was let through
     names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__}
-    return {original: type("SocketIO", (base,), {**names, "__class__": _told_class(original)})
+    return {original: type("SocketIO", (base,), {**names, "__class__": _class_property(original)})
             for original in _socketio_classes(cls)}
 
 
-def _told_class(original: type) -> property:
-    """Return what makes ``isinstance(facade, original)`` true: it asks for ``__class__`` where the type says no.
+def _class_property(original: type) -> property:
+    """Return a ``__class__`` that makes ``isinstance(facade, original)`` true: Python reads it if the type says no.
 
     The type stays ours. A common base class would let behaviour of the original in.
     """
     return property(lambda self: original)
 
 
-def doubles(cls: type) -> dict[type, type]:
+def dual_classes(cls: type) -> dict[type, type]:
     """Return for every ``SocketIO`` the host could use a subclass that serves our clients too.
 
     :param cls: the host's class.
     """
-    return {original: double(original) for original in _socketio_classes(cls)}
+    return {original: dual_class(original) for original in _socketio_classes(cls)}
 
 
 def threading_socketio() -> dict[type, type]:

@@ -174,7 +174,7 @@ class SocketIOTestClient:
         return found
 
     def _catch_up(self) -> None:
-        """Read what the log has had since the last time, and take note of who is over."""
+        """Read what the log has had since the last time, and take note of clients that have ended."""
         over = [client for client in self._clients.values() if client.ended]
         log = self.socketio.transport.log
         first, entries = log.since(self._position)

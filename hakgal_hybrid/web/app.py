@@ -65,7 +65,7 @@ def answer_in_front(host: Flask, services: Services) -> frozenset[str]:
 
 
 def refuse_conflicts(host: Flask, served: Collection[str]) -> None:
-    """Check that a host has no route of its own for one of our URLs: it would never be asked.
+    """Check that a host has no route of its own for one of our URLs: it would never be called.
 
     A route with variables where ours has none, such as ``/<path:path>``, is no conflict: it is for other URLs.
 

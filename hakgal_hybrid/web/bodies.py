@@ -1,4 +1,4 @@
-"""JSON in and out of our views, and the client in whose name a request speaks."""
+"""JSON in and out of our views, and the client that a request is made for."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def arguments_of(message: dict[str, Any]) -> list[Any]:
     return list(restore_binary(args))
 
 
-def speaker(services: Services, message: dict[str, Any]) -> Client:
-    """Return the client in whose name the request speaks: it names the ``sid``, and proves it by the client's token.
+def client_of(services: Services, message: dict[str, Any]) -> Client:
+    """Return the client that the request is made for. The request names its ``sid``, and proves it by its token.
 
     :param services: knows the clients.
     :param message: the body of the request.

@@ -15,7 +15,7 @@ from ..commands.invocation import host_request
 from ..commands.node import Node
 from ..errors import AccessDenied, RequestError
 from ..logs import get_logger
-from .bodies import answer, arguments_of, namespace_of, read_object, speaker, token_of_request
+from .bodies import answer, arguments_of, client_of, namespace_of, read_object, token_of_request
 from .services import Services
 from .stream_query import parse_stream_request
 from .tickets import VALID_S
@@ -23,7 +23,7 @@ from .urls import ACK, CONNECT, DISCONNECT, TICKET
 
 logger = get_logger(__name__)
 
-#: What describes the body. Handlers see the request without one: it only opens something, as a WebSocket's does.
+#: The keys that describe the body. ``connect`` handlers see a request without a body, like that of a WebSocket.
 _OF_THE_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING")
 
 
@@ -38,10 +38,10 @@ def blueprint(services: Services) -> Blueprint:
     def connect() -> Response:
         message = read_object(services)
         namespace = namespace_of(message)
-        client = _returning(node, message, namespace)
+        client = _returning_client(node, message, namespace)
         resumed = client is not None
         if client is None:
-            client = _newcomer(node, message, namespace)
+            client = _new_client(node, message, namespace)
         session = client.session
         if session is None:
             raise RequestError("this client has no stream of its own", code="bad_sid")
@@ -65,9 +65,9 @@ def blueprint(services: Services) -> Blueprint:
     def disconnect() -> Response:
         message = read_object(services)
         try:
-            client = speaker(services, message)
+            client = client_of(services, message)
         except AccessDenied:
-            # A client that has left already may be sent away again: by another tab, after its own has closed.
+            # A client that has ended already may be disconnected again: by another tab, after its own has closed.
             if not proves(message.get("sid"), token_of_request()):
                 raise
         else:
@@ -77,7 +77,7 @@ def blueprint(services: Services) -> Blueprint:
     @views.post(ACK)
     def acknowledge() -> Response:
         message = read_object(services)
-        acknowledge_as(services, speaker(services, message), message)
+        acknowledge_as(services, client_of(services, message), message)
         return answer({})
 
     return views
@@ -101,7 +101,7 @@ def acknowledge_as(services: Services, client: Client, message: dict[str, Any]) 
         logger.exception("the callback of an acknowledged event raised")
 
 
-def _returning(node: Node, message: dict[str, Any], namespace: str) -> Client | None:
+def _returning_client(node: Node, message: dict[str, Any], namespace: str) -> Client | None:
     """Return the client that the request proves to be, if it may still come back."""
     client = node.hub.client(message.get("sid"))
     if client is None or client.namespace != namespace or not client.proves(message.get("token")):
@@ -111,7 +111,7 @@ def _returning(node: Node, message: dict[str, Any], namespace: str) -> Client | 
     return client
 
 
-def _newcomer(node: Node, message: dict[str, Any], namespace: str) -> Client:
+def _new_client(node: Node, message: dict[str, Any], namespace: str) -> Client:
     """Return a new client: on the open stream that the request names by its ticket, or with a stream to come."""
     environ = {key: value for key, value in request.environ.items() if key not in _OF_THE_BODY}
     environ["REQUEST_METHOD"] = "GET"

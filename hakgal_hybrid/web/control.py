@@ -15,7 +15,7 @@ from ..broker.payload import payload_text, restore_binary
 from ..commands.invocation import calling_first
 from ..errors import EventError, HybridError, RequestError
 from ..logs import get_logger
-from .bodies import answer, answer_text, arguments_of, namespace_of, read_object, speaker, text_of
+from .bodies import answer, answer_text, arguments_of, client_of, namespace_of, read_object, text_of
 from .services import Services
 from .urls import CONTROL, EMIT, OUTCOME
 
@@ -33,7 +33,8 @@ def blueprint(services: Services) -> Blueprint:
 
     @views.post(CONTROL)
     def control() -> Response:
-        body, status, repeated = govern(services, read_object(services), request.headers.get("Idempotency-Key"))
+        key = request.headers.get("Idempotency-Key")
+        body, status, repeated = command_governor(services, read_object(services), key)
         response = answer(body, status)
         if status == 202:
             response.headers["Location"] = f"{CONTROL}/{body['id']}"
@@ -50,13 +51,13 @@ def blueprint(services: Services) -> Blueprint:
         message = read_object(services)
         if message.get("sid") is None:
             return _emit_without_stream(services, message)
-        return answer_text(emit_as(services, speaker(services, message), message))
+        return answer_text(emit_as(services, client_of(services, message), message))
 
     return views
 
 
-def govern(services: Services, order: dict[str, Any], key: str | None) -> tuple[dict[str, Any], int, bool]:
-    """Give the governor an order.
+def command_governor(services: Services, order: dict[str, Any], key: str | None) -> tuple[dict[str, Any], int, bool]:
+    """Have the governor carry out an order.
 
     :param services: has the queue of the governor.
     :param order: the ``action``, and what belongs to it.

@@ -96,7 +96,7 @@ def open_stream(services: Services, wanted: StreamRequest) -> SubscriberStream:
     try:
         stream.prepare()
     except BaseException:
-        node.lifecycle.stream_left(stream, StreamEnd.FAILED)
+        node.lifecycle.stream_ended(stream, StreamEnd.FAILED)
         raise
     if replaced:
         node.hub.broker.wake()

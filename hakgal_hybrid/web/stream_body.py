@@ -60,7 +60,7 @@ class StreamBody:
         """End the stream."""
         self._closed = True
         self._remove_waker()
-        self._services.node.lifecycle.stream_left(self._feed, StreamEnd.CLOSED)
+        self._services.node.lifecycle.stream_ended(self._feed, StreamEnd.CLOSED)
         self._news.set()
 
     def __del__(self) -> None:

@@ -1,9 +1,9 @@
 """Tickets: what opens a stream in the query of its URL, for readers that can send no header.
 
-There are two kinds. A client that has connected by POST has a random text, which names its
-:class:`~hakgal_hybrid.broker.client.Session`. A signed text names nothing at first: it stands for the key that it was
-got with, for one minute and one stream. Once that stream is open, the signed text names the stream's session too, so
-that an ``EventSource``, which comes back by the same URL, comes back as the same client.
+There are two kinds. A client that has connected by POST gets a random text, which names its
+:class:`~hakgal_hybrid.broker.client.Session`. A page with the key can get a signed text, which opens one stream within
+one minute. From then on it names the session of that stream, so that an ``EventSource``, which reconnects by the same
+URL, comes back as the same client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = get_logger(__name__)
 
 #: How long a ticket may open a stream (seconds).
 VALID_S = 60
-#: Why a client is over for good: its ticket opens no other stream then, however young it is.
+#: Reasons for which a client has ended for good: its ticket opens no other stream then, however young it is.
 _FINAL = ("server disconnect", "client disconnect")
 _SALT = "hakgal-hybrid-ticket"
 

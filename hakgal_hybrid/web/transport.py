@@ -1,4 +1,4 @@
-"""Transport: one app, the node that serves its clients, and our URLs in it."""
+"""Transport: one app, the node that serves its clients, and our URLs in front of it."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Transport:
     :param settings: any field of :class:`~hakgal_hybrid.settings.Settings`; wins over ``app.config`` and environment.
     :ivar handlers: what the host registered; may be filled before :meth:`init_app`.
     :ivar mode: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
-    :ivar face: the object in the shape of Flask-SocketIO's ``SocketIO`` that serves this app, once there is one.
+    :ivar facade: the ``SocketIO`` object of this app, ours or Flask-SocketIO's, once there is one.
     """
 
     def __init__(self, *, governor: Any = None, **settings: Any) -> None:
         self.handlers = Handlers()
         self.governor = governor
         self.mode = "sse"
-        self.face: Any = None
+        self.facade: Any = None
         self._authorizer = Authorizer()
         self._overrides = settings
         self._host: Any = None
@@ -102,10 +102,9 @@ class Transport:
         return [route for route in ROUTES.values() if route.rule in self._served]
 
     def refuse_conflicts(self) -> None:
-        """Check that the host has no route of its own for one of our URLs, which would never be asked.
+        """Check that the host has no route of its own for one of our URLs; see :func:`.refuse_conflicts`.
 
-        A route with variables where ours has none, such as ``/<path:path>``, is no conflict: it is for other URLs. The
-        host calls this again when all its routes are there.
+        It is called again when the host has registered all of its routes.
 
         :raises ConfigurationError: naming the URL and the host's endpoint.
         """
@@ -152,16 +151,16 @@ class Transport:
         return self.node.log
 
     def serves(self, app: Flask) -> bool:
-        """Return true if this is the transport of an app, or may still become it.
+        """Return true if this is the transport of an app, or serves none yet.
 
         :param app: the app.
         """
         return self._services is None or self.app is app
 
     def adopt(self, host: Any) -> None:
-        """Look for the governor at a host.
+        """Use the governor of a host.
 
-        :param host: the object that the app belongs to; its ``governor`` is asked for when a command comes.
+        :param host: the object that the app belongs to; its ``governor`` is read when a command comes.
         """
         self._host = host
 
@@ -202,9 +201,8 @@ class Transport:
         """Have a function of the application decide what clients may do. Usable as a decorator.
 
         It is called with an :class:`~hakgal_hybrid.commands.authorization.AuthorizationRequest`, in the thread of the
-        request, and must return something true to allow it: what it returns nothing for is refused, and so is
-        everything when it raises. It is asked after key, ticket and token, about clients of this transport: not about
-        those of a host's own WebSocket.
+        request, and must return something true to allow it. If it returns ``None`` or raises, the request is refused.
+        It is called after key, ticket and token were checked, and not for clients of a host's own WebSocket.
 
         :param decide: the function.
         :return: the same function.

@@ -37,9 +37,9 @@ class Access(enum.Enum):
     PUBLIC = "public"
     #: This machine, and requests with the key.
     READ = "read"
-    #: The same, and requests with a ticket, which was made for somebody who might read.
+    #: The same, and requests with a ticket, which only somebody who may read can get.
     TICKET = "ticket"
-    #: Requests with the key; those of this machine where no key is set. So many a second from one address.
+    #: Requests with the key; those of this machine where no key is set. Limited in number by ``HYBRID_COMMAND_RATE``.
     COMMAND = "command"
 
 
@@ -48,32 +48,32 @@ class Route:
     """One URL of ours.
 
     The gate applies ``methods`` and ``access`` before any view runs. What the body says is judged behind it: by
-    :func:`.speaker` where ``token`` is true, and last of all by the application's own function, where there is one.
+    :func:`.client_of` where ``token`` is true, and last of all by the application's own function, where there is one.
 
     :ivar rule: the path, in the form of Flask's routing rules.
     :ivar methods: the methods that the URL takes, as the header ``Allow`` lists them.
     :ivar access: who may use the URL.
     :ivar token: true where a ``sid`` in the body counts only together with its client's ``X-Hybrid-Token``.
-    :ivar asks: the actions about which the function given to ``transport.authorize`` is asked.
+    :ivar actions: the actions that the function given to ``transport.authorize`` is called for.
     """
 
     rule: str
     methods: str
     access: Access
     token: bool = False
-    asks: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
 
 
 #: All URLs of ours, by rule.
 ROUTES = {route.rule: route for route in (
-    Route(STREAM, _READ, Access.TICKET, asks=("stream", "connect")),
-    Route(WEBSOCKET, "GET, OPTIONS", Access.TICKET, asks=("stream", "connect")),
-    Route(CONNECT, _POST, Access.READ, asks=("connect",)),
+    Route(STREAM, _READ, Access.TICKET, actions=("stream", "connect")),
+    Route(WEBSOCKET, "GET, OPTIONS", Access.TICKET, actions=("stream", "connect")),
+    Route(CONNECT, _POST, Access.READ, actions=("connect",)),
     Route(DISCONNECT, _POST, Access.READ, token=True),
     Route(TICKET, _POST, Access.COMMAND),
-    Route(EMIT, _POST, Access.COMMAND, token=True, asks=("emit",)),
+    Route(EMIT, _POST, Access.COMMAND, token=True, actions=("emit",)),
     Route(ACK, _POST, Access.COMMAND, token=True),
-    Route(CONTROL, _POST, Access.COMMAND, asks=("command",)),
+    Route(CONTROL, _POST, Access.COMMAND, actions=("command",)),
     Route(OUTCOME, _READ, Access.COMMAND),
     Route(STATUS, _READ, Access.READ),
     Route(OPENAPI, _READ, Access.READ),
@@ -114,15 +114,6 @@ def find(path: str) -> Route | None:
     return route
 
 
-def methods_of(path: str) -> str | None:
-    """Return what the URL of a path can be asked with, or ``None`` if the path is not ours.
-
-    :param path: ``PATH_INFO`` of a request.
-    """
-    route = find(path)
-    return None if route is None else route.methods
-
-
 def is_ours(path: str) -> bool:
     """Return true if ``path`` is one of our URLs.
 
@@ -140,7 +131,7 @@ def is_stream(path: str) -> bool:
 
 
 def lane_of(path: str) -> Literal["host", "stream", "control"]:
-    """Return which threads of our own server answer a request: ours never wait behind the host's.
+    """Return the thread pool of our own server that answers a request: our URLs never wait for the host's threads.
 
     :param path: the path of a request, percent-decoded.
     """

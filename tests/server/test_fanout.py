@@ -460,7 +460,7 @@ def test_a_socket_that_cannot_be_used_gives_its_place_back() -> None:
     ours, theirs = socket.socketpair()  # is no TCP socket
 
     def adopt() -> None:
-        settings, left = transport.settings, transport.node.lifecycle.stream_left
+        settings, left = transport.settings, transport.node.lifecycle.stream_ended
         attached = Attached(settings, left, lambda: False)
         fanout = Fanout(transport.hub, settings, left, lambda: False, attached)
         try:

@@ -25,7 +25,7 @@ def test_much_that_is_for_others_does_not_stop_the_loop() -> None:
     ours, theirs = socket.socketpair()
 
     def serve() -> int:
-        attached = Attached(transport.settings, transport.node.lifecycle.stream_left, lambda: False)
+        attached = Attached(transport.settings, transport.node.lifecycle.stream_ended, lambda: False)
         sequencer = 0
         with gevent.socket.socket(fileno=ours.detach()) as sock:
             writer = gevent.spawn(attached.serve, sock, stream, b"")

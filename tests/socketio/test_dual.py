@@ -795,10 +795,10 @@ class Shouting:
 
 def test_the_transport_never_waits_for_the_hosts_server() -> None:
     """``transport.emit`` returns while the host's own broadcaster is stuck, and is sent there when that is free."""
-    from hakgal_hybrid.socketio.dual import double
+    from hakgal_hybrid.socketio.dual import dual_class
 
     app = Flask("shouting")
-    socketio = double(Shouting)(app)
+    socketio = dual_class(Shouting)(app)
     transport = HybridTransport.of(app)
     payload = {"n": 1}
     transport.emit("first", payload, to=["a"], skip_sid="b")
@@ -815,7 +815,7 @@ def test_the_transport_never_waits_for_the_hosts_server() -> None:
 
 def test_what_the_hosts_server_cannot_take_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     """An event of the transport that the host's own server refuses is logged and counted; the next one is sent."""
-    from hakgal_hybrid.socketio.dual import double
+    from hakgal_hybrid.socketio.dual import dual_class
 
     class Choosy(Shouting):
         def emit(self, event: str, *args: Any, **options: Any) -> None:
@@ -823,8 +823,8 @@ def test_what_the_hosts_server_cannot_take_is_counted(caplog: pytest.LogCaptureF
                 raise LookupError("not this one")
             self.written.append((event, args, options))
 
-    socketio = double(Choosy)(Flask("choosy"))
-    transport = HybridTransport.of(socketio._twins.transport.app)
+    socketio = dual_class(Choosy)(Flask("choosy"))
+    transport = HybridTransport.of(socketio._bridge.transport.app)
     for event in ("bad", "good"):
         transport.emit(event)
     until(lambda: socketio.written, "the good one is sent")
@@ -834,10 +834,10 @@ def test_what_the_hosts_server_cannot_take_is_counted(caplog: pytest.LogCaptureF
 
 def test_a_home_grown_socketio_keeps_its_own_rooms() -> None:
     """Rooms of its own clients stay with it; those of ours with us; what is for a client of ours is not written."""
-    from hakgal_hybrid.socketio.dual import double
+    from hakgal_hybrid.socketio.dual import dual_class
 
     app = Flask("shouting")
-    socketio = double(Shouting)(app)
+    socketio = dual_class(Shouting)(app)
     socketio.free.set()
     transport = HybridTransport.of(app)
 
@@ -858,8 +858,8 @@ def test_a_home_grown_socketio_keeps_its_own_rooms() -> None:
     assert answer.json["ack"] is False
     assert socketio.members == [("theirs", "blue")]
     assert socketio.written == [("others", ("blue",), {"include_self": False})]
-    assert type(double(Shouting)()) is not Shouting
-    double(Shouting)().on("early")(print)  # without an app it is as it was
+    assert type(dual_class(Shouting)()) is not Shouting
+    dual_class(Shouting)().on("early")(print)  # without an app it is as it was
 
 
 # -- ways in -----------------------------------------------------------------------------------------------------

@@ -71,5 +71,5 @@ def test_table_says_what_the_application_is_asked(route: Route) -> None:
     asked: list[str] = []
     transport.authorize(lambda access: asked.append(access.action) or True)
     ask(host.test_client(), route).close()
-    expected = route.asks if route.rule != WEBSOCKET else ()  # no WebSocket comes through the test client
+    expected = route.actions if route.rule != WEBSOCKET else ()  # no WebSocket comes through the test client
     assert tuple(asked) == expected

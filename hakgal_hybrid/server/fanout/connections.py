@@ -26,14 +26,14 @@ class Connections:
     :param loop: the loop that watches the sockets.
     :param settings: the settings.
     :param live: the streams that are live; one whose socket is full, or closed, leaves them.
-    :param left: called when a stream has ended, with the stream and the reason.
+    :param on_end: called when a stream has ended, with the stream and the reason.
     :param wake: called when one may go on.
     :ivar catching_up: those that are catching up, in the order of their turns.
     """
 
     def __init__(self, loop: Any, settings: Settings, live: LiveGroup,
-                 left: Callable[[SubscriberStream, StreamEnd], None], wake: Callable[[], object]) -> None:
-        self._loop, self._settings, self._live, self._left, self._wake = loop, settings, live, left, wake
+                 on_end: Callable[[SubscriberStream, StreamEnd], None], wake: Callable[[], object]) -> None:
+        self._loop, self._settings, self._live, self._on_end, self._wake = loop, settings, live, on_end, wake
         self.catching_up: dict[Connection, None] = {}
         self._all: dict[int, Connection] = {}
         #: How many bytes a client has said that was not asked.
@@ -63,7 +63,7 @@ class Connections:
         except (OSError, ValueError):  # libuv raises the latter
             if connection is not None:
                 connection.detach()
-            self._left(stream, StreamEnd.GONE)
+            self._on_end(stream, StreamEnd.GONE)
             socket.close(fileno)
             return
         self._all[fileno] = connection
@@ -90,7 +90,7 @@ class Connections:
         self._disconnects.forget(fileno)
         connection.close()
         self._switching.adjust(len(self._all))
-        self._left(stream, reason)
+        self._on_end(stream, reason)
 
     def close_all(self, reason: StreamEnd) -> None:
         """Close every connection, and stop watching.

@@ -43,20 +43,20 @@ class Fanout:
 
     :param hub: the hub.
     :param settings: the settings.
-    :param left: called when a stream has ended, with the stream and the reason.
+    :param on_end: called when a stream has ended, with the stream and the reason.
     :param stopping: true once every stream shall end with a farewell.
     :param attached: the streams that greenlets write; they are woken with the others.
     :ivar passed: called after each pass with the number of the last event that every live stream has been given.
     """
 
-    def __init__(self, hub: Hub, settings: Settings, left: Callable[[SubscriberStream, StreamEnd], None],
+    def __init__(self, hub: Hub, settings: Settings, on_end: Callable[[SubscriberStream, StreamEnd], None],
                  stopping: Callable[[], bool], attached: Attached) -> None:
         self._hub, self._stopping, self._attached = hub, stopping, attached
         loop = gevent.get_hub().loop
         self._notifier = LoopNotifier(loop, self._on_notified)
         self._news = Event()
         self._live = LiveGroup(hub, settings.max_backlog_s)
-        self._connections = Connections(loop, settings, self._live, left, self._news.set)
+        self._connections = Connections(loop, settings, self._live, on_end, self._news.set)
         self._replays = ReplayCache()
         self._pace = Pace(loop)
         self._caretaker = Caretaker(self._connections, settings, self._pace, self._news.set)

@@ -30,13 +30,13 @@ class Attached:
     """Writes streams, each in the greenlet of its connection.
 
     :param settings: the settings.
-    :param left: called when a stream has ended, with the stream and the reason.
+    :param on_end: called when a stream has ended, with the stream and the reason.
     :param stopping: true once every stream shall end with a farewell.
     """
 
-    def __init__(self, settings: Settings, left: Callable[[SubscriberStream, StreamEnd], None],
+    def __init__(self, settings: Settings, on_end: Callable[[SubscriberStream, StreamEnd], None],
                  stopping: Callable[[], bool]) -> None:
-        self._settings, self._left, self._stopping = settings, left, stopping
+        self._settings, self._on_end, self._stopping = settings, on_end, stopping
         self._news: set[Event] = set()
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Attached:
             reason = why_lost(error)
         finally:
             self._news.discard(news)
-            self._left(stream, reason)
+            self._on_end(stream, reason)
 
     def _send(self, sock: Any, stream: SubscriberStream, data: bytes) -> None:
         """Send all of it, however long that takes, as long as the client goes on taking some and has no other stream.

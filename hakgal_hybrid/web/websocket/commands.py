@@ -11,7 +11,7 @@ from ...errors import AccessDenied, HybridError, RequestError
 from ...logs import get_logger
 from ..bodies import loads, text_of
 from ..clients import acknowledge_as
-from ..control import emit_as, govern
+from ..control import command_governor, emit_as
 from ..services import Services
 
 logger = get_logger(__name__)
@@ -85,7 +85,7 @@ class Orders:
         return {}, 200
 
     def _control(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
-        body, status, _ = govern(self._services, message, None)
+        body, status, _ = command_governor(self._services, message, None)
         return body, status
 
     def _disconnect(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:

@@ -86,7 +86,7 @@ def _converse(services: Services, accept: Callable[[_Conversation], Response]) -
         return Response()
     finally:
         environ[key] = sock
-        services.node.lifecycle.stream_left(feed, reason)
+        services.node.lifecycle.stream_ended(feed, reason)
         if channel.answered:
             channel.cut()
 

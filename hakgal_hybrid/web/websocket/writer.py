@@ -118,7 +118,7 @@ class Writer:
                 self._inbox.drained(CLOSE_TIMEOUT_S)
             else:
                 self._inbox.close()
-            self._services.node.lifecycle.stream_left(self._feed, reason)
+            self._services.node.lifecycle.stream_ended(self._feed, reason)
 
     def _write(self) -> str:
         """Write until either side ends it; return why."""
