@@ -364,6 +364,31 @@ test("a key goes in a header of every POST, and nowhere else", async () => {
   }
 });
 
+test("where there is no page, a socket can be made", async () => {
+  assert.equal(globalThis.location, undefined);
+  for (const make of [() => io(silently), () => io("/chat", { ...silently, forceNew: true }), () => io(undefined, silently)]) {
+    const socket = make();
+    assert.equal(socket.io.uri, "http://localhost");
+    assert.equal(socket.active, false);
+  }
+  const socket = io({ EventSource, forceNew: true, reconnection: false });
+  assert.equal(socket.active, true);
+  socket.disconnect();
+});
+
+test("a refusal that is no problem document is shown, and is none if a proxy is down", async () => {
+  for (const [status, active, message] of [[403, false, /^refused: 403 Go away/], [401, false, /^refused: 401 Go away/],
+    [502, true, /^down: 502 Go away/], [503, true, /^down: 503 Go away/], [404, true, /404 Go away/], [200, true, /200 Go away/]]) {
+    proxy.rule = ({ path }) => path === "connect" ? [status, "Go away", { "Content-Type": "text/plain" }] : undefined;
+    const socket = connect(proxy.url, { reconnectionDelay: 5000, reconnectionDelayMax: 5000 });
+    const [error] = await event(socket, "connect_error");
+    assert.match(error.message, message);
+    assert.equal(socket.active, active, `${status}`);
+    socket.disconnect();
+  }
+  proxy.rule = () => undefined;
+});
+
 test("without an EventSource it says so", async () => {
   const known = globalThis.EventSource;
   delete globalThis.EventSource;

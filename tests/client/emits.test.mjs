@@ -8,7 +8,7 @@ import { Proxy, Server, connect, event, range, told, until } from "./harness.mjs
 let server, proxy, batch = 0;
 
 before(async () => {
-  server = await Server.start({ HYBRID_MAX_BODY_BYTES: "20000" });
+  server = await Server.start({ HYBRID_MAX_MESSAGE_BYTES: "20000" });
   proxy = await Proxy.start(server.port);
 });
 

@@ -153,7 +153,8 @@ export class Proxy {
     if (verdict === "refuse") return response.destroy();
     if (Array.isArray(verdict)) {
       const [status, problem = {}, more = {}] = verdict;
-      return response.writeHead(status, { "Content-Type": "application/problem+json", ...more }).end(JSON.stringify(problem));
+      return response.writeHead(status, { "Content-Type": "application/problem+json", ...more }).end(
+        typeof problem === "string" ? problem : JSON.stringify(problem));
     }
     const onward = http.request({ host: "127.0.0.1", port: this.target, method, path: seen.url, headers, agent: false });
     onward.on("error", () => response.destroy());

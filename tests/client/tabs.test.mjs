@@ -50,6 +50,17 @@ test("one stream, and to each tab what is its", async () => {
   }
 });
 
+test("what tabs say to each other holds no key", async () => {
+  const heard = [], ear = { name: `hakgal-hybrid ${proxy.url} false`, tab: { run: call => call() } };
+  ear.onmessage = ({ data }) => heard.push(data);
+  browser.channels.add(ear);
+  const tabs = await openTabs(2, { auth: { apiKey: "the key" } });
+  await leaderOf(tabs);
+  await until(() => heard.some(({ kind, ids }) => kind === "mine" && ids.length), "a tab names its clients");
+  assert.doesNotMatch(JSON.stringify(heard), /the key/);
+  browser.channels.delete(ear);
+});
+
 test("the first tab cannot connect, another one can", async () => {
   const first = browser.open(), second = browser.open();
   first.connect(proxy.url, { auth: { no: true } });

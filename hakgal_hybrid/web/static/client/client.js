@@ -46,8 +46,6 @@ function revive(_, value) {
 
 const decode = text => JSON.parse(text, text.includes('binary"') ? revive : undefined);
 
-// -- listeners
-
 /** What a listener throws is reported, and stops nobody else. */
 function notify(listeners, self, args) {
   for (const listener of listeners) {
@@ -103,8 +101,6 @@ methods.emit = methods.emitReserved;
 methods.addEventListener = methods.on;
 methods.removeListener = methods.removeAllListeners = methods.removeEventListener = methods.off;
 
-// -- session
-
 /** Who a socket is to the server, and what it says: numbered, so that each event is run once, and in order. */
 class Session {
   seen = false;
@@ -144,7 +140,7 @@ class Session {
     this.post("disconnect", {}, { keepalive: true }).catch(ignore);
   }
 
-  /** Return what was not run for certain. */
+  /** Return what surely was not run. */
   abandon() {
     this.#over = true;
     this.#cut.abort();
@@ -192,7 +188,7 @@ class Session {
     } else if (!this.#closing && (!status || ((status === 429 || status >= 500) && tries < 20))) {
       return wait || Math.min(5000, 250 * 2 ** tries);
     } else {
-      const error = failure(detail ?? `refused with status ${status}`);
+      const error = failure(detail);
       this.#halted ||= true;
       console.warn(`hakgal-hybrid-client: an event was not taken: ${error.message}`);
       packet.settle?.(error);
@@ -207,8 +203,6 @@ class Session {
     this.#halted = false;
   }
 }
-
-// -- socket
 
 class Socket extends Emitter {
   connected = false;
@@ -362,10 +356,10 @@ class Socket extends Emitter {
 
   #answered({ status, body, wait }, key, wanted) {
     const { code, detail, message, data } = body;
-    if (status !== 200) {
+    if (!body.sid) {
       // Without a code it was not our server: a proxy, say, while that is not up.
-      if (!code || code === "bad_ticket" || [408, 429].includes(status) || status >= 500) {
-        throw failure(detail ?? `refused with status ${status}`, { wait });
+      if (status >= 500 || code === "bad_ticket" || [408, 429, code || 404, 200].includes(status)) {
+        throw failure(detail, { wait });
       }
       const error = code === "connection_refused" ? [message, data] : [detail, body];
       if (wanted) this.#refusal = failure(error[0], { data: error[1] });
@@ -496,8 +490,6 @@ for (const kind of ["Any", "AnyOutgoing"]) {
   });
 }
 
-// -- manager
-
 const managers = new Set();
 
 class Manager extends Emitter {
@@ -557,7 +549,8 @@ class Manager extends Emitter {
       method: "POST", headers, body: JSON.stringify(body), credentials: withCredentials ? "include" : "same-origin",
       ...options });
     const text = await response.text(), wait = 1000 * response.headers.get("Retry-After") || 0;
-    return { status: response.status, body: text[0] === "{" ? decode(text) : {}, wait };
+    const { status } = response, detail = `${status < 500 ? "refused" : "down"}: ${status} ${text.slice(0, 200)}`;
+    return { status, body: { detail, ...text[0] === "{" && decode(text) }, wait };
   }
 
   _delay(attempts) {
@@ -658,8 +651,6 @@ for (const name of Object.keys(DEFAULTS)) {
     return this;
   };
 }
-
-// -- link
 
 /** The way to the stream, which this tab opens itself (`leading`) or hears of from the one that does. */
 class Link {
@@ -848,7 +839,7 @@ class Link {
         this.tabs.post({ kind: "probe" });
       }
     }
-    // Even if we lead: the frozen do not know that they are deposed.
+    // Even if we lead: the frozen do not know.
     if (kind === "event" && isOurs) this.#take(news);
   }
 
@@ -870,7 +861,7 @@ class Link {
 
   tell() {
     const sessions = this.manager._active.map(socket => socket._session).filter(Boolean);
-    const ids = sessions.map(({ sid, token, key }) => [sid, token, key]);
+    const ids = sessions.map(({ sid, token }) => [sid, token]);
     this.tabs.post({ kind: "mine", ticket: this.ticket, ids, others: [...this.tabs.others] });
   }
 
@@ -896,8 +887,6 @@ class Link {
     }
   }
 }
-
-// -- tabs
 
 /** The tabs that want a stream: one holds the lock for it, and each one of its own, which tells when it has gone. */
 class Tabs {
@@ -973,7 +962,8 @@ class Tabs {
   async #mourn(tab) {
     const ids = this.others.get(tab), { manager } = this.link;
     this.others.delete(tab);
-    for (const [sid, token, key] of ids) await manager._post("disconnect", { sid }, { token, key });
+    const key = manager._active[0]?._session?.key;
+    for (const [sid, token] of ids) await manager._post("disconnect", { sid }, { token, key });
     if (ids.length) this.post({ kind: "mine", from: tab, ids: [] });
   }
 
@@ -984,8 +974,6 @@ class Tabs {
     this.#channel?.close();
   }
 }
-
-// -- the page, and the way in
 
 for (const [event, react] of Object.entries({
   pagehide: (manager, { persisted }) => manager._suspend(persisted),
@@ -998,7 +986,7 @@ for (const [event, react] of Object.entries({
 function locate(uri) {
   const { location } = globalThis, http = String(uri || "/").replace(/^ws(?=s?:)/, "http");
   const full = http.replace(/^(?!\/|https?:)/, `${location?.protocol ?? "https:"}//`);
-  const { origin, pathname, searchParams } = new URL(full, location?.href);
+  const { origin, pathname, searchParams } = new URL(full, location?.href ?? "http:localhost");
   return { base: origin, nsp: decodeURI(pathname), query: Object.fromEntries(searchParams) };
 }
 
