@@ -1,4 +1,4 @@
-"""Listening sockets: every loopback address that a name resolves to."""
+"""Listening sockets: every address that a name resolves to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno,
 def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket.getaddrinfo) -> list[Any]:
     """Listen on every address that a host name resolves to, all on the same port.
 
-    :param host: a name or address.
+    :param host: a name or address; ``::`` stands for ``0.0.0.0`` as well, where the system has IPv4.
     :param port: the port; 0 for any free one.
     :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
     :return: a gevent socket for each address.
@@ -34,7 +34,11 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
         raise ConfigurationError(f"host={host!r} cannot be resolved: {error}") from error
     sockets: list[Any] = []
     failures = []
-    for family, _, _, _, address in dict.fromkeys((*item[:3], "", item[4]) for item in found):
+    wanted = dict.fromkeys((item[0], item[4]) for item in found)
+    if any(address[0] == "::" for _, address in wanted):
+        # A socket of its own, and not one for both: clients of IPv4 keep the addresses that rules and limits know.
+        wanted[socket.AF_INET, ("0.0.0.0", port)] = None  # noqa: S104 (it was asked for)
+    for family, address in wanted:
         try:
             sock = _bound(family, (address[0], port, *address[2:]))
         except OSError as error:

@@ -173,7 +173,7 @@ class SocketIO(HandlerRegistrar):
 
         :param app: by default the app of this object.
         :param host: a name or address, default ``127.0.0.1``; ``localhost`` listens on every loopback address the
-            name resolves to.
+            name resolves to, ``::`` on ``0.0.0.0`` as well.
         :param port: default the one in ``SERVER_NAME``, else 5000; 0 for any free one.
         :param debug: true for Flask's debug mode with Werkzeug's debugger; by default what the app says.
         :param use_reloader: true to restart when code changes; follows ``debug`` unless given.

@@ -915,6 +915,16 @@ def test_an_address_that_is_taken_is_refused() -> None:
             listening_sockets("localhost", port, resolve_both)
 
 
+@needs_ipv6
+def test_every_address_of_the_machine_is_listened_on() -> None:
+    """``host="::"`` serves IPv4 as well, with one port, and shows its clients' addresses as they are."""
+    with Server("ours", "--host", "::") as server:
+        for host in ("::1", "127.0.0.1"):
+            with Http(server.port, host=host) as http:
+                assert http.ask("GET", "/health").status == 200
+                assert http.ask("GET", "/api/hybrid/seen", headers={"Host": "localhost"}).json()["peer"] == host
+
+
 def test_localhost_is_served_at_every_loopback_address() -> None:
     """``host="localhost"`` serves whatever addresses the name has on this machine."""
     with Server("ours", "--host", "localhost") as server:
