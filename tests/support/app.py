@@ -130,27 +130,27 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
     @app.post("/emit")
     def emit_many() -> Any:
         """Emit ``n`` events, with their number or ``data``, padded to ``size`` bytes."""
-        wish = request.get_json()
-        name, to = wish["event"], wish.get("to")
-        padding = {"padding": "x" * wish["size"]} if "size" in wish else {}
-        for number in range(wish.get("first", 0), wish.get("first", 0) + wish.get("n", 1)):
-            args = wish["args"] if "args" in wish else [wish.get("data", {"i": number, **padding})]
-            transport.emit(name, *args, to=to, namespace=wish.get("namespace"), skip_sid=wish.get("skip"))
+        options = request.get_json()
+        name, to = options["event"], options.get("to")
+        padding = {"padding": "x" * options["size"]} if "size" in options else {}
+        for number in range(options.get("first", 0), options.get("first", 0) + options.get("n", 1)):
+            args = options["args"] if "args" in options else [options.get("data", {"i": number, **padding})]
+            transport.emit(name, *args, to=to, namespace=options.get("namespace"), skip_sid=options.get("skip"))
         return {"newest": transport.statistics().newest}
 
     @app.post("/storm")
     def storm() -> Any:
         """Have ``threads`` native threads emit ``n`` events each, taking turns as often as can be."""
-        wish = request.get_json()
+        options = request.get_json()
         interval = sys.getswitchinterval()
-        start = threading.Barrier(wish["threads"])
+        start = threading.Barrier(options["threads"])
 
         def blow(number: int) -> None:
             start.wait()
-            for i in range(wish["n"]):
+            for i in range(options["n"]):
                 transport.emit("storm", {"thread": number, "i": i})
 
-        threads = [threading.Thread(target=blow, args=(number,)) for number in range(wish["threads"])]
+        threads = [threading.Thread(target=blow, args=(number,)) for number in range(options["threads"])]
         sys.setswitchinterval(1e-5)
         try:
             for thread in threads:
@@ -164,8 +164,8 @@ def _add_emitting_routes(app: Flask, transport: HybridTransport, governor: Gover
     @app.post("/ask")
     def ask() -> Any:
         """Emit an event whose acknowledgements are noted."""
-        wish = request.get_json()
-        transport.emit(wish["event"], wish.get("data"), to=wish.get("to"), namespace=wish.get("namespace"),
+        options = request.get_json()
+        transport.emit(options["event"], options.get("data"), to=options.get("to"), namespace=options.get("namespace"),
                        callback=lambda *args: notes.acks.append(list(args)))
         return {}
 
@@ -441,23 +441,23 @@ def main() -> None:
     parser.add_argument("--certfile")
     parser.add_argument("--keyfile")
     parser.add_argument("--log-output", action="store_true")
-    wish = parser.parse_args()
+    options = parser.parse_args()
     logging.basicConfig(level=os.environ.get("SUPPORT_LOG", "INFO"), format="%(levelname)s %(name)s %(message)s")
     app = create_app()
     if "SUPPORT_FILE_LIMIT" in os.environ:
         _limit_files(int(os.environ["SUPPORT_FILE_LIMIT"]))
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, lambda number, frame: HybridTransport.of(app).emit("signalled"))
-    if wish.server == "ours":
+    if options.server == "ours":
         _shorten_idle_time()
-        HybridTransport.of(app).run(wish.host, wish.port, certfile=wish.certfile, keyfile=wish.keyfile,
-                                   log_output=wish.log_output)
-    elif wish.server == "werkzeug":
-        app.run(wish.host, wish.port, threaded=True)
+        HybridTransport.of(app).run(options.host, options.port, certfile=options.certfile, keyfile=options.keyfile,
+                                   log_output=options.log_output)
+    elif options.server == "werkzeug":
+        app.run(options.host, options.port, threaded=True)
     else:
         import waitress
 
-        waitress.serve(app, host=wish.host, port=wish.port, threads=8)
+        waitress.serve(app, host=options.host, port=options.port, threads=8)
 
 
 def _limit_files(size: int) -> None:
@@ -471,10 +471,13 @@ def _limit_files(size: int) -> None:
 def _shorten_idle_time() -> None:
     """Have idle threads end after ``SUPPORT_IDLE_S``, for tests that wait for that."""
     if "SUPPORT_IDLE_S" in os.environ:
-        from hakgal_hybrid.commands import governor as commands
-        from hakgal_hybrid.server import pool as lanes
+        from hakgal_hybrid.commands.worker import Worker
+        from hakgal_hybrid.server.pool import ThreadPool
 
-        lanes.IDLE_S = commands.IDLE_S = float(os.environ["SUPPORT_IDLE_S"])
+        for pool in (Worker, ThreadPool):
+            defaults = pool.__init__.__kwdefaults__
+            assert "idle_s" in defaults, pool
+            defaults["idle_s"] = float(os.environ["SUPPORT_IDLE_S"])
 
 
 if __name__ == "__main__":
