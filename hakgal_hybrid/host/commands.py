@@ -51,7 +51,7 @@ def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -
 @click.argument("target", metavar="MODULE:NAME")
 @click.option("--app-dir", default=".", type=click.Path(exists=True, file_okay=False), help="Where the module is.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Name or address to listen on.")
-@click.option("--port", type=int, help="Port; default HAKGAL_PORT or 5001.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; default HAKGAL_PORT or 5001.")
 @click.option("--set", "options", multiple=True, metavar="KEY=JSON",
               help="Keyword for the class or factory, such as enable_governor=false.")
 @click.option("--debug", is_flag=True, help="Flask's debug mode.")
@@ -83,11 +83,15 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
         hook()
     thing = _found(module_name, name)
     if isinstance(thing, type):
-        takes_flag = "enable_websocket" in inspect.signature(thing).parameters
+        takes_flag = "enable_websocket" in _parameters(thing)
         flag = {"enable_websocket": profile is not Profile.HYBRID} if takes_flag else {}
+        _refuse_arguments(thing, target, {**flag, **keywords})
         thing = (thing if rollback else hybridize(thing))(**{**flag, **keywords})
     elif callable(thing) and not hasattr(thing, "wsgi_app"):
+        _refuse_arguments(thing, target, keywords)
         thing = thing(**keywords)
+    elif keywords:
+        raise ConfigurationError(f"--set is for classes and factories; {target!r} is made already")
     if hasattr(thing, "wsgi_app"):
         _run_app(thing, host, port, debug, rollback)
         return
@@ -96,6 +100,24 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
     if not rollback:
         _ensure_transport(thing)
     thing.run(host=host, port=port, debug=debug)
+
+
+def _parameters(thing: Any) -> Any:
+    try:
+        return inspect.signature(thing).parameters
+    except ValueError:  # built in, without a signature
+        return {}
+
+
+def _refuse_arguments(thing: Any, target: str, keywords: dict[str, Any]) -> None:
+    """Check that a class or factory can be called with these keywords and nothing else."""
+    try:
+        inspect.signature(thing).bind(**keywords)
+    except TypeError as error:
+        raise ConfigurationError(f"{target!r} cannot be called so: {error}; --set KEY=JSON gives it keywords") from None
+    except ValueError as error:
+        raise ConfigurationError.bad_value("target", target,
+                                           "the name of a host's class or factory, or of a Flask app") from error
 
 
 def _ensure_transport(api: Any) -> None:
@@ -154,6 +176,7 @@ def _log_to_stderr() -> None:
     if not logger.handlers and not logging.getLogger().handlers and current_profile() is not Profile.WEBSOCKET:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        handler.addFilter(lambda record: not logging.getLogger().handlers)  # once the host has set them up
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
 

@@ -83,10 +83,14 @@ def run_command(command: list[str], again: list[str]) -> int:
 @contextmanager
 def _warning_of_a_miss() -> Iterator[None]:
     """Warn if the command has ended and the host's class was never imported: then it ran without this package."""
+    refused = False
     try:
         yield
+    except ConfigurationError:
+        refused = True  # it never ran, and the error says why
+        raise
     finally:
-        if not hooked and current_profile() is not Profile.WEBSOCKET:
+        if not refused and not hooked and current_profile() is not Profile.WEBSOCKET:
             logger.warning("no host was hybridized: none of the modules that were looked for was imported (a class in "
                            "the script itself cannot be); name the host's class with --class module:Class")
 

@@ -234,6 +234,23 @@ def test_a_command_that_cannot_be_run_is_refused(command: list[str], words: list
         assert word in result.output
 
 
+@pytest.mark.parametrize("command", [["ls"], ["python", "no_such_script.py"]], ids=" ".join)
+def test_the_real_error_comes_alone(tmp_path: Path, command: list[str]) -> None:
+    """Nobody is warned that no host was hybridized where nothing was run."""
+    done = shell(tmp_path, [*EXEC_MODULE, *command])
+    assert done.returncode == 2
+    assert "no host was hybridized" not in done.stderr
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_log_lines_come_once(tiny: Path, own: bool) -> None:
+    """A line of ours is shown by the handlers of the host once it has set up logging, else by ours; never by both."""
+    code = (f"import logging\nif {own}: logging.basicConfig(level=logging.INFO)\n"
+            "logging.getLogger('hakgal_hybrid').warning('a line of ours')")
+    done = shell(tiny, [*EXEC_MODULE, "python", "-c", code])
+    assert done.stderr.count("a line of ours") == 1
+
+
 @pytest.mark.parametrize("target", ["tiny_host", ":Api", "tiny_host:", "a,,b:Api"])
 def test_a_class_that_is_no_module_and_class_is_refused(target: str) -> None:
     """``--class`` takes ``module:Class`` only."""
@@ -486,6 +503,12 @@ def test_run_uses_the_transport_an_app_has(served: list[dict[str, Any]], tiny: P
      (["tiny_host.sub:app"], ["'tiny_host.sub'", "--app-dir"]),
      (["tiny_host:number"], ["'tiny_host:number'", "Flask app"]),
      (["tiny_host:app", "--set", "name"], ["--set", "KEY=JSON"]), (["tiny_host:app", "--set", "a b=1"], ["KEY=JSON"]),
+     (["tiny_host:app", "--set", "name=1"], ["--set is for classes and factories", "'tiny_host:app'"]),
+     (["tiny_host:app", "--port", "99999"], ["--port", "65535"]), (["tiny_host:app", "--port", "-1"], ["--port"]),
+     (["json:loads"], ["'json:loads' cannot be called so", "'s'", "--set"]),
+     (["tiny_host:create_api", "--set", "nam=1"], ["cannot be called so", "'nam'"]),
+     (["json:dumps"], ["'json:dumps'"]), (["os:getcwd"], ["'os:getcwd'", "Flask app"]),
+     (["builtins:dict"], ["Flask app"]),
      (["tiny_host:app", "--app-dir", "no/such"], ["--app-dir", "no/such"]), ([], ["MODULE:NAME"])],
     ids=" ".join,
 )
