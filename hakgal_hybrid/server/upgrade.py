@@ -71,7 +71,12 @@ def start_upgrade(application: Any, environ: dict[str, Any], fileno: int, ended:
         finally:
             ended()
 
-    threading.Thread(target=run, name="hakgal-hybrid-websocket", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="hakgal-hybrid-websocket", daemon=True).start()
+    except RuntimeError:  # the system has none to give; the client sees that the connection ends
+        logger.exception("no thread for a WebSocket")
+        sock.close()
+        ended()
 
 
 def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocket) -> None:

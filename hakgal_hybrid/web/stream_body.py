@@ -34,7 +34,7 @@ class StreamBody:
         return self
 
     def __next__(self) -> bytes:
-        if not self._opened:
+        if not self._opened and not self._closed:
             self._opened = True
             return self._feed.opening()
         feed = self._feed

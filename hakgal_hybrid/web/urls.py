@@ -135,6 +135,7 @@ def lane_of(path: str) -> Literal["host", "stream", "control"]:
 
     :param path: the path of a request, percent-decoded.
     """
+    path = normal(path)
     if path in (STREAM, CONNECT, DISCONNECT):
         return "stream"
     if path in (CONTROL, TICKET) or path.startswith((CONTROL + "/", DASHBOARD)):

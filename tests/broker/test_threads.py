@@ -482,6 +482,13 @@ def test_an_acknowledgement_is_expected_before_a_client_sees_the_event(transport
     assert (seen, len(transport.node.acks)) == ([(1, 1)], 1)
 
 
+def test_a_stream_that_is_closed_before_it_begins_has_ended(transport: HybridTransport) -> None:
+    """A server may close a stream of which it has taken nothing, and still ask for it."""
+    body = StreamBody(transport.services, open_feed_of(transport))
+    body.close()
+    assert list(body) == []
+
+
 def test_a_stream_that_is_served_by_a_thread_is_forgotten(transport: HybridTransport) -> None:
     """A stream that waits is woken by an event, and one that is closed is woken no more."""
     bodies = [StreamBody(transport.services, open_feed_of(transport)) for _ in range(3)]

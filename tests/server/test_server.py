@@ -36,6 +36,7 @@ from support.servers import (
 
 from hakgal_hybrid import ConfigurationError, HybridTransport
 from hakgal_hybrid.server.listening import listening_sockets
+from hakgal_hybrid.server.upgrade import start_upgrade
 
 #: What the contract promises for status, control and opening a stream, in milliseconds.
 PROMISED_MS = 50.0
@@ -605,6 +606,22 @@ def test_a_host_that_fails_at_an_upgrade(server: Server) -> None:
         http.request("GET", "/raw/raise", headers=UPGRADE)
         assert http.closed()
     assert server.ask("GET", "/health").status == 200
+
+
+def test_a_websocket_that_gets_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, the connection ends and its place is free again."""
+
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    ours, theirs = socket.socketpair()
+    ended: list[bool] = []
+    with theirs:
+        monkeypatch.setattr(threading, "Thread", Refused)
+        start_upgrade(lambda environ, start_response: [], {}, ours.detach(), lambda: ended.append(True))
+        theirs.settimeout(SOON)
+        assert (theirs.recv(1), ended) == (b"", [True])
 
 
 def test_websockets_are_bounded(strict: Server) -> None:
