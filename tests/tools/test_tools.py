@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -267,6 +268,34 @@ def test_snapshots_are_written_and_compared(host: Running, tmp_path: Path) -> No
     assert invoke("snapshot", "diff", str(before), str(before)).exit_code == 0
     assert load(invoke("snapshot", at(host)).stdout).versions["host.hakgal_hybrid"] == hakgal_hybrid.__version__
     assert json.loads(invoke("snapshot", at(host), "--json").stdout)["notes"]["db_bytes"]
+
+
+@pytest.mark.parametrize(("options", "error"), [
+    ([], None), (["--json"], None), (["-o", "taken"], None), (["-o", "taken.json"], None),
+    (["-o", "taken.yaml"], "yaml is needed"), (["-o", "taken.yml"], "yaml is needed")])
+def test_a_snapshot_without_pyyaml_is_json(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str], error: str | None) -> None:
+    """JSON, which is YAML too, is written unless the file's name asks for YAML: then PyYAML is missing."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "yaml" else find(name, *more))
+    monkeypatch.chdir(tmp_path)
+    done = invoke("snapshot", f"127.0.0.1:{free_port()}", *options)
+    if error is not None:
+        assert done.exit_code == 2
+        assert error in done.output
+        return
+    assert done.exit_code == 1  # nobody answers there
+    text = Path(options[1]).read_text(encoding="utf-8") if "-o" in options else done.stdout
+    assert json.loads(text)["healthy"] is False
+
+
+def test_the_help_of_snapshot_is_its_own() -> None:
+    """It names both ways to call it, not only those of ``take``."""
+    text = " ".join(invoke("snapshot", "--help").stdout.split())
+    assert text.startswith("Usage: ")
+    assert "snapshot [take] URL [OPTIONS] | diff BEFORE AFTER" in text
+    assert "diff Say in what two snapshots differ" in text
 
 
 def test_snapshots_that_cannot_be(tmp_path: Path) -> None:

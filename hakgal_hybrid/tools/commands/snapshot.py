@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -18,9 +19,9 @@ from .target import FAILED, Target, for_flask, for_shell
 def snapshot(target: Target, db: str | None, as_json: bool, output: str | None, timeout: float) -> None:  # noqa: DOC101, DOC103
     """Note what a host is like now, or how two such notes differ.
 
-    Facts, size and time of the knowledge base, writes enabled, health, versions. Written as YAML (which needs PyYAML,
-    a part of the extra "measure"), or as JSON. What could not be taken is null and has its reason under "notes". Exit
-    status 1 if the host is not healthy.
+    Facts, size and time of the knowledge base, writes enabled, health, versions. Written as JSON, which is YAML too,
+    or in YAML's own form where PyYAML is installed (a part of the extra "measure"). What could not be taken is null
+    and has its reason under "notes". Exit status 1 if the host is not healthy.
 
     \b
     Examples:
@@ -29,7 +30,10 @@ def snapshot(target: Target, db: str | None, as_json: bool, output: str | None, 
       hakgal-hybrid snapshot diff before.yaml after.yaml
     """  # noqa: D301 (click's mark for "do not wrap")
     taken = take(target.url, db, key=target.key, timeout=timeout)
-    text = taken.to_json() if as_json or (output or "").endswith(".json") else taken.to_yaml()
+    plain = as_json or (output or "").endswith(".json")
+    if not plain and not (output or "").endswith((".yaml", ".yml")):
+        plain = importlib.util.find_spec("yaml") is None  # nobody has asked for YAML by name
+    text = taken.to_json() if plain else taken.to_yaml()
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -42,7 +46,7 @@ PARAMS: list[click.Parameter] = [
     click.Option(["--db"], type=click.Path(), metavar="PATH", help="The SQLite file of the knowledge base."),
     click.Option(["--json", "as_json"], is_flag=True, help="JSON in place of YAML."),
     click.Option(["--output", "-o"], type=click.Path(dir_okay=False, writable=True),
-                 help="Write to this file (as JSON if its name ends in .json)."),
+                 help="Write to this file: JSON if its name ends in .json, YAML if in .yaml or .yml."),
     click.Option(["--timeout"], type=click.FloatRange(0.1, 600), default=30.0, show_default=True,
                  help="Seconds to wait for an answer."),
 ]
@@ -88,12 +92,15 @@ class _Snapshots(click.Group):
         """
         if not args and ctx.resilient_parsing:  # a shell asks what could be completed here
             return super().parse_args(ctx, args)
-        return super().parse_args(ctx, args if args[:1] and args[0] in self.commands else ["take", *args])
+        if args[:1] and (args[0] in self.commands or args[0] in ctx.help_option_names):
+            return super().parse_args(ctx, args)
+        return super().parse_args(ctx, ["take", *args])
 
 
 def _made(make: Callable[..., click.Command]) -> click.Command:
     take_command = make("take", snapshot, PARAMS)
-    return _Snapshots("snapshot", [take_command, diff_command], help=take_command.help)
+    return _Snapshots("snapshot", [take_command, diff_command], help=take_command.help,
+                      subcommand_metavar="[take] URL [OPTIONS] | diff BEFORE AFTER", options_metavar="")
 
 
 COMMANDS = {"snapshot": (partial(_made, for_shell), partial(_made, for_flask))}
