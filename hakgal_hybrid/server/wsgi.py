@@ -54,12 +54,13 @@ def end_to_end(headers: Headers) -> Headers:
     """Return the headers that an application may set: it does not know how its answer is framed.
 
     PEP 3333 leaves those of the connection to the server. Views that pass on what another server has answered set them
-    nevertheless.
+    nevertheless. (One that names ``Upgrade`` belongs to the answer: it says what would do.)
 
     :param headers: pairs of name and value.
     :return: a new list, without those of the connection.
     """
-    return [pair for pair in headers if pair[0].lower() not in _OF_THE_CONNECTION]
+    return [(name, value) for name, value in headers
+            if name.lower() not in _OF_THE_CONNECTION or value.strip().lower() == "upgrade"]
 
 
 def head_bytes(status: str, headers: Headers) -> bytes:

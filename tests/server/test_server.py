@@ -434,6 +434,14 @@ def test_an_answer_with_another_servers_framing(server: Server, way: str) -> Non
         assert (answer.body, answer.headers["connection"]) == (b"relayed", "close")
 
 
+def test_an_answer_that_asks_for_an_upgrade(server: Server) -> None:
+    """A 426 names what the client should upgrade to, with the header that belongs to that, and costs no connection."""
+    with server.connect() as http:
+        answer = http.ask("GET", "/raw/upgrade")
+        assert (answer.status, answer.headers["upgrade"], answer.headers["connection"]) == (426, "websocket", "Upgrade")
+        assert http.ask("GET", "/health").status == 200
+
+
 def test_an_answer_that_is_to_be_the_last(server: Server) -> None:
     """An app may have the connection closed after its answer."""
     with server.connect() as http:

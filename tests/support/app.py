@@ -419,6 +419,9 @@ class Raw:
             start_response("200 OK", [("Transfer-Encoding", "chunked"), ("Connection", "keep-alive"),
                                       ("Keep-Alive", "timeout=5"), *length])
             return [b"relayed"] if path.endswith("whole") else iter([b"rel", b"ayed"])
+        if path == "/raw/upgrade":
+            start_response("426 Upgrade Required", [("Upgrade", "websocket"), ("Connection", "Upgrade")])
+            return [b"upgrade"]
         if path == "/raw/last":
             start_response("200 OK", [("Connection", "close")])
             return [b"last"]
