@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import ConfigurationError
 from ..logs import get_logger
@@ -97,8 +98,7 @@ class Journal:
         :return: the new epoch, the earlier ones, and what was kept of their events.
         :raises ConfigurationError: if the path leads to what can be no journal.
         """
-        if os.path.isdir(self._path):
-            raise ConfigurationError.bad_value("HYBRID_JOURNAL", self._path, "a file, not a directory")
+        _refuse_impossible(self._path)
         try:
             epoch, history, records = self._file.restore(epoch, max_events=max_events, max_bytes=max_bytes)
         except FAILURES as error:
@@ -230,3 +230,14 @@ class Journal:
                            self._path, self._reason)
         if first:
             self._degraded()
+
+
+def _refuse_impossible(path: str) -> None:
+    """Check that a file could be there. A folder that is missing may yet come; a file in its place is a mistake."""
+    if os.path.isdir(path):
+        raise ConfigurationError.bad_value("HYBRID_JOURNAL", path, "a file, not a directory")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigurationError.bad_value("HYBRID_JOURNAL", path, "an ordinary file, no device, pipe or socket")
+    above = next((folder for folder in Path(path).parents if os.path.exists(folder)), None)
+    if above is not None and not os.path.isdir(above):
+        raise ConfigurationError.bad_value("HYBRID_JOURNAL", path, f"a file in a folder; {above} is none")

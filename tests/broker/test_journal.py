@@ -641,6 +641,20 @@ def test_a_directory_is_refused(lives, tmp_path):
         lives(path=tmp_path)
 
 
+@pytest.mark.parametrize("below", ["x.sqlite3", "sub/x.sqlite3"])
+def test_a_path_below_a_file_is_refused(lives, tmp_path, below):
+    """A path that leads through a file can never work: an error at the start, not a journal that is degraded."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"HYBRID_JOURNAL=.*file is none"):
+        lives(path=tmp_path / "file" / below)
+
+
+def test_a_device_is_refused(lives):
+    """Nor is a device a journal."""
+    with pytest.raises(ConfigurationError, match=r"HYBRID_JOURNAL=.*"):
+        lives(path=Path(os.devnull))
+
+
 def test_two_processes_do_not_write_one_file(lives, path):
     """Who comes second is told so and keeps nothing, until the first one is gone."""
     first = lives()
