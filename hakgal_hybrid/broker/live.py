@@ -1,8 +1,8 @@
 """LiveGroup: the streams that have everything. All are at one place in the log, so what is new is read once for all.
 
-What an event costs depends on who wants it, not on who is connected: streams that asked for the same form a
-:class:`~hakgal_hybrid.broker.cohort.SubscriberGroup` and get the same ``bytes``; an event for rooms or single clients
-is brought to them through the hub's index of rooms, and nobody else is looked at.
+An event costs what its audience costs. Streams that asked for the same form a
+:class:`~hakgal_hybrid.broker.cohort.SubscriberGroup` and get the same ``bytes``. The clients of an event for rooms are
+found by the hub's table of rooms, and no other stream is looked at.
 
 Events go out in the order of the log, step by step: a step is a run of events for everybody, which are joined, or one
 event for some. A stream that falls back, or whose clients change, leaves and goes on by its own cursor
@@ -26,7 +26,7 @@ from .reading import MAX_TAKE
 from .sse import as_chunk
 from .stream import SubscriberStream
 
-#: For how many names it is remembered which groups want them.
+#: For how many names the groups that want them are cached.
 _NAMES_REMEMBERED = 4096
 #: How many events a step looks at, at most.
 _LOOK = 256
@@ -58,12 +58,12 @@ class BroadcastPlan(NamedTuple):
 
     :ivar upto: number of the last event that it is about.
     :ivar deliveries: what is to be sent; each member is in one of them at most.
-    :ivar apart: the members that have left, to go on alone.
+    :ivar to_catch_up: the members that have left the group; each goes on by a cursor of its own.
     """
 
     upto: int
     deliveries: list[Delivery]
-    apart: list[Any]
+    to_catch_up: list[Any]
 
 
 class LiveGroup:
@@ -78,8 +78,8 @@ class LiveGroup:
         self._edge = LiveEdge(hub.log.newest)
         self._groups: dict[GroupKey, SubscriberGroup] = {}
         self._audiences: dict[tuple[str, str], tuple[SubscriberGroup, ...]] = {}
-        #: Who has left in this step, to go on alone: kept here, so that a step that fails loses nobody.
-        self._apart: list[Any] = []
+        #: The members that have left in this step. An attribute, so that a step that fails loses none of them.
+        self._removed: list[Any] = []
 
     def __len__(self) -> int:
         return sum(len(group.members) for group in self._groups.values())
@@ -92,17 +92,17 @@ class LiveGroup:
     # -- coming and going ------------------------------------------------------------------------------------
 
     def adopt(self, member: Member) -> None:
-        """Hear of changes of a stream's clients from now on. To be called before it can join.
+        """Be notified when the clients of a stream change. To be called before it can join.
 
         :param member: its writer.
         """
         member.stream.edge = self._edge
 
     def join(self, member: Member) -> bool:
-        """Take a member in that has caught up.
+        """Add a member, if it has caught up.
 
         :param member: the member.
-        :return: false if it has to go on alone for now.
+        :return: false if it has to go on by its own cursor for now.
         """
         stream = member.stream
         if not _is_level(stream, self.position):
@@ -118,7 +118,7 @@ class LiveGroup:
         return True
 
     def leave(self, member: Member, position: int) -> None:
-        """Have a member go on alone, if it is one.
+        """Make a member leave, if it is in the group; it goes on by a cursor of its own.
 
         :param member: the member.
         :param position: number of the last event that it was given, or that was not for it.
@@ -135,68 +135,68 @@ class LiveGroup:
     # -- stepping --------------------------------------------------------------------------------------------
 
     def step(self) -> BroadcastPlan:
-        """Return what is to be sent next. The members are there only when :meth:`arrive` says so.
+        """Return what is to be sent next. The position of the group moves on only when :meth:`arrive` is called.
 
         :return: the step.
         """
         log = self._hub.log
         start, entries = log.since(self.position, self.position + _LOOK)
-        # After the log was read: clients change while it takes no event, and say so then. So of every change before an
-        # event that was read just now it is known here; one that is known too early does no harm.
-        self._part_changed()
+        # After the log was read: every change of clients before one of these events has been noted by now. If a later
+        # change is noted too early, that does no harm.
+        self._remove_changed()
         if lost_upto(start, entries[:1], log.clock() - self._max_backlog_s)[0] > self.position:
-            return self.scatter()  # each gets a gap of its own
+            return self.scatter()  # each stream gets a gap of its own
         run = _run(entries) or entries[:1]
         if not run:
-            return BroadcastPlan(self.position, [], self._parted())
-        to_all = run[0].event.target.rooms is None
-        return BroadcastPlan(run[-1].seq, list(self._to_all(run) if to_all else self._to_some(run[0])), self._parted())
+            return BroadcastPlan(self.position, [], self._take_removed())
+        deliveries = list(self._to_all(run) if run[0].event.target.rooms is None else self._to_some(run[0]))
+        return BroadcastPlan(run[-1].seq, deliveries, self._take_removed())
 
     def scatter(self) -> BroadcastPlan:
-        """Have every member go on alone, like those who do already since a step that failed.
+        """Make every member leave. Those that left in a step that failed are in the result as well.
 
         :return: a step without anything to send.
         """
         for member in [member for group in self._groups.values() for member in group.members]:
-            self._part(member)
-        return BroadcastPlan(self._hub.log.newest, [], self._parted())
+            self._remove(member)
+        return BroadcastPlan(self._hub.log.newest, [], self._take_removed())
 
     def arrive(self, step: BroadcastPlan) -> None:
-        """Note that everybody has been given what a step had for them.
+        """Move the position of the group on: all members were sent what a step had for them.
 
         :param step: the step.
         """
         self._edge.position = step.upto
 
-    def _part_changed(self) -> None:
+    def _remove_changed(self) -> None:
         while self._edge.changed:
             stream = self._edge.changed.pop()
             if stream.writer is not None:
-                self._part(stream.writer)
+                self._remove(stream.writer)
 
-    def _part(self, member: Any) -> None:
-        """Have a member go on alone, from before this step."""
-        self._apart.append(member)
+    def _remove(self, member: Any) -> None:
+        """Make a member leave; it goes on by a cursor of its own, from before this step."""
+        self._removed.append(member)
         self.leave(member, self.position)
 
-    def _parted(self) -> list[Any]:
-        apart, self._apart = self._apart, []
-        return apart
+    def _take_removed(self) -> list[Any]:
+        removed, self._removed = self._removed, []
+        return removed
 
     # -- for whom --------------------------------------------------------------------------------------------
 
     def _to_all(self, run: list[Entry]) -> Iterator[Delivery]:
-        """Yield what each group gets of events that are for everybody, but for those that one of them leaves out."""
+        """Yield what each group gets of events for everybody; the clients that an event skips are left out."""
         todo: dict[SubscriberGroup, list[Entry]] = {}
         for entry in run:
             for group in self._audience(entry.event.target.namespace, entry.event.name):
                 todo.setdefault(group, []).append(entry)
         target = run[0].event.target
         left_out: set[Any] = set()
-        if target.skip:  # then it is the only one
+        if target.skip:  # then the run is this one event
             skipped = [client for client in map(self._hub.audible, target.skip)
                        if client is not None and client.namespace == target.namespace]
-            left_out = {member for members in self._alone_on_theirs(skipped).values() for member in members}
+            left_out = {member for members in self._members_of(skipped).values() for member in members}
         blocks: dict[int, bytes] = {}
         for group, entries in todo.items():
             members = list(group.members - left_out)
@@ -210,7 +210,7 @@ class LiveGroup:
 
     def _to_some(self, entry: Entry) -> Iterator[Delivery]:
         """Yield what members of each group get of an event for rooms."""
-        found = self._alone_on_theirs(self._hub.audience(entry.seq, entry.event.target))
+        found = self._members_of(self._hub.audience(entry.seq, entry.event.target))
         blocks: dict[int, bytes] = {}
         for group, members in found.items():
             if group.accepts(entry.event.name):
@@ -218,12 +218,12 @@ class LiveGroup:
                     member.stream.own_delivered += 1
                 yield _encoded(self._hub.log, group, [entry], members, blocks)
 
-    def _alone_on_theirs(self, clients: list[Client]) -> dict[SubscriberGroup, list[Any]]:
-        """Return the members that an event concerns, by group.
+    def _members_of(self, clients: list[Client]) -> dict[SubscriberGroup, list[Any]]:
+        """Return the members whose streams carry some clients, by group.
 
-        A stream that carries several clients must say for which of them the event is: it goes on alone.
+        A stream of several clients must say for which of them an event is. So it leaves, and goes on by its own cursor.
         """
-        self._part_changed()  # a client that was looked for a moment too late has changed its stream before that
+        self._remove_changed()  # again: a client may have ended or connected since ``step`` did it
         found: dict[SubscriberGroup, list[Any]] = {}
         several: list[Any] = []
         for client in clients:
@@ -231,20 +231,20 @@ class LiveGroup:
             stream = session.carrier if session is not None else None
             group = stream.group if type(stream) is SubscriberStream else None
             if type(stream) is not SubscriberStream or group is None or group.edge is not self._edge:
-                continue  # it goes on alone, or its stream is another writer's
+                continue  # it is not live, or its stream has another writer
             if stream.session.clients == (client,):
                 found.setdefault(group, []).append(stream.writer)
-            else:  # or it carried another one a moment ago
+            else:
                 several.append(stream.writer)
         if several:
             for member in dict.fromkeys(several):
-                self._part(member)
+                self._remove(member)
             found = {group: left for group, members in found.items()
                      if (left := [member for member in members if member not in several])}
         return found
 
     def _audience(self, namespace: str, name: str) -> tuple[SubscriberGroup, ...]:
-        """Return the groups that want what has this name and is for everybody."""
+        """Return the groups that get an event for everybody of a namespace, by its name."""
         if len(self._audiences) >= _NAMES_REMEMBERED:
             self._audiences.clear()
         audience = self._audiences.get((namespace, name))
@@ -256,7 +256,7 @@ class LiveGroup:
 
 
 def _is_level(stream: SubscriberStream, position: int) -> bool:
-    """True if a stream has got everything up to there, and what comes next is for it as for others like it."""
+    """True if a stream has got everything up to a position, and later events for everybody are for all its clients."""
     reader = stream.reader
     return (isinstance(reader, Cursor) and reader.position == position >= stream.replay_until and reader.plain
             and stream.finished is None and steady(stream.session.clients, position))
@@ -289,7 +289,7 @@ def _encoded(log: EventLog, group: SubscriberGroup, entries: list[Entry], member
 
 
 def _run(entries: list[Entry]) -> list[Entry]:
-    """Return those at the beginning that are for everybody, as long as they are not too much for one step."""
+    """Return the entries at the beginning that are for everybody, up to about ``MAX_TAKE`` bytes."""
     sizes = accumulate((len(entry.frame) for entry in entries), initial=0)
     return [entry for entry, _ in takewhile(lambda pair: _is_for_all(pair[0]) and pair[1] < MAX_TAKE,
                                             zip(entries, sizes, strict=False))]

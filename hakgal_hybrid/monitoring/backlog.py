@@ -15,9 +15,9 @@ from ..broker.stream import SubscriberStream
 INTERVAL_S = 0.5
 #: How much of one processor the samples may take; with thousands of streams they are rarer.
 MAX_SHARE = 0.01
-#: The same for who asks: with twenty streams every question is a sample, with ten thousand four a second are.
+#: The same for samples on request: with twenty streams each request takes one, with ten thousand four a second.
 MAX_SHARE_ASKED = 0.05
-#: How many events one sample checks for whom they are; beyond that, the next one counts as if it were for the stream.
+#: How many events one sample checks for whom they are; beyond that, an event counts as if it were for the stream.
 MAX_CHECKED = 20_000
 
 
@@ -119,7 +119,7 @@ class BacklogMonitor:
             return round(oldest, 3), round(self._max, 3), found
 
     def cached(self) -> tuple[float, float, dict[int, StreamBacklog]]:
-        """Return the last sample if it is recent, else a new one: for who may ask as often as they like."""
+        """Return the last sample if it is recent, else a new one. May be called as often as one likes."""
         if self._clock() < self._good_until and self._last is not None:
             return self._last
         began = time.thread_time()

@@ -52,7 +52,7 @@ METRICS = (
     Metric("log.appended", "events_emitted", "counter", "Events appended to the log."),
     Metric("log.evicted", "log_evicted_events", "counter", "Events that the log has dropped."),
     Metric("log.conflated", "conflated_events", "counter", "Events conflated away, summed over clients."),
-    Metric("log.gaps", "gaps", "counter", "Gaps that clients were told."),
+    Metric("log.gaps", "gaps", "counter", "Gaps that clients were sent."),
     Metric("journal.state", "journal", "gauge", "1 for what the journal is: off, on or degraded.", "state"),
     Metric("journal.reason", "journal_trouble", "gauge", "1 while the journal cannot be written.", "reason"),
     Metric("journal.restored", "journal_restored_events", "gauge", "Events of earlier processes in the log at start."),

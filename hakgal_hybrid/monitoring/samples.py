@@ -1,4 +1,4 @@
-"""The last ten minutes in a few figures, so that who looks late still sees what led to it. Pure."""
+"""The figures of the last ten minutes, for those who look after something has happened. Pure."""
 
 from __future__ import annotations
 

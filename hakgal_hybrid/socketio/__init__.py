@@ -6,7 +6,7 @@ a handler, and the client for tests.
 
 from __future__ import annotations
 
-from ..commands import ConnectionRefusedError as ConnectionRefusedError
+from ..commands.invocation import ConnectionRefusedError as ConnectionRefusedError
 from .context import call as call
 from .context import close_room as close_room
 from .context import disconnect as disconnect

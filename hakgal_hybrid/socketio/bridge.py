@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..broker.event import Event, Target
 from ..broker.payload import restore_binary
-from ..commands import serving
 from ..commands.acks import Callback
+from ..commands.invocation import serving
 from ..commands.worker import Worker
 from ..errors import EventError
 from ..logs import get_logger

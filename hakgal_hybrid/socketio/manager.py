@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import NoReturn
 
 from ..broker.hub import Hub
-from ..commands import serving
+from ..commands.invocation import serving
 from .clients import ClientDirectory, absent, eio_sid_of
 
 

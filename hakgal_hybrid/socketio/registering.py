@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..commands import Handler, Handlers
+from ..commands.handlers import Handlers
+from ..commands.invocation import Handler
 from .server import Server
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -12,7 +12,8 @@ from ..broker.client import Client, Session
 from ..broker.entry import Entry
 from ..broker.payload import restore_binary
 from ..broker.states import SessionState
-from ..commands import NOT_HANDLED, RESERVED, propagating
+from ..commands.handlers import NOT_HANDLED, propagating
+from ..commands.invocation import RESERVED
 from ..errors import AccessDenied, EventError
 from .ack_wait import as_type_error
 from .clients import eio_sid_of

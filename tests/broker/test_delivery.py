@@ -269,7 +269,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         again = True
         while again:
             step = self.pack.step()
-            self.alone += step.apart
+            self.alone += step.to_catch_up
             for share in step.deliveries:
                 for person in share.members:
                     person.raw += share.data  # what its socket does not take is pending, and comes later

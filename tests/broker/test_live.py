@@ -149,7 +149,7 @@ class Writer:
         newest, again = self.log.newest, True
         while again:
             step = self.pack.step()
-            self.alone.update(dict.fromkeys(step.apart))
+            self.alone.update(dict.fromkeys(step.to_catch_up))
             for share in step.deliveries:
                 for member in share.members:
                     yield  # the loop is let poll: anything may happen
@@ -471,8 +471,8 @@ def test_a_failed_step_can_be_survived() -> None:
     writer.run()
     writer.emit("one")
     step: BroadcastPlan = writer.pack.scatter()
-    assert (len(writer.pack), set(step.apart)) == (0, set(members))
-    writer.alone.update(dict.fromkeys(step.apart))
+    assert (len(writer.pack), set(step.to_catch_up)) == (0, set(members))
+    writer.alone.update(dict.fromkeys(step.to_catch_up))
     writer.pack.arrive(step)
     writer.run()
     assert [member.numbers() for member in members] == [[1]] * 3
@@ -520,7 +520,7 @@ def test_a_step_that_fails_loses_nobody() -> None:
     writer.interrupted.before = lambda seq: 1 / 0
     with pytest.raises(ZeroDivisionError):
         writer.pack.step()
-    assert set(writer.pack.scatter().apart) == set(members)
+    assert set(writer.pack.scatter().to_catch_up) == set(members)
 
 
 # -- everything at once --------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from support.parity import Host, event
 import hakgal_hybrid.socketio
 from hakgal_hybrid import AccessDenied, RequestError
 from hakgal_hybrid.broker.client import Client
-from hakgal_hybrid.commands import NOT_HANDLED, ConnectionRefusedError, Handlers
-from hakgal_hybrid.commands.invocation import calling_first
+from hakgal_hybrid.commands.handlers import NOT_HANDLED, Handlers
+from hakgal_hybrid.commands.invocation import ConnectionRefusedError, calling_first
 from hakgal_hybrid.socketio import Namespace, SocketIO
 
 Hosts = Callable[..., Host]

@@ -157,7 +157,7 @@ class Fanout:
         except Exception:
             logger.exception("a step of the live streams failed; each goes on alone")
             step = self._live.scatter()
-        self._connections.catching_up.update(dict.fromkeys(step.apart))
+        self._connections.catching_up.update(dict.fromkeys(step.to_catch_up))
         for delivery in step.deliveries:
             self._deliver(delivery, step.upto)
         self._live.arrive(step)

@@ -113,14 +113,14 @@ def _load(options: dict[str, Any]) -> Any:
 
 def _shown(options: dict[str, Any]) -> dict[str, Any]:
     """The load, for the report."""
-    from .load import ENDPOINTS, LANES, MAX_STALL_REQUESTS, PACE_S, WORK_REQUESTS
+    from .load import ENDPOINTS, MAX_STALL_REQUESTS, PACE_S, PARALLEL, WORK_REQUESTS
 
     endpoints = options["endpoints"] or [f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS]
     return {"live clients": options["clients"], "stalled clients": options["stalled"],
             "events per second and client": options["rate"], "seconds of events": options["seconds"],
             "requests per endpoint": options["requests"], "endpoints": ", ".join(endpoints),
-            "requests of one endpoint under way": LANES,
-            "least seconds between two of one lane": PACE_S, "requests over which CPU is counted": WORK_REQUESTS,
+            "requests of one endpoint under way": PARALLEL,
+            "least seconds between two of one thread": PACE_S, "requests over which CPU is counted": WORK_REQUESTS,
             "requests to fill a stalled client, at most": MAX_STALL_REQUESTS}
 
 

@@ -21,7 +21,7 @@ SCHEMA_VERSION = "1.0"
 
 MODES = ("before", "after", "reference")
 
-#: What the table of results shows, in this order: name of the figure, text, and how an improvement is told.
+#: What the table of results shows, in this order: name of the figure, text, and the unit of an improvement.
 SHOWN = (
     ("p95", "latency p95, `/health`", "x"), ("mean", "latency mean, `/health`", "x"),
     ("p50", "latency p50, `/health`", "x"), ("max", "latency max, `/health`", "x"),
@@ -30,8 +30,8 @@ SHOWN = (
     ("control_p95", "governor control over HTTP, p95", ""), ("control_mean", "governor control over HTTP, mean", ""),
     ("cpu_events", "CPU s per 1,000 delivered events, delivering alone", "%"),
     ("cpu_events_all", "CPU s per 1,000 delivered events, requests included", "%"),
-    ("cpu_requests", "CPU s per 1,000 requests, each told to every client", "%"),
-    ("told_per_request", "events told to each live client, a request", ""),
+    ("cpu_requests", "CPU s per 1,000 requests, each followed by events to every client", "%"),
+    ("told_per_request", "events received by each live client, a request", ""),
     ("cpu_percent", "CPU, wall-clock, under the same events", ""),
     ("children_cpu_percent", "CPU of the host's children, wall-clock", ""),
     ("loop_lag_p50", "event-loop lag p50, exported by the host", ""),

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from .timing import Endpoint
 
-#: How many requests of one endpoint are under way at a time, and how far apart those of one lane begin at least:
-#: dashboards ask, they do not hammer.
-LANES, PACE_S = 2, 0.1
+#: How many requests of one endpoint are under way at a time, and seconds between the beginnings of two of one thread:
+#: about what dashboards do.
+PARALLEL, PACE_S = 2, 0.1
 #: A request that takes longer means that the stalled client is felt.
 FELT_MS = 1000.0
 MAX_STALL_REQUESTS = 300

@@ -9,11 +9,21 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from .live_clients import LiveClients
-from .load import FELT_MS, LANES, MAX_STALL_REQUESTS, MAX_STALL_S, MAX_WORK_S, PACE_S, SETTLE_S, WORK_REQUESTS, Options
+from .load import (
+    FELT_MS,
+    MAX_STALL_REQUESTS,
+    MAX_STALL_S,
+    MAX_WORK_S,
+    PACE_S,
+    PARALLEL,
+    SETTLE_S,
+    WORK_REQUESTS,
+    Options,
+)
 from .process_monitor import ProcessMonitor
 from .record import Deliveries, Run, Work
 from .requester import HEALTH, Requester
-from .timing import Endpoint, Samples, lane
+from .timing import Endpoint, Samples, request_repeatedly
 
 
 class Progress(Protocol):
@@ -121,28 +131,29 @@ class Phases:
         if self.clients.connected:
             self.clients.settled(0)  # what the phase before has brought is not counted here
         stop = threading.Event()
-        lanes = [self._lane(endpoint, number, stop) for endpoint in endpoints for number in range(LANES)]
+        threads = [self._requesting_thread(endpoint, number, stop)
+                   for endpoint in endpoints for number in range(PARALLEL)]
         wrote = self.run.facts_written
-        for thread in lanes:
+        for thread in threads:
             thread.start()
         try:
-            for thread in lanes:
+            for thread in threads:
                 while thread.is_alive():
                     thread.join(0.1)
         finally:
             stop.set()
-            for thread in lanes:  # what is under way at an interrupt still has its host
+            for thread in threads:  # what is under way at an interrupt still has its host
                 thread.join(FELT_MS * 5 / 1000)
             self.clients.note(self.run.delivery, self.run.facts_written - wrote)
 
-    def _lane(self, endpoint: Endpoint, number: int, stop: threading.Event) -> threading.Thread:
+    def _requesting_thread(self, endpoint: Endpoint, number: int, stop: threading.Event) -> threading.Thread:
         def on_each(good: bool) -> None:
             self.requester.count(endpoint, good)
             self._step()
 
         samples = self.run.endpoints.setdefault(endpoint.label, Samples())
-        return threading.Thread(target=lane, daemon=True, args=(
-            lambda _: self.requester.timed(endpoint), samples, (self.options.requests + number) // LANES),
+        return threading.Thread(target=request_repeatedly, daemon=True, args=(
+            lambda _: self.requester.timed(endpoint), samples, (self.options.requests + number) // PARALLEL),
             kwargs={"pace_s": PACE_S, "stop": stop, "on_each": on_each})
 
     @contextlib.contextmanager

@@ -11,8 +11,8 @@ from .record import CONTROL, HEALTH, Run, Work
 _LAG = ("p50", "p99", "max")
 #: How finely a process's CPU is counted, in seconds; and what part of it two runs of the same work differ by anyway.
 TICK_S, LEAST_SHARE = 0.01, 0.1
-#: By which part the events that live clients were told may differ for CPU to be that of the same work.
-MAX_TOLD_APART = 0.1
+#: By which part the numbers of events that live clients received may differ if CPU is to be compared.
+MAX_RECEIVED_DIFFERENCE = 0.1
 #: What is not measured of the reference.
 _NOT_OF_REFERENCE = (*STATISTICS, "errors", "control_", "delivery_", "failed_requests")
 
@@ -68,7 +68,7 @@ def _cpu(run: Run) -> dict[str, Figure]:
         run.requests, run.requests.requests, "s/1000", run, "requests answered",
         f"CPU seconds of the host with its threads while {HEALTH} was requested one after the other, "
         f"{run.opened} live clients, which received {run.requests.delivered:,} events of that")
-    found["told_per_request"] = _told(run)
+    found["told_per_request"] = _received_per_request(run)
     for name, used in (("cpu_percent", run.events.cpu_s), ("children_cpu_percent", run.events.children_cpu_s)):
         who = "the host with its threads" if name == "cpu_percent" else "the host's children, together"
         if used is None or not run.events.seconds:
@@ -80,8 +80,8 @@ def _cpu(run: Run) -> dict[str, Figure]:
     return found
 
 
-def _told(run: Run) -> Figure:
-    """What the CPU of requests is compared over: it is the same work only if the clients were told as much of it."""
+def _received_per_request(run: Run) -> Figure:
+    """The events that each client received for a request: only if they are as many was it the same work."""
     work = run.requests
     if not work.requests or not run.opened:
         return Figure.none("", run.trouble.get("connect") or "no live client, or the phase was not reached")
@@ -216,11 +216,11 @@ def compared(before: dict[str, Figure], after: dict[str, Figure], reference: dic
 
 def _of_same_work(before: dict[str, Figure], after: dict[str, Figure]) -> Figure:
     old, new = (figures["told_per_request"].value for figures in (before, after))
-    if old is not None and new is not None and abs(old - new) > MAX_TOLD_APART * max(1.0, old, new):
-        return Figure.none("%", f"not the same work: each live client was told {old:g} events a request before, "
+    if old is not None and new is not None and abs(old - new) > MAX_RECEIVED_DIFFERENCE * max(1.0, old, new):
+        return Figure.none("%", f"not the same work: each live client received {old:g} events a request before, "
                            f"{new:g} after")
     return _of_two("%", change, before["cpu_requests"], after["cpu_requests"],
-                   "CPU per request, after against before, the live clients told as much of each")
+                   "CPU per request, after against before; the live clients received as many events for each")
 
 
 def _of_two(unit: str, make: Callable[[float, float], float | None], old: Figure, new: Figure, how: str) -> Figure:

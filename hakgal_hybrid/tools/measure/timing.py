@@ -169,8 +169,8 @@ class Samples:
                 **{part: Summary.of(self.of(part), self.errors).to_dict() for part in PARTS}}
 
 
-def lane(make: Callable[[int], Timing], samples: Samples, count: int, *, pace_s: float, stop: threading.Event,
-         on_each: Callable[[bool], None] = lambda good: None) -> None:
+def request_repeatedly(make: Callable[[int], Timing], samples: Samples, count: int, *, pace_s: float,
+                       stop: threading.Event, on_each: Callable[[bool], None] = lambda good: None) -> None:
     """Make ``count`` requests one after the other, begun at least ``pace_s`` apart, until ``stop`` is set.
 
     :param make: makes the request with a number.

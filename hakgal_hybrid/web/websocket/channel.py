@@ -1,8 +1,8 @@
 """What a WebSocket reads from and writes to: a connection that is bounded in both directions.
 
-flask-sock's connection has a thread of its own that reads, parses and answers pings. Left to itself it takes what a
-slow client's socket has room for to be a whole frame, waits for such a client for ever, and keeps any number of
-messages. So it is handed a :class:`Channel` for its socket and an :class:`Inbox` for its list.
+flask-sock's connection has a thread that reads, parses and answers pings. By itself, it ignores that a slow client's
+socket may take only a part of a frame, waits for such a client without limit, and keeps any number of messages. So it
+is given a :class:`Channel` in place of its socket and an :class:`Inbox` in place of its list.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ clock = time.monotonic
 class Channel:
     """Stands in for a connection's socket: each frame goes out as a whole, or no other follows it.
 
-    The socket stays its server's, who closes it when the request is over: one that is closed while a thread still uses
-    it could be somebody else's by then. So here it is only shut down.
+    The server closes the socket when the request has ended. Here it is only shut down: if it were closed while a thread
+    still uses it, its descriptor could belong to another connection by then.
 
     :param sock: the socket.
     :param settings: how long a client that takes nothing is waited for.
     :param stopping: returns true once every stream shall end.
     :ivar answered: true once anything was sent.
     :ivar ended: set when nothing is read any more.
-    :ivar fault: why a client was given up: ``stalled`` or ``stopped``.
-    :ivar until: when what is being sent must be out.
+    :ivar fault: the reason for which a client was given up: ``stalled`` or ``stopped``.
+    :ivar until: the clock's reading by which everything must be sent.
     """
 
     def __init__(self, sock: Any, settings: Settings, stopping: Callable[[], bool]) -> None:
@@ -55,18 +55,18 @@ class Channel:
         self._on_end: Callable[[], None] = lambda: None
 
     def listen(self, on_end: Callable[[], None]) -> None:
-        """The handshake is done: begin to read what the client says, and to lose patience with it.
+        """Begin to read, and to apply the time limits; called after the handshake.
 
         :param on_end: called when nothing more will come, in the thread that reads.
         """
-        # Nobody waits for the client without looking now and then whether that still makes sense.
+        # No thread waits longer than this before it checks the limits again.
         self._sock.settimeout(min(self._settings.stall_s / 4, 1.0))
         _tune(self._sock, self._settings.stall_s)
         self._on_end = on_end
         self._listening.set()
 
     def hurry(self) -> None:
-        """From now on ``HYBRID_DRAIN_S`` is left to send what there is; called again, it grants no more."""
+        """Limit the time for sending the rest to ``HYBRID_DRAIN_S`` from now. A second call does not extend it."""
         self.until = min(self.until, clock() + self._settings.drain_s)
 
     def cut(self) -> None:
@@ -95,18 +95,18 @@ class Channel:
                 if taken:
                     view, progress_at = view[taken:], clock()
                 if view:
-                    self._check_patience(progress_at)
+                    self._check_time_limits(progress_at)
         return len(data)
 
     def _offer(self, view: memoryview) -> int:
         try:
             return int(self._sock.send(view))
         except TimeoutError as error:
-            if error.errno is not None:  # it is the kernel who has given up: the client has vanished
+            if error.errno is not None:  # the kernel has given up: the client has vanished
                 raise
             return 0
 
-    def _check_patience(self, progress_at: float) -> None:
+    def _check_time_limits(self, progress_at: float) -> None:
         if self._stopping():
             self.hurry()
         if clock() - progress_at > self._settings.stall_s:
@@ -134,7 +134,7 @@ class Channel:
         return b""
 
     def close(self) -> None:
-        """Nothing is read any more. A client that still sends may read what was sent to it last, for a moment."""
+        """Stop reading. A client that still sends gets a moment to read what was sent to it last."""
         self.ended.set()
         self._on_end()
         try:

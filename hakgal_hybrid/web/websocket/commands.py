@@ -18,11 +18,11 @@ logger = get_logger(__name__)
 
 
 class Orders:
-    """Carries out what comes up a WebSocket, each message in the name of a client whose events it carries.
+    """Carries out the messages of a WebSocket, each for one of the clients that it carries.
 
     :param services: the parts that carry it out.
     :param session: the session whose stream the WebSocket carries.
-    :param refusal: why nothing but leaving is carried out, if that is so.
+    :param refusal: the error with which everything but ``disconnect`` is refused, if the request may not command.
     """
 
     def __init__(self, services: Services, session: Session, refusal: AccessDenied | None) -> None:
@@ -78,10 +78,10 @@ class Orders:
         return self._known[do](message)
 
     def _emit(self, message: dict[str, Any]) -> tuple[str, int]:
-        return emit_as(self._services, self._speaker(message), message), 200
+        return emit_as(self._services, self._client_of(message), message), 200
 
     def _acknowledge(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
-        acknowledge_as(self._services, self._speaker(message), message)
+        acknowledge_as(self._services, self._client_of(message), message)
         return {}, 200
 
     def _control(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
@@ -89,11 +89,11 @@ class Orders:
         return body, status
 
     def _disconnect(self, message: dict[str, Any]) -> tuple[dict[str, Any], int]:
-        self._services.node.lifecycle.end_client(self._speaker(message), "client disconnect")
+        self._services.node.lifecycle.end_client(self._client_of(message), "client disconnect")
         return {}, 200
 
-    def _speaker(self, message: dict[str, Any]) -> Client:
-        """Return the client in whose name a message speaks; it needs no token, because the connection is its own."""
+    def _client_of(self, message: dict[str, Any]) -> Client:
+        """Return the client that a message is sent for. It needs no token, because the connection is its own."""
         living, sid = self._session.living, message.get("sid")
         if sid is None and len(living) > 1:
             raise RequestError("this connection carries several clients; say which one by 'sid'", code="sid_required")

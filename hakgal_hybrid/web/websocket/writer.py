@@ -1,4 +1,4 @@
-"""Who writes to a WebSocket: a thread of its own, so that a client that does not read holds up nobody else.
+"""The writer of a WebSocket: a thread of its own, so that a client that does not read holds up nothing else.
 
 Frames of one connection are composed by two threads without a lock: by flask-sock's own, which reads (pongs, the reply
 to a close), and by this one (all else). wsproto shares nothing between the two but the connection's state, as long as
@@ -30,12 +30,12 @@ MAX_ANSWERS = 8
 #: Close codes (RFC 6455, section 7.4.1).
 NORMAL, GOING_AWAY, NOT_TEXT, TOO_BIG, FAILED = 1000, 1001, 1003, 1009, 1011
 
-#: What sending raises once the connection is over, depending on who was faster.
+#: What sending raises once the connection has ended.
 _GONE = (OSError, ConnectionClosed, LocalProtocolError)
 
 
 class Writer:
-    """Writes to one client what its stream has, and answers, in a thread of its own: no other one waits for the client.
+    """Writes the events of a stream, and the answers to commands, to one WebSocket, in a thread of its own.
 
     :param services: has the log, and says when the server stops.
     :param feed: the stream.
@@ -67,9 +67,9 @@ class Writer:
         self._thread.join()
 
     def answer(self, text: str) -> None:
-        """Send a frame after every event that was emitted before; what was being carried out is done.
+        """Send the answer to a command, after every event that was emitted before.
 
-        Waits if too many are to be sent already: a client that asks and asks must also read.
+        Waits if too many answers are waiting to be sent: a client that sends commands must also read.
 
         :param text: the frame.
         """
@@ -113,7 +113,7 @@ class Writer:
             self._free_answers.release()
             if not self._channel.ended.is_set():  # else the client is being given time to read
                 self._channel.cut()
-            if reason == "gone":  # what it said last, it said before it went
+            if reason == "gone":  # its last commands are still carried out
                 self._inbox.finish()
                 self._inbox.drained(CLOSE_TIMEOUT_S)
             else:
@@ -134,7 +134,7 @@ class Writer:
             if ending is not None:
                 self._channel.hurry()
                 if clock() > self._channel.until or not (feed.behind or busy):
-                    return self._part(*ending)
+                    return self._close(*ending)
             if not feed.behind:
                 self._idle()
         return self._why_ended()
@@ -147,7 +147,7 @@ class Writer:
             return NORMAL, self._feed.finished
         return (GOING_AWAY, "stopped") if self._services.node.stopping else None
 
-    def _part(self, code: int, reason: str) -> str:
+    def _close(self, code: int, reason: str) -> str:
         self._inbox.close()
         with contextlib.suppress(*_GONE):
             if code == GOING_AWAY:
