@@ -103,7 +103,7 @@ values = st.one_of(st.text(max_size=20), st.integers().map(str), st.floats().map
 @given(chosen=st.dictionaries(st.sampled_from(sorted(FIELDS)), values, max_size=6), odd=st.booleans())
 def test_settings_are_taken_or_refused(chosen: dict[str, str], odd: bool) -> None:
     """Any text in any variable: settings within their bounds, or an error that names the variable and hides keys."""
-    environ = {**chosen, **({"HYBRID_NO_SUCH": "1"} if odd else {})}
+    environ = {**chosen, **({"HYBRID_THREAD": "1"} if odd else {})}
     try:
         loaded = load_settings({}, environ)
     except ConfigurationError as refused:
