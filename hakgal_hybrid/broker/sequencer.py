@@ -1,6 +1,6 @@
 """Sequencer: numbered calls of one client start in order and run once, in whatever order they arrive.
 
-Posts on several connections overtake each other, and a post whose answer was lost is sent again. With numbers they
+Posts on several connections overtake each other, and a post whose reply was lost is sent again. With numbers they
 behave like messages on one socket.
 """
 
@@ -14,11 +14,11 @@ from collections.abc import Callable
 from ..errors import HybridError, RequestError
 
 
-class _Answer:
+class _Reply:
     """The result of one number: a text, or an error without the frames that would keep the request's body alive."""
 
     def __init__(self) -> None:
-        self.there = threading.Event()
+        self.ready = threading.Event()
         self.text = ""
         self.error: HybridError | None = None
 
@@ -51,7 +51,7 @@ class Sequencer:
         self._replies_cached, self._cached_chars = replies_cached, cached_chars
         self._next = 1
         self._waiting = 0
-        self._answers: OrderedDict[int, _Answer] = OrderedDict()
+        self._replies: OrderedDict[int, _Reply] = OrderedDict()
         self._changed = threading.Condition()
 
     def run(self, number: int, call: Callable[[Callable[[], None]], str]) -> str:
@@ -65,47 +65,47 @@ class Sequencer:
         :raises BaseException: whatever ``call`` raises; a repetition gets it as a :class:`~hakgal_hybrid.HybridError`.
         """
         with self._changed:
-            answer, mine = self._take(number)
+            reply, mine = self._take(number)
         if not mine:
-            self._wait_for_answer(answer, number)
-            return answer.repeat()
+            self._wait_for_reply(reply, number)
+            return reply.repeat()
         try:
-            answer.text = call(lambda: self._release_next(number))
+            reply.text = call(lambda: self._release_next(number))
         except BaseException as error:
-            answer.fail(error)  # for a repetition of the number
+            reply.fail(error)  # for a repetition of the number
             raise
         finally:
-            answer.there.set()
+            reply.ready.set()
             self._release_next(number)  # also if it failed before it began
-        return answer.text
+        return reply.text
 
-    def _wait_for_answer(self, answer: _Answer, number: int) -> None:
-        """Wait, within bounds, for the answer to a number whose first call still runs."""
+    def _wait_for_reply(self, reply: _Reply, number: int) -> None:
+        """Wait, within bounds, for the reply to a number whose first call still runs."""
         with self._changed:
             self._waiting += 1
             allowed = self._waiting <= self._max_waiting
         try:
-            if not answer.there.is_set() and not (allowed and answer.there.wait(self._timeout_s)):
+            if not reply.ready.is_set() and not (allowed and reply.ready.wait(self._timeout_s)):
                 raise RequestError(f"number {number} is still being answered; ask again", status=409,
                                    code="still_running", expected=self._next)
         finally:
             with self._changed:
                 self._waiting -= 1
 
-    def _take(self, number: int) -> tuple[_Answer, bool]:
-        """Return the answer that belongs to ``number``, and whether it is the caller who has to find it."""
+    def _take(self, number: int) -> tuple[_Reply, bool]:
+        """Return the reply of a number, and whether the caller has to produce it (else another call does, or did)."""
         if number > self._next:
             self._wait_for(number)
-        if number in self._answers:
-            return self._answers[number], False
+        if number in self._replies:
+            return self._replies[number], False
         if number < self._next:
             raise RequestError(f"number {number} was answered too long ago to say how", status=409,
                                code="repeated_too_late", expected=self._next)
-        self._answers[number] = answer = _Answer()
-        while len(self._answers) > self._replies_cached or (
-                len(self._answers) > 1 and sum(len(kept.text) for kept in self._answers.values()) > self._cached_chars):
-            self._answers.popitem(last=False)
-        return answer, True
+        self._replies[number] = reply = _Reply()
+        while len(self._replies) > self._replies_cached or (
+                len(self._replies) > 1 and sum(len(kept.text) for kept in self._replies.values()) > self._cached_chars):
+            self._replies.popitem(last=False)
+        return reply, True
 
     def _release_next(self, number: int) -> None:
         with self._changed:

@@ -1,4 +1,4 @@
-"""Connection: one stream's detached socket, and what it has not taken yet."""
+"""Connection: one stream's detached socket, and the bytes that it has not taken yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
 from ...settings import Settings
 
-#: What the kernel may hold for one slow client (bytes): left to itself it takes megabytes before it pushes back.
+#: How many bytes the kernel may hold for one slow client. By default it would take megabytes before it is full.
 SEND_BUFFER = 256 * 1024
 _WRITE = 2
 
@@ -23,8 +23,8 @@ clock = time.monotonic
 class Connection(socket.SocketType):
     """One detached socket and the stream it carries.
 
-    It is the socket, and does not hold one: of a thousand clients nothing is in the processor's caches when an event
-    comes, so a writer that goes through all of them pays for every object it has to look at.
+    It is a socket, instead of having one: with a thousand clients nothing is in the processor's caches when an event
+    comes, so each object that the writer touches for a client costs time.
 
     :param fileno: the socket's descriptor.
     :param stream: the stream.

@@ -1,4 +1,4 @@
-"""Connections: the sockets of all streams of one server: taken over, written to as far as they go, and closed."""
+"""Connections: the sockets of all streams of one server. Takes them over, writes without blocking, and closes them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .disconnects import DisconnectWatcher
 
 logger = get_logger(__name__)
 
-#: A stream's client has nothing to say; one that sends more than this (bytes) is closed.
+#: A client has nothing to send on its stream. One that sends more bytes than this is closed.
 MAX_CHATTER = 64 * 1024
 
 
 class Connections:
-    """All connections, and what the sockets do by themselves. For the loop's thread.
+    """All connections, and the callbacks of their sockets. For the loop's thread.
 
     :param loop: the loop that watches the sockets.
     :param settings: the settings.
@@ -36,7 +36,7 @@ class Connections:
         self._loop, self._settings, self._live, self._on_end, self._wake = loop, settings, live, on_end, wake
         self.catching_up: dict[Connection, None] = {}
         self._all: dict[int, Connection] = {}
-        #: How many bytes a client has said that was not asked.
+        #: How many bytes each client has sent on its stream.
         self._chatter: dict[Connection, int] = {}
         self._disconnects = DisconnectWatcher(loop, self._on_readable)
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
@@ -102,7 +102,7 @@ class Connections:
         self._disconnects.close()
 
     def send(self, connection: Connection, data: bytes) -> None:
-        """Hand bytes to a connection; if its socket is full, wait until it takes more.
+        """Send bytes. If the socket is full, they stay pending and the stream is blocked until it takes more.
 
         :param connection: the connection.
         :param data: the bytes.
@@ -130,7 +130,7 @@ class Connections:
         connection.await_room(self._loop, self.flush, self._settings)
 
     def flush(self, connection: Connection) -> None:
-        """Hand a socket what it has not taken yet; if it takes all, its stream goes on, or ends.
+        """Send the pending bytes. When all are sent, the stream goes on, or ends.
 
         :param connection: the connection.
         """
@@ -182,10 +182,10 @@ class Connections:
             self.close(connection, StreamEnd.FAILED)
 
     def _on_readable(self, fileno: int) -> None:
-        """A client said something, or, far more likely, is gone."""
+        """Read from a socket: the client has sent something or, far more likely, closed it."""
         connection = self._all.get(fileno)
         if connection is None:
-            return  # closed by what was heard before
+            return  # closed meanwhile
         try:
             data = connection.recv(4096)
         except (BlockingIOError, InterruptedError):

@@ -20,11 +20,11 @@ class DisconnectWatcher:
     """Watches sockets for anything that comes in. For the loop's thread.
 
     :param loop: the loop.
-    :param heard: called with a socket's number when it has something to read, or its peer is gone.
+    :param on_readable: called with a socket's number when it has something to read, or its peer is gone.
     """
 
-    def __init__(self, loop: Any, heard: Callable[[int], None]) -> None:
-        self._loop, self._heard = loop, heard
+    def __init__(self, loop: Any, on_readable: Callable[[int], None]) -> None:
+        self._loop, self._on_readable = loop, on_readable
         self._watchers: dict[int, Any] = {}
         self._queue: Any = None
         self._watcher: Any = None
@@ -44,7 +44,7 @@ class DisconnectWatcher:
             self._queue.register(fileno, self._events)
             return
         watcher = self._watchers[fileno] = self._loop.io(fileno, _READ)
-        watcher.start(self._heard, fileno)
+        watcher.start(self._on_readable, fileno)
 
     def forget(self, fileno: int) -> None:
         """Stop watching a socket, before it is closed.
@@ -69,4 +69,4 @@ class DisconnectWatcher:
 
     def _look(self) -> None:
         for fileno, _ in self._queue.poll(0, _AT_A_TIME):
-            self._heard(fileno)
+            self._on_readable(fileno)

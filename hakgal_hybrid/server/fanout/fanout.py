@@ -1,10 +1,9 @@
 """Fanout: one loop that writes to every open stream without waiting for any.
 
 A stream costs a socket, a :class:`~hakgal_hybrid.broker.stream.SubscriberStream` and a watcher; no thread and no
-greenlet. Each pass sends everything new to everybody who can take it: first to the streams that are live, by what the
-:class:`~hakgal_hybrid.broker.live.LiveGroup` has for them, then to those that are catching up, each by its own cursor.
-A client whose socket is full keeps its place in the log until the socket takes bytes again; one that takes none for
-``HYBRID_STALL_S`` is closed.
+greenlet. Each pass sends everything new: first the steps of the :class:`~hakgal_hybrid.broker.live.LiveGroup` to the
+live streams, then to the streams that are catching up, each by its own cursor. A stream whose socket is full keeps its
+position in the log until the socket takes bytes again. A client that takes none for ``HYBRID_STALL_S`` is closed.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from .tls import Attached
 
 logger = get_logger(__name__)
 
-#: After so many sends it looks at the clock.
+#: How many sends are made between two looks at the clock.
 SENDS_PER_LOOK = 8
 
 clock = time.monotonic
@@ -44,7 +43,7 @@ class Fanout:
     :param hub: the hub.
     :param settings: the settings.
     :param on_end: called when a stream has ended, with the stream and the reason.
-    :param stopping: true once every stream shall end with a farewell.
+    :param stopping: true once every stream is to end with ``hybrid_bye``.
     :param attached: the streams that greenlets write; they are woken with the others.
     :ivar passed: called after each pass with the number of the last event that every live stream has been given.
     """
@@ -68,24 +67,24 @@ class Fanout:
     # -- life ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the writer's greenlets."""
         self._remove_waker = self._hub.broker.add_waker(self.wake)
         self._greenlets = [gevent.spawn(self._write_for_ever), gevent.spawn(self._caretaker.run, self._replays.clear)]
 
     def wake(self) -> None:
-        """Look at the log again soon. Any thread may call it; it never waits."""
+        """Have the writer make a pass soon. Any thread may call it; it never waits."""
         self._notifier.notify()
 
     def farewell(self, seconds: float) -> None:
-        """Flush what every stream still has to get, say good-bye, close.
+        """Send every stream the rest and ``hybrid_bye``, and close them.
 
-        :param seconds: what takes longer is cut off.
+        :param seconds: how long that may take; the rest is cut off.
         """
         self._remove_waker()
         deadline = clock() + seconds
         self._ending = True
         self._news.set()
-        gevent.joinall(self._greenlets[:1], timeout=max(seconds, 1.0))  # a pass is not broken off in its middle
+        gevent.joinall(self._greenlets[:1], timeout=max(seconds, 1.0))  # so that a pass can end
         if self._greenlets[0].dead:
             self._finish_all()
         gevent.killall(self._greenlets)
@@ -108,7 +107,7 @@ class Fanout:
         return {"streams": len(connections), "blocked": sum(item.pending is not None for item in connections)}
 
     def clogged(self) -> list[SubscriberStream]:
-        """Return the streams whose socket has not taken what it was given. Any thread may call it."""
+        """Return the streams whose socket has bytes pending. Any thread may call it."""
         return [item.stream for item in self._connections.all() if item.pending is not None]
 
     def adopt(self, fileno: int, stream: SubscriberStream, head: bytes) -> None:
@@ -140,7 +139,7 @@ class Fanout:
                     logger.exception("a pass of the writer failed")  # the next one takes up what it left
 
     def _pass(self) -> None:
-        """Send everything new to everybody who can take it, letting the loop poll now and then."""
+        """Send everything new to every stream whose socket is not full, letting the loop poll now and then."""
         self._pace.begin()
         newest, again = self._hub.log.newest, True
         while again:  # once at least: streams may have to leave
@@ -164,7 +163,7 @@ class Fanout:
         self._pace.sent(0)  # it may have gone through much that is for nobody
 
     def _deliver(self, delivery: Delivery, upto: int) -> None:
-        """Give many the same bytes. Nearly all time is to go into ``send``: so little else is done for each of them."""
+        """Send many members the same bytes. This is the hot loop: nearly all of its time is spent in ``send``."""
         data, size, members, now, failed = delivery.data, len(delivery.data), delivery.members, clock(), 0
         for start in range(0, len(members), SENDS_PER_LOOK):
             some: list[Connection] = members[start:start + SENDS_PER_LOOK]
@@ -175,7 +174,7 @@ class Fanout:
                     taken = 0
                 except OSError as error:
                     failed += 1
-                    # Or it is closed already: the loop was let poll meanwhile.
+                    # Perhaps it is closed already: the loop has polled since the step was planned.
                     self._connections.close(connection, why_lost(error))
                     continue
                 connection.progress_at = now
@@ -189,7 +188,7 @@ class Fanout:
             self._hub.log.note(conflated=sent * delivery.conflated)
 
     def _bring_up(self) -> None:
-        """Bring those that are catching up nearer to the live ones, which are not to wait for many: for one turn."""
+        """Send to the streams that are catching up, for one turn at most, so that the live ones need not wait."""
         until = clock() + SECONDS_PER_TURN
         for connection in list(self._connections.catching_up):
             self._connections.catching_up.pop(connection, None)
@@ -201,7 +200,7 @@ class Fanout:
         self._replays.trim()
 
     def _catch_up(self, connection: Connection) -> None:
-        """Bring one nearer to the live ones, and among them if it is there."""
+        """Send to one stream that is catching up; if it has caught up, it joins the live group."""
         stream = connection.stream
         if stream.state is not StreamState.CATCHING_UP:
             return

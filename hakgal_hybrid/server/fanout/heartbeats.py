@@ -1,4 +1,4 @@
-"""Heartbeats: when streams are looked after, and which are sent a heartbeat or given up then."""
+"""Heartbeats: in rounds over all streams, sends the heartbeats that are due, and closes stalled clients."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .connection import Connection
 from .connections import Connections
 from .pacing import Pace
 
-#: A round goes through all streams in so many parts at most, each of which takes so many seconds at least: a loop
-#: keeps no shorter appointments.
+#: How many parts a round over all streams has at most, and how many seconds one takes at least: the loop's timers are
+#: no finer.
 PARTS = 32
 LEAST_S = 0.002
-#: In what share of the heartbeat's interval, its last, a heartbeat may come.
+#: The last part of the heartbeat's interval, in which a heartbeat may be sent: 0.5 is its second half.
 SPREAD = 0.5
 
 clock = time.monotonic
@@ -100,7 +100,7 @@ class Caretaker:
             if connection.stream.replaced:  # or a client could have many sockets wait, in one place
                 self._connections.close(connection, StreamEnd.REPLACED)
                 return
-            # Linux tells of room only when a third of its buffer is free: much later than a slow client takes a byte.
+            # Linux reports room only when a third of the buffer is free, long after a slow client has taken a byte.
             self._connections.flush(connection)
             if connection.pending is not None and now - connection.progress_at > self._stall_s:
                 self._connections.close(connection, StreamEnd.STALLED)
@@ -109,7 +109,7 @@ class Caretaker:
             self._wake()
 
     def send_heartbeats(self) -> None:
-        """Send the heartbeats that are due. For the writer, after a pass: it is known then how far all have come."""
+        """Send the heartbeats that are due. The writer calls this after a pass, when the positions are up to date."""
         due, self._due = self._due, []
         for connection in due:
             self._connections.guarded(self._send_heartbeat, connection)
