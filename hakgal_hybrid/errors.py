@@ -43,7 +43,7 @@ class HybridError(Exception):
 
 
 class ConfigurationError(HybridError, ValueError):
-    """A setting or a way of starting that cannot work: the operator's to mend, before anything is served."""
+    """A setting or a way of starting that cannot work. To be corrected by the operator."""
 
     code = "configuration"
     title = "Configuration error"
@@ -61,7 +61,7 @@ class ConfigurationError(HybridError, ValueError):
 
 
 class EventError(HybridError, ValueError):
-    """An event that cannot be sent: a bad name, a payload that is not JSON, too large. The emitter's to mend."""
+    """An event that cannot be sent: a bad name, no JSON payload, too large. To be corrected where it is emitted."""
 
     status = 422
     code = "bad_event"
@@ -69,7 +69,7 @@ class EventError(HybridError, ValueError):
 
 
 class RequestError(HybridError):
-    """A request that asks for something that does not exist or makes no sense. The client's to mend."""
+    """A request for something that does not exist, or with invalid values. To be corrected by the client."""
 
     status = 422
     code = "bad_request"
@@ -77,7 +77,7 @@ class RequestError(HybridError):
 
 
 class AccessDenied(HybridError):
-    """A request from somebody who may not: no key, a foreign origin, a stolen ``sid``."""
+    """A request that is not permitted: no key, a foreign origin, a stolen ``sid``."""
 
     status = 403
     code = "forbidden"
@@ -85,7 +85,7 @@ class AccessDenied(HybridError):
 
 
 class UnsuitableServer(HybridError):
-    """The server this app runs under cannot do what was asked. The operator's to mend."""
+    """The server this app runs under cannot do what was requested. To be corrected by the operator."""
 
     status = 503
     title = "Unsuitable server"

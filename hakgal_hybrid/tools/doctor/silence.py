@@ -1,4 +1,4 @@
-"""Whether a stream stays silent for too long, and who holds it back."""
+"""Checks heartbeats and the read time-outs of proxies."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _judge_silence(stream: OpenedStream, heartbeat: float, patience: float) -> F
 
 
 def check_forwarding(host: ExaminedHost) -> Finding:
-    """See whether a proxy stands between, and writes down for whom it asks.
+    """Check whether there is a proxy, and whether it forwards the client's address.
 
     :param host: the host that is examined.
     """

@@ -118,7 +118,7 @@ def _about_header(headers: dict[str, str]) -> tuple[str, ...]:
 
 
 def _held_up(host: ExaminedHost, streams: _Streams, what: str, headers: dict[str, str]) -> Finding:
-    """Nothing came. That the host has opened the stream, or answers directly, shows who holds it up."""
+    """Return the finding when nothing came: whether the host or a proxy holds the stream up."""
     waited = f"{what} within {host.options.wait_s:g} s"
     evidence = [waited, *_about_header(headers)]
     before, meanwhile = streams.before, streams.meanwhile
@@ -139,7 +139,7 @@ def _directly(host: ExaminedHost, url: str) -> str:
 
 
 def check_resuming(host: ExaminedHost) -> Finding:
-    """Ask to resume after something that is no id: who reads ``Last-Event-ID`` has to say that it makes no sense.
+    """Resume after a text that is no id: a host that gets ``Last-Event-ID`` answers with a gap.
 
     :param host: the host that is examined.
     """
@@ -181,7 +181,7 @@ def _sends_gap(stream: OpenedStream) -> bool:
 
 
 def check_cors(host: ExaminedHost) -> Finding:
-    """Ask as a browser asks before a page of another origin may read the stream.
+    """Send the preflight request that a browser sends before a page of another origin may read the stream.
 
     :param host: the host that is examined.
     """
