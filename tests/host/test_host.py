@@ -386,7 +386,7 @@ def test_rollback_leaves_a_hybridized_class_alone(toy: ModuleType, monkeypatch: 
     assert api.app.test_client().get("/api/events/stream").status_code == 404
 
 
-@pytest.mark.parametrize("value", ["", "hybird"])
+@pytest.mark.parametrize("value", ["hybird"])
 def test_a_wrong_profile_is_refused_at_construction(
         toy: ModuleType, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """A profile that is not accepted is refused with variable, value and what would be."""
@@ -671,7 +671,7 @@ def test_rollback_is_the_host_alone(tmp_path: Path, vintage: str, carrier: str, 
     assert alone.pop("ours") == []
     assert {name.removeprefix("hakgal_hybrid") for name in rolled_back.pop("ours")} == {
         "", ".errors", ".host", ".host.hybridize", ".host.stand_in", ".logs", ".monitoring", ".monitoring.patching",
-        ".settings"}
+        ".settings", ".settings.environ"}
     assert rolled_back == alone
     assert alone["stream"] in (404, 405)
     assert (alone["socketio"] is None) is (push == "")
@@ -1038,8 +1038,8 @@ def test_rollback_serves_a_real_socketio_client(tmp_path: Path, vintage: str) ->
     rollback = {"APP_PROFILE": "WEBSOCKET", "ENABLE_SSE": "false", "ENABLE_WS_SPECIAL": "true"}
     with example_host(tmp_path, push=True, extra=LIST_MODULES, LEGACY_VINTAGE=vintage, **rollback) as host:
         modules = ["", ".errors", ".host", ".host.commands", ".host.hybridize", ".host.launcher", ".host.stand_in",
-                   ".logs", ".monitoring", ".monitoring.patching", ".settings", ".tools", ".tools.cli",
-                   ".tools.commands", ".tools.commands.group"]
+                   ".logs", ".monitoring", ".monitoring.patching", ".settings", ".settings.environ", ".tools",
+                   ".tools.cli", ".tools.commands", ".tools.commands.group"]
         decision = [f"hakgal_hybrid{name}" for name in modules]
         assert f"modules {decision} False False None" in host.text()
         with socketio_client(host.port) as first:

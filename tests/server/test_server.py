@@ -811,7 +811,7 @@ raised = {"none": None, "exit": SystemExit(3), "interrupt": KeyboardInterrupt(),
           "error": LookupError("theirs")}[sys.argv[1]]
 
 def cleanup(number, frame):
-    print("cleanup", number, frame.f_lineno > 0, flush=True)
+    print("cleanup", int(number), frame.f_lineno > 0, flush=True)
     if raised is not None:
         raise raised
 

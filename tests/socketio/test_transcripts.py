@@ -157,7 +157,7 @@ class Difference(NamedTuple):
 BY_DESIGN = [
     Difference(
         "namespaces", '{"client":"lost","connect_error":"","data":"<undefined>"',
-        '{"client":"lost","connect_error":"Unable to connect","data":{"type":"about:blank",',
+        '{"client":"lost","connect_error":"Unable to connect","data":{"detail":"Unable to connect",',
         "python-socketio tells why there is no such namespace in a form that socket.io-client does not read"),
     Difference(
         "namespaces", '{"client":"ann, open","ack":"remember","args":[["default","open"]]}',

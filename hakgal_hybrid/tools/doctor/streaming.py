@@ -196,7 +196,9 @@ def check_cors(host: ExaminedHost) -> Finding:
     evidence = [f"{origin}: status {answer['status']}, Access-Control-Allow-Origin {answer['origin']!r}, "
                 f"Access-Control-Allow-Headers {answer['headers']!r}" for origin, answer in ((allowed, wanted),
                                                                                           (foreign, strange))]
-    if strange["origin"] in (foreign, "*"):
+    # Every page may read our refusals; what allows something names the page, unless the path adds a header of its own.
+    if strange["origin"] == foreign or any(answer["origin"] == "*" and answer["status"] < 400
+                                           for answer in (wanted, strange)):
         return problem("cors", "cors_open", "pages of every origin may read the stream: something on the path adds "
                        "CORS headers of its own", *evidence, remedy="have the proxy add none for /api/",
                        data=[wanted, strange])
