@@ -60,12 +60,15 @@ def target_of(event: Event) -> str:
 class Manifest:
     """What was emitted, by all lives of one server.
 
-    :ivar torn: lives that were killed: what they emitted last may be missing here too.
+    :ivar torn: lives that were killed: of each thread that emitted then, one event may be missing here too.
+    :ivar emitters: how many threads may have emitted at once.
     """
 
     def __init__(self, conflate: Iterable[str] = ()) -> None:
         self.lives: dict[int, int] = {}
         self.torn: set[int] = set()
+        self.emitters = 8
+        self._unnoted: dict[int, set[Place]] = {}
         self.conflates: Callable[[str], bool] = glob_matcher(conflate)
         self._sent: dict[Place, Sent] = {}
         self._sorted: list[Sent] | None = None
@@ -109,15 +112,21 @@ class Manifest:
         return self._sorted
 
     def unfinished(self, place: Place) -> bool:
-        """True if a killed life may have given this id without having noted it."""
-        return place[0] in self.torn and all(sent.place < place for sent in self.sent if sent.place[0] == place[0])
+        """True if a killed life may have given this id without having noted it.
+
+        A thread notes its event after that has been published: what others emit meanwhile may be noted before.
+        """
+        unnoted = self._unnoted.setdefault(place[0], set())
+        unnoted.add(place)
+        return place[0] in self.torn and len(unnoted) <= self.emitters
 
     # -- on disk: what the server process writes, line by line, so that killing it loses nothing
 
     @classmethod
-    def read(cls, path: Path, torn: Iterable[int] = ()) -> Manifest:
+    def read(cls, path: Path, torn: Iterable[int] = (), emitters: int = 8) -> Manifest:
         """Read what server processes have written. Lines of several threads may have changed places."""
         manifest = cls()
+        manifest.emitters = emitters
         lines = [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
         for line in lines:
             if "life" in line:
