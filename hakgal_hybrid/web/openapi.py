@@ -55,8 +55,8 @@ _MEANINGS = {
     "503": "overloaded; see `Retry-After`",
 }
 #: What any request of a kind may be refused with.
-_ALWAYS = ("401", "403", "405", "500", "503")
-_POSTED = ("400", "408", "413", "415", "422", "429")
+_ALWAYS = ("400", "401", "403", "405", "500", "503")
+_POSTED = ("408", "413", "415", "422", "429")
 
 
 def _object(required: Mapping[str, Json], optional: Mapping[str, Json] | None = None) -> Json:
@@ -111,7 +111,7 @@ def _streams() -> Json:
     socket = {"101": {"description": "the WebSocket, with envelopes"}}
     return {
         STREAM: {"get": _operation("Read events", stream, "409", "422", "429", parameters=_STREAM_QUERY)},
-        WEBSOCKET: {"get": _operation("Read events and send commands over a WebSocket", socket, "400", "409", "422",
+        WEBSOCKET: {"get": _operation("Read events and send commands over a WebSocket", socket, "409", "422",
                                       "426", "429", "501", parameters=_STREAM_QUERY)},
     }
 

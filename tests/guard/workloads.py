@@ -28,7 +28,7 @@ from gevent import socket
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.broker.event import Event
 from hakgal_hybrid.broker.sse import Decoder, encode_event
-from hakgal_hybrid.server.fanout import fanout, lag
+from hakgal_hybrid.server.fanout import fanout, heartbeats, lag
 from hakgal_hybrid.server.fanout import pacing as pace
 from hakgal_hybrid.socketio import join_room
 
@@ -161,8 +161,8 @@ def leave_out_the_clock() -> None:
     pace.SECONDS_PER_TURN = fanout.SECONDS_PER_TURN = lag.INTERVAL_S = 3600.0
     assert CLIENTS > pace.SENDS_PER_TURN
     pace.SENDS_PER_TURN = 1_000_000
-    assert callable(fanout.Fanout._tick_for_ever)
-    fanout.Fanout._tick_for_ever = lambda self: None  # type: ignore[method-assign]
+    assert callable(heartbeats.Caretaker.run)
+    heartbeats.Caretaker.run = lambda self, round_begins: None  # type: ignore[method-assign]
 
 
 def main() -> None:
