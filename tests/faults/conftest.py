@@ -33,7 +33,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
             if report.when == "call" or outcome != "passed":
-                row = dict(report.user_properties).get("fault", {"fault": report.nodeid.rpartition("::")[2]})
+                row = dict(getattr(report, "user_properties", ())).get("fault", {"fault": report.nodeid.rpartition("::")[2]})
                 rows.append({"outcome": "failed" if outcome == "error" else outcome, "test": report.nodeid, **row})
     rows = [row for row in rows if "faults/" in row["test"]]
     rows.sort(key=lambda row: row["test"])

@@ -416,7 +416,7 @@ def test_one_stalled_client_makes_every_request_slow(tmp_path: Path, vintage: st
             assert late.thread.is_alive(), "every frame that reached the late reader was whole"
             if vintage == "later":
                 live.waits_for("system_load_update")
-        until(lambda: backend.get("/api/status").body["websocket"]["connected_clients"] == 0, "both are gone")
+        until(lambda: backend.get("/api/status").body["websocket"]["connected_clients"] == 0, "both are gone", 30)
         assert "Traceback" not in backend.log.read_text(errors="replace")
 
 
