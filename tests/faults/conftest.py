@@ -32,8 +32,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     rows = []
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
-            if report.when == "call" or outcome != "passed":
-                row = dict(getattr(report, "user_properties", ())).get("fault", {"fault": report.nodeid.rpartition("::")[2]})
+            if getattr(report, "when", "") == "call" or outcome != "passed":
+                properties = dict(getattr(report, "user_properties", ()))  # a file that cannot be collected has none
+                row = properties.get("fault", {"fault": report.nodeid.rpartition("::")[2]})
                 rows.append({"outcome": "failed" if outcome == "error" else outcome, "test": report.nodeid, **row})
     rows = [row for row in rows if "faults/" in row["test"]]
     rows.sort(key=lambda row: row["test"])
