@@ -160,12 +160,9 @@ def test_ended_under_load_and_started_again(fault: Any, tmp_path: Path, end: str
     with fault(title, "clients, who come back by themselves", witnesses=20, **settings) as scene:
         former = scene.server
         scene.last(1)
-        epoch = former.status()["epoch"]
         former.signal(getattr(signal, end))
         code = former.ended(60)
         assert code == (0 if end == "SIGTERM" else -signal.SIGKILL), code
-        if end == "SIGKILL":
-            scene.torn.append(epoch)
         # Its manifest goes on: only its log is no longer needed.
         accounting.streams.clear()
         server = again(scene, former, **settings)
@@ -192,7 +189,6 @@ def test_killed_again_and_again(fault: Any, tmp_path: Path) -> None:
         for life in range(lives):
             former = scene.server
             scene.last(0.5)
-            scene.torn.append(former.status()["epoch"])
             former.process.kill()
             former.ended(30)
             again(scene, former, **settings)

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
+from hakgal_hybrid.broker.entry import Entry
 from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.log import EventLog
 
 #: Which life of the server, and which number in it.
 Place = tuple[int, int]
@@ -58,17 +60,10 @@ def target_of(event: Event) -> str:
 
 
 class Manifest:
-    """What was emitted, by all lives of one server.
-
-    :ivar torn: lives that were killed: of each thread that emitted then, one event may be missing here too.
-    :ivar emitters: how many threads may have emitted at once.
-    """
+    """What was emitted, by all lives of one server. A life that was killed may have noted events that nobody saw."""
 
     def __init__(self, conflate: Iterable[str] = ()) -> None:
         self.lives: dict[int, int] = {}
-        self.torn: set[int] = set()
-        self.emitters = 8
-        self._unnoted: dict[int, set[Place]] = {}
         self.conflates: Callable[[str], bool] = glob_matcher(conflate)
         self._sent: dict[Place, Sent] = {}
         self._sorted: list[Sent] | None = None
@@ -111,22 +106,12 @@ class Manifest:
             self._sorted = sorted(self._sent.values())
         return self._sorted
 
-    def unfinished(self, place: Place) -> bool:
-        """True if a killed life may have given this id without having noted it.
-
-        A thread notes its event after that has been published: what others emit meanwhile may be noted before.
-        """
-        unnoted = self._unnoted.setdefault(place[0], set())
-        unnoted.add(place)
-        return place[0] in self.torn and len(unnoted) <= self.emitters
-
     # -- on disk: what the server process writes, line by line, so that killing it loses nothing
 
     @classmethod
-    def read(cls, path: Path, torn: Iterable[int] = (), emitters: int = 8) -> Manifest:
-        """Read what server processes have written. Lines of several threads may have changed places."""
+    def read(cls, path: Path) -> Manifest:
+        """Read what server processes have written."""
         manifest = cls()
-        manifest.emitters = emitters
         lines = [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
         for line in lines:
             if "life" in line:
@@ -135,12 +120,11 @@ class Manifest:
         for line in lines:
             if "id" in line:
                 manifest._add(line["id"], line["name"], line["digest"], line["namespace"], line["target"], line["at"])
-        manifest.torn = {manifest.lives[epoch] for epoch in torn}
         return manifest
 
 
 class Writer:
-    """Writes a manifest, in the server's process.
+    """Writes a manifest, in the server's process: each event before any reader can see it.
 
     :param path: where to append. :param epoch: of this life. :param conflate: patterns of names that are conflated.
     """
@@ -149,8 +133,24 @@ class Writer:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._line({"life": epoch, "conflate": list(conflate)})
 
-    def __call__(self, sender: object, event: Event, event_id: str, **_: Any) -> None:
-        """Take note of one event: a receiver of the signal ``event_emitted``."""
+    def follow(self, log: EventLog) -> None:
+        """Take note of whatever is appended to a log from now on, while the log is locked.
+
+        So even of a process that is killed nobody has an event of which there is no note.
+        """
+        append = log.append
+
+        def noted(event: Event, prepare: Callable[[Entry], object] | None = None) -> Entry:
+            def prepared(entry: Entry) -> None:
+                if prepare is not None:
+                    prepare(entry)
+                self.note(event, log.id_of(entry.seq))
+            return append(event, prepared)
+
+        log.append = noted  # type: ignore[method-assign]
+
+    def note(self, event: Event, event_id: str) -> None:
+        """Take note of one event."""
         self._line({"id": event_id, "name": event.name, "digest": digest(event.data),
                     "namespace": event.target.namespace, "target": target_of(event), "at": time.monotonic()})
 
@@ -295,21 +295,18 @@ class _Walk:
         assert account.place is not None, f"{got} comes before the stream was opened"
         assert place > account.place, f"{got} comes again, or too late: the client is at {account.place}"
         sent = self.manifest.get(place)
-        if sent is None:
-            assert self.manifest.unfinished(place), f"{got} was never emitted"
-        else:
-            assert (sent.name, sent.digest) == (got.event, got.digest), f"{got} is not what was emitted: {sent}"
-            assert self.possible(sent), f"{got} was not for this client: {sent}"
-            assert got.namespace in (None, sent.namespace), (got, sent)
+        assert sent is not None, f"{got} was never emitted"
+        assert (sent.name, sent.digest) == (got.event, got.digest), f"{got} is not what was emitted: {sent}"
+        assert self.possible(sent), f"{got} was not for this client: {sent}"
+        assert got.namespace in (None, sent.namespace), (got, sent)
         self.leave_out(place, got)
         account.place = place
         account.delivered += 1
-        if sent is not None:
-            stood_for, torn = self.waiting.pop(sent.kind, 0), self.torn.pop(sent.kind, 0)
-            self.carried.discard(sent.kind)
-            account.conflated += stood_for
-            if got.conflated is not None and (self.mine is not None or (sent.all and self.whole)):
-                assert stood_for <= got.conflated <= stood_for + torn, f"{got} stands for {stood_for}"
+        stood_for, torn = self.waiting.pop(sent.kind, 0), self.torn.pop(sent.kind, 0)
+        self.carried.discard(sent.kind)
+        account.conflated += stood_for
+        if got.conflated is not None and (self.mine is not None or (sent.all and self.whole)):
+            assert stood_for <= got.conflated <= stood_for + torn, f"{got} stands for {stood_for}"
 
     def gap(self, got: Got, place: Place) -> None:
         account, missed, reason = self.account, got.data["missed"], got.data["reason"]
@@ -385,6 +382,5 @@ def _settled(stream: Any, manifest: Manifest) -> Account:
     query = {name: values[-1] for name, values in parse_qs(stream.query).items()}
     # A stream that was opened by a ticket carries whoever connected to it.
     ticket = "ticket" in query
-    manifest.torn = set(manifest.lives.values())  # some tests kill the server
     return account(stream.got(), manifest, namespace=None if ticket else query.get("namespace", "/"),
                    events=query.get("events", ""), whole=not ticket)

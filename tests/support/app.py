@@ -23,7 +23,7 @@ import flask
 from flask import Flask, request
 from flask_sock import Sock
 
-from hakgal_hybrid import HybridTransport, signals
+from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
 
 from . import accounting, faulty
@@ -113,8 +113,8 @@ def create_app(**settings: Any) -> Flask:
     governor = Governor(notes.release)
     transport = HybridTransport(app, governor=governor, **settings)
     if "SUPPORT_MANIFEST" in os.environ:
-        note = accounting.Writer(os.environ["SUPPORT_MANIFEST"], transport.log.epoch, transport.settings.conflate)
-        signals.event_emitted.connect(note, sender=app, weak=False)
+        accounting.Writer(os.environ["SUPPORT_MANIFEST"], transport.log.epoch,
+                          transport.settings.conflate).follow(transport.log)
     app.extensions["notes"], app.extensions["governor"] = notes, governor
     _add_emitting_routes(app, transport, governor, notes)
     _add_trying_routes(app, notes)

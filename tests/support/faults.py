@@ -244,7 +244,7 @@ def accounted(row: Row, got: list[Got], manifest: Manifest, upto: str) -> Accoun
     """Account for what one client got, up to an id if that is not empty, and add it to the figures."""
     told = accounting.account(got, manifest, upto=upto or None)
     due = owed(got, manifest, told)
-    assert manifest.torn or told.delivered + told.conflated + len(told.covered) == due, (told, due)
+    assert told.delivered + told.conflated + len(told.covered) == due, (told, due)
     row.owed += due
     row.delivered += told.delivered + told.conflated
     row.missing += len(told.covered)
@@ -259,7 +259,6 @@ class Scene:
     """A server under load.
 
     :ivar parts: what other clients got, and up to which id they must have; their accounts are in the row, too.
-    :ivar torn: lives that were killed.
     """
 
     server: Server
@@ -268,7 +267,6 @@ class Scene:
     asker: Asker
     before: Holdings
     parts: list[tuple[list[Got], str]] = field(default_factory=list)
-    torn: list[int] = field(default_factory=list)
     kept_mib: float = KEPT_MIB
     newest: str = ""
 
@@ -308,7 +306,7 @@ class Scene:
 
     def account(self) -> None:
         """Account for all that witnesses and others got, up to :attr:`newest`."""
-        manifest = Manifest.read(accounting.manifests[self.server.port], torn=self.torn)
+        manifest = Manifest.read(accounting.manifests[self.server.port])
         for got, upto in [(client.got(), self.newest) for client in self.crowd.clients] + self.parts:
             accounted(self.row, got, manifest, upto)
 
