@@ -34,10 +34,22 @@ class _Reply:
         return self.text
 
 
+class _Early:
+    """A call that came before its turn.
+
+    :ivar hopeless: true once a call before it was refused, so that its turn cannot come.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.hopeless = False
+
+
 class Sequencer:
     """Runs the numbered calls of one client; the first number is 1.
 
-    A call that waits holds a thread of the host, so waiting is bounded in time and in number.
+    A call that waits holds a thread of the host, so waiting is bounded in time and in number: for one client here, and
+    for all clients by a semaphore that they share.
 
     :param timeout_s: seconds that a call waits for the ones before it, or for the reply that it repeats.
     :param max_waiting: how many calls may wait.
@@ -51,23 +63,28 @@ class Sequencer:
         self._replies_cached, self._cached_chars = replies_cached, cached_chars
         self._next = 1
         self._waiting = 0
+        self._early: list[_Early] = []
         self._replies: OrderedDict[int, _Reply] = OrderedDict()
         self._changed = threading.Condition()
 
-    def run(self, number: int, call: Callable[[Callable[[], None]], str]) -> str:
+    def run(self, number: int, call: Callable[[Callable[[], None]], str],
+            all_waiting: threading.Semaphore | None = None) -> str:
         """Call a function in its turn; for a number that had its turn, return the same result again.
 
         :param number: the call's number, 1 or more.
         :param call: the function; it gets a function that it calls when its work begins, which ends its turn.
+        :param all_waiting: has one unit for each call that may wait, of all clients; by default nothing but
+            ``max_waiting`` bounds that.
         :return: what ``call`` returned.
-        :raises RequestError: 409 ``out_of_turn`` if earlier numbers do not come in time, ``still_running`` if the first
-            call with this number does not end in time, ``repeated_too_late`` if its reply is not kept any more.
+        :raises RequestError: 409 ``out_of_turn`` if earlier numbers do not come in time, or at once if no more calls
+            may wait; ``still_running`` likewise, if the first call with this number has not ended; or
+            ``repeated_too_late`` if its reply is not kept any more.
         :raises BaseException: whatever ``call`` raises; a repetition gets it as a :class:`~hakgal_hybrid.HybridError`.
         """
         with self._changed:
-            reply, mine = self._take(number)
+            reply, mine = self._take(number, all_waiting)
         if not mine:
-            self._wait_for_reply(reply, number)
+            self._wait_for_reply(reply, number, all_waiting)
             return reply.repeat()
         try:
             reply.text = call(lambda: self._release_next(number))
@@ -79,23 +96,25 @@ class Sequencer:
             self._release_next(number)  # also if it failed before it began
         return reply.text
 
-    def _wait_for_reply(self, reply: _Reply, number: int) -> None:
+    def _wait_for_reply(self, reply: _Reply, number: int, all_waiting: threading.Semaphore | None) -> None:
         """Wait, within bounds, for the reply to a number whose first call still runs."""
+        if reply.ready.is_set():
+            return
         with self._changed:
-            self._waiting += 1
-            allowed = self._waiting <= self._max_waiting
+            allowed = self._may_wait(all_waiting)
         try:
-            if not reply.ready.is_set() and not (allowed and reply.ready.wait(self._timeout_s)):
+            if not (allowed and reply.ready.wait(self._timeout_s)):
                 raise RequestError(f"number {number} is still being answered; ask again", status=409,
                                    code="still_running", expected=self._next)
         finally:
-            with self._changed:
-                self._waiting -= 1
+            if allowed:
+                with self._changed:
+                    self._waits_no_more(all_waiting)
 
-    def _take(self, number: int) -> tuple[_Reply, bool]:
+    def _take(self, number: int, all_waiting: threading.Semaphore | None) -> tuple[_Reply, bool]:
         """Return the reply of a number, and whether the caller has to produce it (else another call does, or did)."""
         if number > self._next:
-            self._wait_for(number)
+            self._wait_for(number, all_waiting)
         if number in self._replies:
             return self._replies[number], False
         if number < self._next:
@@ -113,13 +132,30 @@ class Sequencer:
                 self._next += 1
                 self._changed.notify_all()
 
-    def _wait_for(self, number: int) -> None:
-        self._waiting += 1
-        try:
-            in_time = self._waiting <= self._max_waiting and self._changed.wait_for(
-                lambda: number <= self._next, self._timeout_s)
-        finally:
-            self._waiting -= 1
-        if not in_time:
+    def _wait_for(self, number: int, all_waiting: threading.Semaphore | None) -> None:
+        if self._may_wait(all_waiting):
+            early = _Early(number)
+            self._early.append(early)
+            try:
+                self._changed.wait_for(lambda: number <= self._next or early.hopeless, self._timeout_s)
+            finally:
+                self._early.remove(early)
+                self._waits_no_more(all_waiting)
+        if number > self._next:
+            for later in self._early:  # it would wait for this one
+                later.hopeless = later.hopeless or later.number > number
+            self._changed.notify_all()
             raise RequestError(f"number {number} is out of turn: {self._next} has not come", status=409,
                                code="out_of_turn", expected=self._next)
+
+    def _may_wait(self, all_waiting: threading.Semaphore | None) -> bool:
+        """Return whether one more call may wait; if so, it counts as waiting."""
+        if self._waiting >= self._max_waiting or not (all_waiting is None or all_waiting.acquire(blocking=False)):
+            return False
+        self._waiting += 1
+        return True
+
+    def _waits_no_more(self, all_waiting: threading.Semaphore | None) -> None:
+        self._waiting -= 1
+        if all_waiting is not None:
+            all_waiting.release()

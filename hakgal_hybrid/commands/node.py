@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +34,11 @@ from .handlers import Handlers
 from .lifecycle import ClientLifecycle
 from .publisher import Encode, Publisher
 
+#: Of how many of the host's threads one may be held by a numbered event that waits for those before it.
+EARLY_SHARE = 4
+#: How many such events may wait where another server has the threads. How many those are is not known; waitress has 4.
+EARLY_ELSEWHERE = 3
+
 
 class Node:
     """The log, the hub and everything around them, of one app. It knows nothing of URLs.
@@ -49,6 +55,8 @@ class Node:
     :ivar journal: keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
     :ivar json: the host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
     :ivar encode: returns the JSON text of events, acknowledgements and answers of handlers; see :func:`.payload_text`.
+    :ivar early: has a unit for each numbered event that may wait in a thread of our server's for those before it.
+    :ivar early_elsewhere: the same for another server, which may have few threads.
     :ivar stopping: true once every stream shall end.
     :ivar server_statistics: returns what the serving side counts, while it runs.
     """
@@ -60,6 +68,8 @@ class Node:
         self.stopping = False
         self.server_statistics: Callable[[], dict[str, Any]] = dict
         self.refusals = Refusals()
+        self.early = threading.Semaphore(max(1, settings.threads // EARLY_SHARE))
+        self.early_elsewhere = threading.Semaphore(EARLY_ELSEWHERE)
         self.json: Any = None
         self.encode: Encode = partial(payload_text, default=default_of(app))
         self.acks = Acks()

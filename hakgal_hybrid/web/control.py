@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Response, request
 
 from ..broker.client import Client
+from ..broker.environ import HANDOFF
 from ..broker.event import Event, checked_name
 from ..broker.hub import latest_for
 from ..broker.payload import payload_text, restore_binary
@@ -51,7 +52,8 @@ def blueprint(services: Services) -> Blueprint:
         message = read_object(services)
         if message.get("sid") is None:
             return _emit_without_stream(services, message)
-        return answer_text(emit_as(services, client_of(services, message), message))
+        early = services.node.early if HANDOFF in request.environ else services.node.early_elsewhere
+        return answer_text(emit_as(services, client_of(services, message), message, early))
 
     return views
 
@@ -75,12 +77,15 @@ def command_governor(services: Services, order: dict[str, Any], key: str | None)
     return {**report, "status": "done" if done else "accepted"}, 200 if done else 202, repeated
 
 
-def emit_as(services: Services, client: Client, message: dict[str, Any]) -> str:
+def emit_as(services: Services, client: Client, message: dict[str, Any],
+            early: threading.Semaphore | None = None) -> str:
     """Run the handler of an event that a client sends, after those of the client's events before it.
 
     :param services: has the handlers.
     :param client: the client that sends the event.
     :param message: the event: its name, its arguments, and its ``number`` where the client numbers its events.
+    :param early: has a unit for each event that may wait for those before it, in threads that all clients share; by
+        default the calling thread is this client's own.
     :return: the body of the answer, as JSON text.
     :raises HybridError: if there is no such handler, the handler failed, or the message makes no sense.
     """
@@ -95,7 +100,7 @@ def emit_as(services: Services, client: Client, message: dict[str, Any]) -> str:
             body += f',"args":{_returned(services, name, _arguments(ack))},"after":{after}'
         return f"{{{body}}}"
 
-    return _in_turn(message, client, handle)
+    return _in_turn(message, client, handle, early)
 
 
 def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
@@ -107,7 +112,8 @@ def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     return name, () if data is None else (restore_binary(data),)
 
 
-def _in_turn(message: dict[str, Any], client: Client, call: Callable[[], str]) -> str:
+def _in_turn(message: dict[str, Any], client: Client, call: Callable[[], str],
+             early: threading.Semaphore | None) -> str:
     """Call at once, or, if the client numbers its events, when it is this one's turn."""
     number = message.get("number")
     if number is None:
@@ -119,7 +125,7 @@ def _in_turn(message: dict[str, Any], client: Client, call: Callable[[], str]) -
         with calling_first(begin):  # the turn ends as the host's function begins
             return call()
 
-    return client.sequencer.run(number, run)
+    return client.sequencer.run(number, run, early)
 
 
 def _emit_without_stream(services: Services, message: dict[str, Any]) -> Response:

@@ -80,6 +80,52 @@ def test_only_so_many_calls_may_wait():
         Sequencer(max_waiting=0).run(2, lambda begin: "")
 
 
+def test_all_clients_share_what_may_wait():
+    """With no unit left, a call that is early and one that repeats a running number are refused at once."""
+    shared, sequencer, codes = threading.Semaphore(1), Sequencer(timeout_s=30.0), []
+    early = threading.Thread(target=lambda: sequencer.run(2, lambda begin: "", shared))
+    early.start()
+    while shared.acquire(blocking=False):  # until it waits
+        shared.release()
+        early.join(0.001)
+
+    def running(begin):
+        for number in (1, 3):
+            with pytest.raises(RequestError) as caught:
+                Sequencer(timeout_s=30.0).run(2, lambda begin: "", shared)
+            codes.append(caught.value.code)
+            with pytest.raises(RequestError) as caught:
+                sequencer.run(number, lambda begin: "", shared)
+            codes.append(caught.value.code)
+        return ""
+
+    sequencer.run(1, running, shared)
+    early.join(30)
+    assert codes == ["out_of_turn", "still_running", "out_of_turn", "out_of_turn"]
+    assert shared.acquire(blocking=False), "what waited has given its unit back"
+
+
+def test_who_waits_for_a_refused_number_is_refused_with_it():
+    """Number 2 may not wait, so that 3, which would wait for it, learns at once that its turn cannot come."""
+    shared, sequencer, codes = threading.Semaphore(1), Sequencer(timeout_s=30.0), []
+
+    def later():
+        with pytest.raises(RequestError) as caught:
+            sequencer.run(3, lambda begin: "", shared)
+        codes.append((caught.value.code, caught.value.extra))
+
+    waiting = threading.Thread(target=later)
+    waiting.start()
+    while shared.acquire(blocking=False):
+        shared.release()
+        waiting.join(0.001)
+    with pytest.raises(RequestError, match="out of turn"):
+        sequencer.run(2, lambda begin: "", shared)
+    waiting.join(10)
+    assert codes == [("out_of_turn", {"expected": 1})]
+    assert [sequencer.run(number, lambda begin: "ran", shared) for number in (1, 2, 3)] == ["ran"] * 3
+
+
 def test_a_repetition_of_what_is_forgotten_is_refused():
     """Only the last answers are kept; an older number is told that it comes too late."""
     sequencer = Sequencer(replies_cached=1)
