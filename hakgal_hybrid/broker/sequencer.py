@@ -37,6 +37,8 @@ class _Reply:
 class _Early:
     """A call that came before its turn.
 
+    :param number: its number.
+    :ivar number: the same.
     :ivar hopeless: true once a call before it was refused, so that its turn cannot come.
     """
 
