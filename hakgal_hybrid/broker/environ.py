@@ -12,6 +12,9 @@ from typing import Any
 #: The key of the WSGI environment under which the gate leaves the address that rules apply to: the client's, even
 #: behind a proxy on this machine.
 ADDRESS = "hakgal_hybrid.address"
+#: The key under which our own server leaves the address of the connection's other end, for rules: unlike
+#: ``REMOTE_ADDR``, no middleware changes it.
+PEER = "hakgal_hybrid.peer"
 #: The key of a list to which our server's views append the stream that they have opened.
 HANDOFF = "hakgal_hybrid.handoff"
 #: What differs from one connection to the next of the same client.

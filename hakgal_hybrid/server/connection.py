@@ -8,6 +8,7 @@ from typing import Any
 
 import gevent
 
+from ..broker.environ import PEER
 from .admission import Slot
 from .front import Front
 from .reader import RequestReader
@@ -31,7 +32,7 @@ class HTTPConnection:
         self.sock, self.address = sock, address
         self.peer: dict[str, str] = {}
         if isinstance(address, tuple):
-            self.peer = {"REMOTE_ADDR": str(address[0]), "REMOTE_PORT": str(address[1])}
+            self.peer = {"REMOTE_ADDR": str(address[0]), "REMOTE_PORT": str(address[1]), PEER: str(address[0])}
         self._admission = front.connections
         self.reader = RequestReader(sock, front.loop, front.settings.request_s, front.settings.max_head_bytes)
         with contextlib.suppress(OSError):  # the peer is gone already

@@ -5,36 +5,25 @@ The rules, in the order in which they are applied to a request for one of our UR
 1. A web page of a foreign origin may do nothing, key or no key. Allowed are the same origin, loopback origins on any
    port, and ``HYBRID_ORIGINS``.
 2. With the right ``X-API-Key`` everything is allowed; a wrong key is refused even where none is needed.
-3. Without a key, only a peer on loopback, which must also have addressed us by a loopback name (a foreign ``Host``
-   is how DNS rebinding looks). If ``HAKGAL_API_KEY`` is set, it may read but not command.
+3. Without a key, only this machine (:mod:`.peers`), which must also have addressed us by a loopback name (a foreign
+   ``Host`` is how DNS rebinding looks). If ``HAKGAL_API_KEY`` is set, it may read but not command.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import AccessDenied, RequestError
 from ..settings import Settings, is_origin
-
-#: One ``name=value`` of a ``Forwarded`` header, up to the separator behind it.
-_FORWARDED_PAIR = re.compile(
-    r"""\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))\s*(?=[;,]|\Z)""")
+from .peers import from_loopback, hidden, host_of, is_loopback
 
 #: A ``Host`` header: a name or an address, and perhaps a port.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]*)?")
-
-#: How long a name can be (RFC 1035, section 2.3.4).
-_LONGEST_NAME = 255
-
-#: Names that hosts files have for this machine; nobody else can own one.
-_LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
 
 
 def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, known_as: str = "") -> None:
@@ -56,13 +45,15 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
     if commands and settings.api_key is not None:
         raise AccessDenied("this needs the header X-API-Key", status=401, code="key_required")
     if not from_loopback(environ):
+        hint = f"; {why}" if (why := hidden(environ)) else ""
         if settings.api_key is not None:
-            raise AccessDenied("from another machine this needs the header X-API-Key", status=401, code="key_required")
-        raise AccessDenied("only requests from this machine are accepted, because HAKGAL_API_KEY is not set",
+            raise AccessDenied(f"from another machine this needs the header X-API-Key{hint}", status=401,
+                               code="key_required")
+        raise AccessDenied(f"only requests from this machine are accepted, because HAKGAL_API_KEY is not set{hint}",
                            code="loopback_only")
     addressed = environ.get("HTTP_HOST", "localhost")  # no browser leaves Host out; HTTP/1.0 clients may
-    host = _host_of(addressed)
-    named = is_loopback(host) or (known_as and host.lower() == _host_of(known_as).lower())
+    host = host_of(addressed)
+    named = is_loopback(host) or (known_as and host.lower() == host_of(known_as).lower())
     if not named or not _HOST.fullmatch(addressed):
         raise AccessDenied(f"Host {host!r} is not a loopback name; address this server as localhost, or set "
                            "HAKGAL_API_KEY and send it", code="foreign_host")
@@ -135,95 +126,3 @@ def require_json(environ: Mapping[str, Any]) -> None:
     if encoding not in ("", "identity"):
         raise RequestError(f"Content-Encoding {encoding!r:.80} is not accepted; send the body as it is", status=415,
                            code="not_json")
-
-
-def from_loopback(environ: Mapping[str, Any]) -> bool:
-    """Return true if a request comes from this machine.
-
-    A peer on loopback that sends forwarding headers is a proxy. It is judged by the address that it wrote, which is the
-    last one of each header. A header that cannot be understood counts as another machine.
-
-    :param environ: the WSGI environment of the request.
-    """
-    return is_loopback(str(environ.get("REMOTE_ADDR", ""))) and all(map(is_loopback, _forwarded(environ)))
-
-
-def address_of(environ: Mapping[str, Any]) -> str:
-    """Return the address that limits go by: the peer's, or the one that a proxy on this machine wrote.
-
-    Of several that it wrote, one of another machine counts. All nonsense together counts as one address.
-
-    :param environ: the WSGI environment of the request.
-    """
-    peer = str(environ.get("REMOTE_ADDR", ""))
-    if not is_loopback(peer):
-        return peer
-    for address in _forwarded(environ):
-        if not is_loopback(address):
-            try:
-                return str(ipaddress.ip_address(address.strip("[]")))
-            except ValueError:
-                return "unknown"
-    return peer
-
-
-def _forwarded(environ: Mapping[str, Any]) -> list[str]:
-    """Return the last address of each forwarding header."""
-    headers = [environ[name] for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
-    forwarded = [_host_of(_last(header)) for header in headers]
-    if "HTTP_FORWARDED" in environ:
-        forwarded.append(_forwarded_for(environ["HTTP_FORWARDED"]))
-    return forwarded
-
-
-def is_loopback(host: str) -> bool:
-    """Return true for ``localhost`` (and names below it) and addresses in ``127.0.0.0/8`` or ``::1``.
-
-    :param host: a name or an address, without a port.
-    """
-    return len(host) <= _LONGEST_NAME and _is_loopback(host)
-
-
-@lru_cache(maxsize=256)  # every request asks about the same few names several times
-def _is_loopback(host: str) -> bool:
-    host = host.strip().strip("[]").rstrip(".").lower()
-    if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address.is_loopback or (mapped is not None and mapped.is_loopback)
-
-
-def _host_of(header: str) -> str:
-    """Return the name in a ``Host`` header or a forwarded address, without the port."""
-    if header.startswith("["):
-        return header[1:].split("]")[0]
-    return header.rsplit(":", 1)[0] if header.count(":") == 1 else header
-
-
-def _last(header: str) -> str:
-    return header.rsplit(",", 1)[-1].strip()
-
-
-def _forwarded_for(header: str) -> str:
-    """Return the ``for=`` of the last element of a ``Forwarded`` header (RFC 7239); an empty text if there is none.
-
-    A client chooses parts of this header (its ``Host``, say), so that quotes must be honoured: a comma or ``for=``
-    inside them separates and says nothing.
-    """
-    position, found, address = 0, False, ""
-    while pair := _FORWARDED_PAIR.match(header, position):
-        if pair["name"].lower() == "for":
-            if found:
-                return ""
-            found, address = True, pair["token"] or re.sub(r"\\(.)", r"\1", pair["quoted"] or "")
-        position = pair.end()
-        if position == len(header):
-            return _host_of(address)
-        if header[position] == ",":
-            found, address = False, ""
-        position += 1
-    return ""

@@ -12,8 +12,8 @@ from flask import Blueprint, Response, request
 from ..errors import RequestError
 from ..monitoring import sampler
 from ..monitoring.patching import replaced_parts
-from .access import from_loopback
 from .bodies import answer, read_object
+from .peers import from_loopback, hidden, peer_of
 from .services import Services
 from .urls import SEEN, STACKS
 
@@ -54,13 +54,12 @@ def blueprint(services: Services) -> Blueprint:
 
 def _seen(services: Services) -> dict[str, Any]:
     environ = request.environ
-    # What Werkzeug's ProxyFix has put in its place is not who the connection is with.
-    peer = environ.get("werkzeug.proxy_fix.orig", environ).get("REMOTE_ADDR", "")
     port = str(environ.get("REMOTE_PORT", ""))
     return {
-        "peer": str(peer),
+        "peer": peer_of(environ),
         "peer_port": int(port) if port.isdigit() else None,
         "loopback": from_loopback(environ),
+        "hidden": hidden(environ) or None,
         "protocol": str(environ.get("SERVER_PROTOCOL", "")),
         "server": str(environ.get("SERVER_SOFTWARE", "")),
         "headers": {name: request.headers[name] for name in _HEADERS if name in request.headers},

@@ -19,6 +19,7 @@ from ..errors import Headers, HybridError, RequestError, problem_response
 from ..logs import get_logger
 from ..settings import Settings
 from . import access
+from .peers import address_of, hidden
 from .ratelimit import RateLimiter
 from .urls import Access, Route, find
 
@@ -52,6 +53,7 @@ class Gate:
         self._host, self._app, self._served, self._settings = host, app, served, settings
         self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
         self._foreign: set[str] = set()
+        self._logged_hidden = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request.
@@ -80,6 +82,8 @@ class Gate:
         except Exception as error:
             problem = _problem_of(error)
             self._refusals.count(problem.code)
+            if problem.code in ("loopback_only", "key_required"):
+                self._log_hidden(environ)
             status, headers, body = problem_response(problem)
             if problem.code == "foreign_origin" and "HTTP_ORIGIN" in environ:
                 self._log_foreign(environ["HTTP_ORIGIN"])
@@ -93,7 +97,7 @@ class Gate:
         :raises HybridError: if the request is refused: its origin, address, key, method or content type, or its pace.
         """
         self._check_origin(route, environ)
-        environ[ADDRESS] = access.address_of(environ)
+        environ[ADDRESS] = address_of(environ)
         method, commands = environ["REQUEST_METHOD"], route.access is Access.COMMAND
         if route.access is not Access.PUBLIC and not (route.access is Access.TICKET and self._has_ticket(environ)):
             access.check(environ, self._settings, commands=commands, known_as=self._known_as())
@@ -125,6 +129,12 @@ class Gate:
             self._foreign.add(origin)
             logger.warning("refused a page of the origin %.200r; HYBRID_ORIGINS names the origins that are allowed",
                            origin)
+
+    def _log_hidden(self, environ: dict[str, Any]) -> None:
+        """Tell the operator once that the server leaves nobody to be this machine."""
+        if not self._logged_hidden and (why := hidden(environ)):
+            self._logged_hidden = True
+            logger.warning("nobody counts as this machine: %s", why)
 
     def _cors(self, environ: dict[str, Any]) -> Headers:
         """Return the CORS headers of an answer that is no refusal: an allowed origin may read it, nobody else."""

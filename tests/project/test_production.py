@@ -19,6 +19,7 @@ from support.needs import missing
 from support.servers import STATUS, STREAM, Answer, Http, Server, Stream, wait_until
 
 from hakgal_hybrid import Settings
+from hakgal_hybrid.tools.doctor import Options, examine
 
 pytestmark = pytest.mark.once
 
@@ -53,12 +54,13 @@ class Proxy(NamedTuple):
     """A proxy as the page has it, in front of the host.
 
     :ivar port: where it speaks plain HTTP. :ivar websocket: the status that it lets a handshake have.
-    :ivar tls: where it speaks TLS, if it does.
+    :ivar tls: where it speaks TLS, if it does. :ivar elsewhere: where it believes what visitors say of their address.
     """
 
     port: int
     websocket: int
     tls: int = 0
+    elsewhere: int = 0
 
     def stream(self, headers: dict[str, str] | None = None, **options: int) -> Stream:
         """Open a stream through it."""
@@ -67,6 +69,12 @@ class Proxy(NamedTuple):
     def ask(self, path: str, **headers: str) -> Answer:
         """Ask for something through it."""
         with Http(self.port) as http:
+            return http.ask("GET", path, None, {"Connection": "close", **headers})
+
+    def ask_from(self, address: str, path: str, **headers: str) -> Answer:
+        """Ask for something through it as a visitor who has this address."""
+        with Http(self.elsewhere) as http:
+            http.send(f"PROXY TCP4 {address} 127.0.0.1 4711 80\r\n".encode())
             return http.ask("GET", path, None, {"Connection": "close", **headers})
 
 
@@ -94,16 +102,19 @@ def found(program: str) -> str:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, upstream: int, *, websocket: bool = False) -> Iterator[Proxy]:
+def nginx(folder: Path, upstream: int | str, *, websocket: bool = False) -> Iterator[Proxy]:
     """Run nginx with the page's configuration: its ports, paths and certificate exchanged, nothing else."""
     program, openssl = found("nginx"), found("openssl")
-    port, tls = free_port(), free_port()
+    port, tls, elsewhere = free_port(), free_port(), free_port()
+    folder.chmod(0o755)  # its workers may be somebody else
     subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / "key.pem", "-out",
                     folder / "cert.pem", "-days", "2", "-subj", "/CN=localhost"], capture_output=True, check=True)
     site = replaced(shown("nginx: site"), **{
-        "127.0.0.1:5001": f"127.0.0.1:{upstream}", "/etc/ssl/dash.example/fullchain.pem": str(folder / "cert.pem"),
+        "127.0.0.1:5001": f"127.0.0.1:{upstream}" if isinstance(upstream, int) else upstream,
+        "/etc/ssl/dash.example/fullchain.pem": str(folder / "cert.pem"),
         "/etc/ssl/dash.example/privkey.pem": str(folder / "key.pem"),
-        "listen 443 ssl http2;": f"listen 127.0.0.1:{tls} ssl http2; listen 127.0.0.1:{port};"})
+        "listen 443 ssl http2;": f"listen 127.0.0.1:{tls} ssl http2; listen 127.0.0.1:{port};"
+        f" listen 127.0.0.1:{elsewhere} proxy_protocol; set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;"})
     if websocket:
         site = replaced(site, **{"    location ~ ": shown("nginx: websocket") + "    location ~ "})
     temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in (
@@ -112,7 +123,7 @@ def nginx(folder: Path, upstream: int, *, websocket: bool = False) -> Iterator[P
         f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
         f"{shown('nginx: main')}http {{ access_log off; {temporary}\n{site}}}\n")
     with running([program, "-p", str(folder), "-c", str(folder / "nginx.conf")], port, folder / "log"):
-        yield Proxy(port, 101 if websocket else 426, tls)
+        yield Proxy(port, 101 if websocket else 426, tls, elsewhere)
 
 
 @contextlib.contextmanager
@@ -234,6 +245,73 @@ def test_nginx_speaks_http_2(host: Server, tmp_path: Path) -> None:
             assert any(b"over HTTP/2" in line for line in process.stdout)
         finally:
             process.kill()
+
+
+# -- other servers behind nginx -----------------------------------------------------------------------------------
+
+
+TRUSTING = ["--trusted-proxy-headers=x-forwarded-for"]
+SERVED: dict[str, tuple[str, list[str], bool]] = {
+    "waitress": ("tcp", ["waitress-serve"], False),
+    "waitress, trusted_proxy": ("tcp", ["waitress-serve", "--trusted-proxy=127.0.0.1", *TRUSTING], True),
+    "waitress, Forwarded": (
+        "tcp", ["waitress-serve", "--trusted-proxy=127.0.0.1", "--trusted-proxy-headers=forwarded"], False),
+    "waitress, nothing removed": ("tcp", ["waitress-serve", "--no-clear-untrusted-proxy-headers"], True),
+    "waitress, Unix": ("unix", ["waitress-serve"], False),
+    "waitress, Unix, trusted_proxy": ("unix", ["waitress-serve", "--trusted-proxy=localhost", *TRUSTING], True),
+    "gunicorn gthread": ("tcp", ["gunicorn", "-k", "gthread", "--threads", "8"], True),
+    "gunicorn gthread, Unix": ("unix", ["gunicorn", "-k", "gthread", "--threads", "8"], True),
+    "gunicorn gevent, Unix": ("unix", ["gunicorn", "-k", "gevent", "--forwarded-allow-ips", "*"], True),
+}
+
+
+@contextlib.contextmanager
+def serving(folder: Path, kind: str) -> Iterator[int | str]:
+    """Run another server on a port or a Unix socket; yield what nginx calls that."""
+    where, [program, *options], _ = SERVED[kind]
+    port, path = free_port(), folder / "socket"
+    if program == "gunicorn":
+        bound = f"127.0.0.1:{port}" if where == "tcp" else f"unix:{path}"
+        command = [*options, "--bind", bound, "--worker-tmp-dir", str(folder), "support.app:create_app()"]
+    else:
+        bound = f"--listen=127.0.0.1:{port}" if where == "tcp" else f"--unix-socket={path}"
+        command = [*options, bound, "--unix-socket-perms=777", "--threads=8", "--call", "support.app:create_app"]
+    with (folder / "served").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", {"waitress-serve": "waitress"}.get(program, program), *command],
+            cwd=PAGE.parents[1] / "tests", stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env=environment(folder, PYTHONPATH=str(PAGE.parents[1] / "tests"), PYTHONWARNINGS="ignore"))
+    try:
+        until(lambda: process.poll() is not None or path.exists() or (where == "tcp" and listens(port)), "to listen", 30)
+        assert process.poll() is None, (folder / "served").read_text(errors="replace")
+        yield port if where == "tcp" else f"unix:{path}"
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="neither gunicorn nor Unix sockets")
+@pytest.mark.parametrize("kind", SERVED)
+def test_who_is_this_machine_under_other_servers(tmp_path: Path, kind: str) -> None:
+    """Behind the page's nginx a visitor from elsewhere never counts as this machine, and a local one where it is known.
+
+    Where it cannot be known, the refusal, the log and the doctor name the option.
+    """
+    tmp_path.chmod(0o755)
+    with serving(tmp_path, kind) as upstream, nginx(tmp_path, upstream) as proxy:
+        name = f"127.0.0.1:{proxy.port}"
+        local = proxy.ask(STATUS, Host=name)
+        for forged in ({}, {"X-Forwarded-For": "::1"}, {"X-Real-IP": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}):
+            away = proxy.ask_from("203.0.113.5", STATUS, Host=name, **forged)
+            assert (away.status, away.json()["code"]) == (403, "loopback_only"), (forged, away)
+        assert proxy.ask("/health", Host=name).status == 200
+        assert local.status == (200 if SERVED[kind][2] else 403), local
+        if not SERVED[kind][2]:
+            assert "trusted_proxy=" in local.json()["detail"]
+            wait_until(lambda: "nobody counts as this machine: waitress" in (tmp_path / "served").read_text(), 5)
+            finding = {finding.check: finding for finding in examine(f"http://127.0.0.1:{proxy.port}", Options(
+                requests=1, wait_s=1, hold_s=0.1)).findings}["forwarding"]
+            assert "trusted_proxy=" in finding.says
 
 
 # -- services -----------------------------------------------------------------------------------------------------

@@ -460,7 +460,8 @@ def main() -> None:
     else:
         import waitress
 
-        waitress.serve(app, host=options.host, port=options.port, threads=8)
+        waitress.serve(app, host=options.host, port=options.port, threads=8, trusted_proxy="127.0.0.1",
+                       trusted_proxy_headers="x-forwarded-for")
 
 
 def _limit_files(size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 
-from .findings import Finding, not_checked, ok, problem
+from .findings import Finding, not_checked, ok, problem, warning
 from .opened_stream import OpenedStream
 from .streaming import NO_BUFFER, SILENT, refusal
 from .target import STREAM, ExaminedHost, ms
@@ -90,6 +90,10 @@ def check_forwarding(host: ExaminedHost) -> Finding:
     seen = host.seen
     if not seen:
         return not_checked("forwarding", host.why_not)
+    if seen.get("hidden"):
+        return warning("forwarding", "proxy_hidden", "the host's server hides whether a proxy stands between, so that "
+                       "nobody counts as this machine", str(seen["hidden"]), remedy="give the server the options "
+                       "named above, or have everybody send the key")
     if seen.get("peer_port") is None:
         return not_checked("forwarding", "the host's server does not tell the port of its peer")
     evidence = [f"the host sees {seen['peer']} port {seen['peer_port']}; we are {host.seen_from[0]} port "

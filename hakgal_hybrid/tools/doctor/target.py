@@ -118,8 +118,9 @@ class ExaminedHost:
         if answer.status == 200 and isinstance(document, dict) and "patched" in document:
             self.seen, self.seen_from = document, answer.local
         elif answer.status in (401, 403):
-            code = document.get("code") if isinstance(document, dict) else None
-            self.why_not = f"the host does not let us ask ({answer.status} {code}); give the key (HAKGAL_API_KEY)"
+            said = document if isinstance(document, dict) else {}
+            self.why_not = (f"the host does not let us ask ({answer.status} {said.get('code')}: {said.get('detail')}); "
+                            "give the key (HAKGAL_API_KEY)")
         else:
             self.why_not = f"this package is not loaded in the host (GET {SEEN}: {answer.status})"
 

@@ -1,0 +1,209 @@
+"""Where a request comes from: this machine or another one, by all that the connection, the server and proxies say."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from ..broker.environ import PEER
+
+#: One ``name=value`` of a ``Forwarded`` header, up to the separator behind it.
+_FORWARDED_PAIR = re.compile(
+    r"""\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))\s*(?=[;,]|\Z)""")
+
+#: How long a name can be (RFC 1035, section 2.3.4).
+_LONGEST_NAME = 255
+
+#: Names that hosts files have for this machine; nobody else can own one.
+_LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
+
+#: Where servers leave the socket of a request: Werkzeug, gunicorn's own workers, its worker with gevent's server.
+_SOCKETS = ("werkzeug.socket", "gunicorn.socket", "gunicorn.sock")
+
+#: Servers that leave ``REMOTE_ADDR`` as the connection has it, and forwarding headers as they come.
+_HONEST = ("gevent/", "Werkzeug/", "gunicorn/", "WSGIServer/")
+
+#: What servers have as ``REMOTE_ADDR`` for a Unix socket.
+_NAMELESS = ("", "<local>")
+
+#: The connection is gone, or says nothing: no address, so not this machine.
+_UNKNOWN = "unknown"
+
+
+def from_loopback(environ: Mapping[str, Any]) -> bool:
+    """Return true if a request comes from this machine.
+
+    Every address must be one of this machine: the one that the connection has, ``REMOTE_ADDR`` before and after
+    ``ProxyFix``, and the last one of each forwarding header, which is what a proxy on this machine wrote. A header that
+    cannot be understood counts as another machine. A Unix socket is a connection of this machine. Where a server may
+    have taken a proxy's headers away (:func:`hidden`), nothing comes from this machine.
+
+    :param environ: the WSGI environment of the request.
+    """
+    return all(map(is_loopback, _addresses(environ))) and not hidden(environ) and _can_be_checked(environ)
+
+
+def address_of(environ: Mapping[str, Any]) -> str:
+    """Return the address that limits go by: of all addresses of a request the first that is of another machine.
+
+    For the peers of Unix sockets that is ``localhost``, if no proxy wrote another one. All nonsense together counts as
+    one address.
+
+    :param environ: the WSGI environment of the request.
+    """
+    addresses = list(_addresses(environ))
+    address = next((address for address in addresses if not is_loopback(address)), addresses[0])
+    with contextlib.suppress(ValueError):
+        found = ipaddress.ip_address(address.strip("[]"))
+        return str(getattr(found, "ipv4_mapped", None) or found)
+    return "localhost" if is_loopback(address) else _UNKNOWN
+
+
+def peer_of(environ: Mapping[str, Any]) -> str:
+    """Return the other end of the connection, whatever middleware has put in its place; ``localhost`` on a Unix socket.
+
+    :param environ: the WSGI environment of the request.
+    """
+    connected = _connected(environ)
+    return str(_before_proxy_fix(environ).get("REMOTE_ADDR", "")) if connected is None else connected
+
+
+def hidden(environ: Mapping[str, Any]) -> str:
+    """Return what may hide a proxy behind a peer of this machine, and the options that open it; else an empty text.
+
+    waitress takes ``X-Forwarded-For`` away, unless it was given the proxy's address: a visitor who comes through a
+    proxy on this machine looks like this machine then.
+
+    :param environ: the WSGI environment of the request.
+    """
+    channel = _waitress(environ)
+    if channel is None and "waitress" not in str(environ.get("SERVER_SOFTWARE", "")):
+        return ""
+    peer = str((getattr(channel, "addr", None) and channel.addr[0]) or "127.0.0.1")
+    options = getattr(channel, "adj", None)
+    if not is_loopback(peer) or (options is not None and (not options.clear_untrusted_proxy_headers or (
+            options.trusted_proxy in ("*", peer) and "x-forwarded-for" in options.trusted_proxy_headers))):
+        return ""
+    return ("waitress removes X-Forwarded-For, so that every visitor behind a proxy looks like this machine; with "
+            f"trusted_proxy={peer!r} and trusted_proxy_headers='x-forwarded-for' (waitress-serve "
+            f"--trusted-proxy={peer} --trusted-proxy-headers=x-forwarded-for) it does not; nor, without a proxy, with "
+            "clear_untrusted_proxy_headers=False (--no-clear-untrusted-proxy-headers)")
+
+
+def is_loopback(host: str) -> bool:
+    """Return true for ``localhost`` (and names below it) and addresses in ``127.0.0.0/8`` or ``::1``.
+
+    :param host: a name or an address, without a port.
+    """
+    return len(host) <= _LONGEST_NAME and _is_loopback(host)
+
+
+@lru_cache(maxsize=256)  # every request asks about the same few names several times
+def _is_loopback(host: str) -> bool:
+    host = host.strip().strip("[]").rstrip(".").lower()
+    if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
+
+
+def host_of(header: str) -> str:
+    """Return the name or address in a ``Host`` header or a forwarded address, without the port.
+
+    :param header: as it came.
+    """
+    if header.startswith("["):
+        return header[1:].split("]")[0]
+    return header.rsplit(":", 1)[0] if header.count(":") == 1 else header
+
+
+def _addresses(environ: Mapping[str, Any]) -> Iterator[str]:
+    """Return every address that a request has, ``REMOTE_ADDR`` first; at least one."""
+    connected = _connected(environ)
+    for place in (environ, _before_proxy_fix(environ)):
+        address = host_of(str(place.get("REMOTE_ADDR", "")))
+        yield connected if connected == "localhost" and address in _NAMELESS else address
+    yield from _forwarded(environ)
+    if connected is not None:
+        yield connected
+
+
+def _connected(environ: Mapping[str, Any]) -> str | None:
+    """Return the address that the connection itself has, where the server lets us see it; ``localhost`` if it is Unix.
+
+    No middleware changes it. Middleware does change ``REMOTE_ADDR``, and two ``ProxyFix`` remember only what the first
+    of them wrote.
+    """
+    if PEER in environ:
+        return str(environ[PEER])
+    channel = _waitress(environ)
+    sock = next((environ[name] for name in _SOCKETS if name in environ), getattr(channel, "socket", None))
+    if sock is None:
+        return None
+    try:
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            return "localhost"
+        return str(sock.getpeername()[0])
+    except (OSError, AttributeError, LookupError, TypeError):
+        return _UNKNOWN
+
+
+def _waitress(environ: Mapping[str, Any]) -> Any:
+    """Return the connection of a request that waitress serves, which knows the options; ``None`` for other servers."""
+    return getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+
+
+def _before_proxy_fix(environ: Mapping[str, Any]) -> Mapping[str, Any]:
+    before: Mapping[str, Any] = environ.get("werkzeug.proxy_fix.orig", environ)
+    return before
+
+
+def _can_be_checked(environ: Mapping[str, Any]) -> bool:
+    """Return false if a proxy's word for this machine may as well be the visitor's own.
+
+    A server that believes forwarding headers of everybody puts into ``REMOTE_ADDR`` what a visitor made up. So what
+    they say does not count under servers that neither show the connection nor are known to leave it alone. Requests
+    that no server made, as those of a test client, name none.
+    """
+    software = str(environ.get("SERVER_SOFTWARE", ""))
+    known = software.startswith(_HONEST) if software else not environ.get("wsgi.multiprocess")  # as ASGI's wrappers say
+    return known or _connected(environ) is not None or not _forwarded(environ)
+
+
+def _forwarded(environ: Mapping[str, Any]) -> list[str]:
+    """Return the last address of each forwarding header."""
+    headers = [environ[name] for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
+    forwarded = [host_of(header.rsplit(",", 1)[-1].strip()) for header in headers]
+    if "HTTP_FORWARDED" in environ:
+        forwarded.append(_forwarded_for(environ["HTTP_FORWARDED"]))
+    return forwarded
+
+
+def _forwarded_for(header: str) -> str:
+    """Return the ``for=`` of the last element of a ``Forwarded`` header (RFC 7239); an empty text if there is none.
+
+    A client chooses parts of this header (its ``Host``, say), so that quotes must be honoured: a comma or ``for=``
+    inside them separates and says nothing.
+    """
+    position, found, address = 0, False, ""
+    while pair := _FORWARDED_PAIR.match(header, position):
+        if pair["name"].lower() == "for":
+            if found:
+                return ""
+            found, address = True, pair["token"] or re.sub(r"\\(.)", r"\1", pair["quoted"] or "")
+        position = pair.end()
+        if position == len(header):
+            return host_of(address)
+        if header[position] == ",":
+            found, address = False, ""
+        position += 1
+    return ""
