@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from support.faults import MINUTE, Client, Scene, need, parts, root
-from support.servers import TESTS, Http, wait_until
+from support.servers import CONTROL, TESTS, Http, wait_until
 
 UP = "streams, host, status"
 LARGE = 20_000
@@ -279,3 +281,24 @@ def _allow_files(number: int) -> None:
     if soft < number:
         need(hard == resource.RLIM_INFINITY or hard >= number, f"{number} descriptors are needed")
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+
+@pytest.mark.parametrize("fixes", [0, 1, 2])
+def test_visitors_who_say_that_they_are_here(fault: Any, fixes: int) -> None:
+    """Behind any number of ProxyFix, a visitor from another machine commands nothing by saying that he is this one."""
+    addresses = [address.address for found in psutil.net_if_addrs().values() for address in found
+                 if address.family == socket.AF_INET and not address.address.startswith("127.")]
+    need(addresses, "this machine needs an address besides loopback")
+    claims = ({"X-Forwarded-For": "127.0.0.1"}, {"X-Forwarded-For": "127.0.0.1, 127.0.0.1"},
+              {"X-Real-IP": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}, {"X-Forwarded-For": "localhost"})
+    with fault(f"visitors from elsewhere who claim to be this machine, {fixes} ProxyFix", UP,
+               options=("--host", "0.0.0.0"), SUPPORT_PROXY_FIX=fixes) as scene:
+        admitted, tried = 0, 0
+        for _ in range(4):
+            for claim in claims:
+                with Http(scene.server.port, host=addresses[0]) as http:
+                    answer = http.ask("POST", CONTROL, {"action": "status"}, {"Host": "localhost", **claim})
+                tried, admitted = tried + 1, admitted + (answer.status < 300)
+        scene.last(0.2)
+        scene.row.note = f"{admitted} of {tried} commands admitted"
+        assert admitted == 0

@@ -282,7 +282,7 @@ def serving(folder: Path, kind: str) -> Iterator[int | str]:
             cwd=PAGE.parents[1] / "tests", stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             env=environment(folder, PYTHONPATH=str(PAGE.parents[1] / "tests"), PYTHONWARNINGS="ignore"))
     try:
-        until(lambda: process.poll() is not None or path.exists() or (where == "tcp" and listens(port)), "to listen", 30)
+        until(lambda: process.poll() is not None or path.exists() or (where == "tcp" and listens(port)), "it serves", 9)
         assert process.poll() is None, (folder / "served").read_text(errors="replace")
         yield port if where == "tcp" else f"unix:{path}"
     finally:

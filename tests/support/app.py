@@ -22,6 +22,7 @@ from typing import Any
 import flask
 from flask import Flask, request
 from flask_sock import Sock
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
@@ -123,6 +124,8 @@ def create_app(**settings: Any) -> Flask:
     if "SUPPORT_FAULTS" in os.environ:
         faulty.add(app, transport, governor, notes.release)
     app.wsgi_app = Raw(app.wsgi_app)  # type: ignore[method-assign]
+    for _ in range(int(os.environ.get("SUPPORT_PROXY_FIX", "0"))):
+        app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
