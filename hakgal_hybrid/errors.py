@@ -91,6 +91,14 @@ class UnsuitableServer(HybridError):
     title = "Unsuitable server"
 
 
+class ForkedProcess(HybridError, RuntimeError):
+    """The clients are those of the process that this one was forked from. To be corrected where it is raised."""
+
+    status = 503
+    code = "forked_process"
+    title = "Forked process"
+
+
 class Overloaded(HybridError):
     """A bound was hit, and the client may try again later.
 

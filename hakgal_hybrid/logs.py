@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 import time
@@ -36,9 +37,13 @@ class RateLimit(logging.Filter):
         self._max_kinds = max_kinds
         self.suppressed = 0
         self._clock = clock
-        self._lock = threading.RLock()  # a signal handler may log while its thread is in here
+        self.renew_lock()
         # Of each kind: when its time began, how many came in it, how many of them were left out.
         self._kinds: OrderedDict[tuple[Any, ...], list[float]] = OrderedDict()
+
+    def renew_lock(self) -> None:
+        """Begin with a lock that is free: in a child that was forked, a thread that is gone may hold the one before."""
+        self._lock = threading.RLock()  # a signal handler may log while its thread is in here
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Decide whether a record is logged; add to its text how many like it were left out before.
@@ -90,6 +95,8 @@ def _kind(record: logging.LogRecord) -> tuple[Any, ...]:
 
 #: The limit of this process.
 LIMIT = RateLimit()
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=LIMIT.renew_lock)
 
 
 def get_logger(name: str) -> logging.Logger:

@@ -49,6 +49,10 @@ class Announcer:
         self.errors = 0
         self.slow = 0
         self._sender = sender
+        self.forked()
+
+    def forked(self) -> None:
+        """Begin with a lock that is free: in a child, a thread that is gone may have held the one before."""
         self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
 
     def announce(self, signal: blinker.NamedSignal, **values: Any) -> None:

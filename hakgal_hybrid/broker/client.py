@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ..errors import AccessDenied
 from .environ import OpeningRequest
 from .event import EVERYWHERE, Target
+from .forks import call_in_child
 from .membership import Membership
 from .sequencer import Sequencer
 from .states import ClientState, SessionState
@@ -24,6 +25,14 @@ SAVED_SESSION = "saved_session"
 #: The key that tokens are made with. It is new in each process: a restart forgets the clients as well.
 _SECRET = secrets.token_bytes(32)
 _lock = threading.RLock()  # one for all clients, because it is held for a moment only and there are many of them
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+call_in_child(_renew_lock)
 
 
 def _token_of(sid: str) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
+from .forks import fork_aware
 from .states import StreamEnd
 
 
@@ -14,6 +15,11 @@ class Refusals:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self.forked()
+        fork_aware(self)
+
+    def forked(self) -> None:
+        """Begin with a lock that is free."""
         self._lock = threading.RLock()  # a finalizer may count while it is held
 
     def count(self, code: str) -> None:

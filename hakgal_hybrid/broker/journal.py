@@ -76,13 +76,17 @@ class Journal:
         self._warned_at = float("-inf")
         self._restored = 0
         self._log: EventLog | None = None
+        self._ending = self._ended = False
+        self.forked()
+
+    def forked(self) -> None:
+        """Begin without a thread, and without a connection, which is no good in a child."""
+        self._file.abandon()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._starting, self._finishing = threading.Lock(), threading.Lock()
         # Made with the thread: the threads of this process may be patched until then.
         self._news: Wakeup | None = None
         self._end: Wakeup | None = None
-        self._ending = self._ended = False
-        self._finishing = threading.Lock()
 
     # -- the beginning ---------------------------------------------------------------------------------------
 

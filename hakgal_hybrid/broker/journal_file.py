@@ -84,6 +84,12 @@ class JournalFile:
             self._store.close()
             self._store = None
 
+    def abandon(self) -> None:
+        """Forget an open file without closing it, in a child: to close it would change what the other process has."""
+        if self._store is not None:
+            self._store.leak()
+            self._store = None
+
     def _opened(self, log: EventLog) -> SQLiteStore:
         """Return the open file; it may be another one than before, or a new one."""
         if self._store is not None and not self._store.still_there():

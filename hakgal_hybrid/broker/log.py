@@ -11,9 +11,8 @@ and targets of dropped events that were not for everybody a while longer.
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ..errors import EventError
@@ -63,13 +62,11 @@ class EventLog:
         self._entries: dict[int, Entry] = {}
         self._index, self._dropped = NameIndex(self._entries, conflates), DroppedTargets(max_events)
         self.history, self.base, self._restored = RestoredHistory(), 0, -1  # see ``id_of``
-        self._count, self.reentrancy, self._lock = _Counters(), Reentrancy(), threading.RLock()  # for signal handlers
+        self._count, self.reentrancy = _Counters(), Reentrancy()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Append nothing during a block, so that changes made in it stand between two events. Blocks may be nested."""
-        with self.reentrancy.mark(), self._lock:
-            yield
+        return self.reentrancy.held()
 
     def inherit(self, history: RestoredHistory, records: Iterable[Record]) -> None:
         """Begin with the events that earlier epochs have left, under their old ids. Call it before anything else.
@@ -99,7 +96,7 @@ class EventLog:
         """
         if len(event.data) > self._max_event_bytes:  # refuse before encoding: cheap, and outside the lock
             raise _too_large(event, len(event.data), self._max_event_bytes)
-        with self._lock:
+        with self.reentrancy.lock:
             seq = self.newest + 1
             if seq in self._entries:  # a signal handler that raised has broken off the append before this one
                 self._index.revoke(self._entries[seq])
@@ -186,7 +183,7 @@ class EventLog:
     @property
     def known_from(self) -> int:
         """The first number of which it is still known for whom the event was."""
-        with self.reentrancy.mark(), self._lock:
+        with self.held():
             return self._dropped.oldest or self.oldest
 
     def missed(self, position: int, upto: int, wants: Wants) -> int | None:
@@ -197,7 +194,7 @@ class EventLog:
         :param wants: true for events for the reader; raises :class:`LookupError` if it needs a dropped event's name.
         :return: the exact count; ``None`` if that cannot be known any more.
         """
-        with self.reentrancy.mark(), self._lock:
+        with self.held():
             first_held, dropped = self.oldest, self._dropped.between(position, upto)
             held = [self._entries[seq] for seq in range(max(position + 1, first_held), upto + 1)]
         if dropped is None or self.history.lost_between(position, upto):
@@ -226,13 +223,13 @@ class EventLog:
         :param gaps: how many gaps.
         :param conflated: how many events it left out for newer ones.
         """
-        with self.reentrancy.mark(), self._lock:
+        with self.held():
             self._count.gaps += gaps
             self._count.conflated += conflated
 
     def statistics(self) -> LogStatistics:
         """Return a snapshot of the counters."""
-        with self.reentrancy.mark(), self._lock:
+        with self.held():
             return LogStatistics(len(self._entries), self._count.bytes, self.newest - self.base,
                                  self._count.evicted, self._count.conflated, self._count.gaps)
 

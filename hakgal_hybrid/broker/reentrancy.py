@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..errors import ForkedProcess
 from ..logs import get_logger
 
 logger = get_logger(__name__)
@@ -37,14 +38,36 @@ class ThreadMark(threading.local):
         self.deferred = deque()
 
 
+class ForkedMark(ThreadMark):
+    """The mark of every thread of a child that was forked: whoever looks at it learns that the log is not here."""
+
+    @property
+    def marked(self) -> bool:  # type: ignore[override]
+        """Raise.
+
+        :raises ForkedProcess: always.
+        """
+        raise ForkedProcess("this process was forked from the one that serves the clients, so that nobody would get "
+                            "what it emits; have that one emit, by what a Pool returns or by a multiprocessing.Queue")
+
+
 class Reentrancy:
     """Marks the threads that use a log, and keeps what they are asked to publish meanwhile.
 
     :ivar thread: the mark of the calling thread.
+    :ivar lock: held by the one thread that changes the log.
     """
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin without a mark and with a free lock: in a child, the threads that had them are gone.
+
+        (The log makes good an append that was broken off.)
+        """
         self.thread = ThreadMark()
+        self.lock = threading.RLock()  # for signal handlers
 
     def defer(self, call: Callable[[], object]) -> None:
         """Have a function called in this thread as soon as its mark is taken away.
@@ -67,6 +90,16 @@ class Reentrancy:
             thread.marked = False  # not by a call: a handler that raises could come between
             if thread.deferred:
                 self.drain()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Mark the calling thread, and have no other one change the log, for a block. Blocks may be nested."""
+        with self.mark(), self.lock:
+            yield
+
+    def forbid(self) -> None:
+        """Have every use of the log raise :class:`.ForkedProcess` from now on, before it waits for a lock."""
+        self.thread = ForkedMark()
 
     def drain(self) -> None:
         """Make the calls that were deferred, in their order; to be called when the mark has been taken away.

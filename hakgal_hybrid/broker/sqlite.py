@@ -38,6 +38,9 @@ _EPOCH = 1 << 40
 #: What can go wrong with a file: also that it holds what we did not write.
 FAILURES = (sqlite3.Error, OSError)
 
+#: Connections of the process that has forked this one.
+_leaked: list[sqlite3.Connection] = []
+
 Row = tuple[int, int, "str | None", "str | None", "int | None", "str | None"]
 
 
@@ -91,6 +94,14 @@ class SQLiteStore:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def leak(self) -> None:
+        """Have the connection never be closed, not even by the end of the process."""
+        _leaked.append(self._db)
+        with contextlib.suppress(ImportError):  # without it, it is closed when the interpreter ends
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
 
     def still_there(self) -> bool:
         """True if the path still leads to the file that was opened."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import count
 
 from ..logs import get_logger
+from .forks import fork_aware
 
 logger = get_logger(__name__)
 
@@ -48,6 +49,11 @@ class TimerQueue:
         # Re-entrant: a finalizer that interrupts its holder may end a stream, and set a timer.
         self._changed = threading.Condition()
         self._running = False
+        fork_aware(self)
+
+    def forked(self) -> None:
+        """Forget the timers in a child: they are the other process's, and so is the thread."""
+        self._changed, self._heap, self._running = threading.Condition(), [], False
 
     def __len__(self) -> int:
         """Return how many timers are kept, with cancelled ones that were not dropped yet."""

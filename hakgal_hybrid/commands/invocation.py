@@ -17,6 +17,7 @@ import flask
 from flask import Flask, sessions
 
 from ..broker.client import Client
+from ..broker.forks import call_in_child
 
 Handler = Callable[..., Any]
 
@@ -209,6 +210,14 @@ def _fitting(handler: Handler, message: str | None, args: tuple[Any, ...]) -> tu
 
 
 _session_lock = threading.RLock()  # re-entrant: if eventlet patches the process later, it replaces only such locks
+
+
+def _renew_lock() -> None:
+    global _session_lock
+    _session_lock = threading.RLock()
+
+
+call_in_child(_renew_lock)
 
 
 def _use_session(client: Client) -> None:

@@ -17,6 +17,7 @@ from ..broker.client import Session
 from ..broker.counters import Refusals
 from ..broker.epochs import Record, RestoredHistory
 from ..broker.event import Event, glob_matcher
+from ..broker.forks import fork_aware
 from ..broker.hub import Hub
 from ..broker.journal import Journal
 from ..broker.log import EventLog
@@ -57,6 +58,7 @@ class Node:
     :ivar encode: returns the JSON text of events, acknowledgements and answers of handlers; see :func:`.payload_text`.
     :ivar early: has a unit for each numbered event that may wait in a thread of our server's for those before it.
     :ivar early_elsewhere: the same for another server, which may have few threads.
+    :ivar serving: true once a server has had requests of clients answered in this process.
     :ivar stopping: true once every stream shall end.
     :ivar server_statistics: returns what the serving side counts, while it runs.
     """
@@ -65,7 +67,7 @@ class Node:
                  governor: Callable[[], Any], *, max_waiting: int = MAX_WAITING) -> None:
         self.app, self.settings, self.handlers, self.authorizer = app, settings, handlers, authorizer
         self.started_at = time.time()
-        self.stopping = False
+        self.serving = self.stopping = False
         self.server_statistics: Callable[[], dict[str, Any]] = dict
         self.refusals = Refusals()
         self.early = threading.Semaphore(max(1, settings.threads // EARLY_SHARE))
@@ -87,6 +89,23 @@ class Node:
             governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self.announcer.announce(signals.command_received, command=command),
             on_finished=self._command_finished)
+        fork_aware(self)
+
+    def forked(self) -> None:
+        """Decide what a child may do, which has its own copy of everything.
+
+        If this process serves, its clients are not the child's: there is nobody whom an event could come to. If it has
+        only made the app so far (``gunicorn --preload``), the child may be the one that serves.
+        """
+        self.announcer.forked()
+        if self.journal is not None:
+            self.journal.forked()
+        if not self.serving:
+            self.log.reentrancy.renew()
+            return
+        self.log.reentrancy.forbid()
+        if self.journal is not None:
+            self.journal.stop()
 
     def _build_hub(self) -> Hub:
         settings = self.settings

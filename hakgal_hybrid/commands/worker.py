@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
+from ..broker.forks import fork_aware
 from ..logs import get_logger
 
 logger = get_logger(__name__)
@@ -27,6 +28,11 @@ class Worker:
     def __init__(self, name: str, limit: int, threads: int = 1, *, idle_s: float = IDLE_S) -> None:
         self._name, self._idle_s = name, idle_s
         self._limit, self._most = limit, threads
+        self.forked()
+        fork_aware(self)
+
+    def forked(self) -> None:
+        """Begin without threads and calls: in a child, those that wait are run by the process that has forked it."""
         # Re-entrant, both: a finalizer that the garbage collector runs in here may submit too.
         self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._lock = threading.RLock()

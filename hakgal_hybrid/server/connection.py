@@ -34,6 +34,7 @@ class HTTPConnection:
         if isinstance(address, tuple):
             self.peer = {"REMOTE_ADDR": str(address[0]), "REMOTE_PORT": str(address[1]), PEER: str(address[0])}
         self._admission = front.connections
+        front.sockets.add(sock)
         self.reader = RequestReader(sock, front.loop, front.settings.request_s, front.settings.max_head_bytes)
         with contextlib.suppress(OSError):  # the peer is gone already
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

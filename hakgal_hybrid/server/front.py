@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakSet
 
 import gevent
 
@@ -70,6 +71,8 @@ class Front:
                                             lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
         self.notifier = EventNotifier(self.loop)
+        #: The sockets that are not the fan-out writer's, and those that the app has taken over.
+        self.sockets: WeakSet[Any] = WeakSet()
         self.upgrades = threading.Semaphore(settings.max_upgrades)
         self.active = 0
         self.lag = LoopLag()
@@ -91,6 +94,13 @@ class Front:
         :return: one of the three pools.
         """
         return self._pools[self._lane_of(path)]
+
+    def forked(self) -> list[int]:
+        """Put back, in a child, what connections change in a process.
+
+        :return: the descriptors of all connections.
+        """
+        return [sock.fileno() for sock in list(self.sockets)] + self.fanout.forked()
 
     def statistics(self) -> dict[str, Any]:
         """Return a snapshot of what the serving side counts.

@@ -196,5 +196,5 @@ class RequestHandler:
             self._front.degraded(error.code)
             self._refuse(error)
         else:
-            start_upgrade(self._endpoint.application, self._environ, self._connection.detach(),
-                          self._front.upgrades.release)
+            self._front.sockets.add(start_upgrade(self._endpoint.application, self._environ,
+                                                  self._connection.detach(), self._front.upgrades.release))

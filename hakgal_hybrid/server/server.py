@@ -20,6 +20,7 @@ from ..logs import get_logger
 from ..monitoring.backlog import BacklogMonitor
 from .connection import hang_up
 from .environ import base_environ
+from .forks import inherit_nothing
 from .front import Endpoint, Front, Lane
 from .greenlets import GreenletPool
 from .listening import bracketed, listening_sockets
@@ -129,7 +130,7 @@ class Server:
         """
         front = self._front
         self._node.server_statistics = front.statistics
-        self._node.stopping = False
+        self._node.serving, self._node.stopping = True, False
         front.fanout.start()
         front.lag.start()
         self._backlog.clogged = front.fanout.clogged
@@ -137,6 +138,7 @@ class Server:
         for listener in self._listeners:
             listener.start()
         watchers = self._handle_signals()
+        forget = inherit_nothing(watchers, self._forked)
         scheme = "https" if self._listeners[0].ssl_enabled else "http"
         logger.info("serving on %s", ", ".join(f"{scheme}://{bracketed(address)}:{port}"
                                                for address, port in self.addresses))
@@ -151,6 +153,7 @@ class Server:
             pass
         finally:
             self._shut_down()
+            forget()
             for number, (watcher, previous) in watchers.items():
                 watcher.cancel()
                 signal.signal(number, signal.SIG_DFL if previous is None else previous)
@@ -180,6 +183,10 @@ class Server:
             self._raised = self._raised or error
         finally:
             self._ended.set()
+
+    def _forked(self) -> list[int]:
+        """Put back, in a child, what a server changes in a process; return the descriptors of all sockets."""
+        return [listener.socket.fileno() for listener in self._listeners if not listener.closed] + self._front.forked()
 
     def _shut_down(self) -> None:
         """Accept no more connections, let requests end, flush streams, close."""

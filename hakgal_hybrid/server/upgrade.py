@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..logs import get_logger
+from .connection import hang_up
 from .wsgi import Headers, end_to_end, head_bytes
 
 logger = get_logger(__name__)
@@ -52,13 +53,15 @@ class UpgradeSocket(socket.socket):
         super().sendall(data, flags)
 
 
-def start_upgrade(application: Any, environ: dict[str, Any], fileno: int, ended: Callable[[], None]) -> None:
+def start_upgrade(application: Any, environ: dict[str, Any], fileno: int,
+                  ended: Callable[[], None]) -> UpgradeSocket:
     """Have an upgrade request answered in a thread of its own.
 
     :param application: the WSGI app.
     :param environ: the request.
     :param fileno: the number of its socket, which is the thread's from now on.
     :param ended: called when the thread is done with it.
+    :return: the socket.
     """
     sock = UpgradeSocket(fileno=fileno)
     sock.setblocking(True)
@@ -77,6 +80,7 @@ def start_upgrade(application: Any, environ: dict[str, Any], fileno: int, ended:
         logger.exception("no thread for a WebSocket")
         sock.close()
         ended()
+    return sock
 
 
 def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocket) -> None:
@@ -103,4 +107,5 @@ def answer_upgrade(application: Any, environ: dict[str, Any], sock: UpgradeSocke
     except Exception:
         logger.exception("the application raised in a WebSocket request")
     finally:
+        hang_up(sock)
         sock.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Flask
@@ -60,7 +61,8 @@ def answer_in_front(host: Flask, services: Services) -> frozenset[str]:
     refuse_conflicts(host, served)
     host.wsgi_app = Gate(  # type: ignore[method-assign]
         host.wsgi_app, behind_same_proxies(host.wsgi_app, app), served, settings, known_as=services.known_as,
-        knows_ticket=services.tickets.admits, rate=services.rate, refusals=services.node.refusals)
+        knows_ticket=services.tickets.admits, rate=services.rate, refusals=services.node.refusals,
+        on_serving=partial(setattr, services.node, "serving", True))
     return served
 
 

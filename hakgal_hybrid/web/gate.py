@@ -45,13 +45,15 @@ class Gate:
     :param knows_ticket: true for a ticket (first argument) that opens a stream with a query (second argument).
     :param rate: how fast one address may command.
     :param refusals: counts what is refused, by code.
+    :param on_serving: called before the first request that a server passes on; a test client is none.
     """
 
     def __init__(self, host: WSGIApp, app: WSGIApp, served: Collection[str], settings: Settings, *,
                  known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool], rate: RateLimiter,
-                 refusals: Refusals) -> None:
+                 refusals: Refusals, on_serving: Callable[[], object] = lambda: None) -> None:
         self._host, self._app, self._served, self._settings = host, app, served, settings
         self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
+        self._on_serving: Callable[[], object] | None = on_serving
         self._foreign: set[str] = set()
         self._logged_hidden = False
 
@@ -62,6 +64,9 @@ class Gate:
         :param start_response: takes status and headers of the answer.
         :return: the chunks of the answer.
         """
+        if self._on_serving is not None and "SERVER_SOFTWARE" in environ:
+            self._on_serving()
+            self._on_serving = None
         route = find(environ.get("PATH_INFO", ""))
         if route is None or route.rule not in self._served:
             return self._host(environ, start_response)

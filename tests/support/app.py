@@ -27,7 +27,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
 
-from . import accounting, faulty
+from . import accounting, faulty, forking
 
 #: Ends when its standard input does, so that no child outlives the server that started it.
 CHILD = "import sys; sys.stdin.read()"
@@ -123,6 +123,8 @@ def create_app(**settings: Any) -> Flask:
     _add_upgrades(app)
     if "SUPPORT_FAULTS" in os.environ:
         faulty.add(app, transport, governor, notes.release)
+    if "SUPPORT_FORKS" in os.environ:
+        forking.add(app, transport)
     app.wsgi_app = Raw(app.wsgi_app)  # type: ignore[method-assign]
     for _ in range(int(os.environ.get("SUPPORT_PROXY_FIX", "0"))):
         app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]

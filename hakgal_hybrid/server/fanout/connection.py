@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import sys
@@ -125,6 +126,8 @@ class Connection(socket.SocketType):
             self.watcher.stop()
             self.watcher.close()
         self.pending = None
+        with contextlib.suppress(OSError):  # the peer is gone
+            self.shutdown(socket.SHUT_RDWR)  # a child that was forked meanwhile may hold it, too
         super().close()
 
 

@@ -48,6 +48,14 @@ class Connections:
         """Return the connections. Any thread may call it."""
         return list(self._all.values())
 
+    def forked(self) -> list[int]:
+        """Put back, in a child, what open streams change in a process.
+
+        :return: the descriptors of the sockets.
+        """
+        self._switching.adjust(0)
+        return [connection.fileno() for connection in self.all()]
+
     def adopt(self, fileno: int, stream: SubscriberStream, head: bytes) -> None:
         """Take over a detached socket, and write the beginning of its stream.
 

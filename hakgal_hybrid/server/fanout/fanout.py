@@ -106,6 +106,13 @@ class Fanout:
         connections = self._connections.all()
         return {"streams": len(connections), "blocked": sum(item.pending is not None for item in connections)}
 
+    def forked(self) -> list[int]:
+        """Put back, in a child, what open streams change in a process.
+
+        :return: the descriptors of the sockets.
+        """
+        return self._connections.forked()
+
     def clogged(self) -> list[SubscriberStream]:
         """Return the streams whose socket has bytes pending. Any thread may call it."""
         return [item.stream for item in self._connections.all() if item.pending is not None]
