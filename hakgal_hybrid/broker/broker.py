@@ -38,7 +38,7 @@ class Broker:
         if thread.marked:
             reentrancy.defer(partial(self.publish, event, prepare))
             return None
-        try:  # as :meth:`.Reentrancy.mark` does, which would take a third of the time that an emit takes
+        try:  # as :meth:`.Reentrancy.held` does, which would take a third of the time that an emit takes
             thread.marked = True
             entry = self.log.append(event, prepare)
             self.wake()

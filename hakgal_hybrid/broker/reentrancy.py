@@ -77,25 +77,24 @@ class Reentrancy:
         self.thread.deferred.append(call)
 
     @contextmanager
-    def mark(self) -> Iterator[None]:
-        """Mark the calling thread for a block; at its end, make the calls that were deferred. Blocks may be nested."""
+    def held(self) -> Iterator[None]:
+        """Mark the calling thread, and have no other one change the log, for a block. Blocks may be nested.
+
+        At the end of the outermost block, the calls are made that were deferred.
+        """
         thread = self.thread
         if thread.marked:
-            yield
+            with self.lock:
+                yield
             return
         try:
             thread.marked = True
-            yield
+            with self.lock:
+                yield
         finally:
             thread.marked = False  # not by a call: a handler that raises could come between
             if thread.deferred:
                 self.drain()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Mark the calling thread, and have no other one change the log, for a block. Blocks may be nested."""
-        with self.mark(), self.lock:
-            yield
 
     def forbid(self) -> None:
         """Have every use of the log raise :class:`.ForkedProcess` from now on, before it waits for a lock."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from .client import Client, Session, steady
@@ -23,7 +22,7 @@ from .hub import Hub
 from .reading import Shared, read, read_shared
 from .sse import LAST_CHUNK
 from .states import SessionState, StreamEnd, StreamEvent, StreamState, after
-from .subscription import StreamOptions, StreamRequest, interned_request
+from .subscription import StreamOptions, StreamRequest, shared_request
 
 
 class SubscriberStream:
@@ -180,8 +179,7 @@ class SubscriberStream:
         if not self._opening:
             gap, self.cursor.pending_gap = self.cursor.pending_gap, None
             self._opening = self.content.opening(self.options, self.position, gap, resumed=self.resumed)
-            # What is left of the request is the same for many streams: kept once.
-            self.content.request = interned_request(replace(self.request, last_event_id=None, ticket=None))
+            self.content.request = shared_request(self.request)
 
     def take(self, shared: Shared | None = None, upto: int | None = None) -> bytes:
         """Return everything new, in order, with a gap first if something was lost.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -45,13 +45,19 @@ class StreamOptions(NamedTuple):
     max_backlog_s: float = 60
 
 
-@lru_cache(maxsize=1024)
-def interned_request(request: StreamRequest) -> StreamRequest:
-    """Return the same object for equal requests.
+def shared_request(request: StreamRequest) -> StreamRequest:
+    """Return what is left of a request once its stream is open: the same object for many streams.
 
-    :param request: a request.
-    :return: the first one that was equal to it.
+    :param request: the request.
+    :return: one without what it resumes after and without its ticket.
     """
+    if request.last_event_id is not None or request.ticket is not None:
+        request = replace(request, last_event_id=None, ticket=None)
+    return _interned(request)
+
+
+@lru_cache(maxsize=1024)
+def _interned(request: StreamRequest) -> StreamRequest:
     return request
 
 

@@ -51,13 +51,14 @@ class ClientLifecycle:
         self._disconnect_workers = Worker("hakgal-hybrid-disconnect", limit=max_waiting, threads=8)
 
     def open_client(self, environ: dict[str, Any], namespace: str, auth: Any = None, *,
-                    session: Session | None = None) -> Client:
+                    session: Session | None = None, with_stream: bool = False) -> Client:
         """Admit a client and run the host's ``connect`` handler for it.
 
         :param environ: the WSGI environment of the opening request.
         :param namespace: the namespace it connects to.
         :param auth: what it sends along for the handler.
         :param session: the session that it joins; by default a new one, which waits for its stream.
+        :param with_stream: true if the caller attaches the session's stream at once, so that nobody waits for it.
         :return: the client.
         :raises AccessDenied: if the handler refused it, or nobody may connect to this namespace. No client remains.
         :raises Overloaded: if there are too many clients or streams.
@@ -81,7 +82,8 @@ class ClientLifecycle:
             if own:
                 self._hub.sessions.drop(session)
             raise
-        self._hub.sessions.expect(session)  # from now on: the handler may have taken its time
+        if not with_stream:
+            self._hub.sessions.expect(session)  # from now on: the handler may have taken its time
         self._background.announce(signals.client_connected, client=client)
         return client
 
@@ -130,18 +132,17 @@ class ClientLifecycle:
             self.end_client(client, "server disconnect")
         return len(found)
 
-    def stream_ended(self, feed: SubscriberStream, reason: str) -> None:
+    def stream_ended(self, feed: SubscriberStream, end: StreamEnd) -> None:
         """Note that a stream has ended. Its clients may come back for a while. May be called repeatedly.
 
         Its session lapses at once if the server stops, if the host refused its first stream, or if no client is left.
 
         :param feed: the stream.
-        :param reason: as counted in the status: ``gone``, ``closed``, ``stalled``, ``stopped`` and so on.
+        :param end: why it has ended.
         """
         if feed.state is StreamState.ENDED:
             return
         feed.happened(StreamEvent.ENDED)
-        end = StreamEnd.of(reason)
         self._hub.deliveries.ended(StreamEnd.REPLACED if feed.replaced else end)
         if not self._hub.sessions.detach(feed.session, feed):
             return

@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 import gevent
 
+from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..commands.node import Node
 from ..monitoring.histogram import Histogram
@@ -62,7 +63,7 @@ class Front:
         self.settings = settings
         self.is_stream, self.is_ours, self._lane_of = is_stream, is_ours, lane_of
         self.loop = gevent.get_hub().loop
-        self.stream_ended: Callable[[SubscriberStream, str], None] = node.lifecycle.stream_ended
+        self.stream_ended: Callable[[SubscriberStream, StreamEnd], None] = node.lifecycle.stream_ended
         self.degraded: Callable[[str], None] = node.degraded
         self.attached = Attached(settings, self.stream_ended, lambda: node.stopping)
         self.fanout = Fanout(node.hub, settings, self.stream_ended, lambda: node.stopping, self.attached)

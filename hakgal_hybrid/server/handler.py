@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import gevent
 
 from ..broker.environ import HANDOFF
 from ..broker.sse import STREAM_HEADERS, busy_body, stream_headers, wants_stream
+from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..errors import HybridError, Overloaded, UnsuitableServer, problem_response
 from ..logs import get_logger, printable, redacted
@@ -166,16 +168,13 @@ class RequestHandler:
     def _begin_stream(self, message: Any, call: WSGICall, stream: SubscriberStream) -> bool:
         """Write a stream's head and hand its socket to the fan-out writer."""
         if not isinstance(message, Head) or not message.status.startswith("200"):
-            self._front.stream_ended(stream, "refused")  # the host's after_request or middleware decided otherwise
+            self._front.stream_ended(stream, StreamEnd.REFUSED)  # a middleware has decided otherwise
             return self._relay(message, call)
-        headers = stream_headers(message.headers)
-        if self._head.version == "HTTP/1.1":
-            stream.content.chunked = True
-            headers.append(("Transfer-Encoding", "chunked"))
+        stream.content.chunked = self._head.version == "HTTP/1.1"
         try:
-            head = head_bytes(message.status, [*headers, ("Connection", "close")])
+            head = _stream_head(message.status, tuple(message.headers), chunked=stream.content.chunked)
         except ValueError as error:
-            self._front.stream_ended(stream, "failed")
+            self._front.stream_ended(stream, StreamEnd.FAILED)
             return self._failed(End(error))
         self.response.status = "200"
         connection = self._connection
@@ -198,3 +197,10 @@ class RequestHandler:
         else:
             self._front.sockets.add(start_upgrade(self._endpoint.application, self._environ,
                                                   self._connection.detach(), self._front.upgrades.release))
+
+
+@lru_cache(maxsize=64)  # most streams of a server have the same
+def _stream_head(status: str, headers: tuple[tuple[str, str], ...], *, chunked: bool) -> bytes:
+    """Return the head of a stream, as it is sent."""
+    framing = [("Transfer-Encoding", "chunked")] if chunked else []
+    return head_bytes(status, [*stream_headers(list(headers)), *framing, ("Connection", "close")])

@@ -50,6 +50,7 @@ class ThreadPool:
         self._alone_s = alone_s
         self._latest: Job | None = None  # while it runs
         self._latest_at = 0.0
+        self._watched = False  # a thread waits until the latest job has had the pool to itself for long enough
         self._jobs: deque[Job] = deque()
         self._bytes = self._threads = self._idle = 0
         self._changed = threading.Condition()
@@ -62,7 +63,8 @@ class ThreadPool:
         """
         with self._changed:
             if self._idle > len(self._jobs):
-                self._changed.notify()
+                if not (self._watched and self._alone_for() > 0):  # else whoever is through first takes it
+                    self._changed.notify()
             elif self._threads < self._limit:
                 self._start_thread()
             elif len(self._jobs) >= self._max_waiting or self._bytes + job.size > self._max_bytes:
@@ -124,7 +126,9 @@ class ThreadPool:
         with self._changed:
             self._idle += 1
             while self._changed.wait_for(lambda: self._jobs, self._idle_s) and (left := self._alone_for()) > 0:
+                self._watched = True
                 self._changed.wait(min(left, self._idle_s))  # another thread may take the job meanwhile
+                self._watched = False
             self._idle -= 1
             if not self._jobs:
                 self._threads -= 1

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Request
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import MapAdapter, Rule
 
 from ..errors import ConfigurationError
 from . import assets, clients, control, diagnosis, monitor, openapi, stream
 from .gate import Gate, WSGIApp
 from .services import Services
-from .urls import find
+from .urls import find, normal
 
 
 class HybridApp(Flask):
@@ -43,6 +45,24 @@ class HybridApp(Flask):
         with self.request_context(environ):
             response = self.make_response(self.dispatch_request())
         return response(environ, start_response)
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Find the view of a request. The gate has checked its method, so most paths say all.
+
+        :param request: the request; ``None`` outside of any.
+        :return: what Flask is to match the request by; ``None`` if its view was found.
+        """
+        rule = None if request is None else self._fixed_rules.get(normal(request.environ["PATH_INFO"]))
+        if request is None or rule is None:
+            return super().create_url_adapter(request)
+        request.url_rule, request.view_args = rule, {}
+        return None
+
+    @cached_property
+    def _fixed_rules(self) -> dict[str, Rule]:
+        """The rules by their paths, without those that have variables or share their path."""
+        paths = Counter(rule.rule for rule in self.url_map.iter_rules())
+        return {rule.rule: rule for rule in self.url_map.iter_rules() if not rule.arguments and paths[rule.rule] == 1}
 
 
 def answer_in_front(host: Flask, services: Services) -> frozenset[str]:

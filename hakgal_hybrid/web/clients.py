@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
-from werkzeug.datastructures import MultiDict
 
 from ..broker.client import Client, proves
 from ..broker.hub import latest_for
@@ -58,7 +56,7 @@ def blueprint(services: Services) -> Blueprint:
         if not isinstance(query, str):
             raise RequestError("'query' must be the query of the stream, a text", code="bad_query")
         query = query.removeprefix("?")
-        parse_stream_request(MultiDict(parse_qsl(query, keep_blank_values=True)), None)
+        parse_stream_request(query)
         return answer({"ticket": services.tickets.issue(query), "expires_s": VALID_S})
 
     @views.post(DISCONNECT)

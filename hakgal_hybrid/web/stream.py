@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from flask import Blueprint, Response, request
-from werkzeug.datastructures import MultiDict
 
 from ..broker.client import Client, Session
 from ..broker.environ import HANDOFF
@@ -18,7 +17,7 @@ from ..broker.subscription import StreamRequest
 from ..errors import Overloaded, UnsuitableServer
 from .services import Services
 from .stream_body import StreamBody
-from .stream_query import parse_stream_request
+from .stream_query import parse_stream_request, query_of
 from .tickets import session_of
 from .urls import STREAM
 
@@ -40,8 +39,7 @@ def blueprint(services: Services) -> Blueprint:
         environ = request.environ
         try:
             check_server(environ)
-            args = request.args if environ.get("QUERY_STRING") else MultiDict[str, str]()
-            wanted = parse_stream_request(args, environ.get("HTTP_LAST_EVENT_ID"))
+            wanted = parse_stream_request(query_of(environ), environ.get("HTTP_LAST_EVENT_ID"))
             if environ["REQUEST_METHOD"] == "HEAD":
                 return _stream_of(())
             return _open(services, wanted, environ)
@@ -91,8 +89,12 @@ def open_stream(services: Services, wanted: StreamRequest) -> SubscriberStream:
     """
     node, sessions = services.node, services.node.hub.sessions
     session, wanted = _session_of(services, wanted)
-    stream = SubscriberStream(session, node.hub, node.stream_options, wanted, node.lifecycle.on_gap)
-    replaced = sessions.attach(session, stream)
+    try:
+        stream = SubscriberStream(session, node.hub, node.stream_options, wanted, node.lifecycle.on_gap)
+        replaced = sessions.attach(session, stream)
+    except BaseException:
+        sessions.expect(session)
+        raise
     try:
         stream.prepare()
     except BaseException:
@@ -109,7 +111,7 @@ def _session_of(services: Services, wanted: StreamRequest) -> tuple[Session, Str
 
     def connect() -> Client:
         node.authorizer.check(node.app, "stream", wanted.namespace)
-        return node.lifecycle.open_client(request.environ, wanted.namespace)
+        return node.lifecycle.open_client(request.environ, wanted.namespace, with_stream=True)
 
     if wanted.ticket is None:
         return session_of(connect()), wanted

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+from werkzeug.datastructures import MultiDict
 
 from ..broker.event import MAX_NAME, checked_name
 from ..broker.subscription import StreamRequest
@@ -14,6 +20,8 @@ from ..settings import parse_boolean
 #: ``lastEventId`` (event-source-polyfill), ``Last-Event-ID`` and ``lastEventID`` (Mercure's), ``evs_last_event_id``.
 _RESUME_NAMES = ("lasteventid", "evslasteventid")
 MAX_PATTERNS = 64
+#: How long a query may be that is remembered with what it asks for.
+_KNOWN_BYTES = 512
 _STARS = re.compile(r"\*+")
 
 
@@ -25,13 +33,30 @@ def is_resume_name(name: str) -> bool:
     return name.lower().replace("-", "").replace("_", "") in _RESUME_NAMES
 
 
-def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
+def query_of(environ: Mapping[str, Any]) -> str:
+    """Return the query of a request as text.
+
+    :param environ: the WSGI environment of the request, where it is text that stands for bytes (PEP 3333).
+    :return: the text; what is no UTF-8 in it is replaced.
+    """
+    query = str(environ.get("QUERY_STRING", ""))
+    return query if query.isascii() else query.encode("latin-1").decode("utf-8", "replace")
+
+
+def parse_stream_request(query: str, header: str | None = None) -> StreamRequest:
     """Return what a request for a stream asks for.
 
-    :param args: the query, by name.
+    :param query: the query, without ``?``.
     :param header: the header ``Last-Event-ID``, which wins over the query; ``None`` if there is none.
     :raises RequestError: 422 naming the parameter, for anything that makes no sense.
     """
+    # Most streams of a server ask for the same; each ticket is asked with once.
+    wanted = _known(query) if "ticket=" not in query and len(query) <= _KNOWN_BYTES else _parse(query)
+    return wanted if header is None else dataclasses.replace(wanted, last_event_id=header or None)
+
+
+def _parse(query: str) -> StreamRequest:
+    args = MultiDict(parse_qsl(query, keep_blank_values=True))
     namespace = args.get("namespace", "/") or "/"
     if not namespace.startswith("/") or len(namespace) > MAX_NAME:
         raise RequestError(f"namespace={namespace!r:.80} does not begin with '/'", code="bad_query")
@@ -41,12 +66,14 @@ def parse_stream_request(args: Any, header: str | None) -> StreamRequest:
     for name in events:
         if not name.startswith("hybrid_"):  # our own events come in any case, so that naming one does no harm
             checked_name(name)
-    last_event_id = header if header is not None else _resumed_after(args)
     snapshot: Literal["", "1", "gap"] = "gap" if args.get("snapshot") == "gap" else ""
     if not snapshot and _flag(args, "snapshot", " or gap"):
         snapshot = "1"
-    return StreamRequest(namespace, events, snapshot, _flag(args, "envelope"), last_event_id or None,
+    return StreamRequest(namespace, events, snapshot, _flag(args, "envelope"), _resumed_after(args),
                          args.get("ticket"))
+
+
+_known = lru_cache(maxsize=256)(_parse)
 
 
 def parse_whole(name: str, text: str, low: int, high: int) -> int:

@@ -365,7 +365,7 @@ def test_an_interruption_at_the_worst_place(transport: HybridTransport, manifest
         remove()
     else:
         transport.emit("interrupted")
-        with log.reentrancy.mark():  # as ``missed`` and ``statistics`` do
+        with log.held():  # as ``missed`` and ``statistics`` do
             interrupt()
             assert log.newest == 1
     assert log.newest == 2

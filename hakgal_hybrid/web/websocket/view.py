@@ -17,12 +17,13 @@ from flask import Blueprint, Response, request
 from flask_sock import Sock  # type: ignore[import-untyped]
 from wsproto.utilities import RemoteProtocolError
 
+from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
 from ...errors import AccessDenied, RequestError, UnsuitableServer
 from .. import access
 from ..services import Services
 from ..stream import check_server, open_stream
-from ..stream_query import parse_stream_request
+from ..stream_query import parse_stream_request, query_of
 from ..urls import WEBSOCKET
 from .channel import Channel, Inbox
 from .commands import Orders
@@ -65,7 +66,7 @@ def _converse(services: Services, accept: Callable[[_Conversation], Response]) -
     _check_handshake(environ)
     key = _socket_key(environ)
     check_server(environ)
-    wanted = dataclasses.replace(parse_stream_request(request.args, request.headers.get("Last-Event-ID")),
+    wanted = dataclasses.replace(parse_stream_request(query_of(request.environ), request.headers.get("Last-Event-ID")),
                                envelope=True)
     refusal = _refusal_of_commands(services, environ)
     sock = environ[key]
@@ -86,7 +87,7 @@ def _converse(services: Services, accept: Callable[[_Conversation], Response]) -
         return Response()
     finally:
         environ[key] = sock
-        services.node.lifecycle.stream_ended(feed, reason)
+        services.node.lifecycle.stream_ended(feed, StreamEnd.of(reason))
         if channel.answered:
             channel.cut()
 

@@ -16,6 +16,7 @@ from simple_websocket import ConnectionClosed  # type: ignore[import-untyped]
 from wsproto.utilities import LocalProtocolError
 
 from ...broker.sse import Decoder
+from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
 from ...broker.wakeups import make_wakeup
 from ...logs import get_logger
@@ -118,7 +119,7 @@ class Writer:
                 self._inbox.drained(CLOSE_TIMEOUT_S)
             else:
                 self._inbox.close()
-            self._services.node.lifecycle.stream_ended(self._feed, reason)
+            self._services.node.lifecycle.stream_ended(self._feed, StreamEnd.of(reason))
 
     def _write(self) -> str:
         """Write until either side ends it; return why."""
