@@ -10,7 +10,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +342,42 @@ def test_nobody_listens() -> None:
     report = look(free_port())
     assert report.causes == ["nobody_listens"]
     assert {item.level for item in report.findings[2:]} == {Level.NOT_CHECKED}
+
+
+@contextlib.contextmanager
+def refusing(status: int) -> Iterator[int]:
+    """A host, or what stands in front of it, that answers everything with one status."""
+    class Refusing(BaseHTTPRequestHandler):
+        def refuse(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD = do_POST = do_OPTIONS = refuse
+
+        def log_message(self, *args: Any) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_host_that_refuses_everything_is_not_called_healthy(status: int) -> None:
+    """Nothing is known of it: the verdict says so, and so does the exit status."""
+    with refusing(status) as port:
+        report = look(port)
+        done = CliRunner().invoke(main, ["doctor", f"http://127.0.0.1:{port}", "--requests", "1"])
+    assert (report.verdict, report.known, report.causes) == ("not known", False, []), report.to_dict()
+    assert report.of("health").cause == "refused"
+    assert done.exit_code == 3, done.output
+    assert "not known" in done.output.splitlines()[-1]
 
 
 def test_a_name_that_does_not_resolve() -> None:

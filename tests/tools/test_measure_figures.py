@@ -6,6 +6,7 @@ import itertools
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -20,9 +21,9 @@ from hakgal_hybrid.tools.measure.document import Plan, document, holds, known_fi
 from hakgal_hybrid.tools.measure.figures import Figure, Summary, change, mean, shown, speedup
 from hakgal_hybrid.tools.measure.hosts import Host, copy_database, quoted
 from hakgal_hybrid.tools.measure.output import read_log
-from hakgal_hybrid.tools.measure.record import Run, Work, histogram
+from hakgal_hybrid.tools.measure.record import Control, Deliveries, Run, Work, histogram
 from hakgal_hybrid.tools.measure.summary import figures_of
-from hakgal_hybrid.tools.measure.targets import MET, MISSED, NOT_MEASURED, Results, Row, Threshold
+from hakgal_hybrid.tools.measure.targets import MET, MISSED, NOT_APPLICABLE, NOT_MEASURED, Results, Row, Threshold
 from hakgal_hybrid.tools.measure.timing import Endpoint, Samples, Timing
 from hakgal_hybrid.tools.remote.exchange import WebSocketExchange
 from hakgal_hybrid.tools.remote.request import Base
@@ -167,7 +168,80 @@ def test_streaming_without_a_live_client_is_not_judged() -> None:
     run = Run("after", "http://127.0.0.1:1", True, 0, 0, phases=[("connect", 0.1)], transport="sse")
     report = document(Plan("hakgal-hybrid measure", {}, {}), {"after": run})
     row = next(row for row in report["targets"] if row["text"] == "SSE streaming works")
-    assert (row["verdict"], "--clients" in row["evidence"]) == (NOT_MEASURED, True)
+    assert (row["verdict"], "--clients" in row["evidence"]) == (NOT_APPLICABLE, True)
+
+
+def never_slow(mode: str, **more: Any) -> Run:
+    """A host that answered all in 20 ms, and whose CPU is the same before and after."""
+    run = Run(mode, "http://127.0.0.1:1", True, 2, 1, opened=2, transport="sse" if mode == "after" else "socketio",
+              phases=[("connect", 0.1), ("control", 0.1)], endpoints={"GET /health": Samples()})
+    for _ in range(20):
+        run.endpoints["GET /health"].take(lambda: Timing(200, {}, 0.1, 0.2, 1.0, 20.0))
+    run.requests = Work(cpu_s=1.0, requests=500, delivered=1000)
+    run.events, run.alone = Work(cpu_s=1.0, requests=100, delivered=1000), Work(cpu_s=0.5, requests=100)
+    run.quiet_delivery = Deliveries(events=100, delays_ms=[2.0] * 100)
+    run.control = Control(tried=False, evidence="POST /api/governor/control is answered with status 409")
+    for name, value in more.items():
+        setattr(run, name, value)
+    return run
+
+
+def judged(before: Run, after: Run) -> tuple[bool, dict[str, tuple[str, str]]]:
+    """Whether it holds, and verdict and evidence of each line of the report."""
+    report = document(Plan("hakgal-hybrid measure", {}, {}), {"before": before, "after": after})
+    jsonschema.Draft202012Validator(SCHEMA["$defs"]["row"]).validate(report["targets"][0])
+    return report["holds"], {row["text"]: (row["verdict"], row["evidence"]) for row in report["targets"]}
+
+
+CPU, CONTROL_WORKS = "CPU per request -30 % or better", "governor control over HTTP works"
+
+
+def test_a_host_that_never_was_slow_has_nothing_to_win() -> None:
+    """CPU that stays as it was is no failure there, and no governor is none either; each line says so."""
+    held, rows = judged(never_slow("before"), never_slow("after"))
+    assert held, rows
+    for text in (CPU, "CPU per delivered event -30 % or better", CONTROL_WORKS):
+        assert rows[text][0] == NOT_APPLICABLE
+    assert "nothing to win here: /health took 20.0 ms (p95) before" in rows[CPU][1]
+    assert "409" in rows[CONTROL_WORKS][1]
+
+
+def test_what_is_won_all_the_same_is_met() -> None:
+    """A line that is met is not called one that does not apply."""
+    after = never_slow("after", requests=Work(cpu_s=0.5, requests=500, delivered=1000))
+    assert judged(never_slow("before"), after)[1][CPU][0] == MET
+
+
+def test_a_host_that_was_slow_must_become_better() -> None:
+    """There the lines about CPU decide."""
+    before = never_slow("before")
+    before.endpoints["GET /health"] = Samples()
+    before.endpoints["GET /health"].take(lambda: Timing(200, {}, 0.1, 0.2, 1.0, 2000.0))
+    held, rows = judged(before, never_slow("after"))
+    assert not held
+    assert rows[CPU][0] == MISSED
+
+
+@pytest.mark.parametrize(("lack", "text"), [
+    ({"pid_missing": "no process"}, CPU), ({"live": 0, "quiet_delivery": Deliveries()}, "no backlog > 60 s"),
+    ({"local_clock": False, "quiet_delivery": Deliveries(events=9)}, "no backlog > 60 s"),
+    ({"endpoints": {"GET /other": Samples()}}, "latency p95 of /health < 150 ms"),
+])
+def test_what_was_not_asked_for_or_is_elsewhere_does_not_apply(lack: dict[str, Any], text: str) -> None:
+    """It is no failure that a figure is missing of what the operator left out, or of another machine."""
+    verdict, evidence = judged(never_slow("before"), never_slow("after", **lack))[1][text]
+    assert (verdict, bool(evidence)) == (NOT_APPLICABLE, True)
+
+
+def test_what_failed_is_not_excused() -> None:
+    """A host whose requests were not answered, or whose governor does not answer, does not hold."""
+    silent = never_slow("after")
+    silent.endpoints["GET /health"] = Samples()
+    silent.endpoints["GET /health"].take(lambda: (_ for _ in ()).throw(ConnectionRefusedError("nobody")))
+    held, rows = judged(never_slow("before"), silent)
+    assert (held, rows["latency p95 of /health < 150 ms"][0]) == (False, NOT_MEASURED)
+    held, rows = judged(never_slow("before"), never_slow("after", control=Control(there=True, evidence="status 500")))
+    assert (held, rows[CONTROL_WORKS][0]) == (False, MISSED)
 
 
 def test_a_report_of_nothing() -> None:

@@ -10,6 +10,8 @@ from ..doctor import Finding, Level, Options, Probe, examine
 from .printing import harmless, pretty
 from .target import FAILED, Target, makers
 
+#: Exit status where the host let nothing be found out.
+NOT_KNOWN = 3
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red", Level.NOT_CHECKED: "blue"}
 
 
@@ -22,7 +24,8 @@ def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...],
     nobody in the way; what its requests wait for (where this package is loaded there); what a proxy does to streams;
     resuming, CORS, heartbeats. A check that cannot be made says why.
 
-    Exit status: 0 if there is no problem (with --strict: no warning either), 1 if there is one.
+    Exit status: 0 if there is no problem (with --strict: no warning either), 1 if there is one, 3 if nothing can be
+    said because the host serves neither a probe nor a stream.
 
     \b
     Examples:
@@ -39,10 +42,14 @@ def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...],
     if as_json:
         click.echo(pretty(report.to_dict()))
     else:
-        click.echo(f"\n{report.url}: {report.verdict} ({report.seconds:.1f} s)")
+        left_out = sum(finding.level is Level.NOT_CHECKED for finding in report.findings)
+        click.echo(f"\n{report.url}: {report.verdict} ({report.seconds:.1f} s; not checked: {left_out} of "
+                   f"{len(report.findings)})")
     bad = (Level.PROBLEM, Level.WARNING) if strict else (Level.PROBLEM,)
     if any(finding.level in bad for finding in report.findings):
         click.get_current_context().exit(FAILED)
+    if not report.known:
+        click.get_current_context().exit(NOT_KNOWN)
 
 
 def _show(finding: Finding) -> None:

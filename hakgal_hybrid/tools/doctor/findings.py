@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 
 #: Version of the written form; it changes when a member is renamed or means something else.
 SCHEMA = 1
+#: The checks of which one at least must have found nothing wrong for a host to be healthy.
+_DECISIVE = ("health", "stream")
 
 
 class Level(str, Enum):
@@ -62,9 +65,10 @@ def not_checked(check: str, because: str, *evidence: str, **data: Any) -> Findin
     return Finding(check, Level.NOT_CHECKED, f"not checked because {because}", evidence, data=data)
 
 
-def warning(check: str, cause: str, says: str, *evidence: str, remedy: str, **data: Any) -> Finding:
-    """Return a finding of something that may hurt.
+def amiss(level: Level, check: str, cause: str, says: str, *evidence: str, remedy: str, **data: Any) -> Finding:
+    """Return a finding of something that is not as it should be.
 
+    :param level: whether it may hurt or does.
     :param check: the name of the check.
     :param cause: the name of what is wrong.
     :param says: one sentence.
@@ -72,20 +76,10 @@ def warning(check: str, cause: str, says: str, *evidence: str, remedy: str, **da
     :param remedy: what to do.
     :param data: the figures behind it.
     """
-    return Finding(check, Level.WARNING, says, evidence, remedy, cause, data)
+    return Finding(check, level, says, evidence, remedy, cause, data)
 
 
-def problem(check: str, cause: str, says: str, *evidence: str, remedy: str, **data: Any) -> Finding:
-    """Return a finding of something that hurts.
-
-    :param check: the name of the check.
-    :param cause: the name of what is wrong.
-    :param says: one sentence.
-    :param evidence: what was measured or seen.
-    :param remedy: what to do.
-    :param data: the figures behind it.
-    """
-    return Finding(check, Level.PROBLEM, says, evidence, remedy, cause, data)
+warning, problem = partial(amiss, Level.WARNING), partial(amiss, Level.PROBLEM)
 
 
 @dataclass(frozen=True)
@@ -103,9 +97,15 @@ class Report:
         return [finding.cause for finding in self.findings if finding.level is Level.PROBLEM]
 
     @property
+    def known(self) -> bool:
+        """Whether there is a problem, or the host has served a probe or a stream; of one that refuses all it is not."""
+        return bool(self.causes) or any(finding.level is Level.OK and finding.check in _DECISIVE
+                                        for finding in self.findings)
+
+    @property
     def verdict(self) -> str:
-        """``healthy``, or the causes of all problems."""
-        return ", ".join(dict.fromkeys(self.causes)) or "healthy"
+        """The causes of all problems, else ``healthy``, or ``not known`` where that cannot be said."""
+        return ", ".join(dict.fromkeys(self.causes)) or ("healthy" if self.known else "not known")
 
     def of(self, check: str) -> Finding:
         """Return the finding of one check.

@@ -193,6 +193,8 @@ def check_cors(host: ExaminedHost) -> Finding:
         wanted, strange = (_preflight(host, origin) for origin in (allowed, foreign))
     except OSError as error:
         return not_checked("cors", f"OPTIONS {STREAM} was not answered ({error or type(error).__name__})")
+    if {there, wanted["status"]} <= {401, 403} and not wanted["origin"]:
+        return not_checked("cors", f"the path lets nobody ask without credentials ({there})")
     evidence = [f"{origin}: status {answer['status']}, Access-Control-Allow-Origin {answer['origin']!r}, "
                 f"Access-Control-Allow-Headers {answer['headers']!r}" for origin, answer in ((allowed, wanted),
                                                                                           (foreign, strange))]

@@ -62,8 +62,8 @@ def measure(target: str | None, out: Path, **options: Any) -> None:  # noqa: DOC
     modes, one after the other. Two URLs are measured as they are. Each host gets the same load: live dashboards,
     stalled ones, events, requests. A key is taken from HAKGAL_API_KEY.
 
-    Exit status 0 if every target that must be met is met (and every --assert), 1 if not, 130 after Ctrl-C, which keeps
-    what was measured.
+    Exit status 0 if every target that must be met and applies is met (and every --assert), 1 if not, 130 after Ctrl-C,
+    which keeps what was measured. Less CPU, for one, is no target where the host before was not slow.
 
     \b
     Examples:

@@ -14,10 +14,10 @@ from .figures import Figure, change, shown, speedup
 from .record import Run
 from .snapshot import diff, load
 from .summary import compared, figures_of
-from .targets import MET, Results, Row, Threshold, targets, validation
+from .targets import MET, NOT_APPLICABLE, Results, Row, Threshold, targets, validation
 
 #: The number before the point changes when a member is renamed, removed or means something else.
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 MODES = ("before", "after", "reference")
 
@@ -111,12 +111,12 @@ def known_figures() -> dict[str, Figure]:
 
 
 def holds(rows: Sequence[Row], own: Sequence[Row]) -> bool:
-    """Whether every target that must be met and every threshold is met.
+    """Whether every target that must be met and applies, and every threshold is met.
 
     :param rows: the targets.
     :param own: the thresholds.
     """
-    return all(row.verdict == MET for row in (*rows, *own) if row.must)
+    return all(row.verdict in (MET, NOT_APPLICABLE) for row in (*rows, *own) if row.must)
 
 
 def environment() -> dict[str, Any]:

@@ -36,6 +36,7 @@ def control(call: Call, run: Run, step: Callable[[], None], *, try_it: bool) -> 
         return
     found.there = first.status in (200, 202)
     if not found.there:
+        found.tried = first.status != 409  # there is no governor
         found.evidence = f"POST {PATH} is answered with status {first.status}{_detail(first)}"
         return
     if not try_it:

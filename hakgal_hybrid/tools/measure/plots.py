@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .extras import need
@@ -11,6 +11,8 @@ from .extras import need
 #: Progress apart by colour and by line: for eyes and printers that see no colour.
 STYLES = {"before": ("#c2410c", "-"), "after": ("#0f766e", "--"), "reference": ("#64748b", ":")}
 SIZE = (7.6, 3.4)
+#: Where a line leads across and up, and how it is drawn.
+Curve = tuple[list[float], list[float], dict[str, Any]]
 
 
 def draw(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +39,9 @@ def image(figure: Any, kind: str) -> bytes:
     return stream.getvalue()
 
 
-def _axes(title: str, across: str, up: str) -> tuple[Any, Any]:
+def _plot(document: Mapping[str, Any], title: str, across: str, up: str,
+          curves: Callable[[dict[str, Any], str], Iterable[Curve]], finish: Callable[[Any], None]) -> Any:
+    """Draw the curves of every run in its colour; ``None`` if there are none."""
     need("matplotlib", "draw the plots of the report")
     from matplotlib.figure import Figure
 
@@ -51,16 +55,16 @@ def _axes(title: str, across: str, up: str) -> tuple[Any, Any]:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return figure, axes
-
-
-def _runs(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any], str, str]]:
-    return [(mode, run, *STYLES[mode]) for mode, run in document["runs"].items() if run and mode in STYLES]
-
-
-def _finished(figure: Any, axes: Any, drawn: int) -> Any:
+    drawn = 0
+    for mode, run in document["runs"].items():
+        if run and mode in STYLES:
+            colour, line = STYLES[mode]
+            for xs, ys, style in curves(run, mode):
+                axes.plot(xs, ys, color=colour, linestyle=line, **style)
+                drawn += 1
     if not drawn:
         return None
+    finish(axes)
     axes.legend(fontsize=8, frameon=False, loc="best")
     return figure
 
@@ -71,9 +75,15 @@ def _log(set_scale: Any, axis: Any) -> None:
     axis.set_major_formatter("{x:g}")
 
 
-def _limit(axes: Any, value: float, text: str, *, across: bool) -> None:
+def _shares(axes: Any) -> None:
+    """Finish a plot of shares, in per cent, by time."""
+    _log(axes.set_xscale, axes.xaxis)
+    axes.set_ylim(0, 101)
+
+
+def _limit(draw_line: Any, value: float, text: str) -> None:
     """Draw a target as a thin line with its name."""
-    (axes.axvline if across else axes.axhline)(value, color="#94a3b8", linewidth=1, linestyle="-.", label=text)
+    draw_line(value, color="#94a3b8", linewidth=1, linestyle="-.", label=text)
 
 
 def latency(document: Mapping[str, Any]) -> Any:
@@ -81,23 +91,21 @@ def latency(document: Mapping[str, Any]) -> Any:
 
     :param document: the report as JSON values.
     """
-    figure, axes = _axes("Latency of requests, a client stalled", "milliseconds, logarithmic", "share of requests, %")
-    drawn = 0
-    for mode, run, colour, line in _runs(document):
+    def curves(run: dict[str, Any], mode: str) -> Iterator[Curve]:
         for label, endpoint in run["endpoints"].items():
             values = sorted(max(value, 0.01) for value in endpoint["samples"])
-            if not values:
-                continue
             shares = [(index + 1) / len(values) * 100 for index in range(len(values))]
             main = label == "GET /health"
-            axes.step(values, shares, where="post", color=colour, linestyle=line, linewidth=2 if main else 0.8,
-                      alpha=1 if main else 0.45, label=f"{mode}: /health, n = {len(values)}" if main else None)
-            drawn += 1
-    if drawn:
-        _log(axes.set_xscale, axes.xaxis)
-        axes.set_ylim(0, 101)
-        _limit(axes, 150, "target: p95 below 150 ms", across=True)
-    return _finished(figure, axes, drawn)
+            if values:
+                yield values, shares, {"drawstyle": "steps-post", "linewidth": 2 if main else 0.8, "alpha": 1 if main
+                                       else 0.45, "label": f"{mode}: /health, n = {len(values)}" if main else None}
+
+    def finish(axes: Any) -> None:
+        _shares(axes)
+        _limit(axes.axvline, 150, "target: p95 below 150 ms")
+
+    return _plot(document, "Latency of requests, a client stalled", "milliseconds, logarithmic",
+                 "share of requests, %", curves, finish)
 
 
 def cpu(document: Mapping[str, Any]) -> Any:
@@ -105,17 +113,14 @@ def cpu(document: Mapping[str, Any]) -> Any:
 
     :param document: the report as JSON values.
     """
-    figure, axes = _axes("CPU of the host's process with its threads", "seconds since its run began",
-                         "per cent of one core")
-    drawn = 0
-    for mode, run, colour, line in _runs(document):
+    def curves(run: dict[str, Any], mode: str) -> Iterator[Curve]:
         series = run["process"]["series"] or {"t": [], "cpu_s": []}
         times, values = _rates(series["t"], series["cpu_s"])
         if times:
-            axes.plot(times, values, color=colour, linestyle=line, linewidth=1.3, label=f"{mode}, n = {len(times)}")
-            drawn += 1
-    axes.set_ylim(bottom=0)
-    return _finished(figure, axes, drawn)
+            yield times, values, {"linewidth": 1.3, "label": f"{mode}, n = {len(times)}"}
+
+    return _plot(document, "CPU of the host's process with its threads", "seconds since its run began",
+                 "per cent of one core", curves, lambda axes: axes.set_ylim(bottom=0))
 
 
 def _rates(times: list[float], used: list[float]) -> tuple[list[float], list[float]]:
@@ -135,19 +140,18 @@ def lag(document: Mapping[str, Any]) -> Any:
 
     :param document: the report as JSON values.
     """
-    figure, axes = _axes("Event-loop and thread lag, sampled inside the process", "seconds since its run began",
-                         "worst of half a second, ms, log")
-    drawn = 0
-    for mode, run, colour, line in _runs(document):
-        series = run["sampled_lag"]["series"]
-        if series:
-            axes.plot([at for at, _ in series], [max(worst, 0.01) for _, worst in series], color=colour, linestyle=line,
-                      linewidth=1.1, label=f"{mode} ({run['sampled_lag']['sampler']}), n = {run['sampled_lag']['n']:,}")
-            drawn += 1
-    if drawn:
+    def curves(run: dict[str, Any], mode: str) -> Iterator[Curve]:
+        sampled = run["sampled_lag"]
+        if sampled["series"]:
+            yield ([at for at, _ in sampled["series"]], [max(worst, 0.01) for _, worst in sampled["series"]],
+                   {"linewidth": 1.1, "label": f"{mode} ({sampled['sampler']}), n = {sampled['n']:,}"})
+
+    def finish(axes: Any) -> None:
         _log(axes.set_yscale, axes.yaxis)
-        _limit(axes, 30, "target: 30 ms", across=False)
-    return _finished(figure, axes, drawn)
+        _limit(axes.axhline, 30, "target: 30 ms")
+
+    return _plot(document, "Event-loop and thread lag, sampled inside the process", "seconds since its run began",
+                 "worst of half a second, ms, log", curves, finish)
 
 
 def delivery(document: Mapping[str, Any]) -> Any:
@@ -155,19 +159,13 @@ def delivery(document: Mapping[str, Any]) -> Any:
 
     :param document: the report as JSON values.
     """
-    figure, axes = _axes("Delivery of events to live clients", "milliseconds from timestamp to arrival, logarithmic",
-                         "share of deliveries, %")
-    drawn = 0
-    for mode, run, colour, line in _runs(document):
+    def curves(run: dict[str, Any], mode: str) -> Iterator[Curve]:
         for name, width, text in (("with_stalled", 2.0, "a client stalled"), ("without_stalled", 0.9, "none stalled")):
             delay = run["deliveries"][name]["delay"]
             buckets = [(bound, count) for bound, count in delay["histogram"] if bound is not None]
-            if not delay["n"] or not buckets:
-                continue
-            axes.plot([bound for bound, _ in buckets], [count / delay["n"] * 100 for _, count in buckets], color=colour,
-                      linestyle=line, linewidth=width, label=f"{mode}, {text}, n = {delay['n']:,}")
-            drawn += 1
-    if drawn:
-        _log(axes.set_xscale, axes.xaxis)
-        axes.set_ylim(0, 101)
-    return _finished(figure, axes, drawn)
+            if delay["n"] and buckets:
+                yield ([bound for bound, _ in buckets], [count / delay["n"] * 100 for _, count in buckets],
+                       {"linewidth": width, "label": f"{mode}, {text}, n = {delay['n']:,}"})
+
+    return _plot(document, "Delivery of events to live clients", "milliseconds from timestamp to arrival, logarithmic",
+                 "share of deliveries, %", curves, _shares)

@@ -29,7 +29,7 @@ from .load import MAX_STALL_REQUESTS, WORK_REQUESTS, Options
 from .output import read_log
 from .phases import Phases, Progress
 from .process_monitor import ProcessMonitor
-from .record import Run
+from .record import Control, Run
 from .requester import Requester
 from .snapshot_taking import take
 
@@ -89,6 +89,8 @@ class Measurement:
         if self.options.control or self.host.mode == "before":
             with self._phase("control", 30):
                 control(self._requester.call, self.run, self.progress.step, try_it=self.host.mode == "after")
+        else:
+            self.run.control = Control(tried=False, evidence="the governor was left alone (--no-control)")
         self._snapshot()
 
     @contextlib.contextmanager

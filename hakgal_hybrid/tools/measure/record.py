@@ -62,10 +62,12 @@ class Control:
     """What controlling the governor over HTTP came to.
 
     :ivar there: whether the route answers at all; ``evidence`` says what was seen.
+    :ivar tried: whether there is a governor that was to be controlled.
     :ivar works: it started (or was running), said so, and stopped again.
     """
 
     there: bool = False
+    tried: bool = True
     works: bool = False
     evidence: str = "not tried"
     samples: Samples = field(default_factory=Samples)

@@ -11,7 +11,8 @@ from typing import Any
 from .document import figure_text
 from .extras import need
 
-_COLOURS = {"met": "green", "missed": "bold red", "not measured": "yellow"}
+_COLOURS = {"met": "green", "missed": "bold red", "not measured": "yellow",
+            "does not apply": "dim"}
 
 
 class Bars:
