@@ -10,6 +10,7 @@ from .settings import Profile
 from .socketio import SocketIO
 from .socketio.adoption import attach
 from .socketio.dual import serve_both
+from .socketio.running import port_of
 from .web.tickets import Tickets
 from .web.transport import Transport
 
@@ -60,7 +61,8 @@ class HybridTransport(Transport):
         """Serve the app with our own server until stopped.
 
         :param host: a name or address, default ``127.0.0.1``.
-        :param port: default the one in ``SERVER_NAME``, else 5000.
+        :param port: default the one in ``SERVER_NAME``, else ``HAKGAL_PORT`` (5001).
         :param options: the others of :meth:`hakgal_hybrid.socketio.SocketIO.run`.
         """
+        port = port_of(self.app, self.settings.port) if port is None else port
         self.socketio.run(self.app, host, port, **options)

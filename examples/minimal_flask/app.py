@@ -1,4 +1,4 @@
-"""Notes that appear on every open page: start it with ``python app.py`` and open http://127.0.0.1:5000/."""
+"""Notes that appear on every open page: start it with ``python app.py`` and open http://127.0.0.1:5001/."""
 
 from flask import Flask, request
 
@@ -25,4 +25,4 @@ def page():
 
 
 if __name__ == "__main__":
-    transport.run(port=5000)
+    transport.run()

@@ -21,6 +21,8 @@ from .fanout.tls import Attached
 from .notifier import EventNotifier
 from .pool import ThreadPool
 
+#: Called with each line of the access log, and with its fields by name.
+AccessLog = Callable[[str, dict[str, Any]], None]
 #: Which of the three pools answers a request.
 Lane = Literal["host", "stream", "control"]
 
@@ -38,13 +40,13 @@ class Endpoint:
     :param application: the WSGI app.
     :param environ: what the environments of all requests have in common; see :func:`.base_environ`.
     :param secure: whether clients speak TLS.
-    :param log: called with each line of the access log; ``None`` if nobody reads it.
+    :param log: writes the access log; ``None`` if nobody reads it.
     """
 
     application: Any
     environ: dict[str, Any]
     secure: bool
-    log: Callable[[str], None] | None
+    log: AccessLog | None
 
 
 class Front:

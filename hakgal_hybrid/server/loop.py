@@ -15,6 +15,7 @@ from .connection import HTTPConnection
 from .environ import read_request
 from .front import Endpoint, Front
 from .handler import RequestHandler
+from .http1 import RequestHead
 from .wsgi import head_bytes
 
 logger = get_logger(__name__)
@@ -68,14 +69,14 @@ class ConnectionLoop:
         finally:
             front.active -= 1
             if self._endpoint.log is not None:
-                self._log(head.line, handler.response.status, handler.response.sent, time.perf_counter() - began)
+                self._log(head, handler.response.status, handler.response.sent, time.perf_counter() - began)
 
     def _refuse(self, error: HybridError) -> None:
         """Answer bytes that are no valid request."""
         self._front.refusals.count(error.code)
         answer = _problem_bytes(error)
         self._connection.sock.sendall(answer)
-        self._log("", str(error.status), len(answer), 0.0)
+        self._log(None, str(error.status), len(answer), 0.0)
         self._connection.linger()
 
     def _keep_out(self) -> None:
@@ -86,14 +87,18 @@ class ConnectionLoop:
         with gevent.Timeout(1.0, False), contextlib.suppress(OSError):
             self._connection.sock.sendall(_problem_bytes(error))
 
-    def _log(self, line: str, status: str, size: int, seconds: float) -> None:
-        """Write a line of the access log, which shows no secrets."""
-        if self._endpoint.log is not None:
-            address = self._connection.address
-            peer = address[0] if isinstance(address, tuple) else address or "-"
-            now = datetime.now().replace(microsecond=0)
-            self._endpoint.log(printable(
-                redacted(f'{peer} - - [{now}] "{line}" {status or "000"} {size or "-"} {seconds:.6f}')))
+    def _log(self, head: RequestHead | None, status: str, size: int, seconds: float) -> None:
+        """Write a line of the access log, which shows no secrets. Bytes that are no request have no head."""
+        if self._endpoint.log is None:
+            return
+        address = self._connection.address
+        peer = address[0] if isinstance(address, tuple) else address or "-"
+        now = datetime.now().replace(microsecond=0)
+        line = f'{peer} - - [{now}] "{head.line if head else ""}" {status or "000"} {size or "-"} {seconds:.6f}'
+        self._endpoint.log(printable(redacted(line)), {
+            "client": printable(peer), "method": head.method if head else None,
+            "path": printable(redacted(head.path)) if head else None, "status": int(status[:3] or 0), "bytes": size,
+            "duration_s": round(seconds, 6)})
 
 
 def _problem_bytes(error: HybridError) -> bytes:

@@ -21,7 +21,7 @@ from ..monitoring.backlog import BacklogMonitor
 from .connection import hang_up
 from .environ import base_environ
 from .forks import inherit_nothing
-from .front import Endpoint, Front, Lane
+from .front import AccessLog, Endpoint, Front, Lane
 from .greenlets import GreenletPool
 from .listening import bracketed, listening_sockets
 from .loop import ConnectionLoop
@@ -32,20 +32,24 @@ _LOOPBACK = ("127.0.0.1", "::1")
 access_logger = logging.getLogger("hakgal_hybrid.access")
 
 
+def _log_access(line: str, fields: dict[str, Any]) -> None:
+    access_logger.info(line, extra=fields)
+
+
 class _Listener(StreamServer):  # type: ignore[misc]
     """One listening socket of the server.
 
     :param front: what all connections share.
     :param sock: a gevent socket that listens.
     :param application: the WSGI app.
-    :param log: called with each line of the access log; ``None`` if nobody reads it.
+    :param log: writes the access log; ``None`` if nobody reads it.
     :param ssl_args: what TLS needs; empty for plain HTTP.
     """
 
     #: How many connections are accepted before the loop looks at anything else: a storm of them must not hold it up.
     max_accept = 8
 
-    def __init__(self, front: Front, sock: Any, application: Any, log: Callable[[str], None] | None,
+    def __init__(self, front: Front, sock: Any, application: Any, log: AccessLog | None,
                  ssl_args: dict[str, Any]) -> None:
         self._front = front
         self._endpoint = Endpoint(application, base_environ(sock.getsockname(), secure=bool(ssl_args)), bool(ssl_args),
@@ -111,7 +115,7 @@ class Server:
         self._raised: BaseException | None = None
         self._front = Front(node, lane_of=lane_of, is_stream=is_stream, is_ours=is_ours)
         sockets = listening_sockets(host, port, resolve)
-        log = access_logger.info if log_output else None
+        log = _log_access if log_output else None
         self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]
         self.addresses: list[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
 

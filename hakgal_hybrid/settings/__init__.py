@@ -147,7 +147,8 @@ class Settings:
                                       "Serve `/api/events/ws`, a WebSocket.")
     api_key: str | None = _setting("HAKGAL_API_KEY", _key, None, "Key that commands and remote readers must send.",
                                    secret=True)
-    port: int = _setting("HAKGAL_PORT", _count(0, 65535), 5001, "Port of `hakgal-hybrid run`.")
+    port: int = _setting("HAKGAL_PORT", _count(0, 65535), 5001,
+                         "Port of `hakgal-hybrid run` and `transport.run`; where `flask hybrid` looks.")
     origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", _origins, (),
                                            "Other web origins whose pages may read and send commands.")
 

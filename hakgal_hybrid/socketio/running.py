@@ -52,7 +52,7 @@ class Runner:
         refuse_patched_process()
         application = _with_debugger(app) if debug else app
         host, port = address
-        port = _default_port(app) if port is None else port
+        port = port_of(app, 5000) if port is None else port
 
         def serve() -> None:
             from ..server.server import Server  # gevent is imported only where it serves
@@ -82,9 +82,14 @@ class Runner:
             self._server.stop()
 
 
-def _default_port(app: Flask) -> int:
+def port_of(app: Flask, otherwise: int) -> int:
+    """Return the port in an app's ``SERVER_NAME``.
+
+    :param app: the app.
+    :param otherwise: what is returned if it has none.
+    """
     name, _, number = (app.config["SERVER_NAME"] or "").rpartition(":")
-    return int(number) if name else 5000
+    return int(number) if name else otherwise
 
 
 def _with_debugger(app: Flask) -> Any:

@@ -21,6 +21,7 @@ from ..settings import Settings
 from . import access
 from .peers import address_of, hidden
 from .ratelimit import RateLimiter
+from .suitability import warn_of_server
 from .urls import Access, Route, find
 
 WSGIApp = Callable[..., Iterable[bytes]]
@@ -67,6 +68,7 @@ class Gate:
         if self._on_serving is not None and "SERVER_SOFTWARE" in environ:
             self._on_serving()
             self._on_serving = None
+            warn_of_server(environ)
         route = find(environ.get("PATH_INFO", ""))
         if route is None or route.rule not in self._served:
             return self._host(environ, start_response)

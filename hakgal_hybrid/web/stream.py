@@ -14,17 +14,13 @@ from ..broker.sse import STREAM_HEADERS, busy_body, wants_stream
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..broker.subscription import StreamRequest
-from ..errors import Overloaded, UnsuitableServer
+from ..errors import Overloaded
 from .services import Services
 from .stream_body import StreamBody
 from .stream_query import parse_stream_request, query_of
+from .suitability import check_server
 from .tickets import session_of
 from .urls import STREAM
-
-_SINGLE_THREADED = ("this server handles one request at a time, so that a stream would block it for ever; use "
-                    "socketio.run, a threaded server, or gunicorn with --worker-class gthread or gevent")
-_MULTIPROCESS = ("this app runs in several processes, each of which would hold a part of the events only; "
-                 "use one process (gunicorn --workers 1)")
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -50,19 +46,6 @@ def blueprint(services: Services) -> Blueprint:
             return _stream_of([busy_body(busy)])
 
     return views
-
-
-def check_server(environ: dict[str, Any]) -> None:
-    """Refuse to open a stream where it would block the server, or show a part of the events only.
-
-    :param environ: the WSGI environment of the request; it says what kind of server this is.
-    :raises UnsuitableServer: 503, saying what would do.
-    """
-    if environ.get("wsgi.multiprocess"):
-        raise UnsuitableServer(_MULTIPROCESS, code="several_processes")
-    # The test client says neither that it is threaded nor what server it is.
-    if "SERVER_SOFTWARE" in environ and not environ.get("wsgi.multithread"):
-        raise UnsuitableServer(_SINGLE_THREADED, code="single_threaded_server")
 
 
 def _open(services: Services, wanted: StreamRequest, environ: dict[str, Any]) -> Response:

@@ -221,13 +221,15 @@ def play(shown: list[Block], translate: Callable[[str], str]) -> None:
 
 @needs_shell
 @pytest.mark.parametrize("folder", ["quickstart.md"], indirect=True)
-def test_quickstart(folder: Path) -> None:
+def test_quickstart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The app of the quickstart, served as it says, answers its commands as it says."""
     port = free_port()
-    app = folder / "app.py"
-    app.write_text(app.read_text().replace("port=5000", f"port={port}"))
-    with running(folder, [sys.executable, "app.py"], port, cwd=folder):
-        play(marked("quickstart.md", *PLAYED), lambda text: text.replace("5000", str(port)))
+    monkeypatch.setenv("HAKGAL_PORT", str(port))
+    monkeypatch.chdir(folder)
+    flask = f'"{sys.executable}" -m flask --app'
+    with running(folder, [sys.executable, "app.py"], port, cwd=folder, HAKGAL_PORT=str(port)):
+        play(marked("quickstart.md", *PLAYED),
+             lambda text: text.replace("5001", str(port)).replace("flask --app", flask))
 
 
 @contextlib.contextmanager

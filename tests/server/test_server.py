@@ -496,6 +496,23 @@ def test_access_log() -> None:
         wait_until(lambda: '"GET /echo?logged HTTP/1.1" 200' in server.log(), what="the request in the log")
 
 
+def test_access_log_has_fields() -> None:
+    """As JSON, each request has its method, path, status, duration and client; what is none has the rest."""
+    with Server("ours", "--log-output", "--log-json") as server:
+        assert server.ask("GET", "/no/such%20path?ticket=secret").status == 404
+        with server.connect() as http:
+            http.send(b"nonsense\r\n\r\n")
+            http.rest()
+        wait_until(lambda: '"method": null' in server.log(), what="both requests in the log")
+        lines = [json.loads(line) for line in server.log().splitlines() if '"method"' in line][-2:]
+        assert "secret" not in server.log()
+    known = {name: lines[0][name] for name in ("logger", "client", "method", "path", "status")}
+    assert known == {"logger": "hakgal_hybrid.access", "client": "127.0.0.1", "method": "GET",
+                     "path": "/no/such%20path", "status": 404}
+    assert 0 < lines[0]["duration_s"] < 10
+    assert (lines[1]["method"], lines[1]["path"], lines[1]["status"]) == (None, None, 400)
+
+
 # -- bounds --------------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from flask_sock import Sock
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.logs import JsonFormatter
 from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
 
 from . import accounting, faulty, forking
@@ -449,8 +450,11 @@ def main() -> None:
     parser.add_argument("--certfile")
     parser.add_argument("--keyfile")
     parser.add_argument("--log-output", action="store_true")
+    parser.add_argument("--log-json", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=os.environ.get("SUPPORT_LOG", "INFO"), format="%(levelname)s %(name)s %(message)s")
+    if options.log_json:
+        logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     app = create_app()
     if "SUPPORT_FILE_LIMIT" in os.environ:
         _limit_files(int(os.environ["SUPPORT_FILE_LIMIT"]))

@@ -372,7 +372,12 @@ def test_flask_hybrid(tmp_path: Path) -> None:
         assert json.loads(taken.stdout)["url"] == f"http://127.0.0.1:{port}"
         tailed = flask("tail", "--for", "0.3", "--json")
         assert json.loads(tailed.stdout.splitlines()[0])["type"] == "open"
-        named = flask("status", "--url", f"http://127.0.0.1:{port}", app="bare")
+        for words in (["emit", f"http://127.0.0.1:{port}", "unheard.of"], ["emit", "--namespace", "/x", "unheard.of:1"],
+                      ["control", f"127.0.0.1:{port}", "status"]):
+            asked = flask(*words)
+            assert (asked.returncode, "Usage" in asked.stderr) == (1, False), asked.stderr
+        assert flask("control", "frobnicate").returncode == 2
+        named = flask("status", f"http://127.0.0.1:{port}", app="bare")
         assert named.returncode == 0, named.stderr  # reading needs no key on this machine
     for command in ("status", "routes"):
         none = flask(command, app="bare")

@@ -644,6 +644,20 @@ def test_a_sync_worker_is_refused() -> None:
         assert "gthread" in answer.json()["detail"]
 
 
+@needs_posix
+@pytest.mark.parametrize(("options", "code"), [(("--threads", "1"), "single_threaded_server"),
+                                              (("--workers", "2"), "several_processes")])
+def test_a_server_that_cannot_is_named_in_the_log(options: tuple[str, ...], code: str) -> None:
+    """Once a process, at its first request, before anybody has asked for a stream: what is emitted reaches nobody."""
+    with Server("gunicorn-sync", *options) as server:
+        for _ in range(6):
+            server.ask("GET", "/health")
+        wait_until(lambda: f"streams are refused ({code})" in server.log(), what="the warning")
+        assert server.ask("GET", STREAM).status == 503
+        assert server.log().count("streams are refused") <= 2 if code == "several_processes" else 1
+        assert "gthread" in server.log()
+
+
 def test_waitress() -> None:
     """The stream also works under waitress: events come at once, a client that is gone is forgotten."""
     with Server("waitress", HYBRID_HEARTBEAT_S=HEARTBEAT_S) as server:

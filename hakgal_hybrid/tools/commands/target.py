@@ -21,6 +21,9 @@ from ...errors import ConfigurationError, HybridError
 from ..remote.request import Answer, Base, request
 from ..remote.stream import problem_of
 
+#: What is taken for a URL where another argument may stand in its place.
+_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+_URL = re.compile(r"https?://|(localhost|\[[0-9a-f:.]+\])(:\d+)?(/.*)?$|[\w-]+(\.[\w-]+)+:\d+(/.*)?$", re.IGNORECASE)
 #: Exit status of a command that was understood and did not succeed.
 FAILED = 1
 
@@ -119,7 +122,7 @@ def for_shell(name: str, run: Callable[..., Any], params: list[click.Parameter],
 
 
 def for_flask(name: str, run: Callable[..., Any], params: list[click.Parameter], *, doc: str = "") -> click.Command:
-    """Return the command of ``flask hybrid``: the URL is an option, and by default that of the app.
+    """Return the command of ``flask hybrid``: the URL may be left out, and is by default that of the app.
 
     :param name: its name.
     :param run: what the command does; its first argument is a :class:`Target`.
@@ -127,16 +130,34 @@ def for_flask(name: str, run: Callable[..., Any], params: list[click.Parameter],
     :param doc: its help; by default the docstring of ``run``.
     """
 
-    def callback(url: str | None, key_file: str | None, **values: Any) -> Any:
+    def callback(url: str | None = None, key_file: str | None = None, **values: Any) -> Any:
         if url is not None:
             Base.of(url)
             return run(Target(url, read_key(key_file)), **values)
         target = of_app()
         return run(Target(target.url, read_key(key_file) or target.key), **values)
 
-    option = click.Option(["--url"], metavar="URL", help="The running host; default: what the app's settings say.")
+    where = click.Argument(["url"], metavar="[URL]", required=False)
     text = re.sub(r"hakgal-hybrid (\w+)(?: https?://\S+)?", r"flask --app app hybrid \1", doc or run.__doc__ or "")
-    return click.Command(name, callback=callback, params=[*params, option, _key_file()], help=text)
+    return _AppCommand(name, callback=callback, params=[where, *params, _key_file()], help=text)
+
+
+class _AppCommand(click.Command):
+    """A command whose first argument is a URL, or left out: an action or an event's name looks like none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what was typed.
+
+        :param ctx: the context of the command.
+        :param args: what was typed.
+        """
+        options: list[click.Parameter] = [param for param in self.params if isinstance(param, click.Option)]
+        others = [param for param in self.params if isinstance(param, click.Argument) and param.name != "url"]
+        words = click.Command(self.name, params=options).make_parser(ctx).parse_args(list(args))[1]
+        enough = len(words) > sum(param.required for param in others)
+        if others and not (words and (_URL if enough else _SCHEME).match(words[0])):
+            self.params = [param for param in self.params if param.name != "url"]
+        return super().parse_args(ctx, args)
 
 
 def of_app() -> Target:

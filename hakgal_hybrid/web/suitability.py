@@ -1,0 +1,39 @@
+"""What kind of server calls the app, as its WSGI environment says: streams need threads, and all in one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import UnsuitableServer
+from ..logs import get_logger
+
+logger = get_logger(__name__)
+
+_SINGLE_THREADED = ("this server handles one request at a time, so that a stream would block it for ever; use "
+                    "socketio.run, a threaded server, or gunicorn with --worker-class gthread or gevent")
+_MULTIPROCESS = ("this app runs in several processes, each of which would hold a part of the events only; "
+                 "use one process with threads (gunicorn --workers 1 --worker-class gthread --threads 32)")
+
+
+def check_server(environ: dict[str, Any]) -> None:
+    """Refuse to open a stream where it would block the server, or show a part of the events only.
+
+    :param environ: the WSGI environment of the request.
+    :raises UnsuitableServer: 503, saying what would do.
+    """
+    if environ.get("wsgi.multiprocess"):
+        raise UnsuitableServer(_MULTIPROCESS, code="several_processes")
+    # The test client says neither that it is threaded nor what server it is.
+    if "SERVER_SOFTWARE" in environ and not environ.get("wsgi.multithread"):
+        raise UnsuitableServer(_SINGLE_THREADED, code="single_threaded_server")
+
+
+def warn_of_server(environ: dict[str, Any]) -> None:
+    """Log that no client gets any event under this server, where that is so. An app emits in its requests, or after one.
+
+    :param environ: the WSGI environment of the first request.
+    """
+    try:
+        check_server(environ)
+    except UnsuitableServer as error:
+        logger.warning("streams are refused (%s), so that what is emitted reaches nobody: %s", error.code, error)
