@@ -29,7 +29,7 @@ def check_server(environ: dict[str, Any]) -> None:
 
 
 def warn_of_server(environ: dict[str, Any]) -> None:
-    """Log that no client gets any event under this server, where that is so. An app emits in its requests, or after one.
+    """Log that no client gets any event under this server, where that is so.
 
     :param environ: the WSGI environment of the first request.
     """

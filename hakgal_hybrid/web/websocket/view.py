@@ -22,14 +22,9 @@ from ...broker.stream import SubscriberStream
 from ...errors import AccessDenied, RequestError, UnsuitableServer
 from .. import access
 from ..services import Services
-<<<<<<< HEAD
-from ..stream import check_server, open_stream
-from ..stream_query import parse_stream_request, query_of
-=======
 from ..stream import open_stream
-from ..stream_query import parse_stream_request
+from ..stream_query import parse_stream_request, query_of
 from ..suitability import check_server
->>>>>>> 8837940 (Let flask hybrid and transport.run share a port, warn of servers that cannot stream, and give access records fields)
 from ..urls import WEBSOCKET
 from .channel import Channel, Inbox
 from .commands import Orders
