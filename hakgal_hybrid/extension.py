@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -13,6 +13,11 @@ from .socketio.dual import serve_both
 from .socketio.running import port_of
 from .web.tickets import Tickets
 from .web.transport import Transport
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .settings.keywords import SettingsKeywords
 
 
 class HybridTransport(Transport):
@@ -28,7 +33,14 @@ class HybridTransport(Transport):
     .. versionadded:: 0.1
     """
 
-    def __init__(self, app_or_api: Any = None, *, governor: Any = None, **settings: Any) -> None:
+    def __init__(self, app_or_api: Any = None, *, governor: Any = None, **settings: Unpack[SettingsKeywords]) -> None:
+        """Take the settings, and serve an app or a host if one is given.
+
+        :param app_or_api: a Flask app, a finished host, or ``None``.
+        :param governor: the object that commands go to, if it is not the host's own.
+        :param settings: any field of :class:`~hakgal_hybrid.settings.Settings`.
+        :raises ConfigurationError: for a setting that is not accepted, or an app that cannot be served.
+        """
         super().__init__(governor=governor, **settings)
         if isinstance(app_or_api, Flask):
             self.init_app(app_or_api)

@@ -11,9 +11,10 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import pytest
@@ -26,19 +27,26 @@ from .broker.sse import Decoder, Message
 from .extension import HybridTransport
 from .web.urls import STREAM
 
+#: What JSON text decodes to.
+JSON: TypeAlias = "dict[str, Any] | list[Any] | str | int | float | bool | None"
+#: How many of the events that came a time-out lists.
+_LISTED = 20
+
 
 @dataclass(frozen=True)
 class Emitted:
     """One event that was emitted, as a client would see it: ``data`` decoded from the JSON that was sent.
 
+    :ivar data: one argument itself, several as a list, ``None`` for none.
+    :ivar args: every argument.
     :ivar to: the rooms (a ``sid`` is one) it was for, sorted; ``None`` for everybody.
     """
 
     event: str
-    data: Any
-    args: list[Any]
+    data: JSON
+    args: list[JSON]
     namespace: str
-    to: list[Any] | None
+    to: list[Hashable] | None
     id: str
 
     @classmethod
@@ -106,6 +114,7 @@ class TestStream:
         self._timeout = timeout
         self._decoder = Decoder()
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._came: deque[str] = deque(maxlen=_LISTED)
         self._thread = threading.Thread(target=self._pump, name="hakgal-hybrid-test-stream", daemon=True)
         self._thread.start()
         self.open: dict[str, Any] = self.json(self.until("hybrid_open"))
@@ -124,39 +133,41 @@ class TestStream:
         return self._decoder.last_event_id
 
     def next(self, timeout: float | None = None) -> Message:
-        """Return the next event.
+        """Return the next event that is no heartbeat.
 
         :param timeout: the deadline in seconds; that of :func:`open_stream` by default.
-        :raises TimeoutError: if no event comes in time.
+        :raises TimeoutError: if no event comes in time; it lists what came before.
         :raises StreamClosed: if the stream ended.
         """
-        seconds = self._timeout if timeout is None else timeout
-        try:
-            message = self._messages.get(timeout=seconds)
-        except queue.Empty:
-            raise TimeoutError(f"no event came within {seconds:g} s") from None
-        if message is None:
-            self._messages.put(None)
-            raise StreamClosed("the stream has ended")
-        return message
+        return self._read("no event", lambda message: message.event != "hybrid_heartbeat", timeout)
 
     def until(self, name: str, timeout: float | None = None) -> Message:
         """Return the next event with one name, and drop those before it.
 
         :param name: the name of the event.
         :param timeout: the deadline in seconds; that of :func:`open_stream` by default.
-        :raises TimeoutError: if no such event comes in time.
+        :raises TimeoutError: if no such event comes in time; it lists what did come.
         :raises StreamClosed: if the stream ended.
         """
+        return self._read(f"no event {name!r}", lambda message: message.event == name, timeout)
+
+    def _read(self, failed: str, wanted: Callable[[Message], bool], timeout: float | None) -> Message:
         seconds = self._timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
         while True:
             try:
-                message = self.next(max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                raise TimeoutError(f"no event {name!r} came within {seconds:g} s") from None
-            if message.event == name:
+                message = self._messages.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise TimeoutError(f"{failed} came within {seconds:g} s; {self._list()}") from None
+            if message is None:
+                self._messages.put(None)
+                raise StreamClosed(f"the stream has ended; {self._list()}")
+            self._came.append(f"{message.event} {message.data:.80}")
+            if wanted(message):
                 return message
+
+    def _list(self) -> str:
+        return f"what came, oldest first: {'; '.join(self._came) or 'nothing'}"
 
     @staticmethod
     def json(message: Message) -> Any:

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pytest
 
 from hakgal_hybrid.errors import ConfigurationError
 from hakgal_hybrid.settings import Profile, Settings, current_profile, load_settings
+
+
+@pytest.mark.parametrize("setting", dataclasses.fields(Settings), ids=lambda setting: setting.name)
+def test_every_setting_is_a_typed_keyword(setting):
+    """The keywords that editors and type checkers know take what the settings hold; there are no others."""
+    from hakgal_hybrid.settings import keywords
+
+    keywords.Profile = Profile  # imported for type checkers only
+    known = get_type_hints(keywords.SettingsKeywords)
+    assert list(known) == [item.name for item in dataclasses.fields(Settings)]
+    held = get_type_hints(Settings)[setting.name]
+    accepted = set(get_args(known[setting.name]))
+    assert {NoneType, *(get_args(held) if isinstance(held, UnionType) else (held,))} <= accepted
+    assert accepted <= {held, NoneType, str, list[str], *get_args(held), os.PathLike[str]}
+
+
+@pytest.mark.once
+def test_a_misspelt_keyword_is_found_by_a_type_checker(tmp_path):
+    """Keywords and their types are checked where a transport is made."""
+    (tmp_path / "app.py").write_text(
+        "from flask import Flask\nfrom hakgal_hybrid import HybridTransport\n"
+        "HybridTransport(Flask('a'), heartbeat_s=1, origins=['http://a.example'], profile='DUAL', journal=None)\n"
+        "HybridTransport(Flask('b'), hartbeat_s=1)\nHybridTransport(Flask('c'), threads='many')\n")
+    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--follow-imports", "silent", "app.py"],
+                          cwd=tmp_path, env={**os.environ, "MYPYPATH": str(Path(__file__).resolve().parents[1])},
+                          capture_output=True, text=True, timeout=110, check=False)
+    lines = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert [line.split(":")[1] for line in lines] == ["4", "5"], done.stdout
+    assert "hartbeat_s" in lines[0]
 
 
 class Variable(NamedTuple):

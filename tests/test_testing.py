@@ -66,6 +66,36 @@ def test_open_stream_has_a_deadline(transport):
             stream.until("wanted")
 
 
+def test_a_time_out_lists_what_did_come(transport):
+    """Name and data of each event since the opening, oldest first; the end of the stream lists them too."""
+    with open_stream(transport.app.test_client(), timeout=0.05) as stream:
+        transport.emit("order_removed", {"id": 7})
+        transport.emit("long", "x" * 1000)
+        with pytest.raises(TimeoutError, match=r'hybrid_open .*order_removed {"id":7}; long') as raised:
+            stream.until("order_added")
+        assert len(str(raised.value)) < 500
+        for number in range(100):
+            transport.emit("many", number)
+        with pytest.raises(TimeoutError, match=r"many 99$") as raised:
+            stream.until("order_added", timeout=1)
+        assert "order_removed" not in str(raised.value)
+        transport.stop()
+        stream.until("hybrid_bye", timeout=5)
+        with pytest.raises(StreamClosed, match="hybrid_bye"):
+            stream.next(timeout=5)
+
+
+def test_next_skips_heartbeats():
+    """A test with a short heartbeat gets the event it waits for, and can wait for a heartbeat by name."""
+    transport = HybridTransport(Flask(__name__), heartbeat_s=0.05)
+    with open_stream(transport.app.test_client()) as stream:
+        stream.until("hybrid_heartbeat")
+        with pytest.raises(TimeoutError, match="hybrid_heartbeat"):
+            stream.next(timeout=0.3)
+        transport.emit("order_added")
+        assert stream.next().event == "order_added"
+
+
 def test_open_stream_tells_when_the_stream_ended(transport):
     """After the farewell, waiting for more is an error of its own, as often as it is tried."""
     with open_stream(transport.app.test_client()) as stream:

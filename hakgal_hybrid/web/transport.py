@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import blinker
 from flask import Flask
@@ -30,6 +30,11 @@ from .statistics import remember, snapshot
 from .tickets import Tickets
 from .urls import ROUTES, Route
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..settings.keywords import SettingsKeywords
+
 T = TypeVar("T", bound="Transport")
 
 KEY = "hakgal_hybrid"
@@ -45,7 +50,7 @@ class Transport:
     :ivar facade: the ``SocketIO`` object of this app, ours or Flask-SocketIO's, once there is one.
     """
 
-    def __init__(self, *, governor: Any = None, **settings: Any) -> None:
+    def __init__(self, *, governor: Any = None, **settings: Unpack[SettingsKeywords]) -> None:
         self.handlers = Handlers()
         self.governor = governor
         self.mode = "sse"
