@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import EventError
@@ -58,20 +58,19 @@ class Target(NamedTuple):
 EVERYBODY = Target()
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One thing that happened.
 
     :ivar name: the event's name, one line of text.
     :ivar data: its arguments as JSON text: ``null`` for none, the argument itself for one, an array for several.
-    :ivar count: how many arguments there were (an array of one argument that is a list looks like several).
+    :ivar arg_count: how many arguments there were (an array of one argument that is a list looks like several).
     :ivar target: for whom it is.
     :ivar ack: the id under which clients acknowledge it; ``None`` if its emitter does not want to know.
     """
 
     name: str
     data: str
-    count: int = 0
+    arg_count: int = 0
     target: Target = EVERYBODY
     ack: str | None = None
 
@@ -94,9 +93,9 @@ class Event:
     @property
     def args_text(self) -> str:
         """The arguments as the JSON array that envelopes carry."""
-        if self.count > 1:
+        if self.arg_count > 1:
             return self.data
-        return f"[{self.data}]" if self.count else "[]"
+        return f"[{self.data}]" if self.arg_count else "[]"
 
 
 def checked_name(name: object) -> str:
@@ -106,10 +105,15 @@ def checked_name(name: object) -> str:
     :return: the same text, of the class ``str``.
     :raises EventError: if it is no text, empty, too long, holds CR, LF, NUL or a lone surrogate, or is reserved.
     """
-    if isinstance(name, str):
-        name = str.__str__(name)  # of a subclass (an Enum's member) its text, not what it is formatted as
-    if not isinstance(name, str) or not name or len(name) > MAX_NAME:
-        raise EventError(f"event name {name!r:.80} is not a text of 1 to {MAX_NAME} characters", code="bad_event_name")
+    if isinstance(name, str):  # of a subclass (an Enum's member) its text, not what it is formatted as
+        return _checked_text(str.__str__(name))
+    raise _no_name(name)
+
+
+@lru_cache(maxsize=1024)  # a host has few, and emits each of them again and again
+def _checked_text(name: str) -> str:
+    if not name or len(name) > MAX_NAME:
+        raise _no_name(name)
     if name.startswith(RESERVED_PREFIX):
         raise EventError(f"event name {name!r}: names beginning with {RESERVED_PREFIX!r} are reserved for the protocol",
                          code="bad_event_name")
@@ -118,6 +122,10 @@ def checked_name(name: object) -> str:
                          code="bad_event_name")
     refuse_surrogates(name, f"event name {name!r}")
     return name
+
+
+def _no_name(name: object) -> EventError:
+    return EventError(f"event name {name!r:.80} is not a text of 1 to {MAX_NAME} characters", code="bad_event_name")
 
 
 def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:

@@ -54,7 +54,7 @@ def row_of(number: int, ts: int, event: Event | None) -> Row:
     """
     if event is None:
         return number, ts, None, None, None, None
-    return number, ts, event.target.namespace, event.name, event.count, event.data
+    return number, ts, event.target.namespace, event.name, event.arg_count, event.data
 
 
 class SQLiteStore:

@@ -8,7 +8,6 @@ import pickle
 import threading
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import FrozenInstanceError
 from enum import Enum, IntEnum
 from typing import Any
 
@@ -298,7 +297,7 @@ def test_an_event_is_a_value():
     assert (made, hash(made), repr(made)) == (same, hash(same), repr(same))
     assert Event.create("e") == Event("e", "null")
     assert pickle.loads(pickle.dumps(made)) == made
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         made.name = "other"
 
 
