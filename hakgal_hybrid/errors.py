@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
@@ -115,6 +116,16 @@ class Overloaded(HybridError):
         super().__init__(detail, **extra)
         self.retry_after = retry_after
         self.headers["Retry-After"] = str(retry_after)
+
+
+class Unfinished(ConnectionResetError):
+    """The end of a stream whose client has to come back: the server closes the connection without the end of the body.
+
+    Werkzeug, gunicorn and gevent do so, and log nothing, for a connection that is reset.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "the stream goes on with the client's next request")
 
 
 #: The headers of an answer, as WSGI has them.

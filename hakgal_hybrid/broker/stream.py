@@ -221,7 +221,8 @@ class SubscriberStream:
         """Return what ends the body.
 
         :param reason: why the stream ends.
-        :return: the last chunk, if it has chunks and the client was given everything; else nothing, as for a cut.
+        :return: the last chunk, if it has chunks and its clients are ended for good. Else nothing, as for a cut: those
+            that stop at a clean end, such as clients that use ``fetch``, have to come back.
         """
-        return LAST_CHUNK if self.content.chunked and reason is not StreamEnd.REPLACED else b""
+        return LAST_CHUNK if self.content.chunked and reason is StreamEnd.DISCONNECTED else b""
 

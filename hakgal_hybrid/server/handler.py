@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ from ..broker.environ import HANDOFF
 from ..broker.sse import STREAM_HEADERS, busy_body, stream_headers, wants_stream
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
-from ..errors import HybridError, Overloaded, UnsuitableServer, problem_response
+from ..errors import HybridError, Overloaded, Unfinished, UnsuitableServer, problem_response
 from ..logs import get_logger, printable, redacted
 from .body import read_body
 from .connection import HTTPConnection
@@ -101,7 +102,10 @@ class RequestHandler:
         self._front.degraded(error.code)
         if self._front.is_stream(self._environ["PATH_INFO"]) and wants_stream(self._environ):
             self._front.refusals.count(error.code)
-            return self._begin(Head("200 OK", list(STREAM_HEADERS.items()), busy_body(error)))
+            if self._begin(Head("200 OK", list(STREAM_HEADERS.items()), None)):
+                with contextlib.suppress(OSError, gevent.Timeout):
+                    self.response.write(busy_body(error))
+            return False  # without an end: the client has to come back
         return self._problem(error)
 
     # -- writing the answer ------------------------------------------------------------------------------------
@@ -145,6 +149,8 @@ class RequestHandler:
 
     def _failed(self, end: End) -> bool:
         """Log that the app raised, and answer if that is still possible. (Flask itself answers 500 for most errors.)"""
+        if isinstance(end.error, Unfinished):
+            return False
         logger.error("the application raised while answering %s", printable(redacted(self._head.line)),
                      exc_info=end.error)
         if self.response.status:

@@ -16,7 +16,7 @@ from ..broker.stream import SubscriberStream
 from ..broker.subscription import StreamRequest
 from ..errors import Overloaded
 from .services import Services
-from .stream_body import StreamBody
+from .stream_body import StreamBody, can_reset, unfinished
 from .stream_query import parse_stream_request, query_of
 from .suitability import check_server
 from .tickets import session_of
@@ -43,7 +43,7 @@ def blueprint(services: Services) -> Blueprint:
             if not wants_stream(environ):
                 raise
             services.node.refusals.count(busy.code)
-            return _stream_of([busy_body(busy)])
+            return _stream_of(unfinished([busy_body(busy)], environ))
 
     return views
 
@@ -54,7 +54,7 @@ def _open(services: Services, wanted: StreamRequest, environ: dict[str, Any]) ->
         environ[HANDOFF].append(opened)
         return _stream_of(())
     _limit_writes(environ, services.node.settings.stall_s)
-    return _stream_of(StreamBody(services, opened))
+    return _stream_of(StreamBody(services, opened, can_reset=can_reset(environ)))
 
 
 def _stream_of(chunks: Iterable[bytes]) -> Response:

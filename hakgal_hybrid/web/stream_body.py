@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..broker.wakeups import make_wakeup
+from ..errors import Unfinished
 from .services import Services
 
 clock = time.monotonic
+
+#: Servers that close a connection whose answer raises as if it were reset, and log nothing.
+_RESETTING = ("gevent/", "Werkzeug/", "gunicorn/")
+
+
+def can_reset(environ: Mapping[str, Any]) -> bool:
+    """Return true if the server that made a request lets an answer end as a connection that is cut, and is not upset.
+
+    :param environ: the WSGI environment of the request.
+    """
+    return str(environ.get("SERVER_SOFTWARE", "")).startswith(_RESETTING)
+
+
+def unfinished(chunks: Iterable[bytes], environ: Mapping[str, Any]) -> Iterator[bytes]:
+    """Return the body of a stream whose client has to come back: where that is possible, without an end.
+
+    :param chunks: what it is sent.
+    :param environ: the WSGI environment of the request.
+    :raises Unfinished: after the last chunk.
+    """
+    yield from chunks
+    if can_reset(environ):
+        raise Unfinished
 
 
 class StreamBody:
@@ -20,11 +45,13 @@ class StreamBody:
 
     :param services: has the log, and says when the server stops.
     :param feed: the stream.
+    :param can_reset: whether to end as a connection that is cut where the client has to come back.
     """
 
-    def __init__(self, services: Services, feed: SubscriberStream) -> None:
+    def __init__(self, services: Services, feed: SubscriberStream, *, can_reset: bool = False) -> None:
         self._services = services
         self._feed = feed
+        self._can_reset = can_reset
         self._opened = False
         self._closed = False
         self._news = make_wakeup()
@@ -45,6 +72,8 @@ class StreamBody:
             chunk = b"" if feed.replaced else feed.take()
             if chunk:
                 return chunk
+            if feed.finished is StreamEnd.DISCONNECTED:
+                raise StopIteration
             if feed.finished:
                 break
             if stopping:
@@ -54,7 +83,7 @@ class StreamBody:
             left_s = heartbeat_at - clock()
             if left_s <= 0 or not self._news.wait(left_s):
                 return feed.heartbeat()
-        raise StopIteration
+        raise Unfinished if self._can_reset else StopIteration
 
     def close(self) -> None:
         """End the stream."""

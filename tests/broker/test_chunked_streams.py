@@ -74,7 +74,7 @@ def test_streams_that_catch_up_share_framed_bytes() -> None:
 
 
 def test_all_that_a_stream_is_sent_is_chunks() -> None:
-    """Opening, events, heartbeat, farewell and end together are one body, which ends with the last chunk only."""
+    """Opening, events, heartbeat, farewell and end together are one body, complete only if its client is done."""
     house = House()
     stream = house.open(chunked=True)
     parts = [stream.opening()]
@@ -85,7 +85,8 @@ def test_all_that_a_stream_is_sent_is_chunks() -> None:
     assert not dechunker.ended
     assert [line for line in text.decode().split("\n") if line.startswith("event: ")] == [
         "event: hybrid_open", "event: note", "event: hybrid_heartbeat", "event: hybrid_bye"]
-    assert dechunker.feed(stream.end(StreamEnd.STOPPED)) == b""
-    assert dechunker.ended
+    assert not stream.end(StreamEnd.STOPPED)
     assert not stream.end(StreamEnd.REPLACED)
-    assert not house.open(chunked=False).end(StreamEnd.STOPPED)
+    assert dechunker.feed(stream.end(StreamEnd.DISCONNECTED)) == b""
+    assert dechunker.ended
+    assert not house.open(chunked=False).end(StreamEnd.DISCONNECTED)

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.hosts import SRC, Running, environment, free_port, running
+from support.servers import read_until_cut
 
 import hakgal_hybrid
 from hakgal_hybrid import Settings, errors, settings, signals
@@ -145,7 +146,7 @@ def test_gunicorn_says_good_bye(folder: Path, worker: str) -> None:
             stream.readline()
             started = time.monotonic()
             server.process.terminate()
-            assert b"event: hybrid_bye" in stream.read()
+            assert b"event: hybrid_bye" in read_until_cut(stream)
         server.process.wait(15)
         assert time.monotonic() - started < 15
 

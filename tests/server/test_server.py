@@ -30,6 +30,7 @@ from support.servers import (
     Http,
     Server,
     milliseconds,
+    read_until_cut,
     shown_on_failure,
     wait_until,
 )
@@ -861,7 +862,7 @@ def test_a_hosts_own_handler_of_a_signal_runs_before_the_clean_stop(
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{STREAM}", timeout=20) as stream:
             assert b"retry" in stream.readline()
             process.send_signal(number)
-            assert b"event: hybrid_bye" in stream.read()
+            assert b"event: hybrid_bye" in read_until_cut(stream)
         output = process.communicate(timeout=20)[0].splitlines()
     finally:
         process.kill()

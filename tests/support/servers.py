@@ -7,6 +7,7 @@ clients in processes of their own, for tests that stop or kill them.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -249,6 +250,15 @@ def shown_on_failure(server: Server) -> Iterator[Server]:
         yield server
     finally:
         print(f"-- log of {server.kind} --\n{server.log(start)}")
+
+
+def read_until_cut(response: http.client.HTTPResponse) -> bytes:
+    """Read a stream that must have no clean end, as its client has to come back."""
+    try:
+        response.read()
+    except http.client.IncompleteRead as cut:
+        return cut.partial
+    raise AssertionError("the stream has a clean end")
 
 
 # -- plain HTTP --------------------------------------------------------------------------------------------------

@@ -31,6 +31,10 @@ MAX_RETRY_S = 30.0
 SILENCE_S = 60.0
 
 
+#: The last events of streams that clients have to come back to.
+FAREWELLS = ("hybrid_bye", "hybrid_busy")
+
+
 class StreamRefused(RequestError):
     """A stream that was answered with something that trying again does not change."""
 
@@ -192,9 +196,14 @@ class Events:
 
     def _messages(self, response: http.client.HTTPResponse, sock: socket.socket) -> Iterator[Received | Note]:
         decoder = Decoder(self.last_event_id)
+        farewell = False
         while not self._stopped.is_set():
             try:
                 chunk = response.read1(65536)
+            except http.client.IncompleteRead:
+                if farewell:  # after which no body ends: who stops at a clean end has to come back, too
+                    return
+                raise
             except TimeoutError:
                 raise TimeoutError(f"nothing came for {sock.gettimeout():g} s, not even a heartbeat") from None
             if not chunk:
@@ -205,6 +214,7 @@ class Events:
             for message in messages:
                 self._in_vain = 0
                 self.last_event_id = message.id
+                farewell = message.event in FAREWELLS
                 received = read_message(message, envelope=self._envelope)
                 yield self._understood(received, sock) or received
             self.last_event_id = decoder.last_event_id
