@@ -43,6 +43,17 @@ DOCS = ROOT / "docs"
 PACKAGE = ROOT / "hakgal_hybrid"
 PAGES = [path for path in (*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "CHANGES.md") if path.exists()]
 
+#: Where the files of the main branch are, for who reads the README elsewhere; ``setup.cfg`` has it as well.
+REPOSITORY_URL = "https://github.com/hakgal/hakgal_hybrid"
+HOSTED = (f"{REPOSITORY_URL}/blob/main", f"{REPOSITORY_URL}/tree/main",
+          "https://raw.githubusercontent.com/hakgal/hakgal_hybrid/main")
+
+
+def local_links(path: Path) -> str:
+    """The text of a page, with links to files of this checkout in place of those to the same files elsewhere."""
+    return re.sub(rf"\]\((?:{'|'.join(HOSTED)})/", "](", path.read_text(encoding="utf-8"))
+
+
 _FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$",
                     re.MULTILINE | re.DOTALL)
 
@@ -436,7 +447,7 @@ def test_every_member_of_the_status_is_documented() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_pictures_are_there(page: Path) -> None:
     """A picture is a file of the repository, is not heavy, and says in words what it shows."""
-    for words, path in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", _FENCE.sub("", page.read_text(encoding="utf-8"))):
+    for words, path in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", _FENCE.sub("", local_links(page))):
         picture = page.parent / path
         assert len(words) > 20, path
         assert 0 < picture.stat().st_size < 200_000, path
@@ -448,7 +459,7 @@ def test_the_readme_shows_a_run() -> None:
     table = text.partition("<!-- figures of make figures -->")[2].partition("<!-- end of the figures -->")[0]
     assert "| `/health`, p95 |" in table
     assert re.search(r"One run of \d{4}-\d\d-\d\d on \d+ cores", table)
-    assert text.count("](docs/_static/") >= 5
+    assert text.count("/main/docs/_static/") >= 5
 
 
 def mapped() -> set[str]:
@@ -505,8 +516,19 @@ def test_changes_begin_with_what_is_unreleased() -> None:
 def test_links_lead_somewhere() -> None:
     """Links between files exist, seen from the repository as well as built."""
     for path in PAGES:
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", local_links(path)):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_readme_works_where_it_stands_alone() -> None:
+    """The page of a package index shows it without the files around it: each link is absolute, anchors too."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(targets) > 30
+    assert [target for target in targets if not target.startswith("https://")] == []
+    headings = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-")
+                for line in re.findall("^#+ (.*)$", text, re.MULTILINE)}
+    assert {target.partition("#")[2] for target in targets if target.startswith(f"{REPOSITORY_URL}#")} <= headings
 
 
 @pytest.mark.once

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ import hakgal_hybrid
 PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 RUNTIME = {"flask", "flask-sock", "gevent", "h11", "blinker", "wrapt", "wsproto"}
-EXTRAS = {"redis", "metrics", "measure", "socketio", "bench", "test", "docs"}
+EXTRAS = {"metrics", "measure", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
     ".ci", ".github", ".gitignore",
     ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",
@@ -90,12 +91,16 @@ def test_requirements_are_those_agreed_on(setup: configparser.ConfigParser) -> N
     assert {normalized(item) for item in requires} == RUNTIME
     assert all(re.search(r"[<>=]", item) for item in requires), "each says from which version"
     assert set(setup["options.extras_require"]) == EXTRAS
-    for extra, package in (("redis", "redis"), ("metrics", "prometheus-client"), ("socketio", "flask-socketio")):
+    assert all(map(listed, setup["options.extras_require"].values())), "none is empty"
+    for extra, package in (("metrics", "prometheus-client"), ("socketio", "flask-socketio")):
         names = {normalized(item) for item in listed(setup["options.extras_require"][extra])}
         assert package in names
         assert not names & RUNTIME
     assert setup["options"]["python_requires"] == ">=3.10"
     assert setup["metadata"]["license"] == "MIT"
+    urls = dict(re.split(r"\s*=\s*", line) for line in listed(setup["metadata"]["project_urls"]))
+    assert {"Documentation", "Changes", "Issues", "Source"} <= set(urls)
+    assert all(url.startswith(setup["metadata"]["url"]) for url in urls.values())
     assert setup["metadata"]["version"] == "attr: hakgal_hybrid.__version__"
 
 
@@ -139,34 +144,40 @@ def test_nothing_lies_about() -> None:
 # -- the wheel ---------------------------------------------------------------------------------------------------
 
 
-def build_command(source: Path, target: Path) -> list[str]:
-    """Build without the network if this environment has a backend, else in isolation."""
+def checkout(folder: Path) -> Path:
+    """A copy of what git has."""
+    for name in tracked():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
+    return folder
+
+
+def built(kind: str, source: Path, target: Path) -> Path:
+    """Build a wheel or an sdist: without the network if this environment has a backend, else in isolation."""
     if importlib.util.find_spec("build") is None:
         pytest.skip("build is not installed")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(target), str(source)]
+    command = [sys.executable, "-m", "build", f"--{kind}", "--outdir", str(target), str(source)]
     try:
         version = tuple(int(part) for part in importlib.metadata.version("setuptools").split(".")[:2])
     except (importlib.metadata.PackageNotFoundError, ValueError):
         version = (0, 0)
-    return [*command, "--no-isolation"] if version >= (70, 1) else command  # from there on it needs no wheel package
+    if version >= (70, 1):  # from there on it needs no wheel package
+        command.append("--no-isolation")
+    done = subprocess.run(command, check=False, env=environment(target.parent), capture_output=True, text=True,
+                          timeout=100)
+    output = done.stdout + done.stderr
+    if done.returncode and re.search(r"No matching distribution|Could not find a version|NewConnectionError", output):
+        pytest.skip("neither setuptools >= 70.1 nor a package index to get it from")
+    assert done.returncode == 0, output
+    assert "is absent from the `packages` configuration" not in output
+    [result] = target.iterdir()
+    return result
 
 
 @pytest.mark.once
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     """It has every file of the package's folder, and neither tests nor examples."""
-    source = tmp_path / "source"
-    for name in tracked():
-        if name.split("/")[0] in ("hakgal_hybrid", "tests") or "/" not in name:
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(REPOSITORY / name, source / name)
-    command = build_command(source, tmp_path / "dist")
-    built = subprocess.run(command, check=False, env=environment(tmp_path), capture_output=True, text=True, timeout=100)
-    output = built.stdout + built.stderr
-    if built.returncode and re.search(r"No matching distribution|Could not find a version|NewConnectionError", output):
-        pytest.skip("neither setuptools >= 70.1 nor a package index to get it from")
-    assert built.returncode == 0, output
-    assert "is absent from the `packages` configuration" not in output
-    [wheel] = (tmp_path / "dist").glob("*.whl")
+    wheel = built("wheel", checkout(tmp_path / "source"), tmp_path / "dist")
     assert wheel.name == f"hakgal_hybrid-{hakgal_hybrid.__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -179,6 +190,28 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert "hakgal-hybrid = hakgal_hybrid.tools.cli:main" in scripts
     assert {normalized(line.partition(":")[2]) for line in metadata.splitlines()
             if line.startswith("Requires-Dist") and "extra ==" not in line} == RUNTIME
+
+
+@pytest.mark.once
+def test_the_sdist_holds_all_that_its_tests_need(tmp_path: Path) -> None:
+    """It has every file that git has, and tests pass from there: units, a server in a process, the documentation."""
+    sdist = built("sdist", checkout(tmp_path / "source"), tmp_path / "dist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    folder = tmp_path / sdist.name.removesuffix(".tar.gz")
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    made = {name for name in names if name == "PKG-INFO" or name.startswith("hakgal_hybrid.egg-info/")}
+    assert names - made == set(tracked())
+    for pyc in folder.rglob("*.pyc"):
+        pyc.unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "tests/test_testing.py", "tests/project/test_structure.py",
+         "tests/project/test_package.py", "tests/project/test_docs.py", "tests/server/test_server.py", "-k",
+         "collect or structure or requirements or link or readme or access_log"],
+        cwd=folder, env=environment(tmp_path, PYTHONPATH=str(folder)), check=False, capture_output=True, text=True,
+        timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 15  # type: ignore[index]
 
 
 # -- explained ---------------------------------------------------------------------------------------------------
