@@ -125,14 +125,17 @@ class JsonFormatter(logging.Formatter):
         """Return the line of a record.
 
         :param record: the record.
-        :return: JSON text without line breaks.
+        :return: JSON text without line breaks, and with an escape in place of each character that is not printable.
         """
         line: dict[str, Any] = {"ts": round(record.created, 3), "level": record.levelname, "logger": record.name,
                                 "message": record.getMessage()}
         line.update((name, value) for name, value in vars(record).items() if name not in _ORDINARY)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=repr, ensure_ascii=False)
+        text = json.dumps(line, default=repr, ensure_ascii=False)
+        if text.isprintable():
+            return text
+        return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 #: One ``name=value`` of a query, in whatever text it stands.

@@ -256,6 +256,16 @@ def test_a_line_is_an_object() -> None:
                     "odd": "{1}"}
 
 
+@pytest.mark.parametrize("odd", ["\x1b[31m", "\x9b31m", "\x85", "\u2028", "\u202e", "\x7f", "\ud800", "\U000e0001"])
+def test_a_line_has_nothing_that_is_not_printable(odd: str) -> None:
+    """Whoever shows the file in a terminal sees what is there; read as JSON it is what was logged."""
+    record = logging.LogRecord("l", logging.ERROR, "", 0, "%s", (odd,), None)
+    record.name_of_room = odd
+    line = JsonFormatter().format(record)
+    assert line.isprintable()
+    assert json.loads(line)["message"] == json.loads(line)["name_of_room"] == odd
+
+
 def test_a_traceback_is_a_member() -> None:
     try:
         raise ValueError("why")

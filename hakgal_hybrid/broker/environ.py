@@ -6,7 +6,9 @@ page in the same browser: what their requests have in common is kept once.
 
 from __future__ import annotations
 
+import re
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 #: The key of the WSGI environment under which the gate leaves the address that rules apply to: the client's, even
@@ -19,6 +21,17 @@ PEER = "hakgal_hybrid.peer"
 HANDOFF = "hakgal_hybrid.handoff"
 #: What differs from one connection to the next of the same client.
 _PORT = "REMOTE_PORT"
+#: A port. Some servers take it from a header of the client's.
+_NUMBER = re.compile("[1-9][0-9]{0,4}")
+
+
+def port_of(environ: Mapping[str, Any]) -> int | None:
+    """Return the port of the connection's other end; ``None`` where the server does not say it, or says nonsense.
+
+    :param environ: the WSGI environment of the request.
+    """
+    port = str(environ.get(_PORT, ""))
+    return int(port) if _NUMBER.fullmatch(port) else None
 
 
 class _Common(dict[str, Any]):
@@ -39,8 +52,7 @@ class OpeningRequest:
     __slots__ = ("_common", "_port")
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        port = environ.get(_PORT)
-        self._port = int(port) if isinstance(port, str) and port.isascii() and port.isdigit() else None
+        self._port = port_of(environ)
         rest = dict(environ)
         if self._port is not None:
             del rest[_PORT]

@@ -128,10 +128,15 @@ def _no_name(name: object) -> EventError:
     return EventError(f"event name {name!r:.80} is not a text of 1 to {MAX_NAME} characters", code="bad_event_name")
 
 
+#: Of how many names a matcher remembers whether they match.
+_REMEMBERED = 64
+
+
 def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     """Return a predicate that is true for names that match one of some patterns.
 
-    It takes linear time, whatever the patterns are: a client may have written them.
+    It takes linear time, whatever the patterns are: a client may have written them. What it found of the last names is
+    remembered, because few names come again and again, and every stream may have patterns of its own.
 
     :param patterns: names in which ``*`` stands for any text.
     :return: a function of a name.
@@ -140,7 +145,17 @@ def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     globs = [pattern.split("*") for pattern in patterns if "*" in pattern]
     if not globs:  # the default, and the predicate is called for every event
         return exact.__contains__
-    return lambda name: name in exact or any(_matches(parts, name) for parts in globs)
+    known: dict[str, bool] = {}
+
+    def matches(name: str) -> bool:
+        found = known.get(name)
+        if found is None:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            found = known[name] = name in exact or any(_matches(parts, name) for parts in globs)
+        return found
+
+    return matches
 
 
 def _matches(parts: list[str], name: str) -> bool:

@@ -23,7 +23,7 @@ from .event import EVERYBODY, Event, Target
 from .index import NameIndex
 from .reentrancy import Reentrancy
 
-_ID = re.compile(r"([0-9]{1,15})-([0-9]{1,18})", re.ASCII)
+_ID = re.compile(r"(0|[1-9][0-9]{0,14})-(0|[1-9][0-9]{0,17})")
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
+from ..broker.environ import port_of
 from ..errors import RequestError
 from ..monitoring import sampler
 from ..monitoring.patching import replaced_parts
@@ -54,10 +55,9 @@ def blueprint(services: Services) -> Blueprint:
 
 def _seen(services: Services) -> dict[str, Any]:
     environ = request.environ
-    port = str(environ.get("REMOTE_PORT", ""))
     return {
         "peer": peer_of(environ),
-        "peer_port": int(port) if port.isdigit() else None,
+        "peer_port": port_of(environ),
         "loopback": from_loopback(environ),
         "hidden": hidden(environ) or None,
         "protocol": str(environ.get("SERVER_PROTOCOL", "")),

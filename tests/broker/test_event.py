@@ -543,6 +543,25 @@ def test_glob_without_star_is_equality(patterns, name):
     assert all(map(glob_matcher(patterns), patterns))
 
 
+def test_a_name_is_held_against_the_globs_once():
+    """However many globs there are, a name that comes again costs one look-up; that is forgotten, and never wrong."""
+    looks = []
+
+    class Name(str):
+        def startswith(self, *args):
+            looks.append(self)
+            return super().startswith(*args)
+
+    matches = glob_matcher([f"*{number}*x" for number in range(64)])
+    for _ in range(3):
+        assert matches(Name("a7x"))
+        assert not matches(Name("nothing"))
+    assert len(looks) <= 2 * 64
+    for _ in range(2):
+        assert [number for number in range(500) if matches(f"a{number}x")] == list(range(500))
+        assert not any(matches(f"a{number}y") for number in range(500))
+
+
 @quick
 @given(st.lists(texts, min_size=1, max_size=4), st.lists(texts, min_size=4, max_size=4))
 def test_glob_star_stands_for_anything(parts, fillings):

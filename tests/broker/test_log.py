@@ -212,6 +212,7 @@ def test_resume_from_the_future():
     "", "x", "-", "1", "1-", "-1", "1-2-3", "1.5-2", "+1-2", "1--2", " 1-2", "1-2 ", "1-2\n", f"{EPOCH}", f"{EPOCH}-x",
     f"{EPOCH}-1\0", "\u0661-\u0662", "\u00b2-1", "1_0-1", "9" * 16 + "-1", "1-" + "9" * 19, "9" * 100_000 + "-1",
     f"{EPOCH}-" + "1" * 100_000, "\ud800", "0x1-1",
+    "01-1", "1-01", f"0{EPOCH}-1", f"{EPOCH}-00",
 ], ids=lambda text: ascii(text)[:20])
 def test_resume_from_nonsense(last_event_id):
     """What was never one of our ids, however long or clever, goes on with what comes next."""

@@ -12,7 +12,7 @@ import pytest
 import waitress.adjustments
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from hakgal_hybrid.broker.environ import PEER
+from hakgal_hybrid.broker.environ import PEER, OpeningRequest, port_of
 from hakgal_hybrid.web import peers
 
 REMOTE = "203.0.113.5"
@@ -207,3 +207,17 @@ def test_an_address_is_one_however_it_is_written(written: str, address: str, loc
         assert peers.from_loopback(environ) is local
         assert local or peers.address_of(environ) == address
     assert peers.address_of({"REMOTE_ADDR": written}) == address
+
+
+@pytest.mark.parametrize(("written", "port"), [
+    ("4711", 4711), ("65535", 65535), ("", None), ("0", None), ("04711", None), ("+1", None), ("1_0", None),
+    (" 1", None), ("\u00b2", None), ("\u0661", None), ("9" * 5000, None), ("-1", None), ("None", None)])
+def test_a_port_is_plain_digits(written: str, port: int | None) -> None:
+    """Some servers take it from a header: nonsense is no port, and no error."""
+    assert port_of({"REMOTE_PORT": written}) == port
+    assert OpeningRequest({"REMOTE_PORT": written}).opening_environ() == {"REMOTE_PORT": written}
+
+
+def test_no_port_is_none() -> None:
+    """A server need not say it."""
+    assert port_of({}) is None
