@@ -15,7 +15,7 @@ from .invocation import host_request
 
 logger = get_logger(__name__)
 
-Action = Literal["stream", "connect", "join", "emit", "command"]
+Action = Literal["stream", "connect", "join", "emit", "publish", "command"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,13 @@ class AuthorizationRequest:
     """An action to be allowed or refused: the argument of the function that :meth:`.HybridTransport.authorize` sets.
 
     :ivar action: ``stream``: open a stream or a WebSocket, a resumed one included; ``connect``: become a client;
-        ``join``: be put into a room; ``emit``: have the handler of an event run; ``command``: command the governor.
+        ``join``: be put into a room; ``emit``: have the handler of an event run; ``publish``: send an event
+        to clients; ``command``: command the governor.
     :ivar namespace: the namespace it is about.
     :ivar room: the room, for ``join``.
-    :ivar event: the event's name for ``emit``, the governor's action for ``command``.
-    :ivar data: what comes with it: for ``connect`` what the client brings along, for ``emit`` the arguments.
+    :ivar event: the event's name for ``emit`` and ``publish``, the governor's action for ``command``.
+    :ivar data: what comes with it: for ``connect`` what the client brings along, for ``emit`` and ``publish`` the
+        arguments.
     :ivar client: in whose name; for ``stream`` the first client it carries; ``None`` if there is none yet.
     :ivar request: the request it came by; ``None`` if the application acts outside of any.
     """

@@ -11,6 +11,7 @@ import blinker
 
 from ..broker.broker import Broker
 from ..broker.counters import Refusals
+from ..broker.entry import Entry
 from ..broker.event import EVERYBODY, Event, Target
 from ..broker.payload import payload_text
 from ..errors import EventError
@@ -55,27 +56,30 @@ class Publisher:
         self._captured: dict[Hashable, list[Event]] = {}
 
     def send(self, name: str, args: tuple[Any, ...], target: Target = EVERYBODY,
-             callback: Callback | None = None) -> None:
+             callback: Callback | None = None) -> Entry | None:
         """Send an event; waits for no client. In profile DUAL the host's own clients get it as well.
 
         :param name: the event's name.
         :param args: its arguments: JSON values and ``bytes``.
         :param target: for whom it is.
         :param callback: called with what each client acknowledges the event with.
+        :return: the event's entry in the log; ``None`` for one that is published later, or not at all.
         :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
         """
-        event = self.send_here(name, args, target, callback)
+        event, entry = self.send_here(name, args, target, callback)
         if self.mirror is not None:
             self.mirror.mirror(event, callback)
+        return entry
 
-    def send_here(self, name: str, args: tuple[Any, ...], target: Target, callback: Callback | None) -> Event:
+    def send_here(self, name: str, args: tuple[Any, ...], target: Target,
+                  callback: Callback | None) -> tuple[Event, Entry | None]:
         """Send an event to the clients of this transport only.
 
         :param name: the event's name.
         :param args: its arguments: JSON values and ``bytes``.
         :param target: for whom it is.
         :param callback: called with what each client acknowledges the event with.
-        :return: the event.
+        :return: the event, and its entry as :meth:`send` returns it.
         :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
         """
         try:
@@ -83,14 +87,14 @@ class Publisher:
             # A caller without a stream has no client that could acknowledge.
             ack = self._acks.new_id() if callback is not None and captured is None else None
             event = Event.create(name, args, target, ack=ack, encode=self.encode)
-            if captured is not None:
-                captured.append(event)
-            else:
-                self._broker.publish(event, partial(self._acks.register, ack, callback) if ack and callback else None)
+            if captured is None:
+                prepare = partial(self._acks.register, ack, callback) if ack and callback else None
+                return event, self._broker.publish(event, prepare)
+            captured.append(event)
         except EventError as error:
             self._refusals.count(error.code)
             raise
-        return event
+        return event, None
 
     @contextmanager
     def capture(self, room: Hashable, into: list[Event]) -> Iterator[None]:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 
 from ..broker.client import Client
 from ..broker.environ import HANDOFF
-from ..broker.event import Event, checked_name
+from ..broker.event import Event, Target, checked_name
 from ..broker.hub import latest_for
 from ..broker.payload import payload_text, restore_binary
 from ..commands.invocation import calling_first
@@ -18,7 +18,7 @@ from ..errors import EventError, HybridError, RequestError
 from ..logs import get_logger
 from .bodies import answer, answer_text, arguments_of, client_of, namespace_of, read_object, text_of
 from .services import Services
-from .urls import CONTROL, EMIT, OUTCOME
+from .urls import CONTROL, EMIT, OUTCOME, PUBLISH
 
 logger = get_logger(__name__)
 
@@ -54,6 +54,10 @@ def blueprint(services: Services) -> Blueprint:
             return _emit_without_stream(services, message)
         early = services.node.early if HANDOFF in request.environ else services.node.early_elsewhere
         return answer_text(emit_as(services, client_of(services, message), message, early))
+
+    @views.post(PUBLISH)
+    def publish() -> Response:
+        return answer({"id": _publish(services, read_object(services))})
 
     return views
 
@@ -101,6 +105,27 @@ def emit_as(services: Services, client: Client, message: dict[str, Any],
         return f"{{{body}}}"
 
     return _in_turn(message, client, handle, early)
+
+
+def _publish(services: Services, message: dict[str, Any]) -> str | None:
+    """Send an event to the clients that a message names; return the event's id, if it has one by now."""
+    node, (name, args), namespace = services.node, _event_of(message), namespace_of(message)
+    target = Target.create(namespace, _rooms_of(message, "to"), _rooms_of(message, "skip"))
+    node.authorizer.check(node.app, "publish", namespace, event=name, data=list(args))
+    entry = node.publisher.send(name, args, target)
+    return None if entry is None else node.log.id_of(entry.seq)
+
+
+def _rooms_of(message: dict[str, Any], member: str) -> list[str] | None:
+    """Return the rooms or ``sid`` values of a member: one text, or an array of texts; ``None`` if there is none."""
+    rooms = message.get(member)
+    if isinstance(rooms, str):
+        rooms = [rooms]
+    if rooms is not None and not (isinstance(rooms, list) and all(isinstance(room, str) for room in rooms)):
+        raise RequestError(f"{member!r} must be a room, or an array of rooms, each a text", code="bad_room")
+    if rooms is not None and not rooms:
+        raise RequestError(f"{member!r} names no room; leave it out for everybody", code="bad_room")
+    return rooms
 
 
 def _event_of(message: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:

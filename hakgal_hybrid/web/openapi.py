@@ -25,6 +25,7 @@ from .urls import (
     METRICS,
     OPENAPI,
     OUTCOME,
+    PUBLISH,
     ROUTES,
     SEEN,
     STACKS,
@@ -43,6 +44,7 @@ _NULL_OR_TEXT: Json = {"type": ["string", "null"]}
 _NAMESPACE: Json = {"type": "string", "pattern": "^/[ -~]*$", "maxLength": MAX_NAME, "default": "/"}
 _ID: Json = {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}
 _ARGS: Json = {"type": "array", "items": _ANYTHING}
+_ROOMS: Json = {"type": ["string", "array", "null"], "items": _TEXT}
 
 _MEANINGS = {
     "400": "no JSON object, or no request that makes sense", "401": "the key is missing or wrong",
@@ -149,6 +151,10 @@ def _commands() -> Json:
     return {
         EMIT: {"post": _operation("Run the host's handler of an event", {"200": _answer("what it returned", emitted)},
                                   "404", "409", body=event, parameters=[_TOKEN], key=True)},
+        PUBLISH: {"post": _operation("Send an event to clients", {"200": _answer("published", _object({
+            "id": {"type": ["string", "null"]}}))}, key=True, body=_object(
+                {"event": {"type": "string", "minLength": 1, "maxLength": MAX_NAME}},
+                {"data": _ANYTHING, "args": _ARGS, "namespace": _NAMESPACE, "to": _ROOMS, "skip": _ROOMS}))},
         CONTROL: {"post": _operation(
             "Command the governor", {
                 "200": _answer("done", _COMMAND, Idempotent_Replayed="`true` for a repetition"),

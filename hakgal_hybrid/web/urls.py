@@ -12,6 +12,7 @@ CONNECT = "/api/events/connect"
 DISCONNECT = "/api/events/disconnect"
 TICKET = "/api/events/ticket"
 EMIT = "/api/events/emit"
+PUBLISH = "/api/events/publish"
 ACK = "/api/events/ack"
 CONTROL = "/api/governor/control"
 OUTCOME = "/api/governor/control/<id>"
@@ -72,6 +73,7 @@ ROUTES = {route.rule: route for route in (
     Route(DISCONNECT, _POST, Access.READ, token=True),
     Route(TICKET, _POST, Access.COMMAND),
     Route(EMIT, _POST, Access.COMMAND, token=True, actions=("emit",)),
+    Route(PUBLISH, _POST, Access.COMMAND, actions=("publish",)),
     Route(ACK, _POST, Access.COMMAND, token=True),
     Route(CONTROL, _POST, Access.COMMAND, actions=("command",)),
     Route(OUTCOME, _READ, Access.COMMAND),

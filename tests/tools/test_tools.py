@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from support.hosts import SCRIPT, Running, environment, example_host, free_port, running, until
+from support.hosts import SCRIPT, Running, Stream, environment, example_host, free_port, running, until
 from support.patients import patient
 
 import hakgal_hybrid
@@ -208,6 +208,23 @@ def test_control_that_makes_no_sense(host: Running, tmp_path: Path) -> None:
         without = invoke("control", at(server), "start")
     assert without.exit_code == 1
     assert "no_governor" in without.stderr
+
+
+def test_publish_sends_an_event_to_the_clients(host: Running) -> None:
+    """Its id is printed, whether the payload is an argument or standard input; one to a room reaches nobody else."""
+    with Stream(host.port) as stream:
+        first = lines(invoke("publish", at(host), "built", '{"ok": true}'))
+        invoke("publish", at(host), "built", "2", "--to", "nobody", "--to", "here")
+        second = lines(invoke("publish", at(host), "built", "-", stdin="[1]"))
+        last = lines(invoke("publish", at(host), "built"))
+        until(lambda: len(stream.all("built")) >= 3, "the events")
+        assert stream.all("built") == [{"ok": True}, [1], None]
+    numbers = [int(told[0].split("-")[1]) for told in (first, second, last)]
+    assert numbers == sorted(set(numbers))
+    assert invoke("publish", at(host), "built", "{").exit_code == 2
+    refused = invoke("publish", at(host), "hybrid_open")
+    assert refused.exit_code == 1
+    assert "bad_event_name" in refused.stderr
 
 
 def test_emit_runs_the_handler(host: Running) -> None:

@@ -13,7 +13,8 @@ from hakgal_hybrid.web.urls import ROUTES, WEBSOCKET, Access, Route
 
 def bodies(route: Route) -> dict[str, Any]:
     """Return a body that the view of a route takes."""
-    return {"/api/events/emit": {"event": "hello"}, "/api/governor/control": {"action": "status"},
+    return {"/api/events/emit": {"event": "hello"}, "/api/events/publish": {"event": "hello"},
+            "/api/governor/control": {"action": "status"},
             "/api/hybrid/stacks": {"seconds": 0.05}}.get(route.rule, {})
 
 

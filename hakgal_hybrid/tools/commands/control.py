@@ -1,4 +1,4 @@
-"""``status``, ``control`` and ``emit``: what is asked of a running host, and answered."""
+"""``status``, ``control``, ``emit`` and ``publish``: what is asked of a running host, and answered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ...errors import ConfigurationError
 from .printing import pretty, shown
 from .target import FAILED, Failure, Target, makers
 
-CONTROL, EMIT, STATUS = "/api/governor/control", "/api/events/emit", "/api/hybrid/status"
+CONTROL, STATUS = "/api/governor/control", "/api/hybrid/status"
+EMIT, PUBLISH = "/api/events/emit", "/api/events/publish"
 
 #: Time between two questions whether a command is done, in seconds.
 _POLL_S = 0.1
@@ -74,17 +75,39 @@ def emit(target: Target, event: str, payload: str | None, namespace: str) -> Non
       hakgal-hybrid emit http://127.0.0.1:5001 reasoning_request '{"query": "IsA"}'
       hakgal-hybrid emit http://127.0.0.1:5001 reasoning_request - < query.json
     """  # noqa: D301
-    body: dict[str, Any] = {"event": event, "namespace": namespace}
-    if payload is not None:
-        try:
-            body["args"] = [json.loads(sys.stdin.read() if payload == "-" else payload)]
-        except ValueError as error:
-            raise ConfigurationError(f"the payload is not valid JSON: {error}; a text needs quotes of its own, such as "
-                                     "'\"hello\"'") from error
+    body = {"event": event, "namespace": namespace, **_args_of(payload)}
     document = _object(target.ask("POST", EMIT, body).json())
     click.echo(shown({"ack": document.get("ack")}))
     for answered in document.get("events", []):
         click.echo(shown(answered))
+
+
+def publish(target: Target, event: str, payload: str | None, namespace: str,
+            to: tuple[str, ...]) -> None:  # noqa: DOC101, DOC103
+    """Send an event to the clients of a host, as its own emit does.
+
+    JSON is the payload; "-" reads it from standard input; without one the event has no arguments. The id of the event
+    is printed.
+
+    \b
+    Examples:
+      hakgal-hybrid publish http://127.0.0.1:5001 build_finished '{"ok": true}'
+      hakgal-hybrid publish http://127.0.0.1:5001 note '"hello"' --to ops
+      HAKGAL_API_KEY=… hakgal-hybrid publish https://kb.example report - < report.json
+    """  # noqa: D301
+    body = {"event": event, "namespace": namespace, **_args_of(payload), **({"to": list(to)} if to else {})}
+    click.echo(shown(_object(target.ask("POST", PUBLISH, body).json()).get("id")))
+
+
+def _args_of(payload: str | None) -> dict[str, Any]:
+    """Return the arguments of an event, as the body of a request has them."""
+    if payload is None:
+        return {}
+    try:
+        return {"args": [json.loads(sys.stdin.read() if payload == "-" else payload)]}
+    except ValueError as error:
+        raise ConfigurationError(f"the payload is not valid JSON: {error}; a text needs quotes of its own, such as "
+                                 "'\"hello\"'") from error
 
 
 def _object(document: Any) -> dict[str, Any]:
@@ -104,4 +127,8 @@ COMMANDS = {
     "emit": makers(
         "emit", emit, click.Argument(["event"]), click.Argument(["payload"], required=False, metavar="[JSON]"),
         click.Option(["--namespace"], default="/", show_default=True, help="The namespace of the handler.")),
+    "publish": makers(
+        "publish", publish, click.Argument(["event"]), click.Argument(["payload"], required=False, metavar="[JSON]"),
+        click.Option(["--namespace"], default="/", show_default=True, help="The namespace of the event."),
+        click.Option(["--to"], multiple=True, help="A room or a sid; may be repeated. Default: everybody.")),
 }

@@ -12,7 +12,7 @@ from ...errors import HybridError
 #: Name and module of each command; its attribute ``COMMANDS`` has what makes it, by name: for the shell, and for Flask.
 TOOLS = {name: f"{__package__}.{module}" for name, module in {
     "bench": "bench", "control": "control", "doctor": "doctor", "emit": "control", "measure": "measure",
-    "snapshot": "snapshot", "status": "control", "tail": "tail"}.items()}
+    "publish": "control", "snapshot": "snapshot", "status": "control", "tail": "tail"}.items()}
 
 
 class ToolGroup(click.Group):
