@@ -82,8 +82,8 @@ def emit(target: Target, event: str, payload: str | None, namespace: str) -> Non
         click.echo(shown(answered))
 
 
-def publish(target: Target, event: str, payload: str | None, namespace: str,
-            to: tuple[str, ...]) -> None:  # noqa: DOC101, DOC103
+def publish(target: Target, event: str, payload: str | None, namespace: str,  # noqa: DOC101, DOC103
+            to: tuple[str, ...]) -> None:
     """Send an event to the clients of a host, as its own emit does.
 
     JSON is the payload; "-" reads it from standard input; without one the event has no arguments. The id of the event
