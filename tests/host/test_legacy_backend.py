@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
-import socketio
 import websocket
+from support.socketio_clients import client
 
 SRC = Path(__file__).resolve().parents[2] / "examples" / "legacy_backend" / "src_hexagonal"
 FACTS = 3776
@@ -139,7 +139,7 @@ class Dashboard:
 
     def __init__(self, backend: Backend, transport: str) -> None:
         self.events: list[tuple[str, Any]] = []
-        self.client = socketio.Client(reconnection=False)
+        self.client = client()
         self.client.on("*", lambda event, data=None: self.events.append((event, data)))
         self.client.connect(f"http://127.0.0.1:{backend.port}", transports=[transport])
 
@@ -161,7 +161,7 @@ class Dashboard:
 
 @contextmanager
 def dashboard(backend: Backend, transport: str = "polling") -> Iterator[Dashboard]:
-    """A connected dashboard; over a WebSocket the client takes three seconds to disconnect."""
+    """A connected dashboard."""
     board = Dashboard(backend, transport)
     try:
         board.has("connection_status")

@@ -29,13 +29,14 @@ from support.hosts import (
     running,
     until,
 )
+from support.socketio_clients import client
+from support.socketio_clients import socketio as socketio_client
 
 from hakgal_hybrid import ConfigurationError, HybridTransport, hybridize, prepare
 from hakgal_hybrid.broker.sse import Message
 from hakgal_hybrid.socketio import SocketIO as Facade
 
 flask_socketio = pytest.importorskip("flask_socketio", reason="the hosts are written against Flask-SocketIO")
-socketio_client = pytest.importorskip("socketio", reason="python-socketio's client is not installed")
 
 EVENTLET = importlib.util.find_spec("eventlet") is not None
 needs_eventlet = pytest.mark.skipif(not EVENTLET, reason="eventlet is not installed")
@@ -55,7 +56,7 @@ class Socket:
     def __init__(self, port: int, namespace: str = "/", *, name: str = "socket", upgrade: bool = True) -> None:
         self.namespace = namespace
         self.events: list[tuple[str, Any]] = []
-        self._client = socketio_client.Client(reconnection=False)
+        self._client = client()
 
         @self._client.on("*", namespace=namespace)
         def keep(event: str, *args: Any) -> str:

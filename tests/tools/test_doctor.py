@@ -28,7 +28,9 @@ from hakgal_hybrid.tools.cli import main
 from hakgal_hybrid.tools.doctor import LATER, Level, Options, Probe, Report, examine
 
 #: Fast, but a loaded machine is not taken for a slow host: what is slow here waits for 1.2 s and more.
-QUICK: dict[str, Any] = {"requests": 3, "sample_s": 2.5, "wait_s": 4.0, "slow_ms": 600.0}
+QUICK: dict[str, Any] = {"requests": 2, "sample_s": 0.5, "wait_s": 4.0, "slow_ms": 600.0}
+#: Where what takes 1.2 s must be seen for half of that.
+STACKS_S = 2.5
 FORWARDED = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Host $http_host;"
 
 
@@ -45,7 +47,7 @@ def levels(report: Report) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A host with a locked database, and a heartbeat that can be waited for."""
-    with patient(tmp_path_factory.mktemp("host"), HYBRID_HEARTBEAT_S="2", PATIENT_LOCK="1") as server:
+    with patient(tmp_path_factory.mktemp("host"), HYBRID_HEARTBEAT_S="0.8", PATIENT_LOCK="1") as server:
         yield server
 
 
@@ -76,7 +78,7 @@ def test_a_stall_that_nothing_was_emitted_to_proves_nothing(host: Running) -> No
 @pytest.mark.parametrize("function", ["sleeps", "measures", "writes", "waits"])
 def test_where_a_handler_waits(host: Running, function: str) -> None:
     """The host is slow with no client connected: not the broadcaster. The stacks show where its time goes."""
-    report = look(host.port, probes=(Probe("GET", f"/{function}"),))
+    report = look(host.port, probes=(Probe("GET", f"/{function}"),), sample_s=STACKS_S)
     assert report.causes == ["slow_without_clients", "hotspot"], json.dumps(report.to_dict(), indent=1)
     stacks = report.of("stacks")
     assert "patient.py:" in stacks.says
@@ -125,7 +127,7 @@ def test_the_broadcaster_is_seen_in_the_stacks(tmp_path: Path) -> None:
                       HYBRID_HEARTBEAT_S="1") as server:
         with stalled_dashboard(server.port):
             until(lambda: server.get("/health").seconds > 1, "the stalled dashboard is felt", 60)
-            report = look(server.port)
+            report = look(server.port, sample_s=STACKS_S)
     assert report.causes == ["slow_with_clients", "hotspot"], json.dumps(report.to_dict(), indent=1)
     assert "ws_channel.py:" in report.of("stacks").says
     assert any("connected, by the host's own count" in line for line in report.of("health").evidence)
@@ -188,7 +190,7 @@ def test_a_proxy_as_the_documentation_has_it_is_healthy(tmp_path: Path, host: Ru
 def test_a_proxy_that_buffers(tmp_path: Path, host: Running) -> None:
     """Nginx with buffering, told to ignore what the host says about it: the first event does not come."""
     report = through(tmp_path, host, FORWARDED + "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;",
-                     version="1.0", direct=f"http://127.0.0.1:{host.port}", wait_s=2.0)
+                     version="1.0", direct=f"http://127.0.0.1:{host.port}", wait_s=1.5)
     assert set(report.causes) == {"buffering"}, json.dumps(report.to_dict(), indent=1)
     evidence = " ".join(report.of("stream").evidence)
     assert "the host has opened the stream meanwhile" in evidence
@@ -208,7 +210,7 @@ def test_a_proxy_that_compresses(tmp_path: Path, host: Running) -> None:
 @pytest.mark.once
 def test_a_proxy_that_does_not_wait_for_the_heartbeat(tmp_path: Path, host: Running) -> None:
     """Nginx with a read time-out below the heartbeat cuts silent streams."""
-    report = through(tmp_path, host, FORWARDED + "proxy_buffering off; proxy_read_timeout 1s;")
+    report = through(tmp_path, host, FORWARDED + "proxy_buffering off; proxy_read_timeout 400ms;")
     assert report.causes == ["read_timeout"], json.dumps(report.to_dict(), indent=1)
     assert report.of("heartbeat").data["cut_after_s"] < 2
 

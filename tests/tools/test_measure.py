@@ -72,7 +72,7 @@ def measured(folder: Path, *arguments: str, **env: str) -> Measured:
     return Measured(folder / "out", process.returncode, output + errors)
 
 
-@pytest.fixture(scope="module", params=["later", pytest.param("early", marks=[pytest.mark.once, pytest.mark.long])])
+@pytest.fixture(scope="module", params=["later", pytest.param("early", marks=pytest.mark.once)])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """The example host with its blocking broadcaster, in both modes, for each vintage; one needs a key."""
     key = ["--env", "HAKGAL_API_KEY=open-sesame"] if request.param == "early" else []
@@ -84,12 +84,14 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 # -- a target in both modes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_report_is_as_its_schema_says(both: Measured) -> None:
     """Every member of report.json is described, and none is missing."""
     jsonschema.Draft202012Validator(SCHEMA).validate(both.json)
     assert both.json["schema_version"].startswith("1.")
 
 
+@pytest.mark.long
 def test_both_hosts_are_measured_alike(both: Measured) -> None:
     """Both complete every phase, with the same clients, the same requests, and no request that fails."""
     before, after = both.json["runs"]["before"], both.json["runs"]["after"]
@@ -105,6 +107,7 @@ def test_both_hosts_are_measured_alike(both: Measured) -> None:
     assert (before["stall"]["felt"], after["stall"]["felt"]) == (True, False)
 
 
+@pytest.mark.long
 def test_the_stalled_client_is_what_costs_two_seconds(both: Measured) -> None:
     """Before, the host waits for it in every request; after, nobody does."""
     before = both.json["runs"]["before"]
@@ -114,6 +117,7 @@ def test_the_stalled_client_is_what_costs_two_seconds(both: Measured) -> None:
     assert both.row("performance improved")["verdict"] == "met"
 
 
+@pytest.mark.long
 def test_every_fact_reached_every_client(both: Measured) -> None:
     """What was stored is what arrived, once at each live client, and what the snapshots differ by."""
     snapshots = both.json["snapshots"]
@@ -129,6 +133,7 @@ def test_every_fact_reached_every_client(both: Measured) -> None:
     assert snapshots["after"]["db_bytes"] >= snapshots["before"]["db_bytes"] > 100_000
 
 
+@pytest.mark.long
 def test_what_works_is_ticked(both: Measured) -> None:
     """Streaming, control, the disabled WebSocket and the clean log are judged by what was seen."""
     for line in ("SSE streaming works", "governor control over HTTP works", "backend started with WebSocket disabled",
@@ -141,6 +146,7 @@ def test_what_works_is_ticked(both: Measured) -> None:
     assert "405" in both.figure("before", "control_p95")["missing"]
 
 
+@pytest.mark.long
 def test_every_figure_says_how_or_why_not(both: Measured) -> None:
     """A figure has a value, its n and how it was taken, or it has a reason; nothing is made up."""
     for figures in both.json["figures"].values():
@@ -158,6 +164,7 @@ def test_every_figure_says_how_or_why_not(both: Measured) -> None:
     assert both.figure("after", "oldest_undelivered_host")["value"] >= 0
 
 
+@pytest.mark.long
 def test_status_and_thresholds_agree(both: Measured) -> None:
     """A threshold that does not hold fails the run, whatever the targets; one that holds is told."""
     assert both.row("before.p95>1s")["verdict"] == "met"
@@ -168,6 +175,7 @@ def test_status_and_thresholds_agree(both: Measured) -> None:
     assert str(both.folder / "report.html") in both.output
 
 
+@pytest.mark.long
 def test_the_sections_of_the_report(both: Measured) -> None:
     """Both readable forms have exactly the sections of the migration report, with the command and the rollback."""
     assert re.findall(r"^## (.*)$", both.md, re.MULTILINE) == SECTIONS
@@ -185,6 +193,7 @@ def test_the_sections_of_the_report(both: Measured) -> None:
         assert not line.startswith("|") or line.endswith("|"), line
 
 
+@pytest.mark.long
 def test_the_page_refers_to_nothing_outside(both: Measured) -> None:
     """One file: no address in it is loaded."""
     assert not re.findall(r"""(?:src|href|action|poster|data)\s*=\s*["'](?!data:|#)[^"']*""", both.html)
@@ -194,6 +203,7 @@ def test_the_page_refers_to_nothing_outside(both: Measured) -> None:
     assert both.html.count("data:image/svg+xml;base64,") == 4
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_the_page_is_rendered(both: Measured) -> None:
     """In Chromium: four plots with a description each, nothing fetched, nothing wider than a narrow screen."""
@@ -219,6 +229,7 @@ def test_the_page_is_rendered(both: Measured) -> None:
 # -- whose knowledge base ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_nothing_is_written_to_somebody_elses_knowledge_base(tmp_path: Path) -> None:
     """A target that does not use the database it is given keeps what it has: events are then caused by reading."""
@@ -260,7 +271,6 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return found
 
 
-@pytest.mark.once
 def test_hosts_that_run_already(urls: Measured) -> None:
     """They are measured by real Socket.IO clients and by streams, their processes are found, their logs are read."""
     jsonschema.Draft202012Validator(SCHEMA).validate(urls.json)
@@ -282,6 +292,7 @@ def test_hosts_that_run_already(urls: Measured) -> None:
     assert urls.status == (0 if urls.json["holds"] else 1)
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_a_host_without_a_push_channel(tmp_path: Path) -> None:
     """It is measured as far as that goes, and what takes clients says why it is missing."""
@@ -303,6 +314,7 @@ def test_a_host_without_a_push_channel(tmp_path: Path) -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(found.json)
 
 
+@pytest.mark.long
 @pytest.mark.once
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
@@ -368,6 +380,7 @@ def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
 # -- an interrupt ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
     """Ctrl-C in the middle of the latencies: what is complete is in the report, nothing that was started is left."""
