@@ -10,6 +10,7 @@ from support.soak import Sample, Soak, slope_of
 pytestmark = pytest.mark.once
 
 
+@pytest.mark.long
 def test_a_short_soak() -> None:
     """Under churn and faults every event is accounted for, and neither threads nor descriptors grow."""
     outcome = Soak(clients=60, rate=20).run(25)

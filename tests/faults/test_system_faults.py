@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from support import accounting
-from support.faults import FULL, Client, Holdings, Scene, need, root
+from support.faults import FULL, SETTINGS, Client, Holdings, Scene, need, root
 from support.servers import STATUS, Server, wait_until
 
 pytestmark = pytest.mark.once
@@ -139,8 +139,7 @@ def test_the_disk_is_full(fault: Any, small_disk: Path) -> None:
 
 def again(scene: Scene, server: Server, **settings: Any) -> Server:
     """Start the next life of a server on the port of the one before."""
-    found = Server("ours", "--port", str(server.port), SUPPORT_FAULTS=1, SUPPORT_IDLE_S=0.3, HYBRID_HEARTBEAT_S=0.5,
-                   **settings)
+    found = Server("ours", "--port", str(server.port), **{**SETTINGS, **settings})
     scene.restarted(found)
     return found
 

@@ -455,13 +455,13 @@ def main() -> None:
     logging.basicConfig(level=os.environ.get("SUPPORT_LOG", "INFO"), format="%(levelname)s %(name)s %(message)s")
     if options.log_json:
         logging.getLogger().handlers[0].setFormatter(JsonFormatter())
+    _shorten_idle_time()
     app = create_app()
     if "SUPPORT_FILE_LIMIT" in os.environ:
         _limit_files(int(os.environ["SUPPORT_FILE_LIMIT"]))
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, lambda number, frame: HybridTransport.of(app).emit("signalled"))
     if options.server == "ours":
-        _shorten_idle_time()
         HybridTransport.of(app).run(options.host, options.port, certfile=options.certfile, keyfile=options.keyfile,
                                    log_output=options.log_output)
     elif options.server == "werkzeug":
@@ -484,10 +484,11 @@ def _limit_files(size: int) -> None:
 def _shorten_idle_time() -> None:
     """Have idle threads end after ``SUPPORT_IDLE_S``, for tests that wait for that."""
     if "SUPPORT_IDLE_S" in os.environ:
+        from hakgal_hybrid.broker.timers import TimerQueue
         from hakgal_hybrid.commands.worker import Worker
         from hakgal_hybrid.server.pool import ThreadPool
 
-        for pool in (Worker, ThreadPool):
+        for pool in (TimerQueue, Worker, ThreadPool):
             defaults = pool.__init__.__kwdefaults__
             assert "idle_s" in defaults, pool
             defaults["idle_s"] = float(os.environ["SUPPORT_IDLE_S"])

@@ -38,6 +38,8 @@ ANSWER_MS, EMIT_MS = 5000.0, 2000.0
 KEPT_MIB = 64.0
 #: How long what a fault leaves may take to go.
 GONE_S = 30.0
+#: What servers that are to show what a fault has left let go of soon: idle threads, and clients that are away.
+SETTINGS: dict[str, Any] = {"SUPPORT_FAULTS": 1, "SUPPORT_IDLE_S": 0.3, "HYBRID_HEARTBEAT_S": 0.5, "HYBRID_RESUME_S": 2}
 
 
 def root() -> bool:
@@ -195,7 +197,7 @@ class Holdings:
             return cls(process.num_threads(), descriptors, process.memory_info().rss / 2**20)
 
     @classmethod
-    def settled(cls, pid: int, steady_s: float = 1.2, seconds: float = GONE_S) -> Holdings:
+    def settled(cls, pid: int, steady_s: float = 0.8, seconds: float = GONE_S) -> Holdings:
         """Return what a process has when that has not changed for a while."""
         ends, found, since = time.monotonic() + seconds, cls.of(pid), time.monotonic()
         while time.monotonic() - since < steady_s and time.monotonic() < ends:
@@ -344,8 +346,7 @@ def scene(tell: Callable[[dict[str, Any]], object], fault: str, up: str, *, witn
     :param fault: its name in the table. :param up: what must stay up, as the table says it.
     :param paths: what the asker asks for.
     """
-    settings = {"SUPPORT_FAULTS": 1, "SUPPORT_IDLE_S": 0.3, "HYBRID_HEARTBEAT_S": 0.5, **settings}
-    server = Server("ours", *options, **settings)
+    server = Server("ours", *options, **{**SETTINGS, **settings})
     crowd: Crowd | None = None
     found: Scene | None = None
     try:

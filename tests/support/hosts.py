@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -71,11 +74,17 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 15) -> Any:
     return value
 
 
+#: Ports that no system gives to a connection, or to a server that asks for any port.
+_PORTS = itertools.cycle(random.SystemRandom().sample(range(10_000, 32_000), 1000))
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on, and that nobody else is given before the caller listens there."""
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is no free port")
 
 
 def call(port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
