@@ -181,6 +181,11 @@ class GovernorQueue:
         self._status = _BoundedWorker("hakgal-hybrid-status", queue_limit)
 
     @property
+    def there(self) -> bool:
+        """Whether there is a governor."""
+        return self._governor() is not None
+
+    @property
     def waiting(self) -> int:
         """How many commands have not begun."""
         return self._commands.worker.waiting

@@ -63,6 +63,8 @@ METRICS = (
     Metric("traffic.delivered", "delivered_events", "counter", "Events written to streams, summed over streams."),
     Metric("traffic.bytes", "delivered_bytes", "counter", "Bytes of events written to streams."),
     Metric("traffic.ended.*", "streams_ended", "counter", "Streams that have ended, by reason.", "reason"),
+    Metric("governor", "governor", "gauge", "1 if there is a governor, and commands for it are served."),
+    Metric("health", "health_route", "gauge", "1 if the host's app has a route /health."),
     Metric("commands_waiting", "commands_waiting", "gauge", "Governor commands that have not begun."),
     Metric("receiver_errors", "receiver_errors", "counter", "Signal receivers that raised."),
     Metric("slow_receivers", "slow_receivers", "counter", "Signal receivers that took more than 100 ms."),

@@ -20,6 +20,8 @@ class Statistics:
     :ivar clients: clients, those that may come back included; a stream may carry several.
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
     :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
+    :ivar governor: whether there is a governor and commands for it are served; ``health``: whether the host's app has a
+        route ``/health``.
     :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
     :ivar oldest_undelivered_s: for how long the oldest event has been waiting that an open stream still has to be sent;
         ``oldest_undelivered_max_s``: the most that was seen since the start.
@@ -43,6 +45,8 @@ class Statistics:
     log: LogStatistics
     journal: JournalStatistics
     traffic: DeliveryStatistics
+    governor: bool
+    health: bool
     commands_waiting: int
     receiver_errors: int
     slow_receivers: int

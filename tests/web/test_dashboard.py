@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 from support import browsers
+from support.hosts import free_port, running
 from support.npm import install
 from support.servers import TESTS, Server, wait_until
 
@@ -192,15 +195,91 @@ def test_under_another_server(browser) -> None:
         page.wait("document.querySelector('#events li')")
 
 
+PLAIN = """
+from flask import Flask
+from hakgal_hybrid import HybridTransport
+app = Flask("plain")
+transport = HybridTransport(app)
+app.add_url_rule("/emit", "emit", lambda: transport.emit("order_added", {"id": 7}) or "")
+transport.run()
+"""
+
+
+def test_an_app_without_governor_and_health(browser, tmp_path: Path) -> None:
+    """There is no card of a governor, and no request that fails; the self-test takes the status."""
+    port, failed = free_port(), []
+    with running(tmp_path, [sys.executable, "-c", PLAIN], port, HAKGAL_PORT=str(port)) as host:
+        with opened(browser, host) as page:
+            page.page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
+            page.page.reload()
+            page.wait_connected()
+            host.get("/emit")
+            page.wait("document.querySelector('#events li')")
+            assert not page.page.is_visible("#governor")
+            assert page.text("#test-url") == "/api/hybrid/status"
+            page.page.click("#test-start")
+            page.wait_for_text("#test-facts", "p95")
+            page.wait("document.querySelectorAll('.tile .spark polyline').length >= 6")
+            assert page.text("#test-start") == "Run again"
+    assert failed == []
+    assert not any("/governor/" in url for url in page.requests)
+
+
+def test_sparklines_begin_where_data_begins(browser, server) -> None:
+    """A server that is young has lines from edge to edge, and the heading says of what time."""
+    with opened(browser, server) as page:
+        page.wait("document.querySelectorAll('.tile .spark polyline').length >= 6")
+        lines = page.page.eval_on_selector_all(
+            ".tile .spark", "all => all.map(one => one.querySelector('polyline').getAttribute('points').split(' '))")
+        for points in lines:
+            assert (float(points[0].split(",")[0]), float(points[-1].split(",")[0])) == (0, 300), points
+        assert re.fullmatch(r"Now, and the last \d+ (s|min)", page.text("#figures-title"))
+
+
+def test_clients_that_are_away_come_last(browser) -> None:
+    """Behind those whose stream is open, however long it is since they went."""
+    with Server("ours", HYBRID_RESUME_S=60) as server:
+        for _ in range(3):
+            with server.opened("events=gone"):
+                pass
+        with server.opened("events=here"), opened(browser, server) as page:
+            page.wait("document.querySelectorAll('#clients tr').length === 5 "
+                      "&& document.querySelectorAll('#clients [data-level=good]').length === 2")
+            states = page.page.eval_on_selector_all("#clients .pill", "all => all.map(one => one.textContent)")
+            assert states == ["open", "open", "away", "away", "away"]
+
+
+@pytest.mark.parametrize(("width", "hinted"), [(1280, False), (390, True)])
+def test_a_table_that_goes_on_to_the_right_says_so(browser, server, width: int, hinted: bool) -> None:
+    """Where a finger shows no scroll bar; the hint follows the width of the window."""
+    with opened(browser, server, viewport={"width": width, "height": 800}) as page:
+        page.wait_connected()
+        page.wait("document.querySelector('#clients td')")
+        assert page.page.is_visible("#clients-hint") is hinted
+        page.page.set_viewport_size({"width": 390 if width == 1280 else 1280, "height": 800})
+        page.wait("hidden => document.querySelector('#clients-hint').hidden === hidden", hinted)
+
+
 # -- what can be done with it ------------------------------------------------------------------------------------
+
+
+def buttons(page: Page) -> dict[str, tuple[bool, bool]]:
+    """Of each button of the governor, whether it can be used, and whether it is the one to use."""
+    found = page.page.eval_on_selector_all("#governor-buttons button", "all => all.map(one => "
+                                           "[one.value, !one.disabled, one.classList.contains('primary')])")
+    return {name: (usable, first) for name, usable, first in found}
 
 
 def test_governor(browser, server) -> None:
     """It is started, given a mode and stopped, and what it says about itself is shown."""
     with opened(browser, server) as page:
         page.wait_for_text("#governor-facts", "fast")
-        page.page.click("#governor-buttons [value=start]")
+        assert buttons(page) == {"start": (True, True), "stop": (False, False), "status": (True, False)}
+        page.page.focus("#governor-buttons [value=start]")
+        page.page.keyboard.press("Enter")
         page.wait_for_text("#governor-result", "Started")
+        assert buttons(page) == {"start": (False, False), "stop": (True, True), "status": (True, False)}
+        assert page.page.evaluate("document.activeElement.value") == "stop", "the focus does not get lost"
         page.wait_for_text("#governor-facts", "Popen")  # what JSON cannot hold comes as its repr
         page.page.fill("#mode", "thorough")
         page.page.press("#mode", "Enter")
@@ -416,7 +495,7 @@ def test_by_keyboard(browser, server) -> None:
         page.wait("document.querySelector('#events details').open")
         page.page.focus("#events-pause")
         page.page.keyboard.press("Space")
-        assert page.page.get_attribute("#events-pause", "aria-pressed") == "true"
+        assert page.text("#events-pause") == "Resume"
         assert page.text("#announcer") == "Events are paused"
         page.page.focus(".skip")
         page.page.keyboard.press("Enter")

@@ -11,6 +11,13 @@ export async function showClients(ownId) {
   const rows = clients.map(client => row(client, ownId));
   if (!rows.length) rows.push(make("tr", {}, make("td", { colspan: 10, class: "muted" }, "Nobody is connected.")));
   $("clients").replaceChildren(...rows);
+  hint();
+}
+
+/** Say that there is more to the right, where a finger or a touchpad shows no scroll bar. */
+export function hint() {
+  const { scrollWidth, clientWidth } = document.querySelector(".scroll");
+  $("clients-hint").hidden = scrollWidth <= clientWidth + 1;
 }
 
 function row(client, ownId) {

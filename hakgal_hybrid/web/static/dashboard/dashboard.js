@@ -1,19 +1,20 @@
 // The page that watches: asks for the status every two seconds, and puts the parts together.
 
 import { ask, base, hasKey, keyIsWanted, setKey } from "./api.js";
-import { showClients } from "./clients.js";
+import { hint, showClients } from "./clients.js";
 import { LiveEvents } from "./events.js";
 import { checks, identity, showChecks, showTiles, verdict } from "./figures.js";
 import { Governor } from "./governor.js";
 import { History } from "./history.js";
 import { $, announce, number, setLevel, setText } from "./page.js";
-import { prepareSelfTest } from "./selftest.js";
+import { SelfTest } from "./selftest.js";
 
 const POLL_MS = 2000, HEALTH_MS = 10_000;
 
 const history = new History();
 const events = new LiveEvents();
 const governor = new Governor(withKey);
+const selfTest = new SelfTest();
 let host = null, hostAskedAt = 0, started = false, level = "", keyDeclined = false;
 
 // -- the key -------------------------------------------------------------------------------------------------
@@ -78,7 +79,11 @@ async function poll() {
   try {
     const status = await ask("status");
     if (!started) await start();
-    if (Date.now() - hostAskedAt > HEALTH_MS) askHost();
+    // Where there is no governor, and no /health, nothing asks for them.
+    governor.show(status.governor);
+    selfTest.path = status.health ? "/health" : "status";
+    if (!status.health) host = null;
+    else if (Date.now() - hostAskedAt > HEALTH_MS) askHost();
     const now = history.add(status);
     const found = checks(status, history, host);
     showTiles(status, history, now);
@@ -131,10 +136,10 @@ async function askHost() {
 async function start() {
   started = true;
   await loadHistory().catch(() => {});  // the figures begin with this page then
-  governor.refresh();
+  governor.begin();
   events.connect({
     onNeedsKey: reason => { setText($("events-state"), `Not connected: ${reason}`); },
-    onEvent: (name, data) => { if (name === "governor_update") governor.show(data); },
+    onEvent: (name, data) => { if (name === "governor_update") governor.showStatus(data); },
   });
 }
 
@@ -161,6 +166,7 @@ document.addEventListener("visibilitychange", () => {
 });
 $("clients-limit").addEventListener("change", () => showClients(events.id).catch(() => {}));
 
+window.addEventListener("resize", hint);
+
 prepareKey();
-prepareSelfTest();
 pollForEver();

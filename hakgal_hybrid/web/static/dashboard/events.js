@@ -64,7 +64,8 @@ export class LiveEvents {
   #pause(paused) {
     this.#paused = paused;
     this.#hidden = paused ? 0 : this.#hidden;
-    $("events-pause").setAttribute("aria-pressed", String(paused));
+    setText($("events-pause"), paused ? "Resume" : "Pause");
+    $("events-pause").classList.toggle("primary", paused);
     announce(paused ? "Events are paused" : `Events go on; ${this.#hidden} were not kept`);
   }
 

@@ -35,6 +35,11 @@ function waited(seconds) {
   return seconds < 1 ? `${number(seconds * 1000)} ms` : `${number(seconds)} s`;
 }
 
+/** When the first of these was measured, or ten minutes ago: before that there is nothing to show. */
+function begins(points, now) {
+  return Math.max(now - SPAN_MS, points.find(([, value]) => value !== null)?.[0] ?? 0);
+}
+
 export function showTiles(status, history, now) {
   const tiles = $("tiles");
   if (!tiles.children.length)
@@ -48,8 +53,9 @@ export function showTiles(status, history, now) {
     setText(element.querySelector(".value span"), number(value));
     setText(element.querySelector(".sub"), tile.sub(status, points, history));
     setLevel(element, tile.level ? tile.level(value) : "");
-    element.lastElementChild.replaceWith(sparkline(points, now - SPAN_MS, now, tile.least));
+    element.lastElementChild.replaceWith(sparkline(points, begins(points, now), now, tile.least));
   });
+  setText($("figures-title"), `Now, and the last ${duration(Math.round((now - begins(history.values("streams"), now)) / 1000))}`);
 }
 
 /** What is looked at, as [level, what, how it is]. */

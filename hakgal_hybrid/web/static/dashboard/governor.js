@@ -8,6 +8,7 @@ const DONE = { start: "Started", stop: "Stopped", set_mode: "Mode set", status: 
 
 export class Governor {
   #withKey;
+  #there = false;
 
   /** `withKey(call)` makes a call, and again once a key was given, if it takes one. */
   constructor(withKey) {
@@ -20,29 +21,52 @@ export class Governor {
     });
   }
 
+  /** Show the card if there is a governor, and ask it when it comes; where there is none, nothing is asked. */
+  show(there) {
+    $("governor").hidden = !there;
+    if (there && !this.#there) this.#refresh();
+    this.#there = there;
+  }
+
+  /** Ask again as soon as it is shown, because the key is another one. */
+  begin() {
+    this.#there = false;
+  }
+
   /** Ask for the status, without asking for a key. */
-  async refresh() {
+  async #refresh() {
     try {
-      this.show((await send({ action: "status" })).result);
+      this.showStatus((await send({ action: "status" })).result);
     } catch (error) {
       this.#refused(error);
     }
   }
 
-  show(status) {
+  showStatus(status) {
     if (status === null || typeof status !== "object") return;
     $("governor-body").hidden = false;
     $("governor-state").hidden = true;
     $("governor-facts").replaceChildren(...Object.entries(status).slice(0, 40).flatMap(([name, value]) => [
       make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, worded(value))]));
+    this.#fitButtons(status.running);
     const mode = $("mode");
     if (document.activeElement !== mode && typeof status.mode === "string") mode.value = status.mode;
   }
 
+  /** What runs can be stopped, what does not can be started; both if the governor does not say. */
+  #fitButtons(running) {
+    const [start, stop] = $("governor-buttons").children, focused = document.activeElement;
+    start.disabled = running === true;
+    stop.disabled = running === false;
+    start.classList.toggle("primary", running !== true);
+    stop.classList.toggle("primary", running === true);
+    if (focused === start && start.disabled) stop.focus();
+    if (focused === stop && stop.disabled) start.focus();
+  }
+
   #refused(error) {
-    const text = error.code === "no_governor" ? "This host has no governor."
-      : error.wantsKey ? "Asking and commanding the governor need the key."
-      : error.status === 404 || error.status === 405 ? "Commands are not served here (ENABLE_CONTROL_HTTP)." : `Not known: ${error.message}`;
+    const text = error.wantsKey ? "Asking and commanding the governor need the key." : `Not known: ${error.message}`;
+    this.#fitButtons(null);
     $("governor-state").hidden = false;
     setText($("governor-state"), text);
     // With a key it could be commanded: the buttons ask for it.
@@ -61,8 +85,8 @@ export class Governor {
       const given = answer.result;
       setText(result, given === false ? `${action}: the governor declined (false)` : DONE[action] ?? action);
       if (given === false) setLevel(result, "warn");
-      if (action === "status") this.show(given);
-      else await this.refresh();
+      if (action === "status") this.showStatus(given);
+      else await this.#refresh();
     } catch (error) {
       setLevel(result, "bad");
       setText(result, `${action}: ${error.message}`);

@@ -8,41 +8,47 @@ const REQUESTS = 50;
 /** What must hold, in ms: the 95th percentile, and the mean. */
 const TARGET_P95 = 150, TARGET_MEAN = 100;
 
-export function prepareSelfTest() {
-  $("test-start").addEventListener("click", async () => {
+export class SelfTest {
+  #url = new URL("/health", base);
+
+  constructor() {
+    $("test-start").addEventListener("click", () => this.#run());
+  }
+
+  /** The host's own `/health`; where it has none, the status, whose figures are then said to be of that. */
+  set path(path) {
+    this.#url = new URL(path, base);
+    if (!$("test-start").disabled) setText($("test-url"), this.#url.pathname);
+  }
+
+  async #run() {
     const button = $("test-start"), progress = $("test-progress"), verdict = $("test-verdict");
     button.disabled = true;
+    setText(button, "Running …");
     progress.hidden = false;
     setLevel(verdict, "");
     setText(verdict, "");
     try {
-      show(await measure(done => { progress.value = done; }));
+      show(await measure(this.#url, done => { progress.value = done; }));
     } catch (error) {
       setLevel(verdict, "bad");
       setText(verdict, `Not measured: ${error.message}`);
     }
     button.disabled = false;
+    setText(button, "Run again");
     progress.hidden = true;
     button.focus();
     announce(`Latency self-test: ${verdict.textContent}`);
-  });
+  }
 }
 
-async function measure(onDone) {
-  const url = await chooseUrl();
-  setText($("test-url"), url.pathname);
+async function measure(url, onDone) {
   const times = [];
   for (let done = 0; done < REQUESTS; done++) {
     times.push(await timed(url));
     onDone(done + 1);
   }
   return times;
-}
-
-/** The host's own `/health`; where it has none, the status, whose figures are then said to be of that. */
-async function chooseUrl() {
-  const health = new URL("/health", base);
-  return (await fetched(health)).ok ? health : new URL("status", base);
 }
 
 async function timed(url) {
