@@ -19,6 +19,9 @@ ADDRESS = "hakgal_hybrid.address"
 PEER = "hakgal_hybrid.peer"
 #: The key of a list to which our server's views append the stream that they have opened.
 HANDOFF = "hakgal_hybrid.handoff"
+#: The key of a list where our server has not read the body yet, because the request seems not to be permitted. The gate
+#: appends to it if the request is permitted after all: it is made again then, with its body.
+UNREAD = "hakgal_hybrid.unread"
 #: What differs from one connection to the next of the same client.
 _PORT = "REMOTE_PORT"
 #: A port. Some servers take it from a header of the client's.

@@ -17,6 +17,7 @@ import flask
 from flask import Flask, sessions
 
 from ..broker.client import Client
+from ..broker.environ import HANDOFF
 from ..broker.forks import call_in_child
 
 Handler = Callable[..., Any]
@@ -107,9 +108,20 @@ def host_request(app: Flask) -> Iterator[flask.Request | None]:
     if flask.current_app._get_current_object() is app:  # type: ignore[attr-defined]
         yield request
         return
-    body = request.get_data() if request.method == "POST" else b""
+    body = request_body() if request.method == "POST" else b""
     with app.request_context({**request.environ, "wsgi.input": io.BytesIO(body)}):
         yield flask.request._get_current_object()  # type: ignore[attr-defined]
+
+
+def request_body() -> bytes:
+    """Return the body of the request that one of our views is answering. It may be called again.
+
+    Our own server has all of it in memory and hands over that. Werkzeug would make two copies of it, and keep one.
+    """
+    stream = flask.request.environ["wsgi.input"]
+    if HANDOFF in flask.request.environ and type(stream) is io.BytesIO:
+        return stream.getvalue()
+    return flask.request.get_data()
 
 
 @contextmanager

@@ -20,6 +20,33 @@ SPOOL = 1 << 20
 _PIECE = 64 * 1024
 
 
+class UnreadBody:
+    """Stands for a body that is not read because the request seems not to be permitted.
+
+    :param wanted: what is appended to if somebody in front of our URLs wants to read it nevertheless.
+    """
+
+    def __init__(self, wanted: list[bool]) -> None:
+        self._wanted = wanted
+
+    def read(self, size: int = -1) -> bytes:
+        """Note that the body is wanted.
+
+        :param size: is of no interest.
+        :raises OSError: always.
+        """
+        self._wanted.append(True)
+        raise OSError("the body of this request has not been read")
+
+    readline = readlines = read
+
+    def __iter__(self) -> UnreadBody:
+        return self
+
+    def __next__(self) -> bytes:
+        return self.read()
+
+
 def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget, loop: Any, *,
               ours: bool, proceed: Callable[[], object]) -> tuple[BinaryIO, int]:
     """Read a whole body, bounded in size and in the time each piece of it takes.
@@ -60,6 +87,8 @@ def read_body(source: Any, declared: int | None, settings: Settings, budget: Bud
         raise
     finally:
         budget.give_back(length)
+    if isinstance(body, io.BytesIO):
+        body.getvalue()  # has it hold no more than that, so that to read it all makes no copy
     body.seek(0)
     return body, length
 

@@ -26,6 +26,11 @@ AccessLog = Callable[[str, dict[str, Any]], None]
 #: Which of the three pools answers a request.
 Lane = Literal["host", "stream", "control"]
 
+#: A body for one of our URLs that is larger than this (bytes) is answered by few threads: to read its JSON keeps all
+#: others from computing.
+LARGE = 128 * 1024
+#: The part of the host's threads that answer such requests, and at least two.
+LARGE_SHARE = 8
 #: How long the opening of a stream has the threads for streams to itself (seconds). In a storm of 1,000 resumes, events
 #: reach the other streams 2 to 5 times as late (99th percentile) without it.
 OPENING_ALONE_S = 0.02
@@ -56,14 +61,15 @@ class Front:
     :param lane_of: returns which pool answers a path.
     :param is_stream: returns whether a path opens a stream.
     :param is_ours: returns whether a path is one of our URLs, whose requests have small bodies.
+    :param refuses: returns whether a request, by its WSGI environment, seems not to be permitted.
     :ivar active: how many requests are being answered.
     """
 
     def __init__(self, node: Node, *, lane_of: Callable[[str], Lane], is_stream: Callable[[str], bool],
-                 is_ours: Callable[[str], bool]) -> None:
+                 is_ours: Callable[[str], bool], refuses: Callable[[dict[str, Any]], bool]) -> None:
         settings = node.settings
         self.settings = settings
-        self.is_stream, self.is_ours, self._lane_of = is_stream, is_ours, lane_of
+        self.is_stream, self.is_ours, self.refuses, self._lane_of = is_stream, is_ours, refuses, lane_of
         self.loop = gevent.get_hub().loop
         self.stream_ended: Callable[[SubscriberStream, StreamEnd], None] = node.lifecycle.stream_ended
         self.degraded: Callable[[str], None] = node.degraded
@@ -88,15 +94,17 @@ class Front:
         many = {**bounds, "max_waiting": STREAMS_FOR_A_REQUEST * settings.queue_requests}
         self.streams = ThreadPool("stream", settings.reserved_threads, **many, alone_s=OPENING_ALONE_S)
         self.control = ThreadPool("control", settings.reserved_threads, **bounds)
-        self._pools: dict[Lane, ThreadPool] = {"host": self.host, "stream": self.streams, "control": self.control}
+        self.large = ThreadPool("large", max(2, settings.threads // LARGE_SHARE), **bounds)
+        self._pools = {"host": self.host, "stream": self.streams, "control": self.control, "large": self.large}
 
-    def pool_of(self, path: str) -> ThreadPool:
-        """Return the threads that answer this path.
+    def pool_of(self, path: str, size: int) -> ThreadPool:
+        """Return the threads that answer a request.
 
-        :param path: the path of a request, percent-decoded.
-        :return: one of the three pools.
+        :param path: its path, percent-decoded.
+        :param size: how large its body is (bytes).
+        :return: one of the four pools.
         """
-        return self._pools[self._lane_of(path)]
+        return self._pools["large" if size > LARGE and self.is_ours(path) else self._lane_of(path)]
 
     def forked(self) -> list[int]:
         """Put back, in a child, what connections change in a process.

@@ -9,17 +9,16 @@ from typing import Any, BinaryIO
 
 import gevent
 
-from ..broker.environ import HANDOFF
+from ..broker.environ import HANDOFF, UNREAD
 from ..broker.sse import STREAM_HEADERS, busy_body, stream_headers, wants_stream
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..errors import HybridError, Overloaded, Unfinished, UnsuitableServer, problem_response
 from ..logs import get_logger, printable, redacted
-from .body import read_body
+from .body import UnreadBody, read_body
 from .connection import HTTPConnection
 from .front import Endpoint, Front
 from .http1 import ChunkedBody, FixedBody, RequestHead
-from .pool import Job
 from .response import ResponseWriter
 from .upgrade import start_upgrade
 from .wsgi import End, Head, WSGICall, head_bytes
@@ -56,6 +55,8 @@ class RequestHandler:
         if self._head.upgrade:
             self._upgrade()
             return False
+        if self._is_refused_unread():
+            return False
         try:
             body, length = self._read_body()
         except HybridError as error:
@@ -75,6 +76,33 @@ class RequestHandler:
         return read_body(source, length, settings, self._front.bodies, self._front.loop, proceed=proceed,
                          ours=self._front.is_ours(self._environ["PATH_INFO"]))
 
+    def _is_refused_unread(self) -> bool:
+        """Refuse a request whose body has not come yet, if it is not permitted; return whether that was done.
+
+        The app itself decides: what the host has put in front of our URLs may permit what seems not to be permitted.
+        """
+        head, front, reader = self._head, self._front, self._connection.reader
+        if not (head.chunked or (head.length or 0) > reader.ahead) or not front.refuses(self._environ):
+            return False
+        self._connection.serve()
+        permitted: list[bool] = []
+        environ = {**self._environ, UNREAD: permitted, "wsgi.input": UnreadBody(permitted)}
+        call = WSGICall(self._endpoint.application, environ, front.notifier)
+        self.response.keep_alive = False
+        try:
+            message = self._begin_call(call, 0)
+        except Overloaded as error:
+            self._refuse(error)
+            return True
+        if permitted:
+            call.abandon()
+            self.response.keep_alive = head.keep_alive
+            self._connection.await_request()
+            return False
+        self._relay(message, call)
+        self._connection.linger()
+        return True
+
     def _answer(self, body: BinaryIO, length: int) -> bool:
         environ = self._environ
         environ["wsgi.input"] = body
@@ -83,19 +111,15 @@ class RequestHandler:
         opened: list[SubscriberStream] = []
         environ[HANDOFF] = opened
         call = WSGICall(self._endpoint.application, environ, self._front.notifier)
-        job = Job(call.run, length)
-        pool = self._front.pool_of(environ["PATH_INFO"])
         try:
-            pool.submit(job)
-            message = call.receive(self._front.settings.queue_s)
-            if message is None:
-                if pool.cancel(job):
-                    raise Overloaded(f"no thread became free within {self._front.settings.queue_s:g} s "
-                                     "(HYBRID_QUEUE_S)", code="queued_too_long", retry_after=2)
-                message = call.receive()
+            message = self._begin_call(call, length)
         except Overloaded as error:
             return self._turn_away(error)
         return self._begin_stream(message, call, opened[0]) if opened else self._relay(message, call)
+
+    def _begin_call(self, call: WSGICall, size: int) -> Any:
+        """Have a thread make a call; return what comes first of its answer."""
+        return call.begin(self._front.pool_of(self._environ["PATH_INFO"], size), size, self._front.settings.queue_s)
 
     def _turn_away(self, error: Overloaded) -> bool:
         """Refuse a request because a bound was hit. A request for a stream gets ``hybrid_busy`` if it accepts that."""

@@ -26,6 +26,11 @@ class RequestReader:
         self._sock, self._loop, self._request_s, self._max_head = sock, loop, request_s, max_head_bytes
         self._data = bytearray()
 
+    @property
+    def ahead(self) -> int:
+        """How many bytes are here that were not taken yet."""
+        return len(self._data)
+
     def read_head(self) -> bytes | None:
         """Return the bytes of the next request's head, its empty line included.
 

@@ -100,6 +100,8 @@ class Server:
     :param is_stream: returns whether a path opens a stream.
     :param is_ours: returns whether a path is one of our URLs.
     :param backlog: watches what clients have not been sent yet, while the server runs.
+    :param refuses: returns whether a request, by its WSGI environment, seems not to be permitted: the app is asked then
+        before its body is read.
     :param log_output: log every request to the logger ``hakgal_hybrid.access``.
     :param ssl_args: what ``ssl.wrap_socket`` or an ``ssl_context`` need; empty for plain HTTP.
     :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
@@ -108,12 +110,13 @@ class Server:
 
     def __init__(self, node: Node, application: Any, host: str, port: int, *, lane_of: Callable[[str], Lane],
                  is_stream: Callable[[str], bool], is_ours: Callable[[str], bool], backlog: BacklogMonitor,
+                 refuses: Callable[[dict[str, Any]], bool] = lambda environ: False,
                  log_output: bool = False, ssl_args: dict[str, Any] | None = None,
                  resolve: Callable[..., Any] = socket.getaddrinfo) -> None:
         self._node, self._backlog = node, backlog
         self._ended = Event()
         self._raised: BaseException | None = None
-        self._front = Front(node, lane_of=lane_of, is_stream=is_stream, is_ours=is_ours)
+        self._front = Front(node, lane_of=lane_of, is_stream=is_stream, is_ours=is_ours, refuses=refuses)
         sockets = listening_sockets(host, port, resolve)
         log = _log_access if log_output else None
         self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]

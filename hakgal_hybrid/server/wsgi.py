@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from gevent.event import Event
 
+from ..errors import Overloaded
 from .notifier import EventNotifier
+from .pool import Job, ThreadPool
 
 #: Answers up to this size (bytes) with a known length come back in one piece, which frees their thread at once.
 WHOLE = 1 << 20
@@ -97,6 +99,25 @@ class WSGICall:
         self._written: list[bytes] = []
 
     # -- on the loop -----------------------------------------------------------------------------------------
+
+    def begin(self, pool: ThreadPool, size: int, seconds: float) -> Message | None:
+        """Have a thread make the call, and wait for the first message, in a greenlet.
+
+        :param pool: where the thread is.
+        :param size: what the request holds in memory while it waits (bytes).
+        :param seconds: how long it may wait for a thread.
+        :return: as that of :meth:`receive`.
+        :raises Overloaded: if too many wait already, or no thread became free in time.
+        """
+        job = Job(self.run, size)
+        pool.submit(job)
+        message = self.receive(seconds)
+        if message is None:
+            if pool.cancel(job):
+                raise Overloaded(f"no thread became free within {seconds:g} s (HYBRID_QUEUE_S)",
+                                 code="queued_too_long", retry_after=2)
+            message = self.receive()
+        return message
 
     def receive(self, seconds: float | None = None) -> Message | None:
         """Wait for the next message, in a greenlet.

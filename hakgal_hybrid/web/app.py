@@ -65,12 +65,12 @@ class HybridApp(Flask):
         return {rule.rule: rule for rule in self.url_map.iter_rules() if not rule.arguments and paths[rule.rule] == 1}
 
 
-def answer_in_front(host: Flask, services: Services) -> frozenset[str]:
+def answer_in_front(host: Flask, services: Services) -> Gate:
     """Answer our URLs in front of a host's app, as its settings ask for them.
 
     :param host: the host's app, whose ``wsgi_app`` is wrapped.
     :param services: the parts that the views use.
-    :return: the rules of the URLs that are answered.
+    :return: the middleware that answers them.
     :raises ConfigurationError: if the host has a route of its own for one of them.
     """
     settings = services.node.settings
@@ -79,11 +79,12 @@ def answer_in_front(host: Flask, services: Services) -> frozenset[str]:
         app.register_blueprint(blueprint)
     served = frozenset(rule.rule for rule in app.url_map.iter_rules())
     refuse_conflicts(host, served)
-    host.wsgi_app = Gate(  # type: ignore[method-assign]
+    gate = Gate(
         host.wsgi_app, behind_same_proxies(host.wsgi_app, app), served, settings, known_as=services.known_as,
         knows_ticket=services.tickets.admits, rate=services.rate, refusals=services.node.refusals,
         on_serving=partial(setattr, services.node, "serving", True))
-    return served
+    host.wsgi_app = gate  # type: ignore[method-assign]
+    return gate
 
 
 def refuse_conflicts(host: Flask, served: Collection[str]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import threading
 from typing import Any
 
 from flask import Response, request
@@ -11,8 +13,13 @@ from flask import Response, request
 from ..broker.client import Client
 from ..broker.event import MAX_NAME
 from ..broker.payload import json_safe, payload_text, restore_binary
+from ..commands.invocation import request_body
 from ..errors import AccessDenied, HybridError, RequestError
 from .services import Services
+
+#: Text larger than this (bytes) is read by one thread at a time: until it is read, no other thread runs.
+LARGE = 128 * 1024
+_one_at_a_time = threading.Lock()
 
 
 def read_object(services: Services) -> dict[str, Any]:
@@ -22,7 +29,7 @@ def read_object(services: Services) -> dict[str, Any]:
     :raises RequestError: 400 if the body is anything else.
     """
     try:
-        text = request.get_data()
+        text = request_body()
     except OSError as error:  # nobody is there to read the answer; but it is no failure of ours, with a traceback
         raise RequestError("the client went away in the middle of the body", status=400, code="bad_http") from error
     try:
@@ -46,6 +53,11 @@ def loads(services: Services, text: str | bytes) -> Any:
     """
     if services.node.json is not None:
         return services.node.json.loads(text)
+    with _one_at_a_time if len(text) > LARGE else contextlib.nullcontext():
+        return _loads(text)
+
+
+def _loads(text: str | bytes) -> Any:
     return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unambiguous)
 
 

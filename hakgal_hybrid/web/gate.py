@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from werkzeug.exceptions import HTTPException
 
 from ..broker.counters import Refusals
-from ..broker.environ import ADDRESS
+from ..broker.environ import ADDRESS, UNREAD
 from ..errors import Headers, HybridError, RequestError, problem_response
 from ..logs import get_logger
 from ..settings import Settings
@@ -47,12 +47,13 @@ class Gate:
     :param rate: how fast one address may command.
     :param refusals: counts what is refused, by code.
     :param on_serving: called before the first request that a server passes on; a test client is none.
+    :ivar served: the rules of the URLs that are answered.
     """
 
     def __init__(self, host: WSGIApp, app: WSGIApp, served: Collection[str], settings: Settings, *,
                  known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool], rate: RateLimiter,
                  refusals: Refusals, on_serving: Callable[[], object] = lambda: None) -> None:
-        self._host, self._app, self._served, self._settings = host, app, served, settings
+        self._host, self._app, self.served, self._settings = host, app, served, settings
         self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
         self._on_serving: Callable[[], object] | None = on_serving
         self._foreign: set[str] = set()
@@ -70,7 +71,7 @@ class Gate:
             self._on_serving = None
             warn_of_server(environ)
         route = find(environ.get("PATH_INFO", ""))
-        if route is None or route.rule not in self._served:
+        if route is None or route.rule not in self.served:
             return self._host(environ, start_response)
         cors = self._cors(environ)
 
@@ -83,6 +84,10 @@ class Gate:
                 start("204 No Content", [("Allow", route.methods), *_preflight(route, cors, environ)])
                 return []
             self._admit(route, environ)
+            if UNREAD in environ:
+                environ[UNREAD].append(True)
+                start("204 No Content", [])
+                return []
             return self._app(environ, start)
         except StopIteration:  # by this flask-sock tells gunicorn that a WebSocket is over
             raise
@@ -98,18 +103,41 @@ class Gate:
             start(status, headers)
             return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
 
+    def refuses(self, environ: dict[str, Any]) -> bool:
+        """Return whether a request would be refused if it came here as it is, so that its body need not be read.
+
+        What the host has put around this middleware may see to it that it is permitted. Nothing is counted.
+
+        :param environ: the WSGI environment, without a body.
+        """
+        route = find(environ.get("PATH_INFO", ""))
+        if route is None or route.rule not in self.served or environ["REQUEST_METHOD"] == "OPTIONS":
+            return False
+        try:
+            self._judge(route, environ)
+        except HybridError:
+            return True
+        return False
+
     def _admit(self, route: Route, environ: dict[str, Any]) -> None:
         """Let a request pass to its view.
 
         :raises HybridError: if the request is refused: its origin, address, key, method or content type, or its pace.
         """
-        self._check_origin(route, environ)
         environ[ADDRESS] = address_of(environ)
+        self._judge(route, environ)
+        if route.access is Access.COMMAND and environ["REQUEST_METHOD"] == "POST":
+            self._rate.take(environ[ADDRESS])
+
+    def _judge(self, route: Route, environ: dict[str, Any]) -> None:
+        """Check everything but the pace.
+
+        :raises HybridError: if the request is refused: its origin, address, key, method or content type.
+        """
+        self._check_origin(route, environ)
         method, commands = environ["REQUEST_METHOD"], route.access is Access.COMMAND
         if route.access is not Access.PUBLIC and not (route.access is Access.TICKET and self._has_ticket(environ)):
             access.check(environ, self._settings, commands=commands, known_as=self._known_as())
-        if commands and method == "POST":
-            self._rate.take(environ[ADDRESS])
         if method not in route.methods.split(", "):
             error = RequestError(f"{method} is not possible here; use {route.methods}", status=405,
                                  code="method_not_allowed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -47,6 +47,7 @@ class Transport:
     :param settings: any field of :class:`~hakgal_hybrid.settings.Settings`; wins over ``app.config`` and environment.
     :ivar handlers: what the host registered; may be filled before :meth:`init_app`.
     :ivar mode: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
+    :ivar refuses: returns whether a request, by its WSGI environment, seems not to be permitted: :meth:`.Gate.refuses`.
     :ivar facade: the ``SocketIO`` object of this app, ours or Flask-SocketIO's, once there is one.
     """
 
@@ -59,7 +60,8 @@ class Transport:
         self._overrides = settings
         self._host: Any = None
         self._services: Services | None = None
-        self._served: frozenset[str] = frozenset()
+        self.refuses: Callable[[dict[str, Any]], bool] = lambda environ: False
+        self._served: Collection[str] = ()
 
     @classmethod
     def of(cls: type[T], app: Flask) -> T:
@@ -99,7 +101,8 @@ class Transport:
         self._services = Services(node, tickets, RateLimiter(settings.command_rate), backlog, samples, self.statistics)
         app.extensions[KEY] = self
         if settings.profile is not Profile.WEBSOCKET:
-            self._served = answer_in_front(app, self._services)
+            gate = answer_in_front(app, self._services)
+            self._served, self.refuses = gate.served, gate.refuses
             redact_server_logs()
 
     def routes(self) -> list[Route]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.attacks import KEY, REMOTE, code, counted, said, statuses
+from support.attacks import KEY, REMOTE, code, counted, refusals, said, statuses
 from support.servers import CONTROL, EMIT, STATUS, STREAM, Server, shown_on_failure
 
 import hakgal_hybrid
@@ -307,6 +307,81 @@ def test_our_urls_take_smaller_bodies_than_the_hosts() -> None:
         assert statuses(answer) == [413]
         assert b"HYBRID_MAX_MESSAGE_BYTES" in answer
         assert server.ask("POST", "/echo", b"x" * (2 << 20)).status == 200
+
+
+POST = b"POST /api/events/%s HTTP/1.1\r\nHost: localhost\r\n%s"
+JSON = b"Content-Type: application/json\r\n"
+WITH = b"X-API-Key: " + KEY.encode() + b"\r\n"
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[Server]:
+    with Server("ours", **SERVER, HYBRID_REQUEST_S=60) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("path", "headers", "expected"), [
+    (b"emit", JSON, (401, "key_required")),
+    (b"emit", JSON + b"X-API-Key: no\r\n", (401, "wrong_key")),
+    (b"emit", JSON + WITH + b"Origin: https://evil.example\r\n", (403, "foreign_origin")),
+    (b"connect", JSON + b"X-Forwarded-For: 203.0.113.9\r\n", (401, "key_required")),
+    (b"emit", WITH + b"Content-Type: text/plain\r\n", (415, "not_json")),
+    (b"stream", JSON + WITH, (405, "method_not_allowed")),
+])
+@pytest.mark.parametrize("framing", [
+    b"Content-Length: 99999\r\n\r\n", b"Content-Length: 999999999\r\n\r\n", b"Content-Length: 10\r\n\r\n{",
+    b"Content-Length: 99999\r\nExpect: 100-continue\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\"eve\r\n"])
+def test_who_may_not_is_refused_before_the_body_is_read(ours: Server, path: bytes, headers: bytes, framing: bytes,
+                                                        expected: tuple[int, str]) -> None:
+    """A request that is not permitted is refused, and counted once, though its body never comes."""
+    before = refusals(ours).get(expected[1], 0)
+    with ours.connect() as http:
+        http.send(POST % (path, headers) + framing)
+        answer = http.answer()
+        assert code(answer) == expected
+        assert http.closed()
+    assert refusals(ours)[expected[1]] == before + 1
+
+
+def test_what_stands_in_front_of_our_urls_may_permit(tmp_path: Path) -> None:
+    """A middleware of the host that adds the key, or reads the body, is asked before a request is refused."""
+    script = tmp_path / "serve.py"
+    script.write_text(textwrap.dedent("""
+        import logging
+
+        from support.app import create_app
+        from hakgal_hybrid import HybridTransport
+
+        logging.basicConfig(level="INFO")
+        app = create_app()
+        inner = app.wsgi_app
+
+        def middleware(environ, start_response):
+            if environ.get("HTTP_X_SESSION") == "good":
+                environ["HTTP_X_API_KEY"] = "%s"
+            if "HTTP_X_DIGEST" in environ:
+                body = environ["wsgi.input"].read()
+                assert len(body) == int(environ["CONTENT_LENGTH"]), body
+                environ["wsgi.input"].seek(0)
+            return inner(environ, start_response)
+
+        app.wsgi_app = middleware
+        HybridTransport.of(app).run("127.0.0.1", 0)
+    """) % KEY)
+    body = json.dumps({"event": "echo", "data": "x" * 50_000}).encode()
+    with Server("ours", SUPPORT_SCRIPT=script, **SERVER) as server:
+        for headers, expected in (({"X-Session": "good"}, 200), ({"X-Session": "good", "X-Digest": "1"}, 200),
+                                  ({"X-Digest": "1"}, 401), ({"X-Session": "bad"}, 401)):
+            with server.connect() as http:
+                lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+                http.send(POST % (b"emit", JSON + lines) + b"Content-Length: %d\r\n\r\n" % len(body))
+                time.sleep(0.1)  # so that the body is not here with the head
+                http.send(body)
+                answer = http.answer()
+                assert answer.status == expected, (headers, answer)
+                if expected == 200:
+                    assert len(answer.json()["ack"]) == 50_000 or answer.json()["ack"] == ["x" * 50_000]
 
 
 # -- what events carry ----------------------------------------------------------------------------------------------

@@ -140,7 +140,8 @@ class Server(Api):
 
     :param kind: one of :data:`SERVERS`, ``waitress``, or ``gunicorn-sync``.
     :param options: further command line options.
-    :param settings: environment variables, such as ``HYBRID_HEARTBEAT_S``.
+    :param settings: environment variables, such as ``HYBRID_HEARTBEAT_S``. ``SUPPORT_SCRIPT`` is a program that serves
+        the app in place of ``support.app``.
     """
 
     def __init__(self, kind: str, *options: str, **settings: object) -> None:
@@ -160,8 +161,9 @@ class Server(Api):
         manifest = Path(environ["SUPPORT_MANIFEST"])  # several lives of one server may share one
         with open(handle, "wb") as log:
             self.process = subprocess.Popen(
-                self._command(kind, options), cwd=TESTS, env=environ, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
+                self._command(kind, options, environ.get("SUPPORT_SCRIPT")), cwd=TESTS, env=environ,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
         try:
             self.port = int(wait_until(self._announced, 30, "the server names its port")[1])
             wait_until(self._answers, 30, "the server answers")
@@ -172,7 +174,9 @@ class Server(Api):
             raise
 
     @staticmethod
-    def _command(kind: str, options: tuple[str, ...]) -> list[str]:
+    def _command(kind: str, options: tuple[str, ...], script: str | None) -> list[str]:
+        if script is not None:
+            return [sys.executable, script]
         family, _, worker = kind.partition("-")
         if family != "gunicorn":
             return [sys.executable, "-m", "support.app", kind, *options]
