@@ -13,6 +13,7 @@ import gevent
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..commands.node import Node
+from ..errors import Headers
 from ..monitoring.histogram import Histogram
 from .admission import AdmissionControl, Budget
 from .fanout.fanout import Fanout
@@ -62,14 +63,18 @@ class Front:
     :param is_stream: returns whether a path opens a stream.
     :param is_ours: returns whether a path is one of our URLs, whose requests have small bodies.
     :param refuses: returns whether a request, by its WSGI environment, seems not to be permitted.
+    :param refusal_headers: returns further headers of a refusal, given the WSGI environment; an empty one where there
+        is no valid request.
     :ivar active: how many requests are being answered.
     """
 
     def __init__(self, node: Node, *, lane_of: Callable[[str], Lane], is_stream: Callable[[str], bool],
-                 is_ours: Callable[[str], bool], refuses: Callable[[dict[str, Any]], bool]) -> None:
+                 is_ours: Callable[[str], bool], refuses: Callable[[dict[str, Any]], bool],
+                 refusal_headers: Callable[[dict[str, Any]], Headers]) -> None:
         settings = node.settings
         self.settings = settings
         self.is_stream, self.is_ours, self.refuses, self._lane_of = is_stream, is_ours, refuses, lane_of
+        self.refusal_headers = refusal_headers
         self.loop = gevent.get_hub().loop
         self.stream_ended: Callable[[SubscriberStream, StreamEnd], None] = node.lifecycle.stream_ended
         self.degraded: Callable[[str], None] = node.degraded

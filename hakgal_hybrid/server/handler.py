@@ -126,9 +126,10 @@ class RequestHandler:
         self._front.degraded(error.code)
         if self._front.is_stream(self._environ["PATH_INFO"]) and wants_stream(self._environ):
             self._front.refusals.count(error.code)
-            if self._begin(Head("200 OK", list(STREAM_HEADERS.items()), None)):
-                with contextlib.suppress(OSError, gevent.Timeout):
-                    self.response.write(busy_body(error))
+            headers = [*STREAM_HEADERS.items(), *self._front.refusal_headers(self._environ)]
+            with contextlib.suppress(OSError, gevent.Timeout):
+                self.response.begin(Head("200 OK", headers, None))
+                self.response.write(busy_body(error))
             return False  # without an end: the client has to come back
         return self._problem(error)
 
@@ -185,6 +186,7 @@ class RequestHandler:
         """Answer with a problem document; return whether the connection can be used again."""
         self._front.refusals.count(error.code)
         status, headers, body = problem_response(error)
+        headers += self._front.refusal_headers(self._environ)
         return self._begin(Head(status, headers, body)) and self.response.keep_alive
 
     def _refuse(self, error: HybridError) -> None:

@@ -74,7 +74,7 @@ class ConnectionLoop:
     def _refuse(self, error: HybridError) -> None:
         """Answer bytes that are no valid request."""
         self._front.refusals.count(error.code)
-        answer = _problem_bytes(error)
+        answer = self._problem_bytes(error)
         self._connection.sock.sendall(answer)
         self._log(None, str(error.status), len(answer), 0.0)
         self._connection.linger()
@@ -85,7 +85,7 @@ class ConnectionLoop:
         self._front.refusals.count(error.code)
         self._front.degraded(error.code)
         with gevent.Timeout(1.0, False), contextlib.suppress(OSError):
-            self._connection.sock.sendall(_problem_bytes(error))
+            self._connection.sock.sendall(self._problem_bytes(error))
 
     def _log(self, head: RequestHead | None, status: str, size: int, seconds: float) -> None:
         """Write a line of the access log, which shows no secrets. Bytes that are no request have no head."""
@@ -100,8 +100,7 @@ class ConnectionLoop:
             "path": printable(redacted(head.path)) if head else None, "status": int(status[:3] or 0), "bytes": size,
             "duration_s": round(seconds, 6)})
 
-
-def _problem_bytes(error: HybridError) -> bytes:
-    """Return a whole answer, after which the connection ends."""
-    status, headers, body = problem_response(error)
-    return head_bytes(status, [*headers, ("Connection", "close")]) + body
+    def _problem_bytes(self, error: HybridError) -> bytes:
+        """Return a whole answer to what is no request, or not read; after it the connection ends."""
+        status, headers, body = problem_response(error)
+        return head_bytes(status, [*headers, *self._front.refusal_headers({}), ("Connection", "close")]) + body

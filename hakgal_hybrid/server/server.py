@@ -16,6 +16,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from ..commands.node import Node
+from ..errors import Headers
 from ..logs import get_logger
 from ..monitoring.backlog import BacklogMonitor
 from .connection import hang_up
@@ -99,6 +100,7 @@ class Server:
     :param lane_of: returns which threads answer a path; see :class:`.Front`.
     :param is_stream: returns whether a path opens a stream.
     :param is_ours: returns whether a path is one of our URLs.
+    :param refusal_headers: returns the CORS headers of a refusal.
     :param backlog: watches what clients have not been sent yet, while the server runs.
     :param refuses: returns whether a request, by its WSGI environment, seems not to be permitted: the app is asked then
         before its body is read.
@@ -109,14 +111,16 @@ class Server:
     """
 
     def __init__(self, node: Node, application: Any, host: str, port: int, *, lane_of: Callable[[str], Lane],
-                 is_stream: Callable[[str], bool], is_ours: Callable[[str], bool], backlog: BacklogMonitor,
+                 is_stream: Callable[[str], bool], is_ours: Callable[[str], bool],
+                 refusal_headers: Callable[[dict[str, Any]], Headers], backlog: BacklogMonitor,
                  refuses: Callable[[dict[str, Any]], bool] = lambda environ: False,
                  log_output: bool = False, ssl_args: dict[str, Any] | None = None,
                  resolve: Callable[..., Any] = socket.getaddrinfo) -> None:
         self._node, self._backlog = node, backlog
         self._ended = Event()
         self._raised: BaseException | None = None
-        self._front = Front(node, lane_of=lane_of, is_stream=is_stream, is_ours=is_ours, refuses=refuses)
+        self._front = Front(node, lane_of=lane_of, is_stream=is_stream, is_ours=is_ours, refuses=refuses,
+                            refusal_headers=refusal_headers)
         sockets = listening_sockets(host, port, resolve)
         log = _log_access if log_output else None
         self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]

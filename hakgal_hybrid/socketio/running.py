@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -9,6 +10,7 @@ from flask import Flask
 from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..monitoring.patching import refuse_patched_process
+from ..web.cors import refusal_headers
 from ..web.transport import Transport
 from ..web.urls import is_ours, is_stream, lane_of
 
@@ -60,6 +62,7 @@ class Runner:
             self._server = Server(transport.node, application, host or "127.0.0.1", port, lane_of=lane_of,
                                   is_stream=is_stream, is_ours=is_ours, backlog=transport.services.backlog,
                                   refuses=transport.refuses,
+                                  refusal_headers=partial(refusal_headers, settings=transport.settings),
                                   log_output=debug if log_output is None else log_output, ssl_args=_ssl_arguments(*tls))
             if self._stop_asked:  # by somebody who saw it listen before it was kept here
                 self._server.stop()

@@ -6,7 +6,6 @@ URLs, because the request does not come to the host's app.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,6 +18,7 @@ from ..errors import Headers, HybridError, RequestError, problem_response
 from ..logs import get_logger
 from ..settings import Settings
 from . import access
+from .cors import READABLE_BY_ALL, cors_headers, preflight_headers
 from .peers import address_of, hidden
 from .ratelimit import RateLimiter
 from .suitability import warn_of_server
@@ -28,9 +28,6 @@ WSGIApp = Callable[..., Iterable[bytes]]
 
 logger = get_logger(__name__)
 
-_REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
-_EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 #: Of how many foreign origins the refusal is logged, each once.
 _MAX_LOGGED = 100
 
@@ -73,7 +70,7 @@ class Gate:
         route = find(environ.get("PATH_INFO", ""))
         if route is None or route.rule not in self.served:
             return self._host(environ, start_response)
-        cors = self._cors(environ)
+        cors = cors_headers(environ, self._settings)
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
             return start_response(status, [*headers, *cors], exc_info)
@@ -81,7 +78,7 @@ class Gate:
         try:
             if environ["REQUEST_METHOD"] == "OPTIONS":
                 self._check_origin(route, environ)
-                start("204 No Content", [("Allow", route.methods), *_preflight(route, cors, environ)])
+                start("204 No Content", [("Allow", route.methods), *preflight_headers(route, cors, environ)])
                 return []
             self._admit(route, environ)
             if UNREAD in environ:
@@ -99,7 +96,7 @@ class Gate:
             status, headers, body = problem_response(problem)
             if problem.code == "foreign_origin" and "HTTP_ORIGIN" in environ:
                 self._log_foreign(environ["HTTP_ORIGIN"])
-                headers = [*headers, ("Access-Control-Allow-Origin", "*")]  # the page may read why, and nothing else
+                headers = [*headers, *READABLE_BY_ALL]
             start(status, headers)
             return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
 
@@ -170,25 +167,6 @@ class Gate:
         if not self._logged_hidden and (why := hidden(environ)):
             self._logged_hidden = True
             logger.warning("nobody counts as this machine: %s", why)
-
-    def _cors(self, environ: dict[str, Any]) -> Headers:
-        """Return the CORS headers of an answer that is no refusal: an allowed origin may read it, nobody else."""
-        origin = environ.get("HTTP_ORIGIN")
-        vary = [("Vary", "Origin"), ("X-Content-Type-Options", "nosniff")]
-        if origin is None or not access.origin_allowed(origin, environ, self._settings):
-            return vary
-        return [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED_HEADERS),
-                ("Access-Control-Allow-Credentials", "true"), *vary]
-
-
-def _preflight(route: Route, cors: Headers, environ: dict[str, Any]) -> Headers:
-    """Return what a preflight of an allowed origin is answered: its page may send whatever headers it asks for."""
-    if len(cors) < 3:
-        return []
-    asked = (name.strip() for name in environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "").split(","))
-    names = ", ".join([_REQUEST_HEADERS, *filter(_NAME.fullmatch, asked)])
-    return [("Access-Control-Allow-Methods", route.methods), ("Access-Control-Allow-Headers", names),
-            ("Access-Control-Max-Age", "600")]
 
 
 def _problem_of(error: Exception) -> HybridError:
