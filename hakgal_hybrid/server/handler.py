@@ -126,8 +126,8 @@ class RequestHandler:
         self._front.degraded(error.code)
         if self._front.is_stream(self._environ["PATH_INFO"]) and wants_stream(self._environ):
             self._front.refusals.count(error.code)
-            headers = [*STREAM_HEADERS.items(), *self._front.refusal_headers(self._environ)]
             with contextlib.suppress(OSError, gevent.Timeout):
+                headers = [*STREAM_HEADERS.items(), *self._front.refusal_headers(self._environ)]
                 self.response.begin(Head("200 OK", headers, None))
                 self.response.write(busy_body(error))
             return False  # without an end: the client has to come back
@@ -174,10 +174,9 @@ class RequestHandler:
 
     def _failed(self, end: End) -> bool:
         """Log that the app raised, and answer if that is still possible. (Flask itself answers 500 for most errors.)"""
-        if isinstance(end.error, Unfinished):
-            return False
-        logger.error("the application raised while answering %s", printable(redacted(self._head.line)),
-                     exc_info=end.error)
+        if not isinstance(end.error, Unfinished):
+            logger.error("the application raised while answering %s", printable(redacted(self._head.line)),
+                         exc_info=end.error)
         if self.response.status:
             return False  # the answer is cut off; a clean end would make it look complete
         return self._problem(HybridError("the application failed"))
@@ -186,8 +185,8 @@ class RequestHandler:
         """Answer with a problem document; return whether the connection can be used again."""
         self._front.refusals.count(error.code)
         status, headers, body = problem_response(error)
-        headers += self._front.refusal_headers(self._environ)
-        return self._begin(Head(status, headers, body)) and self.response.keep_alive
+        head = Head(status, headers + self._front.refusal_headers(self._environ), body)
+        return self._begin(head) and self.response.keep_alive
 
     def _refuse(self, error: HybridError) -> None:
         """Answer with a problem document and close, because the rest of the request is not read."""
