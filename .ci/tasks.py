@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ FUZZ_EXAMPLES = "5000"
 #: No step of the tests takes nearly so long (seconds): one that hangs is ended, and the next ones still run.
 LIMIT_S = 2400
 #: What lint consists of.
-LINT = ("ruff", "docstrings", "imports", "structure", "types", "types on Windows")
+LINT = ("types", "types on Windows", "ruff", "docstrings", "imports", "structure")
 #: As many files at a time as there are processors, each whole in one worker, those that take longest first.
 SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder"]
 
@@ -74,17 +75,20 @@ def lint(arguments: list[str]) -> int:
 
 
 def lint_results(python: str, names: Iterable[str]) -> list[tuple[str, bool]]:
-    """Run these steps of lint, and return each with whether it passed."""
+    """Run these steps, as many at a time as there are processors; return each with whether it passed."""
     commands = {
-        "ruff": [["-m", "ruff", "check", "."]],
-        "types": [["-m", "mypy"]],
+        "ruff": ["-m", "ruff", "check", "."],
+        "types": ["-m", "mypy"],
         # The results of the other platform are kept apart: one would throw away those of the other.
-        "types on Windows": [["-m", "mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/win32"]],
-        "imports": [["-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-logo"]],
-        "structure": [[".ci/structure.py"]],
-        "docstrings": [["-m", "flake8", "hakgal_hybrid"]],
+        "types on Windows": ["-m", "mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/win32"],
+        "imports": ["-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-logo"],
+        "structure": [".ci/structure.py"],
+        "docstrings": ["-m", "flake8", "hakgal_hybrid"],
+        "documentation": ["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"],
     }
-    return [(name, max([run([python, *command], LIMIT_S) for command in commands[name]]) == 0) for name in names]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        running = {name: pool.submit(run, [python, *commands[name]], LIMIT_S, apart=True) for name in names}
+        return [(name, status.result() == 0) for name, status in running.items()]
 
 
 def test(arguments: list[str]) -> int:
@@ -94,9 +98,7 @@ def test(arguments: list[str]) -> int:
     install_network_things()
     if arguments:
         return run([python, "-m", "pytest", *arguments])
-    results = lint_results(python, LINT)
-    results.append(("documentation", run([python, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs",
-                                          "docs/_build/html"], LIMIT_S) == 0))
+    results = lint_results(python, [*LINT, "documentation"])
     results += run_tests(f"Python {MAIN}", python)
     return summary(results)
 
@@ -277,19 +279,26 @@ def clean(arguments: list[str]) -> int:
 # -- means -------------------------------------------------------------------------------------------------------
 
 
-def run(command: list[str], limit_s: float | None = None) -> int:
-    """Run a command, showing it and how long it took; return its exit status, 124 if it took longer than it may."""
-    print(f"\n$ {' '.join(command)}", flush=True)
+def run(command: list[str], limit_s: float | None = None, *, apart: bool = False) -> int:
+    """Run a command, showing it and how long it took; return its exit status, 124 if it took longer than it may.
+
+    What it says is shown at once; of a command that runs beside others (``apart``) when it has ended.
+    """
+    shown, said = f"\n$ {' '.join(command)}\n", b""
+    if not apart:
+        print(shown, end="", flush=True)
     started = time.monotonic()
     try:
         # One hash seed for all workers, which must agree on the names of the tests.
-        status = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False,
-                                timeout=limit_s).returncode
+        done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False, timeout=limit_s,
+                              stdout=subprocess.PIPE if apart else None, stderr=subprocess.STDOUT if apart else None)
+        status, said = done.returncode, done.stdout or b""
     except KeyboardInterrupt:
         return 130
-    except subprocess.TimeoutExpired:
-        status = 124
-    print(f"({time.monotonic() - started:.0f} s, status {status})", flush=True)
+    except subprocess.TimeoutExpired as error:
+        status, said = 124, error.stdout or b""
+    text = said.decode(errors="replace")
+    print(f"{shown if apart else ''}{text}({time.monotonic() - started:.0f} s, status {status})", flush=True)
     return status
 
 

@@ -25,7 +25,7 @@ def _every_stream_is_accounted_for() -> Iterator[None]:
 
 
 #: Where the tests are that start many processes, and wait for them.
-SLOW = ("tools", "faults", "project", "host", "client", "socketio")
+SLOW = ("tools", "faults", "project", "host", "client", "socketio", "web", "server")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,13 +31,31 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(TESTS / "client", tmp_path_factory.mktemp("client_modules")).parent
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=lambda path: path.name.removesuffix(".test.mjs"))
-def test_suite(suite: Path, modules: Path) -> None:
-    """Every test of one file passes, against real servers."""
+@pytest.fixture(scope="module")
+def running(modules: Path) -> Iterator[dict[Path, subprocess.Popen[bytes]]]:
+    """All suites at once, for they mostly wait; what each says is in a file beside the packages."""
     environ = {**os.environ, "PYTHON": sys.executable, "CLIENT_MODULES": str(modules)}
-    done = subprocess.run(["node", "--test", str(suite)], env=environ, stdin=subprocess.DEVNULL, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=240)
-    assert done.returncode == 0, done.stdout[-300_000:]  # with the history of a random test that failed
+    with ExitStack() as stack:
+        started = {}
+        for suite in SUITES:
+            said = stack.enter_context(said_by(suite, modules).open("wb"))
+            started[suite] = subprocess.Popen(["node", "--test", str(suite)], env=environ, stdin=subprocess.DEVNULL,
+                                              stdout=said, stderr=subprocess.STDOUT)
+            stack.callback(started[suite].wait)
+            stack.callback(started[suite].kill)
+        yield started
+
+
+def said_by(suite: Path, modules: Path) -> Path:
+    return modules / f"{suite.name}.txt"
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda path: path.name.removesuffix(".test.mjs"))
+def test_suite(suite: Path, modules: Path, running: dict[Path, subprocess.Popen[bytes]]) -> None:
+    """Every test of one file passes, against real servers."""
+    status = running[suite].wait(240)
+    # With the history of a random test that failed.
+    assert status == 0, said_by(suite, modules).read_text(encoding="utf-8", errors="replace")[-300_000:]
 
 
 def test_there_are_suites() -> None:

@@ -54,6 +54,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     return folder, json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.long
 def test_every_row_is_measured_and_nothing_is_lost(results):
     """Each client of both servers got each event once and in order, in every workload."""
     found = results[1]["rows"]
@@ -68,6 +69,7 @@ def test_every_row_is_measured_and_nothing_is_lost(results):
         assert all(isinstance(value, (int, float)) for value in figures), row
 
 
+@pytest.mark.long
 def test_results_tell_the_machine_versions_and_targets(results):
     """A reader of the file alone can tell where, when and with what it was measured."""
     told = results[1]
@@ -82,6 +84,7 @@ def test_results_tell_the_machine_versions_and_targets(results):
     assert [target["met"] for target in told["targets"] if target["peer"] == "nchan"] == [None] * 4
 
 
+@pytest.mark.long
 def test_the_table_has_a_line_for_each_peer(results):
     """The Markdown that goes into the documentation names every peer in every workload."""
     text = (results[0] / "table.md").read_text()

@@ -80,6 +80,7 @@ def test_emits_are_timed_hot_and_cold():
     assert values["requests"] > 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [0, 3])
 def test_the_hosts_own_requests_are_answered_by_every_server(case):
     """A trivial handler on kept connections, one that asks SQLite on new ones: no request fails anywhere."""
@@ -90,6 +91,7 @@ def test_the_hosts_own_requests_are_answered_by_every_server(case):
         assert values[f"{who}_per_s"] > 0, who
 
 
+@pytest.mark.long
 def test_idle_clients_get_their_heartbeats():
     """In two heartbeat times each client has about two."""
     values = measured(w11_idle, 0)

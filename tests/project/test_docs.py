@@ -531,6 +531,7 @@ def test_the_readme_works_where_it_stands_alone() -> None:
     assert {target.partition("#")[2] for target in targets if target.startswith(f"{REPOSITORY_URL}#")} <= headings
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_documentation_builds(tmp_path: Path) -> None:
     """Sphinx builds it without a warning, and every setting stands on the built page."""

@@ -714,7 +714,7 @@ def test_who_reads_slowly_over_tls_is_not_given_up(certificate: tuple[str, str])
         server.emit("fact_added", 40, size=65536)
         for size in range(0, 40 * 65536, 20_000):
             slow.read_until(lambda stream, size=size: len(stream.raw) > size)
-            time.sleep(0.1)  # that is what is tried: 200 kB a second
+            time.sleep(0.04)  # that is what is tried: 500 kB a second
         slow.wait_for("fact_added", 40)
         assert [data["i"] for data in slow.payloads("fact_added")] == list(range(40))
         wait_until(lambda: server.status()["traffic"]["ended"] == {"stalled": 1}, what="the other one to be given up")
@@ -748,11 +748,11 @@ def test_who_is_left_out_of_everything_gets_heartbeats(
     if kind == "tls":
         cert, key = request.getfixturevalue("certificate")
         options = ["ours", "--certfile", cert, "--keyfile", key]
-    with Server(*options, HYBRID_HEARTBEAT_S=1) as server, server.opened() as left, server.opened() as other:
+    with Server(*options, HYBRID_HEARTBEAT_S=0.5) as server, server.opened() as left, server.opened() as other:
         for number in range(40):
             server.emit("typing", skip=left.sid)
             other.wait_for("typing", number + 1)
-            time.sleep(0.1)  # the others hear something all the time, for four times the interval
+            time.sleep(0.05)  # the others hear something all the time, for four times the interval
         server.emit("done")
         left.wait_for("done", 1)
         assert not left.payloads("typing")

@@ -20,7 +20,7 @@ ENDLESS = (urls.STREAM, urls.WEBSOCKET)
 LONG = "FUZZ_EXAMPLES" in os.environ
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 #: Of these a few are enough: whatever it is that they are asked with, they look for two seconds.
-SLOW = {urls.STACKS: 5}
+SLOW = {urls.STACKS: 3}
 
 
 def test_every_url_is_in_it_with_its_methods() -> None:
