@@ -17,7 +17,7 @@ from gevent.server import StreamServer
 
 from ..commands.node import Node
 from ..errors import Headers
-from ..logs import get_logger
+from ..logs import ONLY_THIS_MACHINE, get_logger
 from ..monitoring.backlog import BacklogMonitor
 from .connection import hang_up
 from .environ import base_environ
@@ -155,8 +155,7 @@ class Server:
                                                for address, port in self.addresses))
         if self._node.settings.api_key is None:
             away = not all(address in _LOOPBACK for address, _ in self.addresses)
-            logger.log(logging.WARNING if away else logging.INFO,
-                       "only this machine is served, because HAKGAL_API_KEY is not set")
+            logger.log(logging.WARNING if away else logging.INFO, ONLY_THIS_MACHINE)
         ready()
         try:
             self._ended.wait()

@@ -66,7 +66,8 @@ class Gate:
         if self._on_serving is not None and "SERVER_SOFTWARE" in environ:
             self._on_serving()
             self._on_serving = None
-            warn_of_server(environ)
+            warn_of_server(environ, self._settings)
+            self._log_hidden(environ)
         route = find(environ.get("PATH_INFO", ""))
         if route is None or route.rule not in self.served:
             return self._host(environ, start_response)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from ..broker.environ import PEER
 from ..errors import UnsuitableServer
-from ..logs import get_logger
+from ..logs import ONLY_THIS_MACHINE, get_logger
+from ..settings import Settings
+from .peers import hidden, is_loopback
 
 logger = get_logger(__name__)
 
@@ -28,11 +32,17 @@ def check_server(environ: dict[str, Any]) -> None:
         raise UnsuitableServer(_SINGLE_THREADED, code="single_threaded_server")
 
 
-def warn_of_server(environ: dict[str, Any]) -> None:
-    """Log that no client gets any event under this server, where that is so.
+def warn_of_server(environ: dict[str, Any], settings: Settings) -> None:
+    """Log what is refused under this server whoever asks: streams, and requests of other machines, or of all.
+
+    Our own server says at its start who is served.
 
     :param environ: the WSGI environment of the first request.
+    :param settings: whether there is a key.
     """
+    if PEER not in environ and settings.api_key is None and not hidden(environ):
+        away = not is_loopback(str(environ.get("SERVER_NAME", "")))  # waitress does not say what it listens on
+        logger.log(logging.WARNING if away else logging.INFO, ONLY_THIS_MACHINE)
     try:
         check_server(environ)
     except UnsuitableServer as error:
