@@ -113,7 +113,7 @@ class Side(NamedTuple):
         return running(folder, command, port, **settings)
 
 
-@pytest.fixture(scope="module", params=["socketio", "hybrid"])
+@pytest.fixture(scope="module", params=[pytest.param("socketio", marks=pytest.mark.long), "hybrid"])
 def side(request: pytest.FixtureRequest, project: Path) -> Iterator[Side]:
     """Before: socket.io-client and Flask-SocketIO. After: the alias, and the host hybridized."""
     hybrid = request.param == "hybrid"
