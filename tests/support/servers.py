@@ -159,10 +159,11 @@ class Server(Api):
         environ["SUPPORT_MANIFEST"] = str(self.manifest)
         environ.update({name: str(value) for name, value in settings.items()})
         manifest = Path(environ["SUPPORT_MANIFEST"])  # several lives of one server may share one
+        script = environ.get("SUPPORT_SCRIPT")
+        command = self._command(kind, options) if script is None else [sys.executable, script]
         with open(handle, "wb") as log:
             self.process = subprocess.Popen(
-                self._command(kind, options, environ.get("SUPPORT_SCRIPT")), cwd=TESTS, env=environ,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                command, cwd=TESTS, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
         try:
             self.port = int(wait_until(self._announced, 30, "the server names its port")[1])
@@ -174,9 +175,7 @@ class Server(Api):
             raise
 
     @staticmethod
-    def _command(kind: str, options: tuple[str, ...], script: str | None) -> list[str]:
-        if script is not None:
-            return [sys.executable, script]
+    def _command(kind: str, options: tuple[str, ...]) -> list[str]:
         family, _, worker = kind.partition("-")
         if family != "gunicorn":
             return [sys.executable, "-m", "support.app", kind, *options]
