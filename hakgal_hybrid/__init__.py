@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .broker.markup import Html as Html
     from .commands.authorization import AuthorizationRequest as AuthorizationRequest
     from .errors import AccessDenied as AccessDenied
     from .errors import ConfigurationError as ConfigurationError
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AccessDenied": "errors", "AuthorizationRequest": "commands.authorization", "ConfigurationError": "errors",
     "EventError": "errors", "HybridError": "errors", "Overloaded": "errors", "RequestError": "errors",
+    "Html": "broker.markup",
     "HybridTransport": "extension", "hybridize": "host.hybridize", "prepare": "host.hybridize", "Profile": "settings",
     "Settings": "settings",
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .entry import Entry
 from .event import Event, Target
+from .formats import Format
+from .pages import datastar_block, html_block, id_last
 from .sse import encode_event, encode_message
 
 #: Made once: ``json.dumps`` makes an encoder for each call with options.
@@ -48,37 +50,86 @@ def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int 
     return encode_event(text, event_id=event_id, retry=retry)
 
 
-def entry_block(entry: Entry, event_id: str | None, *, in_envelope: bool, conflated: int = 0,
+def entry_block(entry: Entry, event_id: str | None, *, form: Format, conflated: int = 0,
                 to: list[str] | None = None) -> bytes:
     """Encode an event of the log.
 
     :param entry: the entry.
     :param event_id: its id; ``None`` in a snapshot, which is out of order.
-    :param in_envelope: true for an unnamed message that carries everything.
-    :param conflated: for how many older events it stands.
-    :param to: for which clients of the stream it is, if not for all of its namespace.
+    :param form: how it is carried.
+    :param conflated: for how many older events it stands; only envelopes say it.
+    :param to: for which clients of the stream it is, if not for all of its namespace; only envelopes say it.
     :return: the block.
     """
-    if in_envelope:
+    if form is Format.ENVELOPE:
         return envelope(entry.event, event_id, entry.ts, conflated, to)
+    if form is Format.DATASTAR:
+        return datastar_block(entry.event, event_id)
+    if form is not Format.JSON:
+        return html_block(entry.event, event_id, named=form is Format.HTML)
     return entry.frame if event_id else encode_event(entry.event.data, event=entry.event.name)
 
 
-def control_block(name: str, data: dict[str, Any], event_id: str | None = None, *, in_envelope: bool,
+def control_block(name: str, data: dict[str, Any], event_id: str | None = None, *, form: Format,
                   retry: int | None = None, namespace: str = "/", to: Sequence[str] | None = None) -> bytes:
     """Encode one of the protocol's own events.
 
     :param name: its name.
     :param data: its data.
     :param event_id: its id, if it carries one.
-    :param in_envelope: true for an unnamed message.
+    :param form: how the stream carries events.
     :param retry: the reconnection time, in milliseconds, that the block sets as well.
     :param namespace: the namespace that an envelope names.
     :param to: for which clients of the stream it is, if not for all.
     :return: the block.
     """
     text = _compact(data)
-    if in_envelope:
+    if form is Format.ENVELOPE:
         return envelope(Event(name, text, 1, Target(namespace)), event_id, None, to=None if to is None else list(to),
                         retry=retry)
+    if form is Format.DATASTAR:
+        return id_last(encode_event(text, event=name, retry=retry), event_id)
     return encode_event(text, event=name, event_id=event_id, retry=retry)
+
+
+class BlockCache:
+    """The blocks of events in other formats than JSON, which are made when a stream reads them.
+
+    Streams read an event at about the same time, so a block that was made for one is kept for the others. Any thread
+    may use it, without a lock: at worst a block is made twice.
+
+    :param id_of: returns the id of an event by its number.
+    :param max_bytes: how many bytes of blocks are kept, about, at most.
+    :ivar bytes: how many are kept now.
+    """
+
+    def __init__(self, id_of: Callable[[int], str], max_bytes: int = 4 << 20) -> None:
+        self._id_of, self._max_bytes = id_of, max_bytes
+        self._kept: dict[tuple[int, Format], bytes] = {}
+        self.bytes = 0
+
+    def block(self, entry: Entry, form: Format, conflated: int = 0, to: list[str] | None = None) -> bytes:
+        """Return an event of the log as bytes: for all streams the same ones, but for what :func:`entry_block` adds.
+
+        :param entry: the entry.
+        :param form: how it is carried.
+        :param conflated: for how many older events it stands.
+        :param to: for which clients of the stream it is, if not for all of its namespace.
+        :return: the block.
+        """
+        if form is Format.JSON:
+            return entry.frame
+        if form is Format.ENVELOPE and (conflated or to is not None):
+            return entry_block(entry, self._id_of(entry.seq), form=form, conflated=conflated, to=to)
+        block = self._kept.get((entry.seq, form))
+        if block is None:
+            block = entry_block(entry, self._id_of(entry.seq), form=form)
+            self._keep(entry.seq, form, block)
+        return block
+
+    def _keep(self, seq: int, form: Format, block: bytes) -> None:
+        if self.bytes + len(block) > self._max_bytes:
+            self._kept, self.bytes = {}, 0
+        if len(block) <= self._max_bytes:
+            self._kept[seq, form] = block
+            self.bytes += len(block)

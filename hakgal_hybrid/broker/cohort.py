@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .formats import Format
+
 
 class GroupKey(NamedTuple):
     """What streams must have in common to be given the same bytes.
 
     :ivar namespaces: the namespaces of their clients.
     :ivar events: globs of the names that they asked for.
-    :ivar envelope: whether they get envelopes.
+    :ivar format: how their events are carried.
     :ivar chunked: whether what is written comes as chunks of an HTTP/1.1 body.
     """
 
     namespaces: frozenset[str]
     events: tuple[str, ...]
-    envelope: bool
+    format: Format
     chunked: bool
 
 

@@ -11,6 +11,7 @@ from .cursor import Batch
 from .entry import Entry, Gap
 from .epochs import LOSS_MARKER
 from .event import Target
+from .formats import Format
 from .log import EventLog
 from .sse import as_chunk
 from .subscription import StreamOptions, StreamRequest, name_filter
@@ -71,7 +72,7 @@ class StreamContent:
         :param more: what else :func:`~hakgal_hybrid.broker.blocks.control_block` takes.
         :return: the block.
         """
-        return control_block(name, data, event_id, in_envelope=self.request.envelope, **more)
+        return control_block(name, data, event_id, form=self.request.format, **more)
 
     def framed(self, data: bytes) -> bytes:
         """Return blocks as they are written to the stream.
@@ -129,7 +130,7 @@ class StreamContent:
         """Encode of each name the newest event after number ``position`` up to ``upto``."""
         entries = self.log.newest_of_names(upto, lambda seq, name, target: seq > position and self.wants(
             seq, name, target))
-        return [entry_block(entry, None, in_envelope=self.request.envelope, to=self._recipients(entry, replayed=True))
+        return [entry_block(entry, None, form=self.request.format, to=self._recipients(entry, replayed=True))
                 for entry in entries]
 
     def encode(self, batch: Batch, before: int, released: list[Client]) -> bytes:
@@ -158,10 +159,9 @@ class StreamContent:
         if entry.event is LOSS_MARKER:  # an earlier epoch has lost something here
             self.log.note(gaps=1)
             return self.gap(Gap(entry.seq, None, "restarted"))
-        if not self.request.envelope:
-            return entry.frame
-        return entry_block(entry, self.log.id_of(entry.seq), in_envelope=True, conflated=conflated,
-                           to=self._recipients(entry))
+        form = self.request.format
+        to = self._recipients(entry) if form is Format.ENVELOPE else None
+        return self.log.blocks.block(entry, form, conflated, to)
 
     def _disconnected(self, client: Client, left: int) -> bytes:
         """Return ``hybrid_disconnect`` for a client.

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import EventError
+from .markup import Html, html_text, is_html
 from .payload import payload_text, refuse_surrogates
 
 #: Names that begin so are the protocol's own (``hybrid_open``, ``hybrid_gap``, …).
@@ -66,6 +67,7 @@ class Event(NamedTuple):
     :ivar arg_count: how many arguments there were (an array of one argument that is a list looks like several).
     :ivar target: for whom it is.
     :ivar ack: the id under which clients acknowledge it; ``None`` if its emitter does not want to know.
+    :ivar html: ``None`` if the payload is JSON. If it is HTML: where Datastar puts it, see :attr:`.Html.placement`.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Event(NamedTuple):
     arg_count: int = 0
     target: Target = EVERYBODY
     ack: str | None = None
+    html: str | None = None
 
     @classmethod
     def create(cls, name: str, args: tuple[Any, ...] = (), target: Target = EVERYBODY, *, ack: str | None = None,
@@ -80,7 +83,8 @@ class Event(NamedTuple):
         """Validate and serialise an event.
 
         :param name: one line of text, of 1 to 256 characters.
-        :param args: the positional arguments, each made of JSON values and ``bytes``.
+        :param args: the positional arguments, each made of JSON values and ``bytes``; or one that is HTML, which has
+            ``__html__``.
         :param target: for whom it is.
         :param ack: the id under which clients acknowledge it.
         :param encode: returns the JSON text of an event of this name with these arguments.
@@ -88,7 +92,10 @@ class Event(NamedTuple):
         :raises EventError: if the name cannot stand in a stream or the payload cannot be sent as JSON.
         """
         name = checked_name(name)
-        return cls(name, encode(name, args), len(args), target, ack)
+        if len(args) != 1 or not is_html(args[0]):
+            return cls(name, encode(name, args), len(args), target, ack)
+        placement = args[0].placement if isinstance(args[0], Html) else ""
+        return cls(name, encode(name, (html_text(args[0]),)), 1, target, ack, placement)
 
     @property
     def args_text(self) -> str:

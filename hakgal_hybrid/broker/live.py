@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from itertools import accumulate, takewhile
 from typing import Any, NamedTuple, Protocol
 
-from .blocks import entry_block
 from .client import Client, steady
 from .cohort import GroupKey, LiveEdge, SubscriberGroup
 from .cursor import Conflation, Cursor, lost_upto
@@ -107,7 +106,7 @@ class LiveGroup:
         stream = member.stream
         if not _is_level(stream, self.position):
             return False
-        key = GroupKey(stream.session.namespaces, stream.request.events, stream.request.envelope,
+        key = GroupKey(stream.session.namespaces, stream.request.events, stream.request.format,
                        stream.content.chunked)
         group = self._groups.get(key)
         if group is None:
@@ -197,10 +196,9 @@ class LiveGroup:
             skipped = [client for client in map(self._hub.audible, target.skip)
                        if client is not None and client.namespace == target.namespace]
             left_out = {member for members in self._members_of(skipped).values() for member in members}
-        blocks: dict[int, bytes] = {}
         for group, entries in todo.items():
             members = list(group.members - left_out)
-            delivery = _encoded(self._hub.log, group, entries, members, blocks)
+            delivery = _encoded(self._hub.log, group, entries, members)
             group.delivered += delivery.delivered
             for member in left_out:
                 if member.stream.group is group:
@@ -211,12 +209,11 @@ class LiveGroup:
     def _to_some(self, entry: Entry) -> Iterator[Delivery]:
         """Yield what members of each group get of an event for rooms."""
         found = self._members_of(self._hub.audience(entry.seq, entry.event.target))
-        blocks: dict[int, bytes] = {}
         for group, members in found.items():
             if group.accepts(entry.event.name):
                 for member in members:
                     member.stream.own_delivered += 1
-                yield _encoded(self._hub.log, group, [entry], members, blocks)
+                yield _encoded(self._hub.log, group, [entry], members)
 
     def _members_of(self, clients: list[Client]) -> dict[SubscriberGroup, list[Any]]:
         """Return the members whose streams carry some clients, by group.
@@ -262,12 +259,8 @@ def _is_level(stream: SubscriberStream, position: int) -> bool:
             and stream.finished is None and steady(stream.session.clients, position))
 
 
-def _encoded(log: EventLog, group: SubscriberGroup, entries: list[Entry], members: list[Any],
-             blocks: dict[int, bytes]) -> Delivery:
-    """Encode events for members of one group; of those of one kind that conflate, only the last.
-
-    :param blocks: the envelopes that were made in this step, by number.
-    """
+def _encoded(log: EventLog, group: SubscriberGroup, entries: list[Entry], members: list[Any]) -> Delivery:
+    """Encode events for members of one group; of those of one kind that conflate, only the last."""
     conflation, conflated, delivered, parts = Conflation(), 0, 0, []
     for entry in entries:
         if 0 < entry.superseded_by <= entries[-1].seq:  # of the same kind, so it is in here
@@ -275,15 +268,7 @@ def _encoded(log: EventLog, group: SubscriberGroup, entries: list[Entry], member
             continue
         stands_for = conflation.give(entry)
         conflated, delivered = conflated + stands_for, delivered + 1
-        if not group.key.envelope:
-            parts.append(entry.frame)
-        elif stands_for:
-            parts.append(entry_block(entry, log.id_of(entry.seq), in_envelope=True,
-                                     conflated=stands_for))
-        else:
-            if entry.seq not in blocks:
-                blocks[entry.seq] = entry_block(entry, log.id_of(entry.seq), in_envelope=True)
-            parts.append(blocks[entry.seq])
+        parts.append(log.blocks.block(entry, group.key.format, stands_for))
     data = b"".join(parts)
     return Delivery(as_chunk(data) if group.key.chunked else data, delivered, conflated, members)
 

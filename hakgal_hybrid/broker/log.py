@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ..errors import EventError
+from .blocks import BlockCache
 from .dropped import DroppedTargets
 from .entry import Entry, Gap, LogStatistics, Wants
 from .epochs import EPOCH_START, LOSS_MARKER, Record, RestoredHistory
@@ -50,6 +51,7 @@ class EventLog:
     :ivar last_partial: the number of the newest event that was not for everybody.
     :ivar history: the earlier epochs.
     :ivar base: the number of the last event of theirs.
+    :ivar blocks: the events in other formats.
     :ivar reentrancy: marks the threads that use this log now; :meth:`.Broker.publish` checks the mark.
     """
 
@@ -62,7 +64,7 @@ class EventLog:
         self._entries: dict[int, Entry] = {}
         self._index, self._dropped = NameIndex(self._entries, conflates), DroppedTargets(max_events)
         self.history, self.base, self._restored = RestoredHistory(), 0, -1  # see ``id_of``
-        self._count, self.reentrancy = _Counters(), Reentrancy()
+        self._count, self.reentrancy, self.blocks = _Counters(), Reentrancy(), BlockCache(self.id_of)
 
     def held(self) -> AbstractContextManager[None]:
         """Append nothing during a block, so that changes made in it stand between two events. Blocks may be nested."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from .client import Client, namespaces_of, steady
 from .content import StreamContent
 from .cursor import Cursor
+from .formats import Format
 
 #: How many bytes one read takes, about, at most: it ends with the event that exceeds this. Bounds the memory of a slow
 #: client.
@@ -40,7 +41,7 @@ class SharedKey(NamedTuple):
     :ivar position: the number of the last event before.
     :ivar namespaces: the namespaces of their clients.
     :ivar events: globs of the names that they asked for.
-    :ivar envelope: whether they get envelopes.
+    :ivar format: how their events are carried.
     :ivar chunked: whether what is written comes as chunks of an HTTP/1.1 body.
     :ivar replaying: whether they resume: then there is no limit to the age of events.
     """
@@ -48,7 +49,7 @@ class SharedKey(NamedTuple):
     position: int
     namespaces: frozenset[str]
     events: tuple[str, ...]
-    envelope: bool
+    format: Format
     chunked: bool
     replaying: bool
 
@@ -89,7 +90,7 @@ def read_shared(shared: Shared, content: StreamContent, cursor: Cursor, min_at: 
     :return: what was read.
     """
     log, clients, request = content.log, content.session.clients, content.request
-    key = SharedKey(cursor.position, namespaces_of(clients), request.events, request.envelope, content.chunked,
+    key = SharedKey(cursor.position, namespaces_of(clients), request.events, request.format, content.chunked,
                     replaying)
 
     def is_for_all() -> bool:

@@ -16,7 +16,7 @@ from .epochs import Epoch, Record, RestoredHistory
 from .event import Event, Target, checked_name
 
 #: Marks the file as ours (``hakj``), and its layout.
-_APPLICATION, _LAYOUT = 0x68616B6A, 1
+_APPLICATION, _LAYOUT = 0x68616B6A, 2
 #: How many epochs are remembered whose events are gone. A client of an older one gets a gap, ``restarted``.
 MAX_EPOCHS = 1000
 #: How many events are deleted at once. More would hold up those that wait to be written.
@@ -30,7 +30,7 @@ _TABLES = """
 CREATE TABLE epochs (serial INTEGER PRIMARY KEY, epoch INTEGER NOT NULL UNIQUE, last INTEGER,
                      forgotten INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE events (place INTEGER PRIMARY KEY, ts INTEGER NOT NULL, namespace TEXT, name TEXT, count INTEGER,
-                     data TEXT);
+                     data TEXT, html TEXT);
 """
 #: An event's ``place`` is its epoch's serial number times this, and its own number: so they are in order.
 _EPOCH = 1 << 40
@@ -41,7 +41,7 @@ FAILURES = (sqlite3.Error, OSError)
 #: Connections of the process that has forked this one.
 _leaked: list[sqlite3.Connection] = []
 
-Row = tuple[int, int, "str | None", "str | None", "int | None", "str | None"]
+Row = tuple[int, int, "str | None", "str | None", "int | None", "str | None", "str | None"]
 
 
 def row_of(number: int, ts: int, event: Event | None) -> Row:
@@ -53,8 +53,8 @@ def row_of(number: int, ts: int, event: Event | None) -> Row:
     :return: a row of the table of events, with the number in place of its ``place``.
     """
     if event is None:
-        return number, ts, None, None, None, None
-    return number, ts, event.target.namespace, event.name, event.arg_count, event.data
+        return number, ts, None, None, None, None, None
+    return number, ts, event.target.namespace, event.name, event.arg_count, event.data, event.html
 
 
 class SQLiteStore:
@@ -128,7 +128,7 @@ class SQLiteStore:
         forgotten = max([(0, 0), *((serial, number) for serial, _, _, number in epochs if number)])
         records: list[Record] = []
         size = 0
-        for place, ts, *rest in self._db.execute("SELECT place, ts, namespace, name, count, data FROM events "
+        for place, ts, *rest in self._db.execute("SELECT place, ts, namespace, name, count, data, html FROM events "
                                                  "ORDER BY place DESC LIMIT ?", (max_events + 1,)):
             serial, number = divmod(place, _EPOCH)
             size += len(rest[3] or "")
@@ -217,7 +217,7 @@ class SQLiteStore:
             self._db.execute("UPDATE epochs SET forgotten = ? WHERE serial = ?", (number, serial))
 
     def _insert(self, serial: int, rows: Iterable[Row]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)",
+        self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
                              ((serial * _EPOCH + number, *rest) for number, *rest in rows))
 
     # -- how -------------------------------------------------------------------------------------------------
@@ -250,12 +250,12 @@ class SQLiteStore:
         return status.st_dev, status.st_ino
 
 
-def _event(namespace: object, name: object, count: object, data: object) -> Event | None:
+def _event(namespace: object, name: object, count: object, data: object, html: object) -> Event | None:
     """Return an event that was kept; ``None`` for a loss, or for what cannot have been an event."""
     try:
         json.loads(data)  # type: ignore[arg-type]
         if isinstance(namespace, str) and namespace[:1] == "/" and isinstance(data, str) and isinstance(count, int):
-            return Event(checked_name(name), data, count, Target(namespace))
+            return Event(checked_name(name), data, count, Target(namespace), html=None if html is None else str(html))
     except (TypeError, ValueError):  # EventError is a ValueError
         pass
     return None

@@ -18,7 +18,8 @@ from ..errors import Headers, Overloaded
 #: A reconnection time of more than 18 digits is taken for this one.
 _FOREVER = 10**18
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
+#: What ends a line of an event stream.
+LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def encode_message(data: str, event: str, event_id: str) -> bytes:
@@ -61,7 +62,7 @@ def encode_event(data: str | None, *, event: str | None = None, event_id: str | 
             lines.append(f"{field}: {value}\n")
     if data is not None:
         if "\n" in data or "\r" in data:
-            lines.extend(f"data: {line}\n" for line in _LINE_END.split(data))
+            lines.extend(f"data: {line}\n" for line in LINE_END.split(data))
         else:  # as JSON always is
             lines.append(f"data: {data}\n")
     lines.append("\n")
@@ -121,7 +122,7 @@ class Decoder:
             self._after_cr = False
             text = text.removeprefix("\n")
         self._after_cr = self._after_cr or text.endswith("\r")
-        *lines, self._rest = _LINE_END.split(self._rest + text)
+        *lines, self._rest = LINE_END.split(self._rest + text)
         return lines
 
     def _take_line(self, line: str) -> Message | None:

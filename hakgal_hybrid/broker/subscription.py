@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from .event import RESERVED_PREFIX, glob_matcher
+from .formats import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class StreamRequest:
     :ivar namespace: the namespace to read.
     :ivar events: globs of the names that shall come; empty for all.
     :ivar snapshot: ``1`` at the beginning and after each gap, ``gap`` only there.
-    :ivar envelope: true for unnamed messages that carry everything.
+    :ivar format: how events are carried.
     :ivar last_event_id: what to resume after.
     :ivar ticket: what names the session that the stream shall carry.
     """
@@ -25,7 +26,7 @@ class StreamRequest:
     namespace: str = "/"
     events: tuple[str, ...] = ()
     snapshot: Literal["", "1", "gap"] = ""
-    envelope: bool = False
+    format: Format = Format.JSON
     last_event_id: str | None = None
     ticket: str | None = None
 

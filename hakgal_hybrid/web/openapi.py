@@ -98,10 +98,15 @@ _STREAM_QUERY = [
     _parameter("namespace", "what to read", _NAMESPACE),
     _parameter("snapshot", "begin with the newest of each name; `gap`: only after a gap",
                {"type": "string", "enum": [*_FLAG["enum"], "gap"]}),
-    _parameter("envelope", "unnamed messages that carry everything", _FLAG),
+    _parameter("envelope", "unnamed messages that carry everything; not with `format`", _FLAG),
     _parameter("ticket", "of `connect`, or a signed one", _TEXT),
     _parameter("last_event_id", "for clients that cannot send the header", _TEXT),
     _parameter("Last-Event-ID", "resume after this id", _TEXT, "header"),
+]
+_FORMAT_QUERY = [
+    _parameter("format", "how events are carried",
+               {"type": "string", "enum": ["json", "html", "datastar"], "default": "json"}),
+    _parameter("unnamed", "HTML in unnamed messages; only with `format=html`", _FLAG),
 ]
 _COMMAND = _object({"status": {"type": "string", "enum": ["accepted", "running", "done", "failed"]}, "id": _TEXT,
                     "action": _TEXT}, {"result": _ANYTHING, "error": _TEXT})
@@ -112,7 +117,8 @@ def _streams() -> Json:
                              "text/event-stream")}
     socket = {"101": {"description": "the WebSocket, with envelopes"}}
     return {
-        STREAM: {"get": _operation("Read events", stream, "409", "422", "429", parameters=_STREAM_QUERY)},
+        STREAM: {"get": _operation("Read events", stream, "409", "422", "429",
+                                   parameters=[*_STREAM_QUERY, *_FORMAT_QUERY])},
         WEBSOCKET: {"get": _operation("Read events and send commands over a WebSocket", socket, "409", "422",
                                       "426", "429", "501", parameters=_STREAM_QUERY)},
     }

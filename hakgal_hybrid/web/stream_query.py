@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from werkzeug.datastructures import MultiDict
 
 from ..broker.event import MAX_NAME, checked_name
+from ..broker.formats import Format
 from ..broker.subscription import StreamRequest
 from ..errors import RequestError
 from ..settings import parse_boolean
@@ -20,8 +21,13 @@ from ..settings import parse_boolean
 #: ``lastEventId`` (event-source-polyfill), ``Last-Event-ID`` and ``lastEventID`` (Mercure's), ``evs_last_event_id``.
 _RESUME_NAMES = ("lasteventid", "evslasteventid")
 MAX_PATTERNS = 64
+#: What libraries of pages put into the query of each of their requests: Datastar the signals of the page, jQuery and
+#: others a number by which no cache knows the URL.
+_CHANGING_NAMES = ("datastar", "_")
 #: How long a query may be that is remembered with what it asks for.
 _KNOWN_BYTES = 512
+#: What ``format=`` may be.
+_FORMATS = tuple(form.value for form in (Format.JSON, Format.HTML, Format.DATASTAR))
 _STARS = re.compile(r"\*+")
 
 
@@ -31,6 +37,14 @@ def is_resume_name(name: str) -> bool:
     :param name: the parameter's name.
     """
     return name.lower().replace("-", "").replace("_", "") in _RESUME_NAMES
+
+
+def is_bound(name: str) -> bool:
+    """Return true if a signed ticket is bound to a parameter of a query: it is the same each time the page comes back.
+
+    :param name: the parameter's name.
+    """
+    return name != "ticket" and name not in _CHANGING_NAMES and not is_resume_name(name)
 
 
 def query_of(environ: Mapping[str, Any]) -> str:
@@ -50,8 +64,9 @@ def parse_stream_request(query: str, header: str | None = None) -> StreamRequest
     :param header: the header ``Last-Event-ID``, which wins over the query; ``None`` if there is none.
     :raises RequestError: 422 naming the parameter, for anything that makes no sense.
     """
-    # Most streams of a server ask for the same; each ticket is asked with once.
-    wanted = _known(query) if "ticket=" not in query and len(query) <= _KNOWN_BYTES else _parse(query)
+    # Most streams of a server ask for the same; each ticket, and each page's signals, are asked with once.
+    once = len(query) > _KNOWN_BYTES or "ticket=" in query or "datastar=" in query
+    wanted = _parse(query) if once else _known(query)
     return wanted if header is None else dataclasses.replace(wanted, last_event_id=header or None)
 
 
@@ -69,8 +84,7 @@ def _parse(query: str) -> StreamRequest:
     snapshot: Literal["", "1", "gap"] = "gap" if args.get("snapshot") == "gap" else ""
     if not snapshot and _flag(args, "snapshot", " or gap"):
         snapshot = "1"
-    return StreamRequest(namespace, events, snapshot, _flag(args, "envelope"), _resumed_after(args),
-                         args.get("ticket"))
+    return StreamRequest(namespace, events, snapshot, _format(args), _resumed_after(args), args.get("ticket"))
 
 
 _known = lru_cache(maxsize=256)(_parse)
@@ -107,6 +121,21 @@ def _resumed_after(args: Any) -> str | None:
     """Return the newest id of a query: a client that comes back appends its own to the URL that it was given."""
     given = [value for name, value in args.items(multi=True) if value and is_resume_name(name)]
     return given[-1] if given else None
+
+
+def _format(args: Any) -> Format:
+    """Return the format that ``format=``, ``unnamed=`` and ``envelope=`` ask for together."""
+    text, unnamed = args.get("format"), _flag(args, "unnamed")
+    if text is not None and text not in _FORMATS:
+        raise RequestError(f"format={text!r:.80} is not accepted; use one of {', '.join(_FORMATS)}", code="bad_query")
+    if _flag(args, "envelope"):
+        if text is not None or unnamed:
+            other = "unnamed=1" if text is None else f"format={text}"
+            raise RequestError(f"envelope=1 and {other} ask for two formats; use one of them", code="bad_query")
+        return Format.ENVELOPE
+    if unnamed and text != "html":
+        raise RequestError(f"unnamed=1 goes with format=html, not with format={text or 'json'}", code="bad_query")
+    return Format.UNNAMED_HTML if unnamed else Format(text or "json")
 
 
 def _flag(args: Any, name: str, more: str = "") -> bool:

@@ -22,7 +22,7 @@ from ..broker.client import Client, Session, bad_ticket
 from ..broker.states import SessionState
 from ..errors import Overloaded
 from ..logs import get_logger
-from .stream_query import is_resume_name
+from .stream_query import is_bound
 
 logger = get_logger(__name__)
 
@@ -52,7 +52,7 @@ def query_digest(query: str) -> str:
     :param query: the query of a URL, without ``?``.
     """
     found = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")  # what is no UTF-8 is not all the same
-    pairs = [pair for pair in found if pair[0] != "ticket" and not is_resume_name(pair[0])]
+    pairs = [pair for pair in found if is_bound(pair[0])]
     text = json.dumps(sorted(pairs, key=lambda pair: pair[0]))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 

@@ -25,9 +25,11 @@ from hakgal_hybrid.broker import reading as reading_module
 from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client, Session
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.journal import Journal
 from hakgal_hybrid.broker.live import LiveGroup
 from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.markup import Html
 from hakgal_hybrid.broker.stream import SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamOptions, StreamRequest
 from hakgal_hybrid.broker.timers import TimerHandle
@@ -50,8 +52,8 @@ class Person:
     :ivar got: what came over earlier connections; ``raw``: the bytes of this one.
     """
 
-    def __init__(self, namespace: str, events: str, envelope: bool) -> None:
-        self.namespace, self.events, self.envelope = namespace, events, envelope
+    def __init__(self, namespace: str, events: str, form: Format) -> None:
+        self.namespace, self.events, self.form = namespace, events, form
         self.got: list[Got] = []
         self.raw = b""
         self.mine: set[str] = set()
@@ -74,7 +76,7 @@ class Person:
 
     @property
     def all(self) -> list[Got]:
-        return self.got + blocks(self.raw, envelope=self.envelope)
+        return self.got + blocks(self.raw, self.form)
 
     @property
     def last(self) -> str | None:
@@ -83,7 +85,7 @@ class Person:
 
     def hang_up(self, lost: int) -> None:
         """The connection is gone, and the last bytes with it; what is left of a block is worth nothing."""
-        self.got += blocks(self.raw[:max(0, len(self.raw) - lost)], envelope=self.envelope)
+        self.got += blocks(self.raw[:max(0, len(self.raw) - lost)], self.form)
         self.raw, self.stream = b"", None
 
 
@@ -103,7 +105,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.takes = reading_module.MAX_TAKE, pack_module.MAX_TAKE
         self.live(EPOCH)
         for _ in range(2):
-            self.arrive("/", "", False)
+            self.arrive("/", "", Format.JSON)
         self.enter(0, "r")
 
     def live(self, epoch: int) -> None:
@@ -145,13 +147,14 @@ class DeliveryMachine(RuleBasedStateMachine):
     lost = st.sampled_from([0, 0, 1, 30, 200, 10_000])
 
     @rule(name=names, pad=st.integers(0, 80), namespace=namespaces, which=which,
-          aim=st.sampled_from(["all", "all", "all", "room", "rooms", "sid", "skip"]))
-    def publish(self, name: str, pad: int, namespace: str, which: int, aim: str) -> None:
+          aim=st.sampled_from(["all", "all", "all", "room", "rooms", "sid", "skip"]), html=st.booleans())
+    def publish(self, name: str, pad: int, namespace: str, which: int, aim: str, html: bool = False) -> None:
         person = self.persons[which % len(self.persons)] if self.persons else None
         sid = person.client.sid if person is not None and person.client is not None else "nobody"
         target: dict[str, Any] = {"all": {}, "room": {"to": "r"}, "rooms": {"to": ["r", "s"]}, "sid": {"to": sid},
                                   "skip": {"skip": sid}}[aim]
-        event = Event.create(name, ("x" * pad,), Target.create(namespace, **target))
+        payload = Html("<p>\n" * (pad // 4)) if html else "x" * pad
+        event = Event.create(name, (payload,), Target.create(namespace, **target))
         wanted = [one for one in self.persons if one.wants(event)]
         entry = self.hub.broker.publish(event)
         assert entry is not None
@@ -169,9 +172,9 @@ class DeliveryMachine(RuleBasedStateMachine):
     # -- clients come, go, and come back
 
     @precondition(lambda self: len(self.persons) < 4)
-    @rule(namespace=namespaces, events=st.sampled_from(["", "", "", "a,c"]), envelope=st.booleans())
-    def arrive(self, namespace: str, events: str, envelope: bool) -> None:
-        person = Person(namespace, events, envelope)
+    @rule(namespace=namespaces, events=st.sampled_from(["", "", "", "a,c"]), form=st.sampled_from(Format))
+    def arrive(self, namespace: str, events: str, form: Format) -> None:
+        person = Person(namespace, events, form)
         self.persons.append(person)
         self.connect(person, None)
 
@@ -185,7 +188,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def open(self, person: Person, last: str | None) -> None:
         assert person.session is not None
         events = tuple(person.events.split(",")) if person.events else ()
-        request = StreamRequest(person.namespace, events, envelope=person.envelope, last_event_id=last)
+        request = StreamRequest(person.namespace, events, format=person.form, last_event_id=last)
         person.stream = SubscriberStream(person.session, self.hub, StreamOptions(), request)
         self.pack.adopt(person)
         self.hub.sessions.attach(person.session, person.stream)
@@ -389,7 +392,7 @@ def test_a_tear_between_an_event_and_its_successor() -> None:
     machine = DeliveryMachine()
     machine.begin()
     machine.restart(killed=True, lost=0, back=0)
-    machine.arrive(envelope=True, events="", namespace="/")
+    machine.arrive(form=Format.ENVELOPE, events="", namespace="/")
     machine.publish_several(several=["c"])
     machine.flush()
     machine.restart(killed=True, lost=0, back=0)
@@ -401,7 +404,7 @@ def test_a_gap_behind_a_filter_that_can_be_counted() -> None:
     """Of events that are too old but still there the names are known: so a stream with a filter is told how many."""
     machine = DeliveryMachine()
     machine.begin()
-    machine.arrive(envelope=False, events="a,c", namespace="/n")
+    machine.arrive(form=Format.JSON, events="a,c", namespace="/n")
     machine.publish(aim="all", name="a", namespace="/n", pad=0, which=0)
     machine.wait(seconds=20)
     machine.wait(seconds=50)

@@ -20,12 +20,15 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from markupsafe import Markup
 from support.accounting import Got, Manifest, account, blocks
 from support.hubs import carried
 from support.servers import SOON, Server, Stream, wait_until
 
 from hakgal_hybrid import ConfigurationError, HybridTransport, signals
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.journal import JournalStatistics
+from hakgal_hybrid.broker.markup import Html
 from hakgal_hybrid.broker.sqlite import SQLiteStore
 from hakgal_hybrid.broker.stream import SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamRequest
@@ -78,7 +81,7 @@ class Epoch:
         data = feed.opening()
         while feed.behind:
             data += feed.take({})
-        return [got for got in blocks(data, envelope=wish.get("envelope", False)) if got.event]
+        return [got for got in blocks(data, wish.get("format", Format.JSON)) if got.event]
 
     def names(self, last_event_id: str, **wish: Any) -> list[str]:
         """Return the names of what a client gets, without the opening, in which there is no news."""
@@ -285,7 +288,7 @@ def test_conflation_over_a_restart(lives):
     first.end()
     second = lives()
     second.emit("load")
-    told = second.resumed(start, envelope=True)
+    told = second.resumed(start, format=Format.ENVELOPE)
     assert [(got.event, got.conflated) for got in told[1:]] == [("a", 0), ("load", 2)]
 
 
@@ -300,6 +303,23 @@ def test_conflating_everything_does_not_conflate_gaps(lives):
     assert lives(conflate="*").names(seen) == ["hybrid_gap", "hybrid_gap", "a", "hybrid_gap"]
 
 
+def test_html_stays_html(lives):
+    """HTML of an earlier life is HTML in each format, and goes where it went; text stays text."""
+    first = lives()
+    start = f"{first.log.epoch}-0"
+    payloads = [Html("<b>\n1", selector="#a", mode="append"), Markup("<i>"), "<u>"]
+    for payload in payloads:
+        first.transport.emit("row", payload)
+    blocks = {form: [first.log.blocks.block(entry, form) for entry in first.log.since(0)[1]] for form in Format}
+    first.end()
+    second = lives()
+    assert second.names(start) == ["row", "row", "row"]
+    for form, made in blocks.items():
+        assert [second.log.blocks.block(second.log.entry(number), form) for number in (1, 2, 3)] == made
+    assert b"data: selector #a\ndata: mode append\n" in blocks[Format.DATASTAR][0]
+    assert [b"patch-elements" in block for block in blocks[Format.DATASTAR]] == [True, True, False]
+
+
 def test_envelopes_keep_their_time(lives):
     """In an envelope an event of an earlier life has the id and the time that it had, and the gap looks as ever."""
     first = lives()
@@ -312,7 +332,7 @@ def test_envelopes_keep_their_time(lives):
     second.hub.admit(session, {}, "/")
     feed = carried(SubscriberStream(session, second.hub, second.transport.node.stream_options,
                                     StreamRequest(last_event_id=start,
-                                                                                               envelope=True)))
+                                                                                               format=Format.ENVELOPE)))
     feed.opening()
     bodies = [json.loads(block.partition(b"data: ")[2]) for block in feed.take().split(b"\n\n")[:-1]]
     assert bodies[0] == {"event": "b", "args": [1, {"$binary": "AA=="}, {"x": [1.5, None]}],

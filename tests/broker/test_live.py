@@ -19,6 +19,7 @@ from support.hubs import carried, make_hub
 from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.live import BroadcastPlan, LiveGroup
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
@@ -41,7 +42,7 @@ class Member:
         found = []
         for message in Decoder().feed(bytes(self.data)):
             body = json.loads(message.data)
-            if not self.stream.request.envelope:
+            if self.stream.request.format is not Format.ENVELOPE:
                 body = {"event": message.event, "data": body, "id": message.id}
             found.append(body)
         return found
@@ -257,7 +258,8 @@ def test_members_of_a_room_share_too() -> None:
 def test_rooms_that_change_within_a_step() -> None:
     """Who comes and goes between the events of one step gets what was emitted while it was there."""
     writer = Writer()
-    members = [writer.open(envelope=n % 2 == 1, events=("fact",) if n == 5 else ()) for n in range(6)]
+    members = [writer.open(format=(Format.JSON, Format.ENVELOPE)[n % 2], events=("fact",) if n == 5 else ())
+               for n in range(6)]
     sids = [member.stream.session.clients[0].sid for member in members]
     writer.run()
     for sid in sids[:4]:
@@ -297,7 +299,7 @@ def test_events_for_rooms_go_out_in_their_order() -> None:
 def test_rooms_are_joined_and_left_by_threads_while_steps_are_made() -> None:
     """A member gets exactly what was emitted while it was in the room, however its coming falls between the steps."""
     writer = Writer()
-    member, staying, riders = writer.open(), writer.open(), writer.open(envelope=True)
+    member, staying, riders = writer.open(), writer.open(), writer.open(format=Format.ENVELOPE)
     other = writer.hub.admit(riders.stream.session, {}, "/")
     writer.run()
     writer.hub.enter_room(staying.stream.session.clients[0].sid, "room")
@@ -352,7 +354,7 @@ def test_a_client_that_ends_during_a_step() -> None:
 def test_a_rider_that_comes_while_a_step_is_planned() -> None:
     """A stream that gets a second client between two events of a step is given each once, and told for whom it is."""
     writer = Writer()
-    member, other = writer.open(envelope=True), writer.open(envelope=True)
+    member, other = writer.open(format=Format.ENVELOPE), writer.open(format=Format.ENVELOPE)
     writer.run()
     client = member.stream.session.clients[0]
     for sid in (client.sid, other.stream.session.clients[0].sid):
@@ -375,7 +377,7 @@ def test_a_rider_that_comes_while_a_step_is_planned() -> None:
 def test_a_rider_that_goes_while_a_step_is_planned() -> None:
     """A stream of two clients in a room, one of whom is forgotten just now, is given the event once."""
     writer = Writer()
-    member = writer.open(envelope=True)
+    member = writer.open(format=Format.ENVELOPE)
     session = member.stream.session
     writer.hub.admit(session, {}, "/")
     writer.run()
@@ -393,7 +395,7 @@ def test_a_rider_that_goes_while_a_step_is_planned() -> None:
 def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(target: str) -> None:
     """One who is refused just now was concerned by an event, the one that stays was not: it gets what was for it."""
     writer = Writer()
-    member = writer.open(envelope=True)
+    member = writer.open(format=Format.ENVELOPE)
     session = member.stream.session
     writer.hub.admit(session, {}, "/")
     writer.run()
@@ -409,7 +411,7 @@ def test_what_is_for_a_rider_that_goes_is_not_taken_for_the_others(target: str) 
 def test_who_is_not_found_any_more_is_not_taken_for_everybody() -> None:
     """Of a stream's two clients the one that an event leaves out is gone when it is looked for: nobody gets it."""
     writer = Writer()
-    member, other = writer.open(envelope=True), writer.open(envelope=True)
+    member, other = writer.open(format=Format.ENVELOPE), writer.open(format=Format.ENVELOPE)
     second, third = (writer.hub.admit(each.stream.session, {}, "/chat") for each in (member, other))
     writer.run()
     writer.interrupted.before = lambda seq: writer.hub.forget(second)
@@ -423,7 +425,7 @@ def test_who_is_not_found_any_more_is_not_taken_for_everybody() -> None:
 def test_conflation_in_a_step(envelope: bool) -> None:
     """Of several events of a conflated kind in one step only the last is sent, and counted for whom it is sent to."""
     writer = Writer()
-    members = [writer.open(envelope=envelope) for _ in range(2)]
+    members = [writer.open(format=Format.ENVELOPE if envelope else Format.JSON) for _ in range(2)]
     writer.run()
     for value in range(3):
         writer.emit("load", value)
@@ -440,7 +442,7 @@ def test_conflation_in_a_step(envelope: bool) -> None:
 def test_everybody_is_told_when_the_pack_itself_was_too_slow() -> None:
     """If the log drops what the pack has not sent, every member gets its own gap and then the rest."""
     writer = Writer(max_events=3)
-    members = [writer.open(envelope=True) for _ in range(2)]
+    members = [writer.open(format=Format.ENVELOPE) for _ in range(2)]
     writer.run()
     for value in range(5):
         writer.emit("fact", value)
@@ -547,7 +549,7 @@ class PackMachine(RuleBasedStateMachine):
     @rule(namespace=st.sampled_from(NAMESPACES), events=st.sampled_from([(), (), ("fact", "load*")]),
           envelope=st.booleans())
     def connect(self, namespace: str, events: tuple[str, ...], envelope: bool) -> None:
-        member = self.writer.open(namespace, events=events, envelope=envelope)
+        member = self.writer.open(namespace, events=events, format=Format.ENVELOPE if envelope else Format.JSON)
         self.members.append(member)
         self.due[member], self.there[member] = {}, {}
 
@@ -555,7 +557,7 @@ class PackMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), namespace=st.sampled_from(NAMESPACES))
     def ride(self, which: int, namespace: str) -> None:
         member = self.members[which % len(self.members)]
-        if member.stream.request.envelope and 0 < len(member.stream.session.living) < 3:
+        if member.stream.request.format is Format.ENVELOPE and 0 < len(member.stream.session.living) < 3:
             self.writer.hub.admit(member.stream.session, {}, namespace)
 
     @precondition(lambda self: self.members)
@@ -654,7 +656,7 @@ class PackMachine(RuleBasedStateMachine):
         for seq in set(due) - set(given):
             later = [number for number in given if number > seq and self.sent[number - 1] == "load"]
             assert seq <= covered or (self.sent[seq - 1] == "load" and later)
-        if member.stream.request.envelope:
+        if member.stream.request.format is Format.ENVELOPE:
             gone = set()
             for body in member.messages():
                 if body["event"] == "hybrid_disconnect":

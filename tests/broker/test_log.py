@@ -23,6 +23,7 @@ from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.cursor import Cursor
 from hakgal_hybrid.broker.entry import Entry, Gap
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.hub import Hub
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
@@ -767,7 +768,7 @@ class LogMachine(RuleBasedStateMachine):
             position = self.oldest - 1 if how == "restarted" else newest
         client = admit(self.hub, namespace)
         feed = carried(SubscriberStream(client.session, self.hub, StreamOptions(),
-                            StreamRequest(namespace, only, envelope=True, last_event_id=last_event_id)))
+                            StreamRequest(namespace, only, format=Format.ENVELOPE, last_event_id=last_event_id)))
         one = Reader(feed, position, asked=how in ("restarted", "future", "malformed"))
         for seq in range(position + 1, newest + 1):
             target = self.sent[seq][0].target

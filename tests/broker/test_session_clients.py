@@ -11,6 +11,7 @@ from support.hubs import carried, make_hub
 from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import Decoder
 from hakgal_hybrid.broker.stream import SubscriberStream
@@ -34,8 +35,8 @@ class Ride:
         return self.hub.admit(self.session, {}, namespace)
 
     def opened(self, **wish: Any) -> SubscriberStream:
-        feed = carried(SubscriberStream(self.session, self.hub, StreamOptions(),
-                            StreamRequest(envelope=True, ticket=self.hub.sessions.ticket_of(self.session), **wish)))
+        request = StreamRequest(format=Format.ENVELOPE, ticket=self.hub.sessions.ticket_of(self.session), **wish)
+        feed = carried(SubscriberStream(self.session, self.hub, StreamOptions(), request))
         feed.opening()
         return feed
 

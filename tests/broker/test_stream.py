@@ -13,6 +13,7 @@ from hakgal_hybrid.broker import reading as feed_module
 from hakgal_hybrid.broker.blocks import envelope
 from hakgal_hybrid.broker.entry import Gap
 from hakgal_hybrid.broker.event import Event
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.sse import Decoder, Message
 
 
@@ -202,7 +203,7 @@ def test_event_between_admission_and_opening_is_given_once(house):
 @pytest.mark.parametrize("name", ["kb_update", "error", 'qu"ote\\', "\u00fcml\u00e4ut"])
 def test_envelope_carries_everything(house, name, args, args_back, data):
     """An envelope is one unnamed message with the event's name, arguments, data, id, time and namespace."""
-    feed = house.open(envelope=True, namespace="/x")
+    feed = house.open(format=Format.ENVELOPE, namespace="/x")
     house.emit(name, *args, namespace="/x")
     (message,) = messages(feed.take())
     assert (message.event, message.id) == ("message", f"{EPOCH}-1")
@@ -212,7 +213,7 @@ def test_envelope_carries_everything(house, name, args, args_back, data):
 
 def test_envelope_tells_what_was_conflated(house):
     """The survivor of a conflation says for how many it stands; an ordinary event says nothing of the kind."""
-    feed = house.open(envelope=True)
+    feed = house.open(format=Format.ENVELOPE)
     for number in range(3):
         house.emit("load", number)
     house.emit("e")
@@ -224,7 +225,7 @@ def test_envelope_tells_what_was_conflated(house):
 def test_control_events_come_in_envelopes_too(house):
     """A stream of envelopes has unnamed messages only: hybrid_open, hybrid_gap, the snapshot and hybrid_bye."""
     house.emit("a", 1)
-    feed = house.open(opened=False, envelope=True, snapshot="1", last_event_id="nonsense")
+    feed = house.open(opened=False, format=Format.ENVELOPE, snapshot="1", last_event_id="nonsense")
     told = messages(feed.opening() + feed.bye())
     assert {message.event for message in told} == {"message"}
     bodies = [json.loads(message.data) for message in told]
@@ -343,7 +344,7 @@ def test_heartbeat_of_a_filtered_stream(house):
 
 def test_heartbeat_in_an_envelope(house):
     """A stream of envelopes has heartbeats in envelopes, with the id in both places."""
-    feed = house.open(envelope=True)
+    feed = house.open(format=Format.ENVELOPE)
     house.emit("e", to="others")
     feed.take()
     (message,) = messages(feed.heartbeat())
@@ -405,9 +406,10 @@ def test_streams_at_the_same_place_share_their_bytes(house):
     assert not any(feed.behind for feed in (first, second, third))
 
 
-@pytest.mark.parametrize("wish", [{"envelope": True}, {"events": ("e*", "f")}, {"events": ("e",), "envelope": True}])
+@pytest.mark.parametrize("wish", [*({"format": form} for form in Format), {"events": ("e*", "f")},
+                                  {"events": ("e",), "format": Format.ENVELOPE}])
 def test_streams_that_asked_for_the_same_share_their_bytes(house, wish):
-    """Filters and envelopes are shared among streams that have the same."""
+    """Filters and formats are shared among streams that have the same."""
     first, second = house.open(**wish), house.open(**wish)
     house.emit("e", {"a": 1})
     shared: dict[Any, Any] = {}
@@ -417,11 +419,13 @@ def test_streams_that_asked_for_the_same_share_their_bytes(house, wish):
 
 
 @pytest.mark.parametrize(("one", "other"), [
-    ({}, {"envelope": True}), ({}, {"events": ("e",)}), ({"events": ("e",)}, {"events": ("*",)}),
+    ({}, {"format": Format.ENVELOPE}), ({}, {"format": Format.HTML}), ({}, {"format": Format.DATASTAR}),
+    ({"format": Format.HTML}, {"format": Format.DATASTAR}), ({}, {"events": ("e",)}),
+    ({"events": ("e",)}, {"events": ("*",)}),
     ({}, {"namespace": "/x"}),
 ])
 def test_streams_that_asked_for_something_else_do_not_share(house, one, other):
-    """Another form, filter or namespace is other bytes."""
+    """Another format, filter or namespace is other bytes."""
     first, second = house.open(**one), house.open(**other)
     for name in ("e", "f"):
         house.emit(name)
@@ -523,7 +527,7 @@ def test_resuming_stream_does_not_lend_its_age(house, resumed_first):
 def test_sharing_works_again_after_conflated_pieces(house, monkeypatch):
     """Streams whose left-out events wait for their survivor read for themselves, and share again afterwards."""
     monkeypatch.setattr(feed_module, "MAX_TAKE", 1)
-    first, second = house.open(envelope=True), house.open(envelope=True)
+    first, second = house.open(format=Format.ENVELOPE), house.open(format=Format.ENVELOPE)
     for name in ("load", "e", "load", "e"):
         house.emit(name)
     for expected in ("e", "load", "e"):

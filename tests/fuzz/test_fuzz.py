@@ -212,9 +212,11 @@ def test_any_last_event_id_opens_a_stream(local: InProcess, last: str, own: int,
 
 # -- queries and bodies -----------------------------------------------------------------------------------------------
 
-names = st.sampled_from(["events", "namespace", "snapshot", "envelope", "heartbeat", "ticket", "last_event_id", "x"])
+names = st.sampled_from(["events", "namespace", "snapshot", "envelope", "format", "unnamed", "heartbeat", "ticket",
+                         "last_event_id", "x"])
 words = st.one_of(st.text(max_size=20),
-                  st.sampled_from(["1", "0", "gap", "event", "/", "/x", "*", "a*,b", "kb_*", "a.b.c"]))
+                  st.sampled_from(["1", "0", "gap", "event", "/", "/x", "*", "a*,b", "kb_*", "html",
+                                   "datastar"]))
 
 
 @tries(100)

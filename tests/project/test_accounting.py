@@ -12,6 +12,7 @@ from support.accounting import Account, Got, Manifest, Writer, account, blocks
 
 from hakgal_hybrid.broker.blocks import encode_entry, envelope
 from hakgal_hybrid.broker.event import Event, Target
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.sse import encode_event
 from hakgal_hybrid.errors import EventError
@@ -44,7 +45,7 @@ def event(number: int, name: str = "e", data: int | None = None) -> bytes:
 
 
 def judged(noted: Manifest, *parts: bytes, **wish: Any) -> Account:
-    return account(blocks(b"".join(parts), envelope=wish.pop("envelope", False)), noted, **wish)
+    return account(blocks(b"".join(parts), wish.pop("form", Format.JSON)), noted, **wish)
 
 
 def test_what_is_complete_is_accepted():
@@ -110,10 +111,10 @@ def test_conflation_explains_an_absence():
                   envelope(Event.create("load", (3,)), f"{EPOCH}-3", 1, stands_for)]
         bodies[0] = envelope(Event("hybrid_open", "{}", 1), f"{EPOCH}-0", None)
         if right:
-            assert judged(noted, *bodies, envelope=True, upto=f"{EPOCH}-3").delivered == 2
+            assert judged(noted, *bodies, form=Format.ENVELOPE, upto=f"{EPOCH}-3").delivered == 2
         else:
             with pytest.raises(AssertionError, match="stands for 1"):
-                judged(noted, *bodies, envelope=True)
+                judged(noted, *bodies, form=Format.ENVELOPE)
 
 
 def test_filters_and_namespaces():

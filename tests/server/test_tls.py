@@ -11,13 +11,14 @@ from support.hubs import open_feed_of
 from support.loops import on_a_loop
 
 from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.server.fanout.tls import Attached
 
 
 def test_much_that_is_for_others_does_not_stop_the_loop() -> None:
     """A stream of many clients asks of every event for whom it is: it does so by and by."""
     transport = HybridTransport(Flask(__name__), log_events=10_000)
-    stream = open_feed_of(transport, envelope=True)
+    stream = open_feed_of(transport, format=Format.ENVELOPE)
     for _ in range(31):
         transport.hub.admit(stream.session, {}, "/")
     for _ in range(8000):

@@ -8,6 +8,7 @@ contract promises one) or stands behind a later event of its kind. Whatever is n
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import time
@@ -21,6 +22,7 @@ from urllib.parse import parse_qs
 
 from hakgal_hybrid.broker.entry import Entry
 from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.log import EventLog
 
 #: Which life of the server, and which number in it.
@@ -161,6 +163,10 @@ class Writer:
 # -- what was received -------------------------------------------------------------------------------------------
 
 
+#: The name of an event in a format that does not say it.
+ANY = "?"
+
+
 class Got(NamedTuple):
     """One block of a stream: its own id, if it has one, and what it dispatches."""
 
@@ -172,8 +178,11 @@ class Got(NamedTuple):
     conflated: int | None = None
 
 
-def blocks(raw: bytes, *, envelope: bool = False) -> list[Got]:
-    """Take a stream apart. What is not complete at its end was not dispatched."""
+def blocks(raw: bytes, form: Format = Format.JSON) -> list[Got]:
+    """Take a stream apart. What is not complete at its end was not dispatched.
+
+    What comes in the formats of pages must have been emitted as one text, or as HTML, without line ends of the past.
+    """
     found = []
     for block in bytes(raw).split(b"\n\n")[:-1]:
         fields: dict[str, list[str]] = {}
@@ -184,18 +193,36 @@ def blocks(raw: bytes, *, envelope: bool = False) -> list[Got]:
         text = "\n".join(fields["data"]) if "data" in fields else None
         if text is None:
             found.append(Got(event_id, "", None, 0))
-        elif envelope:
+        elif form is Format.ENVELOPE:
             found.append(unwrapped(json.loads(text), event_id))
         else:
             event = fields.get("event", ["message"])[0]
+            if form is not Format.JSON and not event.startswith("hybrid_"):
+                event, text = _of_page(event, text, form)
             found.append(Got(event_id, event, json.loads(text) if event.startswith("hybrid_") else text, digest(text)))
     return found
 
 
+def _of_page(event: str, text: str, form: Format) -> tuple[str, str]:
+    """Return the name of an event and its payload as JSON text, from what a library of a page gets."""
+    if form is not Format.DATASTAR:
+        return (ANY if event == "message" else event), _json(html.unescape(text))
+    if event == "datastar-patch-elements":
+        assert all(line.startswith("elements ") for line in text.split("\n")), text
+        return ANY, _json(text.replace("\nelements ", "\n").removeprefix("elements "))
+    assert event == "datastar-patch-signals", event
+    [(event, value)] = json.loads(text.removeprefix("signals ")).items()
+    return event, _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def unwrapped(body: dict[str, Any], event_id: str | None) -> Got:
     """Return what an envelope holds."""
-    text = json.dumps(body["data"], ensure_ascii=False, separators=(",", ":"))
-    return Got(event_id, body["event"], body["data"], digest(text), body["namespace"], body.get("conflated", 0))
+    data = body["data"]
+    return Got(event_id, body["event"], data, digest(_json(data)), body["namespace"], body.get("conflated", 0))
 
 
 # -- the two held together ---------------------------------------------------------------------------------------
@@ -288,7 +315,7 @@ class _Walk:
     def event(self, got: Got, place: Place | None) -> None:
         account = self.account
         if got.id is None:  # of a snapshot
-            assert any((sent.name, sent.digest) == (got.event, got.digest) and self.possible(sent)
+            assert any(got.event in (sent.name, ANY) and sent.digest == got.digest and self.possible(sent)
                        for sent in self.manifest.sent), f"{got} was never emitted"
             return
         assert place is not None, f"{got} has an id that nobody gave"
@@ -296,7 +323,8 @@ class _Walk:
         assert place > account.place, f"{got} comes again, or too late: the client is at {account.place}"
         sent = self.manifest.get(place)
         assert sent is not None, f"{got} was never emitted"
-        assert (sent.name, sent.digest) == (got.event, got.digest), f"{got} is not what was emitted: {sent}"
+        assert got.event in (sent.name, ANY), f"{got} is not what was emitted: {sent}"
+        assert sent.digest == got.digest, f"{got} is not what was emitted: {sent}"
         assert self.possible(sent), f"{got} was not for this client: {sent}"
         assert got.namespace in (None, sent.namespace), (got, sent)
         self.leave_out(place, got)

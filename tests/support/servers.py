@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from flask import Flask
 
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.sse import Decoder, Message
 
 from . import accounting
@@ -530,7 +531,8 @@ class Stream(Http, Events):
 
     def got(self) -> list[accounting.Got]:
         """Return what came, block by block."""
-        return accounting.blocks(bytes(self.raw), envelope="envelope=" in self.query and "envelope=0" not in self.query)
+        form = Format.ENVELOPE if "envelope=" in self.query and "envelope=0" not in self.query else Format.JSON
+        return accounting.blocks(bytes(self.raw), form)
 
     def _read(self, seconds: float) -> bytes:
         pending = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()

@@ -24,6 +24,8 @@ from support.servers import (
     wait_until,
 )
 
+from hakgal_hybrid.broker.formats import Format
+from hakgal_hybrid.errors import RequestError
 from hakgal_hybrid.web.stream_query import parse_stream_request
 
 HEARTBEAT_S = 0.05
@@ -365,6 +367,7 @@ def test_envelope(server: Server) -> None:
 
 
 @pytest.mark.parametrize("query", ["namespace=chat", "namespace=/a%0Ab", "snapshot=maybe", "envelope=2", "events=a%0Ab",
+                                   "format=xml", "format=", "format=HTML", "format=html&unnamed=2",
                                    "events=" + ",".join(f"*{number}*" for number in range(65))])
 def test_a_query_that_makes_no_sense_is_refused(server: Server, query: str) -> None:
     """A query is never guessed at: 422, a problem document, no stream."""
@@ -372,6 +375,30 @@ def test_a_query_that_makes_no_sense_is_refused(server: Server, query: str) -> N
     assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["code"] in ("bad_query", "bad_event_name")
     assert server.status()["streams"] == 0
+
+
+@pytest.mark.parametrize(("query", "named"), [
+    ("envelope=1&format=html", ["envelope=1", "format=html"]),
+    ("format=json&envelope=1", ["envelope=1", "format=json"]),
+    ("envelope=1&unnamed=1", ["envelope=1", "unnamed=1"]), ("unnamed=1", ["unnamed=1", "format=json"]),
+    ("format=datastar&unnamed=1", ["unnamed=1", "format=datastar"]),
+])
+def test_two_formats_at_once_are_refused(query: str, named: list[str]) -> None:
+    """What contradicts itself is 422, and the error names both parameters."""
+    with pytest.raises(RequestError) as caught:
+        parse_stream_request(query)
+    assert (caught.value.status, caught.value.code) == (422, "bad_query")
+    assert all(name in caught.value.detail for name in named)
+
+
+@pytest.mark.parametrize(("query", "form"), [
+    ("", Format.JSON), ("format=json", Format.JSON), ("format=html", Format.HTML), ("envelope=1", Format.ENVELOPE),
+    ("format=html&envelope=0", Format.HTML), ("unnamed=true&format=html", Format.UNNAMED_HTML),
+    ("format=datastar&unnamed=0&datastar=%7B%22unnamed%22%3A1%7D", Format.DATASTAR),
+])
+def test_format(query: str, form: Format) -> None:
+    """Which format a query asks for; signals that Datastar adds mean nothing."""
+    assert parse_stream_request(query).format is form
 
 
 def test_stars_beside_each_other_are_one() -> None:

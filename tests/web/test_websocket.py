@@ -535,7 +535,8 @@ def test_the_connect_handler_refuses(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("query", "status", "code"), [
-    ("namespace=chat", 422, "bad_query"), ("snapshot=maybe", 422, "bad_query"), ("events=a%0Ab", 422, "bad_event_name"),
+    ("namespace=chat", 422, "bad_query"), ("format=html", 422, "bad_query"),
+    ("snapshot=maybe", 422, "bad_query"), ("events=a%0Ab", 422, "bad_event_name"),
     ("ticket=unheard-of", 403, "bad_ticket")])
 def test_queries_that_make_no_sense_are_refused(server: Server, query: str, status: int, code: str) -> None:
     """A query is judged before the handshake."""

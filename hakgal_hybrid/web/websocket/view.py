@@ -17,6 +17,7 @@ from flask import Blueprint, Response, request
 from flask_sock import Sock  # type: ignore[import-untyped]
 from wsproto.utilities import RemoteProtocolError
 
+from ...broker.formats import Format
 from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
 from ...errors import AccessDenied, RequestError, UnsuitableServer
@@ -67,8 +68,11 @@ def _converse(services: Services, accept: Callable[[_Conversation], Response]) -
     _check_handshake(environ)
     key = _socket_key(environ)
     check_server(environ)
-    wanted = dataclasses.replace(parse_stream_request(query_of(request.environ), request.headers.get("Last-Event-ID")),
-                               envelope=True)
+    wanted = parse_stream_request(query_of(request.environ), request.headers.get("Last-Event-ID"))
+    if wanted.format not in (Format.JSON, Format.ENVELOPE):
+        raise RequestError(f"a WebSocket carries envelopes, so format={wanted.format.value} is not for it",
+                           code="bad_query")
+    wanted = dataclasses.replace(wanted, format=Format.ENVELOPE)
     refusal = _refusal_of_commands(services, environ)
     sock = environ[key]
     channel = Channel(sock, services.node.settings, lambda: services.node.stopping)
