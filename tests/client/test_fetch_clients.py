@@ -1,4 +1,7 @@
-"""Clients that stop at a clean end come back after everything that is none: @microsoft/fetch-event-source and httpx."""
+"""Clients that stop at a clean end come back after everything that is none: @microsoft/fetch-event-source and httpx.
+
+And event-source-polyfill, which comes back in any case, and says in the query what it has had.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,16 @@ FOLLOW = """url => {
 }"""
 
 
+#: By the defaults of event-source-polyfill: the id goes into the query, as ``lastEventId``.
+POLYFILL = """url => {
+  window.got = []; window.ends = [];
+  const source = new EventSourcePolyfill(url);
+  for (const name of ["hybrid_open", "hybrid_gap", "hybrid_bye", "hybrid_busy", "note"])
+    source.addEventListener(name, event => got.push([name, event.data]));
+  source.onerror = () => ends.push("error");
+}"""
+
+
 class Relay:
     """Passes connections on to a port, until they are cut."""
 
@@ -63,7 +76,7 @@ class Relay:
                 thread.start()
 
     def _pass_on(self, near: socket.socket, cut: threading.Event) -> None:
-        with near, socket.create_connection(("127.0.0.1", self._to)) as far:
+        with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as far:
             while not cut.is_set():
                 for sock in select.select([near, far], [], [], 0.02)[0]:
                     data = sock.recv(65536)
@@ -109,11 +122,17 @@ class Follower:
 
 
 class InBrowser(Follower):
-    """@microsoft/fetch-event-source in Chromium."""
+    """@microsoft/fetch-event-source, or event-source-polyfill, in Chromium."""
 
-    def __init__(self, page: Any, port: int, modules: Path) -> None:
+    def __init__(self, page: Any, port: int, modules: Path, *, polyfill: bool = False) -> None:
+        self.asked: list[str] = []
         self._page = page
+        page.on("request", lambda request: self.asked.append(request.url))
         page.goto(f"http://127.0.0.1:{port}/health")
+        if polyfill:
+            page.add_script_tag(path=modules / "node_modules" / "event-source-polyfill" / "src" / "eventsource.js")
+            page.evaluate(POLYFILL, f"http://127.0.0.1:{port}{STREAM}")
+            return
         folder = modules / "node_modules" / PACKAGE / "lib" / "cjs"
         parts = {name: (folder / f"{name}.js").read_text() for name in ("parse", "fetch")}
         page.evaluate("""parts => {
@@ -242,6 +261,25 @@ def test_the_proxy_is_started_again(tmp_path: Path, follow: Callable[[int], Foll
         with nginx(tmp_path, host.port, port=port):
             host.emit("note", 3, first=6)
             came_back(client, 9)
+
+
+def test_the_polyfill_says_in_the_query_what_it_has_had(tmp_path: Path, browser: Any, modules: Path) -> None:
+    """``lastEventId`` is as good as the header: nothing is lost, over cuts and a restart."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(server(tmp_path))
+        relay = stack.enter_context(contextlib.closing(Relay(first.port)))
+        page = stack.enter_context(contextlib.closing(browser.new_page()))
+        client = InBrowser(page, relay.port, modules, polyfill=True)
+        client.wait_for(1, "hybrid_open")
+        for number in range(2):
+            first.emit("note", 2, first=2 * number)
+            client.wait_for(2 * number + 1)
+            relay.cut()
+        first.stop()
+        second = stack.enter_context(server(tmp_path, "--port", str(first.port)))
+        second.emit("note", 2, first=4)
+        came_back(client, 6)
+        assert any("lastEventId=" in url for url in client.asked)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import sys
 from collections.abc import Callable, Iterator
 
@@ -71,6 +72,26 @@ def test_a_reader_of_fixed_sizes_sees_each_event_at_once(
     text += b"".join(pieces)  # it ends without an error
     assert text.endswith(b"\n\n")
     assert b"event: hybrid_disconnect\n" in text
+
+
+def test_sseclient_gets_each_event_at_once(server: Server) -> None:
+    """Through requests, on whose pieces it waits; what it missed comes after ``Last-Event-ID``."""
+    sseclient = pytest.importorskip("sseclient")
+    url, last = f"http://127.0.0.1:{server.port}{STREAM}", ""
+    for life in range(2):
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
+        with requests.get(url, stream=True, timeout=SOON, headers=headers) as response:
+            events = sseclient.SSEClient(response).events()
+            sid = json.loads(next(events).data)["sid"]
+            for number in range(life, 5):  # the first of the second life was emitted between the two
+                if number > life or not life:
+                    server.emit("note", data=f"{number} Grüße \u6f22")
+                message = next(events)
+                assert (message.event, json.loads(message.data)) == ("note", f"{number} Grüße \u6f22")
+                last = message.id
+            server.ask("POST", "/kick", {"sid": sid})
+            assert [message.event for message in events] == ["hybrid_disconnect"]
+        server.emit("note", data="1 Grüße \u6f22")
 
 
 def chunk_sizes(body: bytes) -> list[int]:
