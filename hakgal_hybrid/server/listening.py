@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,16 +16,23 @@ from ..logs import get_logger
 
 logger = get_logger(__name__)
 
+#: For how long (seconds) an address that is in use is tried again. On Windows, where we ask for it exclusively, it is
+#: taken until the last connection of the server before us has ended.
+PATIENCE_S = 5.0 if sys.platform == "win32" else 0.0
+_RETRY_S = 0.25
 #: The address is taken, or, on Windows, taken exclusively.
 _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
 
 
-def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket.getaddrinfo) -> list[Any]:
+def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket.getaddrinfo, *,
+                      patience_s: float = PATIENCE_S, sleep: Callable[[float], object] = time.sleep) -> list[Any]:
     """Listen on every address that a host name resolves to, all on the same port.
 
     :param host: a name or address; ``::`` stands for ``0.0.0.0`` as well, where the system has IPv4.
     :param port: the port; 0 for any free one.
     :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
+    :param patience_s: for how long an address that is in use is tried again, in seconds.
+    :param sleep: waits for so many seconds.
     :return: a gevent socket for each address.
     :raises ConfigurationError: if the name is unknown, or none of its addresses can be listened on.
     """
@@ -40,7 +48,7 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
         wanted[socket.AF_INET, ("0.0.0.0", port)] = None  # noqa: S104 (it was asked for)
     for family, address in wanted:
         try:
-            sock = _bound(family, (address[0], port, *address[2:]))
+            sock = _patiently_bound(family, (address[0], port, *address[2:]), patience_s, sleep)
         except OSError as error:
             if error.errno in _IN_USE:  # the program that has it would get a part of our clients
                 raise ConfigurationError(f"{address[0]}:{port} is in use; choose a free port") from error
@@ -53,6 +61,19 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
     if failures:
         logger.warning("not listening on %s", "; ".join(failures))
     return sockets
+
+
+def _patiently_bound(family: int, address: Any, patience_s: float, sleep: Callable[[float], object]) -> Any:
+    for attempt in range(int(patience_s / _RETRY_S)):
+        try:
+            return _bound(family, address)
+        except OSError as error:
+            if error.errno not in _IN_USE:
+                raise
+            if attempt == 0:
+                logger.warning("%s:%s is in use; trying again for %g s", *address[:2], patience_s)
+            sleep(_RETRY_S)
+    return _bound(family, address)
 
 
 def _bound(family: int, address: Any) -> Any:

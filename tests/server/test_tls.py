@@ -32,7 +32,7 @@ def test_much_that_is_for_others_does_not_stop_the_loop() -> None:
             writer = gevent.spawn(attached.serve, sock, stream, b"")
             try:
                 while stream.behind:
-                    gevent.sleep(0.0001)
+                    gevent.sleep(0.001)
                     sequencer += 1
             finally:
                 writer.kill()

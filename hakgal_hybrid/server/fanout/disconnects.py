@@ -29,7 +29,7 @@ class DisconnectWatcher:
         self._queue: Any = None
         self._watcher: Any = None
         self._events = 0
-        if sys.platform == "linux":
+        if sys.platform == "linux" and hasattr(select, "epoll"):
             self._queue = select.epoll()
             self._events = select.EPOLLIN | select.EPOLLRDHUP
             self._watcher = loop.io(self._queue.fileno(), _READ)
@@ -39,15 +39,22 @@ class DisconnectWatcher:
         """Begin to watch a socket.
 
         :param fileno: the socket's descriptor.
+        :raises OSError: if it cannot be watched; libuv raises ``ValueError``. Nothing watches it then.
         """
         if self._queue is not None:
             self._queue.register(fileno, self._events)
             return
         watcher = self._watchers[fileno] = self._loop.io(fileno, _READ)
-        watcher.start(self._on_readable, fileno)
+        try:
+            watcher.start(self._on_readable, fileno)
+        except BaseException:
+            self.forget(fileno)
+            raise
 
     def forget(self, fileno: int) -> None:
-        """Stop watching a socket, before it is closed.
+        """Stop watching a socket. To be called before it is closed, in the same turn of the loop.
+
+        libuv must not poll a socket that is closed, and the next one may get the number of this one.
 
         :param fileno: the socket's descriptor.
         """

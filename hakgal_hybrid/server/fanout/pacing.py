@@ -12,8 +12,8 @@ import gevent
 SENDS_PER_TURN = 64
 SECONDS_PER_TURN = 0.005
 
-#: A real timer, however short, makes the loop poll; ``sleep(0)`` hardly does. Windows' loop counts in milliseconds.
-_PAUSE, _PAUSE_LIBUV = 1e-6, 1e-3
+#: A real timer, however short, makes libev poll; a zero one does every other time, and ``sleep(0)`` hardly does.
+_PAUSE_S = 1e-6
 
 clock = time.monotonic
 
@@ -25,7 +25,7 @@ class Pace:
     """
 
     def __init__(self, loop: Any) -> None:
-        self._pause = _PAUSE_LIBUV if "libuv" in type(loop).__module__ else _PAUSE
+        self._let_poll = _pause_libuv if "libuv" in type(loop).__module__ else _pause_libev
         self._sends_left, self._ends = SENDS_PER_TURN, 0.0
 
     def begin(self) -> None:
@@ -39,5 +39,20 @@ class Pace:
         """
         self._sends_left -= sends
         if self._sends_left <= 0 or clock() > self._ends:
-            gevent.sleep(self._pause)
+            self._let_poll()
             self.begin()
+
+
+def _pause_libev() -> None:
+    gevent.sleep(_PAUSE_S)
+
+
+def _pause_libuv() -> None:
+    """Wait until the loop has polled once.
+
+    Timers of libuv, the loop of Windows, take a millisecond at least, and up to 15.6 ms where the system's clock is not
+    finer. gevent makes a zero timer something that is called right after polling, and that does not wait.
+    """
+    hub = gevent.get_hub()
+    with hub.loop.timer(0) as polled:
+        hub.wait(polled)
