@@ -264,7 +264,9 @@ def test_every_profile_allows_ws_special(profile):
 @pytest.mark.parametrize(("name", "meant"), [
     ("HYBRID_HEARTBEATS", "HYBRID_HEARTBEAT_S"), ("HYBRID_retry_ms", "HYBRID_RETRY_MS"),
     ("HYBRID_DRAIN_SECONDS", "HYBRID_DRAIN_S"), ("HYBRID_THREAD", "HYBRID_THREADS"), ("HYBRID_PORT", "HAKGAL_PORT"),
-    ("HYBRID_APIKEY", "HAKGAL_API_KEY")])
+    ("HYBRID_APIKEY", "HAKGAL_API_KEY"), ("HYBRID_RETRY", "HYBRID_RETRY_MS"), ("HYBRID_STALL", "HYBRID_STALL_S"),
+    ("HYBRID_MAX_STREAM", "HYBRID_MAX_STREAMS"), ("HYBRID_HARTBEAT_S", "HYBRID_HEARTBEAT_S"),
+    ("HYBRID_RETRY_MSEC", "HYBRID_RETRY_MS")])
 def test_misspelt_variable_is_refused(name, meant):
     """A HYBRID_ variable that is nearly a setting is refused with that one, not silently ignored; its key is masked."""
     with pytest.raises(ConfigurationError, match=rf"did you mean {meant}\?") as caught:
@@ -275,6 +277,7 @@ def test_misspelt_variable_is_refused(name, meant):
 
 #: What Kubernetes sets in every container beside a service that is called "hybrid", and one called "hakgal".
 KUBERNETES = {
+    "HYBRID_THREADS_SERVICE_PORT": "1", "HYBRID_STALL_S_PORT_80_UDP": "udp://10.0.0.9:80",
     "HYBRID_SERVICE_HOST": "10.0.0.7", "HYBRID_SERVICE_PORT": "80", "HYBRID_SERVICE_PORT_HTTP": "80",
     "HYBRID_PORT": "tcp://10.0.0.7:80", "HYBRID_PORT_80_TCP": "tcp://10.0.0.7:80", "HYBRID_PORT_80_TCP_PROTO": "tcp",
     "HYBRID_PORT_80_TCP_PORT": "80", "HYBRID_PORT_80_TCP_ADDR": "10.0.0.7", "HAKGAL_SERVICE_HOST": "10.0.0.8",
@@ -289,6 +292,13 @@ def test_foreign_variables_are_named_once(caplog, monkeypatch):
     [record] = caplog.records
     ours = {name for name in KUBERNETES if name != "HAKGAL_SERVICE_HOST"}
     assert {name.strip(",") for name in record.getMessage().split() if name.startswith("H")} == ours
+
+
+@pytest.mark.parametrize("name", ["HYBRID_LOG_LEVEL", "HYBRID_LOG", "HYBRID_LOG_FILE", "HYBRID_HOST", "HYBRID_DEBUG",
+                                  "HYBRID_CLOUD_REGION", "HYBRID_MODE", "HYBRID_DATABASE_URL"])
+def test_another_word_is_no_misspelt_one(name):
+    """A variable of somebody else, whose name begins like a setting's, does not stop the app."""
+    assert load_settings({}, {name: "x"}) == load_settings({}, {})
 
 
 @pytest.mark.parametrize("value", ["", "  "])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 
 from ..errors import ConfigurationError
@@ -11,8 +12,13 @@ from ..logs import get_logger
 logger = get_logger(__name__)
 
 PREFIX = "HYBRID_"
-#: What Kubernetes gives a variable that is named after a service and ends in ``_PORT``.
+#: What Kubernetes gives a variable that is named after a service and ends in ``_PORT``, and its other variables.
 _ADDRESSES = ("tcp://", "udp://", "sctp://")
+_OF_A_SERVICE = re.compile(r".*(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)")
+#: How much a name must be like a setting's to be taken for it: HARTBEAT_S is, LOG_LEVEL is not LOG_EVENTS.
+_ALIKE = 0.8
+#: The units of settings, and how else they are written; both are easily left out.
+_UNITS = {"S": ("SEC", "SECS", "SECOND", "SECONDS"), "MS": ("MSEC", "MILLISECONDS")}
 #: The variables that a warning has named: settings are read more than once.
 _warned: set[str] = set()
 
@@ -31,7 +37,7 @@ def variables_of_ours(environ: Mapping[str, str], variables: Mapping[str, str]) 
     for name, value in environ.items():
         if name not in known and not name.startswith(PREFIX):
             continue
-        if name.endswith("_PORT") and value.startswith(_ADDRESSES):
+        if (name.endswith("_PORT") and value.startswith(_ADDRESSES)) or _OF_A_SERVICE.fullmatch(name):
             foreign.add(name)
         elif name in known:
             if name != "APP_PROFILE" or value.strip():
@@ -52,5 +58,8 @@ def variables_of_ours(environ: Mapping[str, str], variables: Mapping[str, str]) 
 def _meant(name: str, variables: Mapping[str, str]) -> str | None:
     """Return the variable that somebody may have meant; a key of ``app.config`` stands for its variable."""
     by_word = {key.removeprefix(PREFIX): variable for key, variable in variables.items()}
-    found = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), by_word, n=1, cutoff=0.7)
+    word = name.removeprefix(PREFIX).upper()
+    stem, _, end = word.rpartition("_")
+    tried = [f"{start}_{unit}" for unit, others in _UNITS.items() for start in (word, stem if end in others else word)]
+    found = [one for one in tried if one in by_word] or difflib.get_close_matches(word, by_word, n=1, cutoff=_ALIKE)
     return by_word[found[0]] if found else None
