@@ -222,8 +222,10 @@ def came_back(client: Follower, total: int, gaps: int = 0) -> None:
     assert not {"clean", "stopped"} & set(client.ends), client.ends
 
 
-@pytest.mark.parametrize("way", ["direct", "nginx"])
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(("end", "way"), [
+    ("SIGTERM", "nginx"), ("SIGKILL", "direct"),
+    pytest.param("SIGTERM", "direct", marks=pytest.mark.long), pytest.param("SIGKILL", "nginx", marks=pytest.mark.long),
+])
 def test_the_server_ends_and_starts_again(
         tmp_path: Path, follow: Callable[[int], Follower], end: str, way: str) -> None:
     """Stopped in order, with its farewell, or killed: the client comes back and has everything."""

@@ -283,7 +283,7 @@ def _allow_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
-@pytest.mark.parametrize("fixes", [0, 1, 2])
+@pytest.mark.parametrize("fixes", [0, 1, pytest.param(2, marks=pytest.mark.long)])
 def test_visitors_who_say_that_they_are_here(fault: Any, fixes: int) -> None:
     """Behind any number of ProxyFix, a visitor from another machine commands nothing by saying that he is this one."""
     addresses = [address.address for found in psutil.net_if_addrs().values() for address in found

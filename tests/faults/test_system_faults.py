@@ -144,8 +144,11 @@ def again(scene: Scene, server: Server, **settings: Any) -> Server:
     return found
 
 
-@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no journal"])
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(("end", "journal"), [
+    pytest.param("SIGTERM", True, id="SIGTERM-journal"), pytest.param("SIGKILL", False, id="SIGKILL-no journal"),
+    pytest.param("SIGTERM", False, id="SIGTERM-no journal", marks=pytest.mark.long),
+    pytest.param("SIGKILL", True, id="SIGKILL-journal", marks=pytest.mark.long),
+])
 def test_ended_under_load_and_started_again(fault: Any, tmp_path: Path, end: str, journal: bool) -> None:
     """Ended under load and started again: clients come back by themselves and get, or are told, what they missed.
 

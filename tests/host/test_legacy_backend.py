@@ -300,6 +300,7 @@ def test_no_engine_outlives_a_killed_backend(tmp_path: Path) -> None:
         until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the engine ends")
 
 
+@pytest.mark.long
 def test_a_stubborn_governor_blocks_for_five_seconds(tmp_path: Path) -> None:
     """Stopping waits the whole five seconds for a thread that will not end, then kills the engine."""
     # The early vintage, because it joins a real thread whether or not eventlet is installed.

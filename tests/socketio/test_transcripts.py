@@ -40,6 +40,9 @@ THEIRS, OURS = "flask_socketio", "hakgal_hybrid.socketio"
 PATIENCE = 60
 
 
+#: Hosts that others stand for, in short: sessions that are shared and not, and a tour of what the others do.
+LONG = ("sessions_frozen", "sessions_kept", "tour")
+
 #: App, scenario, and lines that must be in the transcript for it to prove anything (their order does not matter).
 KEY_LINES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("acks", "acks"): [
@@ -269,7 +272,9 @@ def contains(lines: list[str], part: dict[str, Any]) -> bool:
 # -- tests -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("host", "scenario"), KEY_LINES, ids=lambda name: name)
+@pytest.mark.parametrize(("host", "scenario"), [
+    pytest.param(host, scenario, id=f"{host}-{scenario}", marks=[pytest.mark.long] if host in LONG else [])
+    for host, scenario in KEY_LINES])
 def test_transcripts_are_the_same(host, scenario, stage):
     """Clients see, and handlers are told, the same on both transports."""
     with ThreadPoolExecutor(2) as both:

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,11 @@ def test_a_stall_that_nothing_was_emitted_to_proves_nothing(host: Running) -> No
 # -- the host itself ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", ["sleeps", "measures", "writes", "waits"])
+@pytest.mark.parametrize("function", ["measures", "writes", pytest.param("sleeps", marks=pytest.mark.long),
+                                      pytest.param("waits", marks=pytest.mark.long)])
 def test_where_a_handler_waits(host: Running, function: str) -> None:
     """The host is slow with no client connected: not the broadcaster. The stacks show where its time goes."""
-    report = look(host.port, probes=(Probe("GET", f"/{function}"),), sample_s=STACKS_S)
+    report = look(host.port, probes=(Probe("GET", f"/{function}"),), requests=1, sample_s=STACKS_S)
     assert report.causes == ["slow_without_clients", "hotspot"], json.dumps(report.to_dict(), indent=1)
     stacks = report.of("stacks")
     assert "patient.py:" in stacks.says
@@ -127,7 +129,7 @@ def test_the_broadcaster_is_seen_in_the_stacks(tmp_path: Path) -> None:
                       HYBRID_HEARTBEAT_S="1") as server:
         with stalled_dashboard(server.port):
             until(lambda: server.get("/health").seconds > 1, "the stalled dashboard is felt", 60)
-            report = look(server.port, sample_s=STACKS_S)
+            report = look(server.port, requests=1, sample_s=STACKS_S)
     assert report.causes == ["slow_with_clients", "hotspot"], json.dumps(report.to_dict(), indent=1)
     assert "ws_channel.py:" in report.of("stacks").says
     assert any("connected, by the host's own count" in line for line in report.of("health").evidence)
@@ -292,15 +294,33 @@ def in_namespace(folder: Path, hosts: str, *, listen: str = "127.0.0.1", drop_lo
     return report
 
 
+#: Networks, and how they are made.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "a neighbour that drops SYNs": {"hosts": "fd00:d0c::2 localhost\n127.0.0.1 localhost\n"},
+    "a loopback that drops SYNs": {"hosts": "127.0.0.1 localhost\n::1 localhost\n", "drop_loopback": True},
+    "a loopback that refuses": {"hosts": "::1 localhost\n127.0.0.1 localhost\n"},
+    "every loopback": {"hosts": "::1 localhost\n127.0.0.1 localhost\n", "listen": "localhost"},
+}
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """A function that returns the report of a network by its name; all are examined at once, for they mostly wait."""
+    with ThreadPoolExecutor(len(NETWORKS)) as pool:
+        futures = {name: pool.submit(in_namespace, tmp_path_factory.mktemp("network"), **network)
+                   for name, network in NETWORKS.items()}
+        yield lambda name: futures[name].result()
+
+
 def finding(report: dict[str, Any], check: str) -> dict[str, Any]:
     """One finding of a written report."""
     return next(item for item in report["findings"] if item["check"] == check)
 
 
 @pytest.mark.once
-def test_an_address_that_drops_syns(tmp_path: Path) -> None:
+def test_an_address_that_drops_syns(reported: Callable[[str], dict[str, Any]]) -> None:
     """``localhost`` leads to an IPv6 address first that drops SYNs: that is the cause, and not the host."""
-    report = in_namespace(tmp_path, "fd00:d0c::2 localhost\n127.0.0.1 localhost\n")
+    report = reported("a neighbour that drops SYNs")
     assert report["causes"] == ["address_family"], json.dumps(report, indent=1)
     found = finding(report, "addresses")
     assert found["data"]["lost_ms"] >= 1000
@@ -311,9 +331,9 @@ def test_an_address_that_drops_syns(tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_a_loopback_address_that_drops_syns(tmp_path: Path) -> None:
+def test_a_loopback_address_that_drops_syns(reported: Callable[[str], dict[str, Any]]) -> None:
     """``::1`` itself drops SYNs: who tries it first is slow, which is told although this machine tries it last."""
-    report = in_namespace(tmp_path, "127.0.0.1 localhost\n::1 localhost\n", drop_loopback=True)
+    report = reported("a loopback that drops SYNs")
     tried = {item["address"]: item for item in finding(report, "addresses")["data"]["addresses"]}
     assert tried["[::1]:5001"]["outcome"] == "does not answer"
     assert tried["[::1]:5001"]["took_ms"] >= 1000
@@ -323,18 +343,18 @@ def test_a_loopback_address_that_drops_syns(tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_a_loopback_address_that_refuses(tmp_path: Path) -> None:
+def test_a_loopback_address_that_refuses(reported: Callable[[str], dict[str, Any]]) -> None:
     """``localhost`` is ``::1`` first, where nobody listens: a warning, because Windows loses 2 s there."""
-    report = in_namespace(tmp_path, "::1 localhost\n127.0.0.1 localhost\n")
+    report = reported("a loopback that refuses")
     found = finding(report, "addresses")
     assert (found["level"], found["cause"]) == ("warning", "address_family")
     assert report["verdict"] == "healthy"
 
 
 @pytest.mark.once
-def test_a_host_on_every_loopback_address(tmp_path: Path) -> None:
+def test_a_host_on_every_loopback_address(reported: Callable[[str], dict[str, Any]]) -> None:
     """The remedy: run(host="localhost") listens on each address of the name."""
-    report = in_namespace(tmp_path, "::1 localhost\n127.0.0.1 localhost\n", listen="localhost")
+    report = reported("every loopback")
     assert finding(report, "addresses")["level"] == "ok", json.dumps(report, indent=1)
     assert report["verdict"] == "healthy"
 
