@@ -12,6 +12,7 @@ import os
 import re
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -58,6 +59,8 @@ class RateLimit(logging.Filter):
             return True
         with self._lock:
             missing = self._missing(_kind(record))
+        if missing is not None and record.exc_info and not record.exc_text:
+            record.exc_text = _traceback_text(record.exc_info)
         if missing:
             record.msg = f"{record.getMessage()} [{missing} more like this were left out]"
             record.args = None
@@ -85,6 +88,17 @@ class RateLimit(logging.Filter):
         """Begin anew: the next :data:`BURST` records of each kind are logged."""
         with self._lock:
             self._kinds.clear()
+
+
+def _traceback_text(exc_info: Any) -> str:
+    """Return a traceback in which no error can pass for lines of the log: a client may have chosen its text."""
+    text = ""
+    for piece in traceback.format_exception(*exc_info):
+        if piece.startswith((" ", "\n")):  # a line of code, or what connects two errors
+            text += piece
+        else:
+            text += "\n    ".join(printable(line) for line in piece.rstrip("\n").split("\n")) + "\n"
+    return text.rstrip("\n")
 
 
 def _kind(record: logging.LogRecord) -> tuple[Any, ...]:

@@ -236,6 +236,23 @@ def test_a_new_transport_begins_anew(caplog) -> None:
     assert caplog.messages.count("again and again") == BURST + 1
 
 
+def test_an_error_does_not_pass_for_lines_of_the_log() -> None:
+    """What a client had a handler raise is indented and escaped below its traceback."""
+    kept = Kept()
+    logger = get_logger("hakgal_hybrid.tests.forged")
+    logger.addHandler(kept)
+    try:
+        raise ValueError("no such room: \x1b[31m\n2026-11-30 INFO hakgal_hybrid.access forged\r\nforged")
+    except ValueError:
+        logger.exception("handler raised")
+    finally:
+        logger.removeHandler(kept)
+    written = logging.Formatter("%(levelname)s %(message)s").format(kept.records[0]).split("\n")
+    assert [line for line in written if not line.startswith(" ")] == [
+        "ERROR handler raised", "Traceback (most recent call last):", "ValueError: no such room: \\x1b[31m"]
+    assert written[-2:] == ["    2026-11-30 INFO hakgal_hybrid.access forged\\r", "    forged"]
+
+
 # -- as JSON -----------------------------------------------------------------------------------------------------
 
 

@@ -54,7 +54,7 @@ class ResponseWriter:
             body = b""
         elif "content-length" in names:
             length = names["content-length"]
-            self._left = int(length) if length.isascii() and length.isdigit() else None
+            self._left = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
             body = body[:self._left]  # what is more could pass for another response
         elif head.body is not None:
             headers.append(("Content-Length", str(len(body))))

@@ -196,7 +196,7 @@ class WSGICall:
             return False
         for name, value in self._head[1]:
             if name.lower() == "content-length":
-                return value.isdigit() and int(value) <= WHOLE
+                return value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= WHOLE
         return False
 
     def _send_head(self) -> None:

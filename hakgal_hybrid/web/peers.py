@@ -145,11 +145,11 @@ def _connected(environ: Mapping[str, Any]) -> str | None:
     """
     if PEER in environ:
         return str(environ[PEER])
-    channel = _waitress(environ)
-    sock = next((environ[name] for name in _SOCKETS if name in environ), getattr(channel, "socket", None))
-    if sock is None:
+    sock = next((environ[name] for name in _SOCKETS if name in environ), getattr(_waitress(environ), "socket", None))
+    if sock is None and "eventlet.input" not in environ:
         return None
     try:
+        sock = sock or environ["eventlet.input"].get_socket()
         if sock.family == getattr(socket, "AF_UNIX", None):
             return "localhost"
         return str(sock.getpeername()[0])

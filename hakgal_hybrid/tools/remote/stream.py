@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import random
+import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -260,7 +261,7 @@ def _check(response: http.client.HTTPResponse) -> None:
             detail += f", {answer.get('code')}: {answer.get('detail')}" if isinstance(answer, dict) else ""
     if response.status in (429, 500, 502, 503, 504):
         after = response.headers.get("Retry-After", "")
-        raise _Later(f"not now: {detail}", float(after) if after.isdigit() else 0.0)
+        raise _Later(f"not now: {detail}", float(after) if re.fullmatch("[0-9]{1,6}", after) else 0.0)
     if response.status == 200:
         raise StreamRefused(f"this is no event stream: its Content-Type is {kind!r}", code="not_a_stream")
     raise StreamRefused(f"the stream was refused: {detail}", code="stream_refused")
