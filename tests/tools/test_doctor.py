@@ -367,11 +367,11 @@ def test_nobody_listens() -> None:
 
 
 @contextlib.contextmanager
-def refusing(status: int) -> Iterator[int]:
-    """A host, or what stands in front of it, that answers everything with one status."""
+def refusing(status: int, health: int) -> Iterator[int]:
+    """A host, or what stands in front of it, that answers everything but ``/health`` with one status."""
     class Refusing(BaseHTTPRequestHandler):
         def refuse(self) -> None:
-            self.send_response(status)
+            self.send_response(health if self.path == "/health" else status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -390,14 +390,14 @@ def refusing(status: int) -> Iterator[int]:
             thread.join()
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_host_that_refuses_everything_is_not_called_healthy(status: int) -> None:
-    """Nothing is known of it: the verdict says so, and so does the exit status."""
-    with refusing(status) as port:
+@pytest.mark.parametrize(("status", "health"), [(401, 401), (403, 403), (404, 404), (403, 200)])
+def test_a_host_that_refuses_everything_is_not_called_healthy(status: int, health: int) -> None:
+    """Nothing is known of it, or only that it is up: the verdict says so, and so does the exit status."""
+    with refusing(status, health) as port:
         report = look(port)
         done = CliRunner().invoke(main, ["doctor", f"http://127.0.0.1:{port}", "--requests", "1"])
     assert (report.verdict, report.known, report.causes) == ("not known", False, []), report.to_dict()
-    assert report.of("health").cause == "refused"
+    assert report.of("health").cause == ("" if health == 200 else "refused")
     assert done.exit_code == 3, done.output
     assert "not known" in done.output.splitlines()[-1]
 

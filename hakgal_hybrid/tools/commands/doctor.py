@@ -24,8 +24,8 @@ def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...],
     nobody in the way; what its requests wait for (where this package is loaded there); what a proxy does to streams;
     resuming, CORS, heartbeats. A check that cannot be made says why.
 
-    Exit status: 0 if there is no problem (with --strict: no warning either), 1 if there is one, 3 if nothing can be
-    said because the host serves neither a probe nor a stream.
+    Exit status: 0 if there is no problem (with --strict: no warning either), 1 if there is one, 3 if that is not known
+    because the host serves neither a probe nor a stream, or refuses the stream for want of a key.
 
     \b
     Examples:

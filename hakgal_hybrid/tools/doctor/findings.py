@@ -9,8 +9,6 @@ from typing import Any
 
 #: Version of the written form; it changes when a member is renamed or means something else.
 SCHEMA = 1
-#: The checks of which one at least must have found nothing wrong for a host to be healthy.
-_DECISIVE = ("health", "stream")
 
 
 class Level(str, Enum):
@@ -98,9 +96,13 @@ class Report:
 
     @property
     def known(self) -> bool:
-        """Whether there is a problem, or the host has served a probe or a stream; of one that refuses all it is not."""
-        return bool(self.causes) or any(finding.level is Level.OK and finding.check in _DECISIVE
-                                        for finding in self.findings)
+        """Whether there is a problem, or the host has served a stream, or a probe where it has no stream to refuse."""
+        found = {finding.check: finding for finding in self.findings}
+        stream, health = found.get("stream"), found.get("health")
+        if self.causes or (stream is not None and stream.level is Level.OK):
+            return True
+        refused = stream is not None and stream.data.get("status") in (401, 403)
+        return health is not None and health.level is Level.OK and not refused
 
     @property
     def verdict(self) -> str:

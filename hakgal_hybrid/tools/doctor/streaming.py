@@ -102,7 +102,8 @@ def refusal(stream: OpenedStream, check: str = "stream") -> Finding | None:
     if stream.is_stream:
         return None
     if stream.status in (401, 403):
-        return not_checked(check, f"the host does not let us read ({stream.status}); give the key (HAKGAL_API_KEY)")
+        return not_checked(check, f"the host does not let us read ({stream.status}); give the key (HAKGAL_API_KEY)",
+                           status=stream.status)
     if stream.status in (404, 405):
         return not_checked(check, f"the host has no stream at {STREAM} ({stream.status})")
     return problem(check, "stream_broken", f"{STREAM} answered {stream.status} with "
