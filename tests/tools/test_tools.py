@@ -400,6 +400,8 @@ def test_flask_hybrid(tmp_path: Path) -> None:
         none = flask(command, app="bare")
         assert none.returncode == 2
         assert "has no HybridTransport" in none.stderr
+    for command in ("emit", "control", "tail", "snapshot"):
+        assert "[URL]" in flask(command, "--help").stdout.split("\n\n")[0], command
     shown_help = flask("tail", "--help").stdout
     assert "flask --app app hybrid tail" in shown_help
     assert "http://127.0.0.1" not in shown_help

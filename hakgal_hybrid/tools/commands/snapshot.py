@@ -99,8 +99,9 @@ class _Snapshots(click.Group):
 
 def _made(make: Callable[..., click.Command]) -> click.Command:
     take_command = make("take", snapshot, PARAMS)
+    url = "URL" if take_command.params[0].required else "[URL]"
     return _Snapshots("snapshot", [take_command, diff_command], help=take_command.help,
-                      subcommand_metavar="[take] URL [OPTIONS] | diff BEFORE AFTER", options_metavar="")
+                      subcommand_metavar=f"[take] {url} [OPTIONS] | diff BEFORE AFTER", options_metavar="")
 
 
 COMMANDS = {"snapshot": (partial(_made, for_shell), partial(_made, for_flask))}

@@ -155,7 +155,8 @@ class _AppCommand(click.Command):
         others = [param for param in self.params if isinstance(param, click.Argument) and param.name != "url"]
         words = click.Command(self.name, params=options).make_parser(ctx).parse_args(list(args))[1]
         enough = len(words) > sum(param.required for param in others)
-        if others and not (words and (_URL if enough else _SCHEME).match(words[0])):
+        asks_help = any(name in args for name in ctx.help_option_names)  # which shows that there may be a URL
+        if others and not asks_help and not (words and (_URL if enough else _SCHEME).match(words[0])):
             self.params = [param for param in self.params if param.name != "url"]
         return super().parse_args(ctx, args)
 
