@@ -25,13 +25,16 @@ _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
 #: Where servers leave the socket of a request: Werkzeug, gunicorn's own workers, its worker with gevent's server.
 _SOCKETS = ("werkzeug.socket", "gunicorn.socket", "gunicorn.sock")
 
+#: Where a connection can be asked, as long as it is there.
+_SHOWN = (*_SOCKETS, "eventlet.input", "waitress.client_disconnected")
+
 #: Servers that leave ``REMOTE_ADDR`` as the connection has it, and forwarding headers as they come.
 _HONEST = ("gevent/", "Werkzeug/", "gunicorn/", "WSGIServer/")
 
 #: What servers have as ``REMOTE_ADDR`` for a Unix socket.
 _NAMELESS = ("", "<local>")
 
-#: The connection is gone, or says nothing: no address, so not this machine.
+#: What all nonsense together counts as.
 _UNKNOWN = "unknown"
 
 
@@ -153,8 +156,8 @@ def _connected(environ: Mapping[str, Any]) -> str | None:
         if sock.family == getattr(socket, "AF_UNIX", None):
             return "localhost"
         return str(sock.getpeername()[0])
-    except (OSError, AttributeError, LookupError, TypeError):
-        return _UNKNOWN
+    except (OSError, AttributeError, LookupError, TypeError):  # it is gone
+        return None
 
 
 def _waitress(environ: Mapping[str, Any]) -> Any:
@@ -171,12 +174,15 @@ def _can_be_checked(environ: Mapping[str, Any]) -> bool:
     """Return false if a proxy's word for this machine may as well be the visitor's own.
 
     A server that believes forwarding headers of everybody puts into ``REMOTE_ADDR`` what a visitor made up. So what
-    they say does not count under servers that neither show the connection nor are known to leave it alone. Requests
-    that no server made, as those of a test client, name none.
+    they say does not count under servers that neither show the connection nor are known to leave it alone, nor once
+    the connection is gone. Requests that no server made, as those of a test client, name none.
     """
+    if not _forwarded(environ) or _connected(environ) is not None:
+        return True
+    if any(name in environ for name in _SHOWN):
+        return False
     software = str(environ.get("SERVER_SOFTWARE", ""))
-    known = software.startswith(_HONEST) if software else not environ.get("wsgi.multiprocess")  # as ASGI's wrappers say
-    return known or _connected(environ) is not None or not _forwarded(environ)
+    return software.startswith(_HONEST) if software else not environ.get("wsgi.multiprocess")  # as ASGI's wrappers say
 
 
 def _forwarded(environ: Mapping[str, Any]) -> list[str]:

@@ -186,11 +186,15 @@ def test_no_address_on_another_socket_is_not_local(address: str) -> None:
         assert peers.address_of({"REMOTE_ADDR": address, "werkzeug.socket": sock}) == "unknown"
 
 
-def test_a_connection_that_is_gone_is_not_local() -> None:
-    """Nothing can be asked of it any more."""
+@pytest.mark.parametrize("claims", CLAIMS)
+def test_a_claim_on_a_connection_that_is_gone_does_not_count(claims: dict[str, str]) -> None:
+    """Nothing can be asked of it any more: who sends a command and hangs up gains nothing by it."""
     with socket.socket() as sock:
         pass
-    assert not peers.from_loopback({"REMOTE_ADDR": "127.0.0.1", "gunicorn.socket": sock})
+    environ = {"REMOTE_ADDR": REMOTE, "SERVER_SOFTWARE": "gunicorn/27", "gunicorn.socket": sock, **claims}
+    assert not peers.from_loopback(through(environ, ProxyFix, ProxyFix))
+    assert not peers.from_loopback(through({**environ, "REMOTE_ADDR": "127.0.0.1"}, ProxyFix, ProxyFix))
+    assert peers.from_loopback({"REMOTE_ADDR": "127.0.0.1", "gunicorn.socket": sock})
 
 
 # -- how addresses are written -------------------------------------------------------------------------------------
