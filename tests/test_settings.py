@@ -101,6 +101,8 @@ VARIABLES = [
     Variable("command_queue", "HYBRID_COMMAND_QUEUE", "HYBRID_COMMAND_QUEUE", 100, "1", 1, "2", 2),
     Variable("command_results", "HYBRID_COMMAND_RESULTS", "HYBRID_COMMAND_RESULTS", 1000, "1", 1, "2", 2),
     Variable("threads", "HYBRID_THREADS", "HYBRID_THREADS", 32, "1", 1, "4096", 4096),
+    Variable("extra_threads", "HYBRID_EXTRA_THREADS", "HYBRID_EXTRA_THREADS", 256, "0", 0, "65536", 65536),
+    Variable("spool_bytes", "HYBRID_SPOOL_BYTES", "HYBRID_SPOOL_BYTES", 256 << 20, "0", 0, "1099511627776", 1 << 40),
     Variable("reserved_threads", "HYBRID_RESERVED_THREADS", "HYBRID_RESERVED_THREADS", 4, "1", 1, "64", 64),
     Variable("max_upgrades", "HYBRID_MAX_UPGRADES", "HYBRID_MAX_UPGRADES", 64, "0", 0, "9", 9),
     Variable("queue_requests", "HYBRID_QUEUE_REQUESTS", "HYBRID_QUEUE_REQUESTS", 512, "0", 0, "9", 9),

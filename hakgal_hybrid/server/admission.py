@@ -6,6 +6,7 @@ connection takes the slot of the one that has been waiting for its client longes
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -80,7 +81,7 @@ class AdmissionControl:
 
 
 class Budget:
-    """What the bodies that are being read hold in memory together.
+    """What several things hold together, such as the bodies that are being read. May be used from any thread.
 
     :param limit: how much that may be (bytes).
     :ivar used: how much it is (bytes).
@@ -89,6 +90,7 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.used = 0
         self._limit = limit
+        self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
         """Add to what is held.
@@ -96,14 +98,16 @@ class Budget:
         :param size: how much (bytes).
         :return: false, with nothing added, if there is no room for it.
         """
-        if self.used + size > self._limit:
-            return False
-        self.used += size
-        return True
+        with self._lock:
+            if self.used + size > self._limit:
+                return False
+            self.used += size
+            return True
 
     def give_back(self, size: int) -> None:
         """Subtract what is no longer held.
 
         :param size: how much (bytes).
         """
-        self.used -= size
+        with self._lock:
+            self.used -= size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from typing import Any
 
 import gevent
@@ -54,6 +55,13 @@ class HTTPConnection:
         """Give up its place. May be called repeatedly."""
         if self.slot is not None:
             self._admission.leave(self.slot)
+
+    def cut(self) -> None:
+        """End the connection under its greenlet, by a reset: what was sent so far is no whole answer."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            hang_up(self.sock)
 
     def detach(self) -> int:
         """Take the plain socket out of gevent's hands: the connection leaves the front.

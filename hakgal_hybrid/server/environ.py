@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import gevent
 
+from .file_wrapper import FileWrapper
 from .http1 import RequestHead, parse_head
 
 #: How many heads are remembered, and how large one may be (bytes).
@@ -26,7 +27,8 @@ def base_environ(address: Any, *, secure: bool) -> dict[str, Any]:
     return {"GATEWAY_INTERFACE": "CGI/1.1", "SERVER_SOFTWARE": version, "SCRIPT_NAME": "",
             "SERVER_NAME": str(address[0]), "SERVER_PORT": str(address[1]), "wsgi.version": (1, 0),
             "wsgi.url_scheme": "https" if secure else "http", "wsgi.errors": sys.stderr, "wsgi.multithread": True,
-            "wsgi.multiprocess": False, "wsgi.run_once": False, "wsgi.input_terminated": True}
+            "wsgi.multiprocess": False, "wsgi.run_once": False, "wsgi.input_terminated": True,
+            "wsgi.file_wrapper": FileWrapper}
 
 
 def read_request(data: bytes) -> tuple[RequestHead, dict[str, Any]]:

@@ -14,6 +14,7 @@ from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..commands.node import Node
 from ..errors import Headers
+from ..logs import get_logger
 from ..monitoring.histogram import Histogram
 from .admission import AdmissionControl, Budget
 from .fanout.fanout import Fanout
@@ -21,6 +22,9 @@ from .fanout.lag import DeliveryLag, LoopLag
 from .fanout.tls import Attached
 from .notifier import EventNotifier
 from .pool import ThreadPool
+from .spool import Spools
+
+logger = get_logger(__name__)
 
 #: Called with each line of the access log, and with its fields by name.
 AccessLog = Callable[[str, dict[str, Any]], None]
@@ -35,6 +39,8 @@ LARGE_SHARE = 8
 #: How long the opening of a stream has the threads for streams to itself (seconds). In a storm of 1,000 resumes, events
 #: reach the other streams 2 to 5 times as late (99th percentile) without it.
 OPENING_ALONE_S = 0.02
+#: Threads that read what waits in files for clients.
+FILE_THREADS = 4
 #: How many streams may wait to be opened for one request that may wait for a thread: they are small and come in storms.
 STREAMS_FOR_A_REQUEST = 8
 
@@ -94,13 +100,16 @@ class Front:
         self.fanout.passed = self.delivery.passed
         self.answers = Histogram()
         bounds: dict[str, Any] = {"max_waiting": settings.queue_requests, "max_bytes": settings.queue_bytes}
-        self.host = ThreadPool("host", settings.threads, **bounds)
+        self.host = ThreadPool("host", settings.threads, **bounds, extra=settings.extra_threads)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
         many = {**bounds, "max_waiting": STREAMS_FOR_A_REQUEST * settings.queue_requests}
         self.streams = ThreadPool("stream", settings.reserved_threads, **many, alone_s=OPENING_ALONE_S)
         self.control = ThreadPool("control", settings.reserved_threads, **bounds)
         self.large = ThreadPool("large", max(2, settings.threads // LARGE_SHARE), **bounds)
         self._pools = {"host": self.host, "stream": self.streams, "control": self.control, "large": self.large}
+        files = ThreadPool("file", FILE_THREADS, max_waiting=settings.max_connections, max_bytes=0)
+        self.spools = Spools(self.loop, settings.spool_bytes, files, short=lambda: self.host.short,
+                             on_cut=self._client_cut)
 
     def pool_of(self, path: str, size: int) -> ThreadPool:
         """Return the threads that answer a request.
@@ -117,6 +126,11 @@ class Front:
         :return: the descriptors of all connections.
         """
         return [sock.fileno() for sock in list(self.sockets)] + self.fanout.forked()
+
+    def _client_cut(self) -> None:
+        logger.warning("cut the slowest client of a streamed answer, because requests wait for threads")
+        self.refusals.count("client_too_slow")
+        self.degraded("client_too_slow")
 
     def statistics(self) -> dict[str, Any]:
         """Return a snapshot of what the serving side counts.

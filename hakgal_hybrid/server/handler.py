@@ -21,7 +21,8 @@ from .front import Endpoint, Front
 from .http1 import ChunkedBody, FixedBody, RequestHead
 from .response import ResponseWriter
 from .upgrade import start_upgrade
-from .wsgi import End, Head, WSGICall, head_bytes
+from .watched import WatchedCall
+from .wsgi import End, Head, head_bytes
 
 logger = get_logger(__name__)
 
@@ -87,19 +88,18 @@ class RequestHandler:
         self._connection.serve()
         permitted: list[bool] = []
         environ = {**self._environ, UNREAD: permitted, "wsgi.input": UnreadBody(permitted)}
-        call = WSGICall(self._endpoint.application, environ, front.notifier)
         self.response.keep_alive = False
         try:
-            message = self._begin_call(call, 0)
+            with WatchedCall(self._endpoint.application, environ, front, self._connection) as call:
+                message = call.begin(0)
+                if permitted:
+                    self.response.keep_alive = head.keep_alive
+                    self._connection.await_request()
+                    return False
+                self._relay(message, call)
         except Overloaded as error:
             self._refuse(error)
             return True
-        if permitted:
-            call.abandon()
-            self.response.keep_alive = head.keep_alive
-            self._connection.await_request()
-            return False
-        self._relay(message, call)
         self._connection.linger()
         return True
 
@@ -110,16 +110,12 @@ class RequestHandler:
             environ["CONTENT_LENGTH"] = str(length)
         opened: list[SubscriberStream] = []
         environ[HANDOFF] = opened
-        call = WSGICall(self._endpoint.application, environ, self._front.notifier)
         try:
-            message = self._begin_call(call, length)
+            with WatchedCall(self._endpoint.application, environ, self._front, self._connection) as call:
+                message = call.begin(length)
+                return self._begin_stream(message, call, opened[0]) if opened else self._relay(message, call)
         except Overloaded as error:
             return self._turn_away(error)
-        return self._begin_stream(message, call, opened[0]) if opened else self._relay(message, call)
-
-    def _begin_call(self, call: WSGICall, size: int) -> Any:
-        """Have a thread make a call; return what comes first of its answer."""
-        return call.begin(self._front.pool_of(self._environ["PATH_INFO"], size), size, self._front.settings.queue_s)
 
     def _turn_away(self, error: Overloaded) -> bool:
         """Refuse a request because a bound was hit. A request for a stream gets ``hybrid_busy`` if it accepts that."""
@@ -135,18 +131,18 @@ class RequestHandler:
 
     # -- writing the answer ------------------------------------------------------------------------------------
 
-    def _relay(self, message: Any, call: WSGICall) -> bool:
+    def _relay(self, message: Any, call: WatchedCall) -> bool:
         """Write an answer as it comes; return whether the connection can be used again."""
         if isinstance(message, End):
             return self._failed(message)
         head: Head = message
         try:
             if not self._begin(head):
-                call.abandon()
                 return False
             message = call.receive() if head.body is None else End()
             while isinstance(message, bytes):
                 self.response.write(message)
+                call.check()
                 message = call.receive()
             if isinstance(message, End) and message.error is not None:
                 return self._failed(message)
@@ -155,10 +151,8 @@ class RequestHandler:
                              printable(redacted(self._head.line)))
                 return False
         except ValueError as error:  # CR, LF, or what Latin-1 does not have, in a header
-            call.abandon()
             return self._failed(End(error))
         except (OSError, gevent.Timeout):
-            call.abandon()
             return False
         return self.response.keep_alive
 
@@ -174,6 +168,8 @@ class RequestHandler:
 
     def _failed(self, end: End) -> bool:
         """Log that the app raised, and answer if that is still possible. (Flask itself answers 500 for most errors.)"""
+        if isinstance(end.error, Overloaded):  # it is not the app's: it did not come to produce its answer
+            return self._turn_away(end.error)
         if not isinstance(end.error, Unfinished):
             logger.error("the application raised while answering %s", printable(redacted(self._head.line)),
                          exc_info=end.error)
@@ -196,7 +192,7 @@ class RequestHandler:
 
     # -- connections that leave the front ----------------------------------------------------------------------
 
-    def _begin_stream(self, message: Any, call: WSGICall, stream: SubscriberStream) -> bool:
+    def _begin_stream(self, message: Any, call: WatchedCall, stream: SubscriberStream) -> bool:
         """Write a stream's head and hand its socket to the fan-out writer."""
         if not isinstance(message, Head) or not message.status.startswith("200"):
             self._front.stream_ended(stream, StreamEnd.REFUSED)  # a middleware has decided otherwise

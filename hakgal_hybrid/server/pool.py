@@ -38,16 +38,20 @@ class ThreadPool:
     :param max_bytes: what the jobs that wait may hold in memory together (bytes).
     :param alone_s: how long a job has the pool to itself before the next one may begin beside it (seconds). Jobs that
         compute finish no sooner side by side, and take the loop's turns away; jobs that wait may do so side by side.
+    :param extra: how many threads there may be besides, in place of those whose jobs may last; see :meth:`may_last`.
     :param idle_s: how long a thread without work waits for some before it ends (seconds).
     :ivar rejected: how many jobs were refused because a bound was hit.
     """
 
     def __init__(self, name: str, threads: int, *, max_waiting: int, max_bytes: int, alone_s: float = 0.0,
-                 idle_s: float = 10.0) -> None:
+                 extra: int = 0, idle_s: float = 10.0) -> None:
         self.name = name
         self.rejected = 0
         self._limit, self._max_waiting, self._max_bytes, self._idle_s = threads, max_waiting, max_bytes, idle_s
-        self._alone_s = alone_s
+        self._alone_s, self._extra = alone_s, extra
+        self._running: set[Job] = set()
+        self._answers: set[Job] = set()
+        self._lasting: set[Job] = set()
         self._latest: Job | None = None  # while it runs
         self._latest_at = 0.0
         self._watched = False  # a thread waits until the latest job has had the pool to itself for long enough
@@ -65,7 +69,7 @@ class ThreadPool:
             if self._idle > len(self._jobs):
                 if not (self._watched and self._alone_for() > 0):  # else whoever is through first takes it
                     self._changed.notify()
-            elif self._threads < self._limit:
+            elif self._threads < self._may_have:
                 self._start_thread()
             elif len(self._jobs) >= self._max_waiting or self._bytes + job.size > self._max_bytes:
                 self.rejected += 1
@@ -83,6 +87,40 @@ class ThreadPool:
                 raise Overloaded(f"no {self.name} thread can be started: {error}", code="no_thread") from error
             return
         self._threads += 1
+
+    def begin_answer(self, job: Job) -> None:
+        """Note that a job begins to produce an answer piece by piece, which may last.
+
+        :param job: the job, which runs.
+        :raises Overloaded: if so many jobs do so that they could hold more than half of the threads.
+        """
+        with self._changed:
+            if self._extra and len(self._answers) >= self._extra + max(1, self._limit // 2):
+                raise Overloaded(f"{len(self._answers)} answers are being produced (HYBRID_EXTRA_THREADS)",
+                                 code="too_many_answers", retry_after=2)
+            self._answers.add(job)
+
+    def may_last(self, job: Job) -> None:
+        """Note that a job waits for something other than the processor, and nobody knows for how long.
+
+        Its thread does not count any more: the pool may have another one in its place, up to a bound.
+
+        :param job: the job; nothing happens if it does not run.
+        """
+        with self._changed:
+            if job in self._running:
+                self._lasting.add(job)
+                if len(self._jobs) > self._idle and self._threads < self._may_have:
+                    self._start_thread()
+
+    @property
+    def short(self) -> bool:
+        """Whether jobs wait for a thread, while so many jobs last that they hold some of the pool's own threads."""
+        return len(self._lasting) > self._extra and len(self._jobs) > self._idle
+
+    @property
+    def _may_have(self) -> int:
+        return self._limit + min(len(self._lasting), self._extra)
 
     def cancel(self, job: Job) -> bool:
         """Take back a job that has not begun.
@@ -118,12 +156,21 @@ class ThreadPool:
                 job.run()
             except Exception:  # jobs report their own errors; this is the net below
                 logger.exception("a job of the %s threads raised", self.name)
+            self._end(job)
+            del job  # an idle thread must not keep the last request alive
+
+    def _end(self, job: Job) -> None:
+        with self._changed:
             if self._latest is job:
                 self._latest = None
-            del job  # an idle thread must not keep the last request alive
+            for jobs in (self._running, self._answers, self._lasting):
+                jobs.discard(job)
 
     def _next(self) -> Job | None:
         with self._changed:
+            if self._threads > self._may_have:  # it was one in place of another, which has ended
+                self._threads -= 1
+                return None
             self._idle += 1
             while self._changed.wait_for(lambda: self._jobs, self._idle_s) and (left := self._alone_for()) > 0:
                 self._watched = True
@@ -135,6 +182,7 @@ class ThreadPool:
                 return None
             job = self._jobs.popleft()
             self._bytes -= job.size
+            self._running.add(job)
             self._latest, self._latest_at = job, time.monotonic()
             return job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import gevent
@@ -100,6 +101,21 @@ class RequestReader:
             if not self._receive():
                 break
         return self._take(ends or limit)
+
+    def look_ahead(self) -> bool:
+        """Receive what is here already, without waiting; it is kept for the next request.
+
+        :return: whether the client has closed its side of the connection.
+        :raises OSError: if the connection is broken.
+        """
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0.0)
+        try:
+            return len(self._data) < _PIECE and not self._receive()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        finally:
+            self._sock.settimeout(timeout)
 
     def _take(self, size: int) -> bytes:
         data = bytes(self._data[:size])

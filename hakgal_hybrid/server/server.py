@@ -217,6 +217,7 @@ class Server:
         self._backlog.stop()
         self._node.server_statistics = dict
         self._node.hub.broker.wake()
+        front.spools.close()
         front.notifier.close()
 
 

@@ -1,26 +1,25 @@
 """WSGICall: one request's way through a native thread and back to the loop.
 
 One thread calls, iterates and closes one response, because context variables and SQLite connections are bound to
-threads. What it produces comes back as messages, in order, through a bounded buffer.
+threads. What it produces comes back as messages, in order, through a bounded spool.
 """
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from gevent.event import Event
 
-from ..errors import Overloaded
-from .notifier import EventNotifier
+from .file_wrapper import FileWrapper
+from .front import Front
 from .pool import Job, ThreadPool
+from .spool import Spool
 
 #: Answers up to this size (bytes) with a known length come back in one piece, which frees their thread at once.
 WHOLE = 1 << 20
-#: How many chunks of a streamed answer may wait for the client.
-CHUNKS_AHEAD = 8
 
 _OF_THE_CONNECTION = ("connection", "keep-alive", "transfer-encoding")
 
@@ -80,44 +79,52 @@ def head_bytes(status: str, headers: Headers) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
+class WaitingClock:
+    """Says whether the calling thread mostly waits: what computes gains nothing by having others beside it."""
+
+    def __init__(self) -> None:
+        self._began, self._used = time.monotonic(), time.thread_time()
+
+    def waits(self) -> bool:
+        """Return whether the thread has used less than a quarter of its time to compute, of a quarter second at least.
+
+        :return: whether it has.
+        """
+        took = time.monotonic() - self._began
+        return took > 0.25 and time.thread_time() - self._used < took / 4
+
+
 class WSGICall:
     """Runs a WSGI app in a native thread; :meth:`receive` gives its answer to a greenlet, message by message.
 
     :param app: the WSGI app.
     :param environ: the request.
-    :param notifier: wakes the greenlet.
+    :param front: what all requests share: wakes the greenlet, and has room for what the client does not take yet.
+    :param hang_up: ends the connection, if the client is too slow while threads are short.
+    :ivar producing: whether the answer is being produced piece by piece.
     """
 
-    def __init__(self, app: Any, environ: dict[str, Any], notifier: EventNotifier) -> None:
-        self._app, self._environ, self._notifier = app, environ, notifier
-        self._messages: deque[Message] = deque()
+    def __init__(self, app: Any, environ: dict[str, Any], front: Front, hang_up: Callable[[], None]) -> None:
+        self._app, self._environ, self._front, self._hang_up = app, environ, front, hang_up
+        self._messages: deque[Head | End] = deque()
         self._arrived = Event()
-        self._room: threading.Semaphore | None = None  # made with the first chunk; most answers have none
-        self._abandoned = False
+        self._spool: Spool | None = None  # made with the first chunk; most answers have none
+        self.producing = self._doubtful = self._over = False
         self._head: tuple[str, Headers] | None = None
         self._head_sent = False
         self._written: list[bytes] = []
 
     # -- on the loop -----------------------------------------------------------------------------------------
 
-    def begin(self, pool: ThreadPool, size: int, seconds: float) -> Message | None:
-        """Have a thread make the call, and wait for the first message, in a greenlet.
+    def submit(self, pool: ThreadPool, size: int) -> None:
+        """Have a thread make the call.
 
         :param pool: where the thread is.
         :param size: what the request holds in memory while it waits (bytes).
-        :param seconds: how long it may wait for a thread.
-        :return: as that of :meth:`receive`.
-        :raises Overloaded: if too many wait already, or no thread became free in time.
+        :raises Overloaded: if too many wait already.
         """
-        job = Job(self.run, size)
-        pool.submit(job)
-        message = self.receive(seconds)
-        if message is None:
-            if pool.cancel(job):
-                raise Overloaded(f"no thread became free within {seconds:g} s (HYBRID_QUEUE_S)",
-                                 code="queued_too_long", retry_after=2)
-            message = self.receive()
-        return message
+        self._pool, self._job = pool, Job(self.run, size)
+        pool.submit(self._job)
 
     def receive(self, seconds: float | None = None) -> Message | None:
         """Wait for the next message, in a greenlet.
@@ -125,27 +132,49 @@ class WSGICall:
         :param seconds: for how long at most; by default until it comes.
         :return: a :class:`Head`, then ``bytes``, then an :class:`End`; ``None`` if no message came in time.
         """
-        while not self._messages:
+        while (message := self._received()) is None:
             self._arrived.clear()
-            if self._messages:
+            if (message := self._received()) is not None:
                 break
             if seconds is None:
                 self._arrived.wait()
-            elif not self._notifier.wait(self._arrived, seconds):
+            elif not self._front.notifier.wait(self._arrived, seconds):
                 return None
-        message = self._messages.popleft()
-        if isinstance(message, bytes):
-            self._give_room()
         return message
 
-    def abandon(self) -> None:
-        """Have the thread stop producing, because the client is gone."""
-        self._abandoned = True
-        self._give_room()
+    def _received(self) -> Message | None:
+        ended = bool(self._messages)  # asked first: what waits in the spool was put there before the end was said
+        if ended and isinstance(self._messages[0], Head):
+            return self._messages.popleft()
+        if self._spool is not None and self._spool.pending:
+            return self._spool.take() or None
+        if self._spool is not None:
+            self._spool.drained()
+        return self._messages.popleft() if ended else None
 
-    def _give_room(self) -> None:
-        if self._room is not None:
-            self._room.release()
+    def may_last(self) -> None:
+        """Have another thread take the place of this call's while it waits."""
+        self._pool.may_last(self._job)
+
+    def cancel(self) -> bool:
+        """Take the call back; return false if it has begun."""
+        return self._pool.cancel(self._job)
+
+    def doubt(self) -> None:
+        """Have the thread learn of each piece whether the client was there to take it."""
+        self._doubtful = True
+        if self._spool is not None:
+            self._spool.doubtful = True
+
+    def end(self) -> None:
+        """Have the thread produce nothing any more, and keep nothing for the client: it has its answer, or is gone."""
+        self._over = True
+        if self._spool is not None:
+            self._spool.close()
+
+    def _cut(self) -> None:
+        if not self._over:  # else the connection may be at its next request
+            self._hang_up()
 
     # -- in the thread ---------------------------------------------------------------------------------------
 
@@ -175,20 +204,22 @@ class WSGICall:
         if isinstance(result, (list, tuple)) or self._length_known():
             self._written.extend(result)
             return
+        if isinstance(result, FileWrapper) and not self._written and (found := result.duplicate()) is not None:
+            self._begun().put_file(*found)
+            return
+        self._pool.begin_answer(self._job)
+        self.producing = True
+        clock = WaitingClock()
         for piece in result:
-            if self._abandoned:
+            if self._over:
                 return
             # What was given to the write callable of PEP 3333 comes before what is iterated.
             chunk = b"".join([*self._written, piece])
             self._written.clear()
-            if chunk:
-                self._send_head()
-                if self._room is None:
-                    self._room = threading.Semaphore(CHUNKS_AHEAD)
-                self._room.acquire()
-                if self._abandoned:
-                    return
-                self._post(chunk)
+            if chunk and not self._begun().put(chunk):
+                return
+            if clock.waits():
+                self.may_last()
 
     def _length_known(self) -> bool:
         """Return true if the app has said how long its answer is, and that is short enough to hold it."""
@@ -199,10 +230,16 @@ class WSGICall:
                 return value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= WHOLE
         return False
 
-    def _send_head(self) -> None:
-        if not self._head_sent:
+    def _begun(self) -> Spool:
+        """Return where the body goes, after its head was sent."""
+        if self._spool is None:
             self._head_sent = True
             self._post(Head(*self._started(), None))
+            self._spool = Spool(self._front.spools, on_data=self._notify, on_full=self.may_last, hang_up=self._cut)
+            self._spool.doubtful = self._doubtful
+            if self._over:
+                self._spool.close()
+        return self._spool
 
     def _finish(self) -> None:
         if self._head_sent:
@@ -215,6 +252,9 @@ class WSGICall:
             raise RuntimeError("the application did not call start_response")
         return self._head
 
-    def _post(self, message: Message) -> None:
+    def _post(self, message: Head | End) -> None:
         self._messages.append(message)
-        self._notifier.set(self._arrived)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._front.notifier.set(self._arrived)

@@ -195,6 +195,10 @@ class Settings:
     command_results: int = _setting("HYBRID_COMMAND_RESULTS", _count(1, 100_000), 1000, "Command outcomes remembered.")
 
     threads: int = _setting("HYBRID_THREADS", _count(1, 4096), 32, "Native threads for the host's handlers.")
+    extra_threads: int = _setting("HYBRID_EXTRA_THREADS", _count(0, 65536), 256,
+                                  "Threads more, in place of those that streamed answers or departed clients hold.")
+    spool_bytes: int = _setting("HYBRID_SPOOL_BYTES", _count(0, 1 << 40), 256 << 20,
+                                "Temporary files for what slow clients have still to get of streamed answers.")
     reserved_threads: int = _setting("HYBRID_RESERVED_THREADS", _count(1, 64), 4,
                                      "Threads for opening streams, and as many for control and status.")
     max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", _count(0, 10_000), 64, "Open WebSockets, ours and the host's.")

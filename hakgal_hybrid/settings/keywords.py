@@ -47,6 +47,8 @@ class SettingsKeywords(TypedDict, total=False):
     command_queue: int | None
     command_results: int | None
     threads: int | None
+    extra_threads: int | None
+    spool_bytes: int | None
     reserved_threads: int | None
     max_upgrades: int | None
     queue_requests: int | None

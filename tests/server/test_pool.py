@@ -38,9 +38,9 @@ def pool_of() -> Iterator[Callable[..., ThreadPool]]:
     made: list[ThreadPool] = []
 
     def make(threads: int = 1, *, max_waiting: int = 10, max_bytes: int = 1000, idle_s: float = 0.05,
-             alone_s: float = 0.0) -> ThreadPool:
+             alone_s: float = 0.0, extra: int = 0) -> ThreadPool:
         made.append(ThreadPool("test", threads, max_waiting=max_waiting, max_bytes=max_bytes, idle_s=idle_s,
-                               alone_s=alone_s))
+                               alone_s=alone_s, extra=extra))
         return made[-1]
 
     yield make
@@ -306,3 +306,67 @@ def test_many_at_once(pool_of: Callable[..., ThreadPool]) -> None:
     wait_until(lambda: len(done) == 2000)
     assert sorted(done) == list(range(2000))
     assert pool.statistics()["rejected"] == 0
+
+
+def running(pool: ThreadPool) -> tuple[Job, Gate]:
+    """Submit a job that holds its thread; return it as well."""
+    gate = Gate()
+    job = Job(gate)
+    pool.submit(job)
+    assert gate.begun.wait(SOON)
+    return job, gate
+
+
+def test_a_job_that_may_last_is_replaced(pool_of: Callable[..., ThreadPool]) -> None:
+    """A thread whose job may last does not count, up to a bound; when it ends, the pool is as large as before."""
+    pool = pool_of(1, extra=1)
+    job, gate = running(pool)
+    waiting = Gate()
+    pool.submit(Job(waiting))
+    assert not waiting.begun.wait(0.05)
+    pool.may_last(job)
+    assert waiting.begun.wait(SOON), "the job that waited gets a thread in its place"
+    assert not pool.short
+    second, third = Gate(), Gate()
+    pool.submit(second_job := Job(second))
+    pool.may_last(second_job)  # it does not run
+    assert pool.statistics() == {"threads": 2, "busy": 2, "waiting": 1, "rejected": 0}
+    gate.may_end.set()
+    wait_until(lambda: pool.statistics()["threads"] == 1, what="a thread to end")
+    assert not second.begun.is_set(), "one thread is one"
+    pool.submit(Job(third))
+    for last in (waiting, second, third):
+        last.may_end.set()
+    assert third.begun.wait(SOON)
+
+
+def test_threads_are_short_when_more_jobs_last_than_are_replaced(pool_of: Callable[..., ThreadPool]) -> None:
+    """Only jobs that last beyond the bound make threads short, and only while others wait."""
+    pool = pool_of(2, extra=1)
+    held = [running(pool) for _ in range(2)]
+    for job, _ in held:
+        pool.may_last(job)
+    assert not pool.short
+    held.append(running(pool))
+    pool.submit(Job(lambda: None))
+    assert pool.short
+    for _, gate in held:
+        gate.may_end.set()
+    wait_until(lambda: pool.busy == 0)
+    assert not pool.short
+
+
+def test_answers_leave_half_of_the_threads(pool_of: Callable[..., ThreadPool]) -> None:
+    """Jobs that produce answers piece by piece are refused where they could hold more than half of the threads."""
+    pool = pool_of(4, extra=1)
+    held = [running(pool) for _ in range(4)]
+    for job, _ in held[:3]:
+        pool.begin_answer(job)
+    with pytest.raises(Overloaded) as caught:
+        pool.begin_answer(held[3][0])
+    assert (caught.value.code, caught.value.status) == ("too_many_answers", 503)
+    held[0][1].may_end.set()
+    wait_until(lambda: pool.busy == 3)
+    pool.begin_answer(held[3][0])
+    for _, gate in held:
+        gate.may_end.set()

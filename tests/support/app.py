@@ -28,7 +28,7 @@ from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.logs import JsonFormatter
 from hakgal_hybrid.socketio import ConnectionRefusedError, emit, join_room, leave_room, rooms
 
-from . import accounting, faulty, forking
+from . import accounting, faulty, forking, lasting
 
 #: Ends when its standard input does, so that no child outlives the server that started it.
 CHILD = "import sys; sys.stdin.read()"
@@ -120,6 +120,7 @@ def create_app(**settings: Any) -> Flask:
     app.extensions["notes"], app.extensions["governor"] = notes, governor
     _add_emitting_routes(app, transport, governor, notes)
     _add_trying_routes(app, notes)
+    lasting.add(app, notes.counts)
     _add_handlers(transport, notes)
     _add_upgrades(app)
     if "SUPPORT_FAULTS" in os.environ:

@@ -352,6 +352,8 @@ def scene(tell: Callable[[dict[str, Any]], object], fault: str, up: str, *, witn
     try:
         crowd = Crowd([Client(server.port) for _ in range(witnesses)])
         server.emit("warm", 5)
+        with server.opened():  # the thread of the deadlines begins with the first stream that is away
+            pass
         server.status()
         before = Holdings.settled(server.process.pid)
         row = Row(fault, up)
