@@ -288,10 +288,13 @@ def run(command: list[str], limit_s: float | None = None, *, apart: bool = False
     shown, said = f"\n$ {' '.join(command)}\n", b""
     if not apart:
         print(shown, end="", flush=True)
+    # One hash seed for all workers, which must agree on the names of the tests. Byte code is kept whatever the
+    # environment says: the tests start hundreds of processes, and each would compile everything anew.
+    environ = {**os.environ, "PYTHONHASHSEED": "0"}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     started = time.monotonic()
     try:
-        # One hash seed for all workers, which must agree on the names of the tests.
-        done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False, timeout=limit_s,
+        done = subprocess.run(command, env=environ, check=False, timeout=limit_s,
                               stdout=subprocess.PIPE if apart else None, stderr=subprocess.STDOUT if apart else None)
         status, said = done.returncode, done.stdout or b""
     except KeyboardInterrupt:
