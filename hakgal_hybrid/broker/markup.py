@@ -64,9 +64,13 @@ def html_text(value: Any) -> str:
 
     :param value: one with ``__html__``.
     :return: plain text of the class ``str``.
-    :raises EventError: if ``__html__`` returns something else.
+    :raises EventError: if ``__html__`` raises, or returns something else.
     """
-    text = value.__html__()
+    try:
+        text = value.__html__()
+    except Exception as error:  # it is the host's
+        raise EventError(f"__html__ of {type(value).__name__} raised {type(error).__name__}: {error}",
+                         code="bad_payload") from error
     if not isinstance(text, str):
         raise EventError(f"__html__ of {type(value).__name__} returned {text!r:.80}, which is no text",
                          code="bad_payload")
