@@ -65,6 +65,11 @@ class HybridTransport(Transport):
         return facade
 
     @property
+    def last_event_id(self) -> str:
+        """The id of the newest event. A page that is made now opens its stream with ``?last_event_id=`` and this."""
+        return self.log.id_of(self.log.newest)
+
+    @property
     def tickets(self) -> Tickets:
         """Signs tickets, by which pages without the key open streams."""
         return self.services.tickets

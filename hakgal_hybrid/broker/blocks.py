@@ -9,7 +9,7 @@ from typing import Any
 from .entry import Entry
 from .event import Event, Target
 from .formats import Format
-from .pages import datastar_block, html_block, id_last
+from .pages import datastar_block, datastar_control, html_block
 from .sse import encode_event, encode_message
 
 #: Made once: ``json.dumps`` makes an encoder for each call with options.
@@ -88,7 +88,7 @@ def control_block(name: str, data: dict[str, Any], event_id: str | None = None, 
         return envelope(Event(name, text, 1, Target(namespace)), event_id, None, to=None if to is None else list(to),
                         retry=retry)
     if form is Format.DATASTAR:
-        return id_last(encode_event(text, event=name, retry=retry), event_id)
+        return datastar_control(name, text, event_id, retry)
     return encode_event(text, event=name, event_id=event_id, retry=retry)
 
 

@@ -40,22 +40,31 @@ def datastar_block(event: Event, event_id: str | None) -> bytes:
     :return: the block.
     """
     if event.html is None:
-        name, data = "datastar-patch-signals", f"{{{json.dumps(event.name, ensure_ascii=False)}:{event.data}}}"
-        text = _field("signals", data)
+        name, text = "datastar-patch-signals", _field("signals", _signal(event.name, event.data))
     else:
         name, text = "datastar-patch-elements", event.html + _field("elements", _html_text(event))
-    return id_last(encode_event(text, event=name), event_id)
+    return _id_last(encode_event(text, event=name), event_id)
 
 
-def id_last(block: bytes, event_id: str | None) -> bytes:
+def datastar_control(name: str, text: str, event_id: str | None, retry: int | None) -> bytes:
+    """Encode one of our own events for Datastar, which shows a page nothing but patches: a gap patches a signal.
+
+    :param name: its name.
+    :param text: its data, as JSON text.
+    :param event_id: its id, if it carries one.
+    :param retry: the reconnection time, in milliseconds, that the block sets as well.
+    :return: the block.
+    """
+    if name == "hybrid_gap":
+        name, text = "datastar-patch-signals", _field("signals", _signal(name, text))
+    return _id_last(encode_event(text, event=name, retry=retry), event_id)
+
+
+def _id_last(block: bytes, event_id: str | None) -> bytes:
     """Add an id at the end of a block.
 
     Datastar remembers an id as soon as it has read that line. If the connection breaks within a block that begins with
     its id, Datastar resumes after an event that it has not seen.
-
-    :param block: a block without an id.
-    :param event_id: the id; ``None`` for none.
-    :return: the block.
     """
     return block if event_id is None else b"%bid: %b\n\n" % (block[:-1], event_id.encode("ascii"))
 
@@ -66,6 +75,10 @@ def _html_text(event: Event) -> str:
     text = str(json.loads(event.data))
     # HTML has no NUL: where a parser meets one, it puts this character.
     return (html.escape(text) if event.html is None else text).replace("\0", "\ufffd")
+
+
+def _signal(name: str, data: str) -> str:
+    return f"{{{json.dumps(name, ensure_ascii=False)}:{data}}}"
 
 
 def _field(name: str, text: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
+from support.accounting import blocks
 from support.log_and_hub import EPOCH, LogAndHub
 
 from hakgal_hybrid import EventError, Html
@@ -170,24 +171,31 @@ def test_datastar_byte_for_byte() -> None:
 
 @pytest.mark.parametrize("form", [Format.HTML, Format.UNNAMED_HTML, Format.DATASTAR])
 def test_our_own_events_are_no_content(form: Format) -> None:
-    """Opening, gap, heartbeat and farewell are named JSON in each format, with the ids that they always have."""
-    house = LogAndHub(max_events=2)
-    plain, stream = (house.open(opened=False, format=wanted, last_event_id="5-5") for wanted in (Format.JSON, form))
-    for feed in (plain, stream):
-        feed.options = feed.options._replace(retry_ms=0)
-    found = []
-    for feed in (plain, stream):
-        found.append(Decoder().feed(feed.opening()))
-    for number in range(5):
-        house.emit("row", Html(f"<tr>{number}"))
-    for feed, messages in zip((plain, stream), found, strict=True):
-        messages += Decoder().feed(feed.take()) + Decoder().feed(feed.heartbeat()) + Decoder().feed(feed.bye())
-    kept, same = ([(one.event, one.id) for one in messages if one.event.startswith("hybrid_")] for messages in found)
-    assert [name for name, _ in kept] == ["hybrid_open", "hybrid_gap", "hybrid_gap", "hybrid_heartbeat", "hybrid_bye"]
-    assert same == kept
-    rows = [one for one in found[1] if not one.event.startswith("hybrid_")]
-    assert [one.id for one in rows] == [f"{EPOCH}-4", f"{EPOCH}-5"]
-    assert all("<tr>" in one.data for one in rows)
+    """Opening, gap, heartbeat and farewell come in each format, with the ids that they always have, and as no HTML."""
+    found = {}
+    for wanted in (Format.JSON, form):
+        house = LogAndHub(max_events=2)
+        stream = house.open(opened=False, format=wanted, last_event_id="5-5")
+        found[wanted] = stream.opening()
+        for number in range(5):
+            house.emit("row", Html(f"<tr>{number}"))
+        found[wanted] += stream.take() + stream.heartbeat() + stream.bye()
+    plain, ours = ([(got.event, got.id) for got in blocks(data, wanted) if got.event.startswith("hybrid_")]
+                   for wanted, data in found.items())
+    assert [name for name, _ in plain] == ["hybrid_open", "hybrid_gap", "hybrid_gap", "hybrid_heartbeat", "hybrid_bye"]
+    assert ours == plain
+    rows = [message for message in Decoder().feed(found[form]) if "<tr>" in message.data]
+    assert [row.id for row in rows] == [f"{EPOCH}-4", f"{EPOCH}-5"]
+    assert not {"message", "row", "datastar-patch-elements"} & {
+        message.event for message in Decoder().feed(found[form]) if message not in rows}
+
+
+def test_datastar_gets_a_gap_as_a_signal() -> None:
+    """Datastar shows a page nothing but patches, so a gap is one: the signal ``hybrid_gap``, its id at the end."""
+    house = LogAndHub()
+    opening = house.open(opened=False, format=Format.DATASTAR, last_event_id="5-5").opening().decode()
+    assert opening.split("\n\n")[1] == ('event: datastar-patch-signals\ndata: signals {"hybrid_gap":{"missed":null,'
+                                        f'"reason":"restarted","resume_from":"{EPOCH}-0"}}}}\nid: {EPOCH}-0')
 
 
 @pytest.mark.parametrize("form", Format)
@@ -229,11 +237,11 @@ def test_a_block_is_made_once(form: Format) -> None:
 
 def test_kept_blocks_are_bounded() -> None:
     """However many events there are, their blocks take no more bytes than they may; a larger one is not kept."""
-    blocks = BlockCache("1-{}".format, max_bytes=1000)
+    kept = BlockCache("1-{}".format, max_bytes=1000)
     for number in range(1, 200):
         found = entry(number, "x" * (number * 37 % 300))
-        assert blocks.block(found, Format.HTML) is blocks.block(found, Format.HTML)
-        assert blocks.bytes <= 1000
+        assert kept.block(found, Format.HTML) is kept.block(found, Format.HTML)
+        assert kept.bytes <= 1000
     large = entry(200, "x" * 1000)
-    assert blocks.block(large, Format.HTML) is not blocks.block(large, Format.HTML)
-    assert blocks.bytes <= 1000
+    assert kept.block(large, Format.HTML) is not kept.block(large, Format.HTML)
+    assert kept.bytes <= 1000

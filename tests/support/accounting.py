@@ -211,7 +211,7 @@ def _of_page(event: str, text: str, form: Format) -> tuple[str, str]:
         assert all(line.startswith("elements ") for line in text.split("\n")), text
         return ANY, _json(text.replace("\nelements ", "\n").removeprefix("elements "))
     assert event == "datastar-patch-signals", event
-    [(event, value)] = json.loads(text.removeprefix("signals ")).items()
+    [(event, value)] = json.loads(text.removeprefix("signals ")).items()  # of a gap, too
     return event, _json(value)
 
 

@@ -1,0 +1,37 @@
+"""A list that grows on every open page, with htmx: start it with ``python app.py`` and open http://127.0.0.1:5001/."""
+
+import threading
+import uuid
+
+from flask import Flask, render_template, request
+
+from hakgal_hybrid import Html, HybridTransport
+
+app = Flask(__name__)
+transport = HybridTransport(app)
+rows = []  # in place of your database
+lock = threading.Lock()  # so that a page and its stream agree on where one ends and the other begins
+
+
+@app.get("/")
+def page():
+    with lock:
+        return render_template("page.html", rows=list(rows), last_event_id=transport.last_event_id)
+
+
+@app.get("/htmx4")
+def page_for_htmx_4():
+    with lock:
+        return render_template("page_htmx4.html", rows=list(rows), last_event_id=transport.last_event_id)
+
+
+@app.post("/rows")
+def add_row():
+    with lock:
+        rows.append({"id": uuid.uuid4().hex, "text": request.form["text"]})
+        transport.emit("row", Html(render_template("_row.html", row=rows[-1])))  # never waits for a reader
+    return "", 204
+
+
+if __name__ == "__main__":
+    transport.run()
