@@ -13,6 +13,7 @@ from ..broker.environ import PEER
 from .admission import Slot
 from .front import Front
 from .reader import RequestReader
+from .timeout import Limit
 
 _PIECE = 64 * 1024
 
@@ -34,7 +35,7 @@ class HTTPConnection:
         self.peer: dict[str, str] = {}
         if isinstance(address, tuple):
             self.peer = {"REMOTE_ADDR": str(address[0]), "REMOTE_PORT": str(address[1]), PEER: str(address[0])}
-        self._admission = front.connections
+        self._admission, self._loop, self._stall_s = front.connections, front.loop, front.settings.stall_s
         front.sockets.add(sock)
         self.reader = RequestReader(sock, front.loop, front.settings.request_s, front.settings.max_head_bytes)
         with contextlib.suppress(OSError):  # the peer is gone already
@@ -62,6 +63,18 @@ class HTTPConnection:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             hang_up(self.sock)
+
+    def send(self, data: bytes) -> None:
+        """Send a few bytes that are no answer of the app's, within ``HYBRID_STALL_S``.
+
+        :param data: the bytes.
+        :raises OSError: if the client is gone, or does not take them in time.
+        """
+        try:
+            with Limit(self._loop, self._stall_s):
+                self.sock.sendall(data)
+        except gevent.Timeout:
+            raise TimeoutError("the client takes nothing") from None
 
     def detach(self) -> int:
         """Take the plain socket out of gevent's hands: the connection leaves the front.

@@ -73,7 +73,7 @@ class RequestHandler:
         head, reader, settings = self._head, self._connection.reader, self._front.settings
         length = None if head.chunked else head.length or 0
         source = ChunkedBody(reader) if length is None else FixedBody(reader, length)
-        proceed = (lambda: self._connection.sock.sendall(_CONTINUE)) if head.expects_continue else lambda: None
+        proceed = (lambda: self._connection.send(_CONTINUE)) if head.expects_continue else lambda: None
         return read_body(source, length, settings, self._front.bodies, self._front.loop, proceed=proceed,
                          ours=self._front.is_ours(self._environ["PATH_INFO"]))
 

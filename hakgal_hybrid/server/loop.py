@@ -75,7 +75,7 @@ class ConnectionLoop:
         """Answer bytes that are no valid request."""
         self._front.refusals.count(error.code)
         answer = self._problem_bytes(error)
-        self._connection.sock.sendall(answer)
+        self._connection.send(answer)
         self._log(None, str(error.status), len(answer), 0.0)
         self._connection.linger()
 

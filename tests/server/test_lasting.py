@@ -6,11 +6,16 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import gevent.socket
 import pytest
 from support.lasting import PIECE, pattern
 from support.servers import CONTROL, Http, Server, shown_on_failure, wait_until
+
+from hakgal_hybrid.server.admission import AdmissionControl
+from hakgal_hybrid.server.connection import HTTPConnection
 
 THREADS = 4
 #: How long the host's own page may take on a machine that is busy with other things (s).
@@ -197,3 +202,18 @@ def test_the_slowest_client_is_cut_where_threads_are_short() -> None:
             assert health(server) < QUICK_S + 2
             assert server.status()["refusals"]["client_too_slow"] >= 1
             assert "cut" in {how_it_ends(http) for http in slow}, "what has come is no whole answer"
+
+
+def test_what_the_server_says_by_itself_waits_no_longer_than_answers() -> None:
+    """A client that takes nothing is given up, also while it is told ``100 Continue`` or why it is refused."""
+    ours, theirs = gevent.socket.socketpair()
+    settings = SimpleNamespace(stall_s=0.05, request_s=1.0, max_head_bytes=1024)
+    front: Any = SimpleNamespace(loop=gevent.get_hub().loop, settings=settings,
+                                 connections=AdmissionControl(1, lambda: None), sockets=set())
+    with contextlib.closing(theirs):
+        connection = HTTPConnection(front, ours, None)
+        connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert theirs.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        with pytest.raises(TimeoutError):
+            connection.send(bytes(16 << 20))
+        connection.close()
