@@ -217,3 +217,21 @@ def test_what_the_server_says_by_itself_waits_no_longer_than_answers() -> None:
         with pytest.raises(TimeoutError):
             connection.send(bytes(16 << 20))
         connection.close()
+
+
+def test_the_same_over_tls(certificate: tuple[str, str]) -> None:
+    """Over TLS, too, visitors that leave hold no threads, and who reads gets every byte."""
+    cert, key = certificate
+    with Server("ours", "--certfile", cert, "--keyfile", key, HYBRID_THREADS=2) as server, shown_on_failure(server):
+        with asking(server, "/subscribe?begin", 6) as visitors:
+            for http in visitors:
+                http.until(b"begun;")
+            time.sleep(0.6)  # they are looked at meanwhile, and are there
+            for _ in range(2):
+                assert server.ask("POST", "/publish").json() == {"queues": 6}
+            for http in visitors:
+                http.until(b"published;")
+        assert health(server) < QUICK_S
+        wait_until(lambda: server.ask("POST", "/publish").json() == {"queues": 0}, what="the generators to be closed")
+        for path in ("/pieces?n=64", "/file?n=64", "/bytes?n=64"):
+            assert server.ask("GET", path).body == pattern(64)
