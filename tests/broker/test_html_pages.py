@@ -7,19 +7,21 @@ import re
 from typing import Any
 
 import pytest
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 from support.accounting import blocks
 from support.log_and_hub import EPOCH, LogAndHub
 
-from hakgal_hybrid import EventError, Html
+from hakgal_hybrid import EventError, Html, HybridTransport
 from hakgal_hybrid.broker.blocks import BlockCache, encode_entry, entry_block
 from hakgal_hybrid.broker.entry import Entry
 from hakgal_hybrid.broker.event import Event
 from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.markup import MODES
 from hakgal_hybrid.broker.sse import Decoder, Message
+from hakgal_hybrid.socketio import SocketIO, emit
 
 ID = f"{EPOCH}-1"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\r\n\0<>&'\" "))
@@ -91,6 +93,22 @@ def test_html_that_is_none() -> None:
         with pytest.raises(EventError) as caught:
             make()
         assert caught.value.code == "bad_payload"
+
+
+@pytest.mark.parametrize("codec", [{}, {"json": json}], ids=["default", "of the host"])
+def test_html_by_flask_socketio(codec: dict[str, Any]) -> None:
+    """``emit``, ``send`` and a handler's ``emit`` send HTML, whatever writes the JSON; readers of JSON get a string."""
+    app = Flask(__name__)
+    socketio = SocketIO(app, **codec)
+    socketio.on("ask")(lambda: emit("row", Html("<i>"), broadcast=True))
+    client = socketio.test_client(app)
+    socketio.emit("row", Markup("<b>"))
+    socketio.send(Markup("<u>"))
+    client.emit("ask")
+    log = HybridTransport.of(app).log
+    found = [Decoder().feed(log.blocks.block(entry, Format.HTML))[0] for entry in log.since(0)[1]]
+    assert [(one.event, one.data) for one in found] == [("row", "<b>"), ("message", "<u>"), ("row", "<i>")]
+    assert [one["args"] for one in client.get_received()] == [["<b>"], "<u>", ["<i>"]]
 
 
 def test_html_is_safe_in_templates() -> None:
