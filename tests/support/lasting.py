@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ def pattern(pieces: int, size: int = PIECE) -> bytes:
     return b"".join(piece(number, size) for number in range(pieces))
 
 
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for files, which goes with the process: an app that is forgotten must not leave it to be found."""
+    return tempfile.TemporaryDirectory()
+
+
 def add(app: Flask, counts: Counter[str]) -> None:
     """Add the routes.
 
@@ -35,7 +41,6 @@ def add(app: Flask, counts: Counter[str]) -> None:
     """
     queues: list[queue.SimpleQueue[bytes]] = []
     writing = threading.Lock()
-    folder = tempfile.TemporaryDirectory()
 
     @app.get("/subscribe")
     def subscribe() -> Any:
@@ -94,7 +99,7 @@ def add(app: Flask, counts: Counter[str]) -> None:
     def file() -> Any:
         """Answer with a file of ``n`` times 64 KiB."""
         number = request.args.get("n", type=int, default=1)
-        path = Path(folder.name, f"{number}.bin")
+        path = Path(_folder().name, f"{number}.bin")
         with writing:
             if not path.exists():
                 path.write_bytes(pattern(number))
