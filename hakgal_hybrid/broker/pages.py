@@ -10,10 +10,10 @@ import html
 import json
 
 from .event import Event
-from .sse import LINE_END, encode_event
+from .sse import as_field, encode_event
 
 #: In JSON text these are in strings only, and so may be escaped: the JSON stays the same, and is no markup.
-_IN_HTML = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&'"})
+_IN_HTML = [(character, f"\\u{ord(character):04x}") for character in "<>&'"]
 
 
 def html_block(event: Event, event_id: str | None, *, named: bool) -> bytes:
@@ -40,10 +40,9 @@ def datastar_block(event: Event, event_id: str | None) -> bytes:
     :return: the block.
     """
     if event.html is None:
-        name, text = "datastar-patch-signals", _field("signals", _signal(event.name, event.data))
-    else:
-        name, text = "datastar-patch-elements", event.html + _field("elements", _html_text(event))
-    return _id_last(encode_event(text, event=name), event_id)
+        return _signals(event.name, event.data, event_id)
+    placement = "".join(f"data: {line}\n" for line in event.html.split("\n") if line)
+    return _patch("elements", placement + as_field("data: elements", _html_text(event)), event_id)
 
 
 def datastar_control(name: str, text: str, event_id: str | None, retry: int | None) -> bytes:
@@ -56,30 +55,31 @@ def datastar_control(name: str, text: str, event_id: str | None, retry: int | No
     :return: the block.
     """
     if name == "hybrid_gap":
-        name, text = "datastar-patch-signals", _field("signals", _signal(name, text))
-    return _id_last(encode_event(text, event=name, retry=retry), event_id)
+        return _signals(name, text, event_id)
+    return encode_event(text, event=name, event_id=event_id, retry=retry)
 
 
-def _id_last(block: bytes, event_id: str | None) -> bytes:
-    """Add an id at the end of a block.
+def _signals(name: str, data: str, event_id: str | None) -> bytes:
+    signals = f"{{{json.dumps(name, ensure_ascii=False)}:{data}}}"
+    return _patch("signals", as_field("data: signals", signals), event_id)
+
+
+def _patch(what: str, data: str, event_id: str | None) -> bytes:
+    """Return a block with its id at the end.
 
     Datastar remembers an id as soon as it has read that line. If the connection breaks within a block that begins with
     its id, Datastar resumes after an event that it has not seen.
     """
-    return block if event_id is None else b"%bid: %b\n\n" % (block[:-1], event_id.encode("ascii"))
+    end = "" if event_id is None else f"id: {event_id}\n"
+    return f"event: datastar-patch-{what}\n{data}\n{end}\n".encode()
 
 
 def _html_text(event: Event) -> str:
     if event.html is None and not (event.arg_count == 1 and event.data.startswith('"')):
-        return event.data.translate(_IN_HTML)
+        text = event.data
+        for character, escape in _IN_HTML:  # str.translate takes ten times as long
+            text = text.replace(character, escape)
+        return text
     text = str(json.loads(event.data))
     # HTML has no NUL: where a parser meets one, it puts this character.
     return (html.escape(text) if event.html is None else text).replace("\0", "\ufffd")
-
-
-def _signal(name: str, data: str) -> str:
-    return f"{{{json.dumps(name, ensure_ascii=False)}:{data}}}"
-
-
-def _field(name: str, text: str) -> str:
-    return f"{name} " + LINE_END.sub(f"\n{name} ", text)

@@ -18,8 +18,7 @@ from ..errors import Headers, Overloaded
 #: A reconnection time of more than 18 digits is taken for this one.
 _FOREVER = 10**18
 
-#: What ends a line of an event stream.
-LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def encode_message(data: str, event: str, event_id: str) -> bytes:
@@ -61,12 +60,21 @@ def encode_event(data: str | None, *, event: str | None = None, event_id: str | 
                 raise ValueError(f"{field} {value!r} holds CR, LF or NUL")
             lines.append(f"{field}: {value}\n")
     if data is not None:
-        if "\n" in data or "\r" in data:
-            lines.extend(f"data: {line}\n" for line in LINE_END.split(data))
-        else:  # as JSON always is
-            lines.append(f"data: {data}\n")
+        lines.append(f"{as_field('data:', data)}\n")
     lines.append("\n")
     return "".join(lines).encode("utf-8")
+
+
+def as_field(name: str, text: str) -> str:
+    """Return a text as lines of a field. Whatever it holds, this takes little time: it is done in the writer's thread.
+
+    :param name: what each line begins with, before a space.
+    :param text: the text. Its line ends (CRLF, CR, LF) come out as LF.
+    :return: the lines, without the end of the last one.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return f"{name} " + (text.replace("\n", f"\n{name} ") if "\n" in text else text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,7 @@ class Decoder:
             self._after_cr = False
             text = text.removeprefix("\n")
         self._after_cr = self._after_cr or text.endswith("\r")
-        *lines, self._rest = LINE_END.split(self._rest + text)
+        *lines, self._rest = _LINE_END.split(self._rest + text)
         return lines
 
     def _take_line(self, line: str) -> Message | None:
