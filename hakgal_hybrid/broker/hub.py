@@ -56,7 +56,7 @@ class Hub:
         :raises AccessDenied: if the session has ended.
         """
         while (client := self._admitted(session, environ, namespace)) is None:
-            if not self.sessions.lapse_oldest():
+            if not self.sessions.make_room():
                 raise Overloaded(f"all {self._max_clients} places for clients are taken (HYBRID_MAX_CLIENTS)",
                                  code="too_many_clients", retry_after=5)
         return client

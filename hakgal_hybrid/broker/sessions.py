@@ -6,17 +6,19 @@ carries several clients: the namespaces of a page, the tabs of a browser.
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 import threading
-from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from ..errors import Overloaded
+from .addresses import AddressQueues
 from .client import Carrier, Session, bad_ticket
 from .environ import ADDRESS
+from .slots import StreamSlots, TokenBuckets
 from .states import SessionEvent, SessionState, after
 from .timers import TimerQueue
 
@@ -25,30 +27,34 @@ class SessionRegistry:
     """All sessions, and the slots for streams.
 
     A session that waits for its first stream holds a slot, like one that has a stream. One whose stream is away does
-    not: a page that connects anew must not be kept out by the session that it left behind.
+    not: a page that connects anew must not be kept out by the session that it left behind. Where there is no slot for a
+    stream, a session that waits for its first one gives way.
 
     :param lapsed: called with each session that lapses, and the state it was in. It must not block.
     :param max_streams: how many slots there are.
     :param max_per_address: how many of them one address may take.
     :param connect_s: how long a session waits for its first stream, in seconds.
     :param resume_s: how long it waits for the next one, in seconds.
+    :param connect_rate: how many new sessions one address may have in a second, and ten times as many at once.
+    :param gave_way: called with ``connect_gave_way`` or ``resume_gave_way`` when a session has to end because there is
+        too much: one that waits for its first stream, or one whose stream is away.
     :param held: returns the lock that is held while sessions change: ``EventLog.held``; by default one of its own.
     :ivar refused: how many streams were refused because of a limit.
     :ivar open: how many streams there are.
     """
 
     def __init__(self, lapsed: Callable[[Session, SessionState], None], *, max_streams: int, max_per_address: int,
-                 connect_s: float, resume_s: float,
+                 connect_s: float, resume_s: float, connect_rate: float = 1_000_000,
+                 gave_way: Callable[[str], object] = lambda code: None,
                  held: Callable[[], AbstractContextManager[Any]] | None = None) -> None:
         self.refused = 0
         self.open = 0
         self._lapsed = lapsed
-        self._max_streams, self._max_per_address = max_streams, max_per_address
-        self._connect_s, self._resume_s = connect_s, resume_s
+        self._connect_s, self._resume_s, self._gave_way = connect_s, resume_s, gave_way
         self._sessions: dict[str, Session] = {}  # by ticket
-        self._away: OrderedDict[Session, None] = OrderedDict()
-        self._slots = 0
-        self._per_address: Counter[str] = Counter()
+        self._waiting, self._away = AddressQueues(), AddressQueues()
+        self._slots = StreamSlots(max_streams, max_per_address)
+        self._connect_rate, self._connects = connect_rate, TokenBuckets(connect_rate, 10 * connect_rate)
         self._deadlines = TimerQueue()
         lock = threading.RLock()  # re-entrant: a stream's finalizer may run inside it
         self._held = (lambda: lock) if held is None else held
@@ -60,10 +66,15 @@ class SessionRegistry:
         :param start: number of the last event before.
         :param standalone: true if it needs no stream and never lapses.
         :return: the session.
-        :raises Overloaded: if a limit on streams is reached; counted in ``refused``.
+        :raises Overloaded: if a limit on streams is reached, or the address connects too often; counted in ``refused``.
         """
         address = sys.intern(str(environ.get(ADDRESS) or environ.get("REMOTE_ADDR", "")))
         session = Session(address, start, standalone=standalone)
+        if not standalone and (wait := self._connects.take(address)):
+            self.refused += 1
+            raise Overloaded(f"{address} has connected more than {self._connect_rate:g} times a second "
+                             "(HYBRID_CONNECT_RATE)", code="too_many_connects", status=429,
+                             retry_after=max(1, math.ceil(wait)))
         with self._held():
             if not standalone:
                 self._take_slot(address)
@@ -98,6 +109,8 @@ class SessionRegistry:
         with self._held():
             if session.state not in (SessionState.WAITING, SessionState.AWAY):
                 return
+            if session.state is SessionState.WAITING:
+                self._waiting.add(session)
             deadline = self._deadlines.call_later(self._connect_s, lambda: self.lapse(session))
             if session.deadline is not None and session.deadline.at > deadline.at:
                 deadline.cancel()
@@ -120,7 +133,8 @@ class SessionRegistry:
                 raise bad_ticket()
             if session.state is SessionState.AWAY:
                 self._take_slot(session.address)
-                del self._away[session]
+                self._away.discard(session)
+            self._waiting.discard(session)
             session.await_stream(None)
             replaced, session.carrier = session.carrier, carrier
             session.state = after(session.state, SessionEvent.STREAM_BEGAN)
@@ -142,8 +156,8 @@ class SessionRegistry:
             session.carrier = None
             session.state = after(session.state, SessionEvent.STREAM_ENDED)
             self.open -= 1
-            self._free_slot(session.address)
-            self._away[session] = None
+            self._slots.free(session.address)
+            self._away.add(session)
             if self._resume_s:
                 session.await_stream(self._deadlines.call_later(self._resume_s, lambda: self.lapse(session)))
         if not self._resume_s:
@@ -159,15 +173,20 @@ class SessionRegistry:
         if self.drop(session):
             self._lapsed(session, state)
 
-    def lapse_oldest(self) -> bool:
-        """End the session that has been away longest.
+    def make_room(self) -> bool:
+        """End a session without a stream: of the address that has most of them away the one that is away longest.
 
-        :return: false if none is away.
+        If none is away, one that waits for its first stream ends, by the same rule.
+
+        :return: false if every session has its stream.
         """
         with self._held():
-            session = next(iter(self._away), None)
+            session, code = self._away.oldest(), "resume_gave_way"
+            if session is None:
+                session, code = self._waiting.oldest(), "connect_gave_way"
         if session is None:
             return False
+        self._gave_way(code)
         self.lapse(session)
         return True
 
@@ -185,28 +204,21 @@ class SessionRegistry:
             session.state = after(before, SessionEvent.LAPSED)
             session.await_stream(None)
             self._sessions.pop(session.ticket, None)
-            if before is SessionState.AWAY:
-                del self._away[session]
-            elif before is SessionState.WAITING:
-                self._free_slot(session.address)
+            self._away.discard(session)
+            self._waiting.discard(session)
+            if before is SessionState.WAITING:
+                self._slots.free(session.address)
             return True
 
-    # -- slots -----------------------------------------------------------------------------------------------
-
     def _take_slot(self, address: str) -> None:
-        if self._slots >= self._max_streams:
-            self.refused += 1
-            raise Overloaded(f"all {self._max_streams} streams are taken (HYBRID_MAX_STREAMS)",
-                             code="too_many_streams", retry_after=5)
-        if self._per_address[address] >= self._max_per_address:
-            self.refused += 1
-            raise Overloaded(f"{address} has all {self._max_per_address} streams one address may open "
-                             "(HYBRID_MAX_STREAMS_PER_ADDRESS)", code="too_many_streams", status=429, retry_after=5)
-        self._slots += 1
-        self._per_address[address] += 1
+        """Take a slot; sessions that have never had a stream give way, those of the address itself if it has its share.
 
-    def _free_slot(self, address: str) -> None:
-        self._slots -= 1
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]  # or addresses would pile up
+        :raises Overloaded: if there is none, and nobody who could give way.
+        """
+        while (full := self._slots.take(address)) is not None:
+            session = self._waiting.oldest(address if full.status == 429 else None)
+            if session is None:
+                self.refused += 1
+                raise full
+            self._gave_way("connect_gave_way")
+            self.lapse(session)

@@ -125,6 +125,7 @@ class Node:
         sessions = SessionRegistry(
             self._session_lapsed, max_streams=settings.max_streams,
             max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s, resume_s=settings.resume_s,
+            connect_rate=settings.connect_rate, gave_way=self.refusals.count,
             held=log.held)
         broker = Broker(log, self._published)
         log.inherit(past, records)

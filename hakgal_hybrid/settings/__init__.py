@@ -178,8 +178,9 @@ class Settings:
     connect_s: float = _setting("HYBRID_CONNECT_S", _number(0.05, 3600), 30,
                                 "Time a client that has connected by POST has to open its stream.")
     max_streams: int = _setting("HYBRID_MAX_STREAMS", _count(0, 1_000_000), 10_000, "Open streams in total.")
-    max_streams_per_address: int = _setting("HYBRID_MAX_STREAMS_PER_ADDRESS", _count(0, 1_000_000), 10_000,
-                                            "Open streams of one peer address.")
+    max_streams_per_address: int = _setting("HYBRID_MAX_STREAMS_PER_ADDRESS", _count(0, 1_000_000), 1000,
+                                            "Open streams of one address; an IPv6 /64 counts as one.")
+    connect_rate: float = _setting("HYBRID_CONNECT_RATE", _number(0.01, 10**6), 100, "New clients a second by address.")
     max_clients: int = _setting("HYBRID_MAX_CLIENTS", _count(1, 10_000_000), 50_000,
                                 "Clients in total, including those that may come back.")
     allow_blocking_call: bool = _setting("HYBRID_ALLOW_BLOCKING_CALL", parse_boolean, False,

@@ -39,6 +39,7 @@ class SettingsKeywords(TypedDict, total=False):
     connect_s: float | None
     max_streams: int | None
     max_streams_per_address: int | None
+    connect_rate: float | None
     max_clients: int | None
     allow_blocking_call: bool | None
     max_rooms: int | None

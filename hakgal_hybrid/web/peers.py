@@ -55,7 +55,7 @@ def address_of(environ: Mapping[str, Any]) -> str:
     """Return the address that limits go by: of all addresses of a request the first that is of another machine.
 
     For the peers of Unix sockets that is ``localhost``, if no proxy wrote another one. All nonsense together counts as
-    one address.
+    one address. So does the network of 64 bits that an IPv6 address is in: who has one address of it has them all.
 
     :param environ: the WSGI environment of the request.
     """
@@ -63,7 +63,11 @@ def address_of(environ: Mapping[str, Any]) -> str:
     address = next((address for address in addresses if not is_loopback(address)), addresses[0])
     with contextlib.suppress(ValueError):
         found = ipaddress.ip_address(address.strip("[]"))
-        return str(getattr(found, "ipv4_mapped", None) or found)
+        if isinstance(found, ipaddress.IPv6Address):
+            if found.ipv4_mapped is None and not found.is_loopback:
+                return f"{ipaddress.IPv6Address(int(found) >> 64 << 64)}/64"
+            return str(found.ipv4_mapped or found)
+        return str(found)
     return "localhost" if is_loopback(address) else _UNKNOWN
 
 

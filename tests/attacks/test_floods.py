@@ -14,10 +14,13 @@ from support.attacks import REMOTE, code, counted, refusals, said, statuses
 from support.servers import CONTROL, EMIT, SOON, Http, Server, shown_on_failure, wait_until
 
 from hakgal_hybrid.broker.counters import Refusals
+from hakgal_hybrid.broker.slots import MAX_ADDRESSES
 from hakgal_hybrid.errors import Overloaded
 from hakgal_hybrid.server.admission import AdmissionControl, Budget
 from hakgal_hybrid.web.control import BoundedList
-from hakgal_hybrid.web.ratelimit import MAX_ADDRESSES, RateLimiter
+from hakgal_hybrid.web.ratelimit import RateLimiter
+
+CONNECT = "/api/events/connect"
 
 
 @contextlib.contextmanager
@@ -145,6 +148,54 @@ def test_streams_are_bounded_per_address() -> None:
             assert code(server.ask("GET", "/api/events/stream", None, {
                 "X-API-Key": "k", "Accept": "*/*"})) == (503, "too_many_streams")
             assert server.status()["refusals"]["too_many_streams"] == 3
+
+
+def test_connecting_is_bounded_per_address() -> None:
+    """More than ``HYBRID_CONNECT_RATE`` a second are refused; others are not, nor are clients that come back."""
+    with serving(HYBRID_CONNECT_RATE=0.2, HAKGAL_API_KEY="k") as server:
+        theirs = {"X-API-Key": "k", **REMOTE}
+        connected = server.ask("POST", CONNECT, {}, theirs).json()
+        with server.opened(headers=theirs):
+            pass
+        answer = server.ask("POST", CONNECT, {}, theirs)
+        assert code(answer) == (429, "too_many_connects")
+        assert 1 <= int(answer.headers["retry-after"]) <= 5
+        with server.stream(headers=theirs) as refused:
+            refused.read_to_end()
+            assert refused.payloads("hybrid_busy")[0]["code"] == "too_many_connects"
+        assert server.status()["refusals"]["too_many_connects"] == 2
+        with server.opened(f"ticket={connected['ticket']}", headers=theirs), server.opened():
+            assert b'code="too_many_connects"} 2.0' in server.ask("GET", "/api/hybrid/metrics").body
+
+
+def test_connecting_without_a_stream_keeps_nobody_out() -> None:
+    """Who connects and opens no stream gives way to others, those of the address with most of them first."""
+    with serving(HYBRID_MAX_STREAMS=6, HAKGAL_API_KEY="k") as server, contextlib.ExitStack() as opened:
+        theirs, other = {"X-API-Key": "k", **REMOTE}, {"X-API-Key": "k", "X-Forwarded-For": "203.0.113.10"}
+        fair = server.ask("POST", CONNECT, {}, other).json()
+        for _ in range(20):
+            assert server.ask("POST", CONNECT, {}, theirs).status == 200
+        for _ in range(4):
+            opened.enter_context(server.opened())
+        opened.enter_context(server.opened(f"ticket={fair['ticket']}", headers=other))
+        assert server.status()["refusals"]["connect_gave_way"] == 19
+        assert server.status()["streams"] == 5
+
+
+def test_open_and_drop_costs_nobody_else_his_way_back() -> None:
+    """If there are too many clients away, the address with most of them loses its oldest ones."""
+    with serving(HYBRID_MAX_CLIENTS=5, HAKGAL_API_KEY="k") as server:
+        theirs, other = {"X-API-Key": "k", **REMOTE}, {"X-API-Key": "k", "X-Forwarded-For": "203.0.113.10"}
+        fair = server.ask("POST", CONNECT, {}, other).json()
+        with server.opened(f"ticket={fair['ticket']}", headers=other):
+            pass
+        for _ in range(20):
+            with server.opened(headers=theirs):
+                wait_until(lambda: server.status()["streams"] == 1)
+            wait_until(lambda: server.status()["streams"] == 0)
+        again = server.ask("POST", CONNECT, {"sid": fair["sid"], "token": fair["token"]}, other).json()
+        assert again["resumed"] is True
+        assert server.status()["refusals"]["resume_gave_way"] == 16
 
 
 def test_commands_are_bounded_per_address() -> None:

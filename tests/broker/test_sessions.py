@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
 from support.hubs import make_hub
 
+from hakgal_hybrid.broker.addresses import AddressQueues
 from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import MAX_SESSION_CLIENTS, Session, steady
 from hakgal_hybrid.broker.event import Target
@@ -147,7 +150,7 @@ def test_places_of_one_address():
     open_one(sessions, "elsewhere")
     sessions.detach(session, session.carrier)
     sessions.drop(session)
-    assert dict(sessions._per_address) == {"elsewhere": 1}
+    assert dict(sessions._slots._per_address) == {"elsewhere": 1}
     open_one(sessions, "there")
 
 
@@ -157,7 +160,7 @@ def test_lasting_links_need_no_place_and_never_lapse():
     session = sessions.make({}, 0, standalone=True)
     assert session.deadline is None
     assert sessions.drop(session)
-    assert sessions._slots == 0
+    assert len(sessions._slots) == 0
 
 
 def hub_of(**bounds: Any) -> Hub:
@@ -190,6 +193,127 @@ def test_who_is_away_gives_way_to_who_is_there():
     assert sessions[0].state is SessionState.ENDED
     with pytest.raises(Overloaded):
         hub.admit(hub.new_session({}), {}, "/")
+
+
+def away(hub: Hub, address: str) -> Session:
+    """A session with a client whose stream has come and gone."""
+    session = hub.new_session({"REMOTE_ADDR": address})
+    hub.admit(session, {}, "/")
+    hub.sessions.attach(session, Carrier())
+    hub.sessions.detach(session, session.carrier)
+    return session
+
+
+def test_the_address_with_most_away_gives_way():
+    """Whoever opens and drops many streams costs nobody else what he could come back to."""
+    hub = hub_of(max_clients=10)
+    others = [away(hub, f"other {number}") for number in range(3)]
+    flood = [away(hub, "flood") for _ in range(50)]
+    assert [session.state for session in others] == [SessionState.AWAY] * 3
+    assert [session.state for session in flood] == [SessionState.ENDED] * 43 + [SessionState.AWAY] * 7
+
+
+def test_with_as_many_away_of_each_the_oldest_gives_way():
+    """Addresses that have the same number away give way in turn."""
+    hub = hub_of(max_clients=4)
+    sessions = [away(hub, address) for address in ("a", "b", "a", "b")]
+    away(hub, "c")
+    away(hub, "c")
+    assert [session.state.name for session in sessions] == ["ENDED", "ENDED", "AWAY", "AWAY"]
+
+
+def expected(sessions: SessionRegistry, address: str) -> Session:
+    """A session that waits for its first stream."""
+    session = sessions.make({"REMOTE_ADDR": address}, 0)
+    sessions.expect(session)
+    return session
+
+
+def test_sessions_without_a_stream_give_way_to_new_ones():
+    """If all slots are taken, one that waits for its first stream ends: the oldest of the address with most of them."""
+    gave_way: list[str] = []
+    sessions = Watched(max_streams=5, gave_way=gave_way.append)
+    open_one(sessions, "there")
+    lonely = expected(sessions, "lonely")
+    flood = [expected(sessions, "flood") for _ in range(3)]
+    open_one(sessions, "new")
+    assert sessions.over == flood[:1]
+    again = [expected(sessions, "flood") for _ in range(9)]
+    assert sessions.over == [*flood, *again[:7]]
+    assert lonely.state is SessionState.WAITING
+    assert gave_way == ["connect_gave_way"] * 10
+    for _ in range(3):
+        open_one(sessions, "new")
+    with pytest.raises(Overloaded) as refused:
+        open_one(sessions, "new")
+    assert (refused.value.status, sessions.open) == (503, 5)
+
+
+def test_sessions_without_a_stream_give_way_within_their_address():
+    """If an address has its share, its own sessions that wait give way, and no others."""
+    sessions = Watched(max_per_address=2)
+    other = expected(sessions, "other")
+    open_one(sessions, "here")
+    waiting = expected(sessions, "here")
+    open_one(sessions, "here")
+    assert sessions.over == [waiting]
+    with pytest.raises(Overloaded) as refused:
+        open_one(sessions, "here")
+    assert refused.value.status == 429
+    assert other.state is SessionState.WAITING
+
+
+def test_a_session_that_is_being_opened_does_not_give_way():
+    """A request that opens a stream keeps its slot while the host's handler runs."""
+    sessions = Watched(max_streams=1)
+    session = sessions.make({}, 0)
+    with pytest.raises(Overloaded):
+        sessions.make({}, 0)
+    sessions.attach(session, Carrier())
+    assert not sessions.make_room()
+
+
+def test_how_often_one_address_connects():
+    """An address has so many new sessions a second, and ten times as many at once; coming back is not counted."""
+    sessions = Watched(connect_rate=0.5)
+    first = open_one(sessions)
+    for _ in range(4):
+        sessions.make({"REMOTE_ADDR": "here"}, 0)
+    with pytest.raises(Overloaded) as refused:
+        sessions.make({"REMOTE_ADDR": "here"}, 0)
+    assert (refused.value.status, refused.value.code, refused.value.retry_after) == (429, "too_many_connects", 2)
+    assert sessions.refused == 1
+    sessions.make({"REMOTE_ADDR": "elsewhere"}, 0)
+    sessions.make({"REMOTE_ADDR": "here"}, 0, standalone=True)
+    sessions.detach(first, first.carrier)
+    sessions.attach(first, Carrier())
+
+
+def test_queues_of_addresses_against_a_plain_list():
+    """Whatever comes and leaves: the oldest of one address, and of one with most, is what a list would give."""
+    rng = random.Random(1)
+    queues, plain = AddressQueues(), list[Session]()
+    for _ in range(5000):
+        if plain and rng.random() < 0.5:
+            session = rng.choice(plain) if rng.random() < 0.5 else queues.oldest()
+            assert session is not None
+            queues.discard(session)
+            queues.discard(session)
+            plain.remove(session)
+        else:
+            session = Session(rng.choice("abcdefg"), 0)
+            queues.add(session)
+            queues.add(session)
+            plain.append(session)
+        sizes = Counter(item.address for item in plain)
+        assert len(queues) == len(sizes)
+        for address in "abcdefg":
+            assert queues.oldest(address) is next((item for item in plain if item.address == address), None)
+        largest = queues.oldest()
+        assert (largest is None) == (not plain)
+        if largest is not None:
+            assert sizes[largest.address] == max(sizes.values())
+            assert largest is queues.oldest(largest.address)
 
 
 def test_a_client_joins_in_the_middle():

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
-from support.faults import MINUTE, Client, Scene, need, parts, root
+from support.faults import MINUTE, Client, Scene, allow_files, need, parts, root
 from support.servers import CONTROL, TESTS, Http, wait_until
 
 UP = "streams, host, status"
@@ -236,7 +236,7 @@ def test_requests_that_trickle(fault: Any) -> None:
 
 def test_everybody_comes_back_at_once(fault: Any) -> None:
     """After 500 streams were cut at once, 500 come back at once, and each gets what it missed, once."""
-    _allow_files(2048)
+    allow_files(2048)
     with fault("500 reconnect at once", UP) as scene:
         clients = [Client(scene.server.port) for _ in range(500)]
         with ThreadPoolExecutor(16) as pool:
@@ -269,18 +269,6 @@ def _insist(client: Client) -> int:
             return number
         pause.wait(0.2)
     raise AssertionError("it never got a stream again")
-
-
-def _allow_files(number: int) -> None:
-    """Let this process, and those that it starts, have so many descriptors."""
-    try:
-        import resource
-    except ImportError:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < number:
-        need(hard == resource.RLIM_INFINITY or hard >= number, f"{number} descriptors are needed")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
 @pytest.mark.parametrize("fixes", [0, 1, pytest.param(2, marks=pytest.mark.long)])

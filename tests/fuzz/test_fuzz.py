@@ -36,7 +36,7 @@ def tries(number: int) -> Any:
 
 #: The server that the tests here share.
 SERVER = {"HYBRID_REQUEST_S": 2, "HYBRID_MAX_BODY_BYTES": 100_000, "HYBRID_HEARTBEAT_S": 0.2,
-          "HYBRID_RESUME_S": 0, "HYBRID_COMMAND_RATE": 1_000_000}
+          "HYBRID_RESUME_S": 0, "HYBRID_COMMAND_RATE": 1_000_000, "HYBRID_CONNECT_RATE": 1_000_000}
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_a_limit_that_makes_no_sense_is_refused(api, limit: str) -> None:
 def test_the_list_is_bounded() -> None:
     """However many there are, no more than the limit, and never more than a thousand, are listed."""
     app = Flask(__name__)
-    transport = HybridTransport(app)
+    transport = HybridTransport(app, max_streams_per_address=2 * MAX_CLIENTS, connect_rate=MAX_CLIENTS)
     for _ in range(MAX_CLIENTS + 50):
         transport.node.lifecycle.open_client({"REMOTE_ADDR": "127.0.0.1"}, "/")
     client = app.test_client()

@@ -56,6 +56,18 @@ def need(found: object, reason: str) -> None:
     pytest.skip(reason)
 
 
+def allow_files(number: int) -> None:
+    """Let this process, and those that it starts, have so many descriptors."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < number:
+        need(hard == resource.RLIM_INFINITY or hard >= number, f"{number} descriptors are needed")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+
 # -- clients -----------------------------------------------------------------------------------------------------
 
 
@@ -340,11 +352,11 @@ class Scene:
 @contextlib.contextmanager
 def scene(tell: Callable[[dict[str, Any]], object], fault: str, up: str, *, witnesses: int = 4,
           paths: tuple[str, ...] = ("/health", STATUS), options: tuple[str, ...] = (),
-          **settings: Any) -> Iterator[Scene]:
+          kept_mib: float = KEPT_MIB, **settings: Any) -> Iterator[Scene]:
     """Have a server under load; at the end account for everything, compare, tell the row and judge it.
 
     :param fault: its name in the table. :param up: what must stay up, as the table says it.
-    :param paths: what the asker asks for.
+    :param paths: what the asker asks for. :param kept_mib: how much memory the server may keep.
     """
     server = Server("ours", *options, **{**SETTINGS, **settings})
     crowd: Crowd | None = None
@@ -357,7 +369,7 @@ def scene(tell: Callable[[dict[str, Any]], object], fault: str, up: str, *, witn
         server.status()
         before = Holdings.settled(server.process.pid)
         row = Row(fault, up)
-        found = Scene(server, row, crowd, Asker(server, paths), before)
+        found = Scene(server, row, crowd, Asker(server, paths), before, kept_mib=kept_mib)
         found.publish()
         yield found
         server = found.server

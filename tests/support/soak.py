@@ -200,6 +200,7 @@ class Soak:
         self._churn, self._rate = churn, rate
         self.outcome = Outcome(clients=clients)
         self._server = Server("ours", SUPPORT_FAULTS=1, SUPPORT_IDLE_S=0.3, HYBRID_HEARTBEAT_S=5, HYBRID_RESUME_S=2,
+                              HYBRID_CONNECT_RATE=1_000_000,
                               HYBRID_STALL_S=3, HYBRID_REQUEST_S=3, HYBRID_LOG_EVENTS=LOG_EVENTS, SUPPORT_NOTES=100)
         self._manifest = Tail(self._server.manifest)
         self._manifest.follow()

@@ -203,7 +203,8 @@ def test_a_claim_on_a_connection_that_is_gone_does_not_count(claims: dict[str, s
 @pytest.mark.parametrize(("written", "address", "local"), [
     ("127.0.0.1:4711", "127.0.0.1", True), ("[::1]:4711", "::1", True), ("[::1]", "::1", True),
     ("::ffff:127.0.0.1", "127.0.0.1", True), (f"{REMOTE}:4711", REMOTE, False), (f"::ffff:{REMOTE}", REMOTE, False),
-    ("[2001:db8::1]:443", "2001:db8::1", False), ("2001:DB8:0::1", "2001:db8::1", False), ("garbage", "unknown", False),
+    ("[2001:db8::1]:443", "2001:db8::/64", False), ("2001:DB8:0::1", "2001:db8::/64", False),
+    ("garbage", "unknown", False),
 ])
 def test_an_address_is_one_however_it_is_written(written: str, address: str, local: bool) -> None:
     """With a port (as IIS writes it) or as IPv6 it is no other address, so that limits hold."""
@@ -225,3 +226,14 @@ def test_a_port_is_plain_digits(written: str, port: int | None) -> None:
 def test_no_port_is_none() -> None:
     """A server need not say it."""
     assert port_of({}) is None
+
+
+@pytest.mark.parametrize(("address", "counts_as"), [
+    ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+    ("2001:db8:1:3::1", "2001:db8:1:3::/64"), ("fe80::1%eth0", "fe80::/64"), ("::ffff:203.0.113.5", "203.0.113.5"),
+    ("::1", "::1"), ("203.0.113.5", "203.0.113.5"),
+])
+def test_what_limits_count_as_one_address(address: str, counts_as: str) -> None:
+    """Limits go by an IPv4 address, and by the 64 bits of an IPv6 address that its owner cannot choose."""
+    assert peers.address_of({"REMOTE_ADDR": address}) == counts_as
+    assert peers.address_of({"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": address}) in (counts_as, "127.0.0.1")

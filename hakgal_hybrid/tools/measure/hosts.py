@@ -26,7 +26,9 @@ VARIABLES = {
     "before": {"APP_PROFILE": "WEBSOCKET", "ENABLE_SSE": "false", "ENABLE_CONTROL_HTTP": "false",
                "ENABLE_WS_SPECIAL": "true"},
     "after": {"APP_PROFILE": "HYBRID", "ENABLE_SSE": "true", "ENABLE_CONTROL_HTTP": "true",
-              "ENABLE_WS_SPECIAL": "false"},
+              "ENABLE_WS_SPECIAL": "false",
+              # All the clients have one address, and come at once.
+              "HYBRID_MAX_STREAMS_PER_ADDRESS": "1000000", "HYBRID_CONNECT_RATE": "1000000"},
 }
 START_S = 90.0
 

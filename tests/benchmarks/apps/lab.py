@@ -33,7 +33,7 @@ class Lab:
     def __init__(self) -> None:
         self.app = Flask("lab")
         self.transport = HybridTransport(self.app, max_streams=20_000, max_streams_per_address=20_000,
-                                         max_clients=50_000)
+                                         connect_rate=1_000_000, max_clients=50_000)
         self.socketio = self.transport.socketio
         self.emitted = 0
         self.lag = handlers.Lag()

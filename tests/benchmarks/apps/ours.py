@@ -18,7 +18,7 @@ FRAMING = len("id: 1755412806000-1234\nevent: tick\ndata: \n\n")
 
 def main(port: int, control: int) -> None:
     app = Flask(__name__)
-    transport = HybridTransport(app, max_streams=20_000, max_streams_per_address=20_000)
+    transport = HybridTransport(app, max_streams=20_000, max_streams_per_address=20_000, connect_rate=1_000_000)
     socketio = transport.socketio
     emitted = 0
 
