@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from .settings import Profile
-from .socketio import SocketIO
+from .socketio.socketio import SocketIO
 from .socketio.adoption import attach
 from .socketio.dual import serve_both
 from .socketio.running import port_of

@@ -20,16 +20,18 @@ from ..settings import Profile, current_profile, load_settings
 
 @click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--class", "target", metavar="MODULE:CLASS",
-              help="The host's class, if it is not hexagonal_api_enhanced_clean:HexagonalAPI.")
+              help="Swap only the SocketIO that this class makes in its constructor; default: every one.")
 @click.option("--children", is_flag=True, help="Hook child Python processes too.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(target: str | None, children: bool, command: tuple[str, ...]) -> None:
-    """Run an unchanged start command, the host hooked as imported.
+    """Run an unchanged start command, with every SocketIO of Flask-SocketIO swapped.
 
     \b
     Examples:
+      hakgal-hybrid exec -- python run.py
+      hakgal-hybrid exec -- flask --app shop run
+      hakgal-hybrid exec -- gunicorn -k gthread --threads 32 'shop:create_app()'
       hakgal-hybrid exec -- python -c "from hexagonal_api_enhanced_clean import HexagonalAPI; …"
-      hakgal-hybrid exec -- python start.py
       hakgal-hybrid exec --class backend.api:Api -- gunicorn -k gthread 'wsgi:app'
     """  # noqa: D301 (click's mark for "do not wrap")
     from .launcher import arm, run_command
@@ -64,7 +66,7 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
       hakgal-hybrid run app:create_app --set enable_all=false
       hakgal-hybrid run app:app
     """  # noqa: D301
-    from .hybridize import hook, hybridize, prepare
+    from .hybridize import hook, hook_socketio, hybridize, prepare
 
     profile = current_profile()
     rollback = profile is Profile.WEBSOCKET
@@ -81,6 +83,7 @@ def run(target: str, app_dir: str, host: str, port: int | None, options: tuple[s
     if not rollback:
         prepare()
         hook()
+        hook_socketio()
     thing = _found(module_name, name)
     if isinstance(thing, type):
         takes_flag = "enable_websocket" in _parameters(thing)
@@ -131,17 +134,27 @@ def _ensure_transport(api: Any) -> None:
 
 def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> None:
     if rollback:
-        app.run(host=host, port=port, debug=debug, threaded=True, use_reloader=False)
+        _run_as_without_us(app, host, port, debug)
         return
     from ..extension import HybridTransport
     from ..web.transport import KEY
 
     if KEY not in app.extensions and "socketio" in app.extensions and current_profile() is Profile.HYBRID:
         get_logger(__name__).warning(
-            "this app made a SocketIO of its own, whose events do not leave by SSE; run its class or factory, or make "
-            "it with hakgal_hybrid.socketio.SocketIO")
-    transport = app.extensions.get(KEY) or HybridTransport(app)
+            "the SocketIO of this app is none of Flask-SocketIO's and was not swapped: its events do not leave by SSE")
+    transport = HybridTransport.of(app) if KEY in app.extensions else HybridTransport(app)
     transport.run(host, port, debug=debug, use_reloader=False)
+
+
+def _run_as_without_us(app: Any, host: str, port: int, debug: bool) -> None:
+    """Serve an app by its own SocketIO, if it has one, or by Flask."""
+    socketio = app.extensions.get("socketio")
+    if socketio is None:
+        app.run(host=host, port=port, debug=debug, threaded=True, use_reloader=False)
+        return
+    # Werkzeug's server, which mode "threading" means, is refused without a terminal unless this is said.
+    own = {"allow_unsafe_werkzeug": True} if socketio.async_mode == "threading" else {}
+    socketio.run(app, host=host, port=port, debug=debug, use_reloader=False, **own)
 
 
 def _found(module_name: str, name: str) -> Any:

@@ -6,7 +6,6 @@ Only what the decision needs is imported here; the rest follows once the profile
 from __future__ import annotations
 
 import functools
-import sys
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..monitoring.patching import refuse_patched_process
 from ..settings import Profile, current_profile
-from .stand_in import stand_in
+from .stand_in import stand_in, stand_in_for_eventlet
 
 logger = get_logger(__name__)
 
@@ -31,8 +30,8 @@ hooked: list[str] = []
 def prepare() -> None:
     """Make this process ready for a host, before anything of the host is imported.
 
-    In profile HYBRID, ``import eventlet`` raises ``ImportError`` from now on, so that a host that patches the process
-    with it leaves real threads real; in profile DUAL the host's own server needs it, if anything does. If
+    In profile HYBRID, ``import eventlet`` gives :mod:`.native_threads` from now on, which patches nothing, so that a
+    host leaves real threads real; in profile DUAL the host's own server needs it, if anything does. If
     ``flask_socketio`` is not installed, :mod:`hakgal_hybrid.socketio` stands in for it. In profile WEBSOCKET this does
     nothing.
 
@@ -43,7 +42,7 @@ def prepare() -> None:
         return
     if profile is Profile.HYBRID:
         refuse_patched_process()
-        sys.modules["eventlet"] = None  # type: ignore[assignment]  # the import system's way to say: not to be had
+        stand_in_for_eventlet()
     stand_in()
 
 
@@ -94,6 +93,18 @@ def _hybridize_in_place(cls: type) -> None:
 
     cls.__init__ = __init__  # type: ignore[misc]
     cls.__hybridized__ = True  # type: ignore[attr-defined]
+
+
+def hook_socketio() -> None:
+    """Swap every ``SocketIO`` of ``flask_socketio`` as that is imported, now or later; see :func:`.substitute`."""
+    from wrapt import register_post_import_hook
+
+    def swap(module: ModuleType) -> None:
+        from ..socketio.substitution import substitute  # Flask and all the rest, only once they are needed
+
+        substitute(module)
+
+    register_post_import_hook(swap, "flask_socketio")
 
 
 def hook(modules: tuple[str, ...] = HOST_MODULES, class_name: str = HOST_CLASS) -> None:

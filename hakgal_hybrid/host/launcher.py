@@ -16,13 +16,11 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import ConfigurationError
-from ..logs import get_logger
 from ..settings import Profile, current_profile, load_settings
-from .hybridize import HOST_CLASS, HOST_MODULES, hook, hooked, prepare
+from .hybridize import HOST_CLASS, HOST_MODULES, hook, hook_socketio, prepare
+from .serving import report_at_serving
 
-logger = get_logger(__name__)
-
-#: Set for child processes that shall be hooked too: ``module[,module…]:Class``.
+#: Set for child processes that shall be hooked too: ``module[,module…]:Class``, or empty for every ``SocketIO``.
 INHERIT = "HAKGAL_HYBRID_INHERIT"
 
 _PYTHON = re.compile(r"(?:python([0-9.]*)|py)(?:\.exe)?", re.IGNORECASE)
@@ -32,9 +30,9 @@ _NEEDS_VALUE = re.compile(r"-[bBdEiIOPqRsSuvx]*[XW]|--check-hash-based-pycs")
 
 
 def arm(target: str | None = None, *, children: bool = False) -> None:
-    """Prepare this process for a host and hook its class; in profile WEBSOCKET do nothing at all.
+    """Prepare this process for a host: hook its class, and every ``SocketIO``; in profile WEBSOCKET do nothing at all.
 
-    :param target: ``module:Class`` if it is not the usual one.
+    :param target: ``module:Class`` if a ``SocketIO`` shall be swapped only where this class makes it.
     :param children: have child Python processes armed as well.
     :raises ConfigurationError: for any setting in the environment that is not accepted.
     """
@@ -50,10 +48,13 @@ def arm(target: str | None = None, *, children: bool = False) -> None:
             raise ConfigurationError.bad_value("--class", target, "module:Class")
     if children:
         site = str(Path(__file__).parent / "child_hook")
-        os.environ[INHERIT] = f"{','.join(modules)}:{class_name}"
+        os.environ[INHERIT] = target or ""
         os.environ["PYTHONPATH"] = os.pathsep.join([site, *filter(None, [os.environ.get("PYTHONPATH")])])
     prepare()
     hook(modules, class_name)
+    if target is None:
+        hook_socketio()
+    report_at_serving(target)
 
 
 def run_command(command: list[str], again: list[str]) -> int:
@@ -69,30 +70,13 @@ def run_command(command: list[str], again: list[str]) -> int:
     """
     name, *arguments = command
     if not _PYTHON.fullmatch(Path(name).name):
-        with _warning_of_a_miss():
-            return _run_script(name, arguments)
+        return _run_script(name, arguments)
     if not _is_this_interpreter(name):
         return _run_elsewhere([name], again, ["python", *arguments])
     options, arguments = _split_arguments(arguments)
     if options:  # such as -X or -W: they can only be given to an interpreter that starts
         return _run_elsewhere([sys.executable, *options], again, ["python", *arguments])
-    with _warning_of_a_miss():
-        return _run_python(arguments)
-
-
-@contextmanager
-def _warning_of_a_miss() -> Iterator[None]:
-    """Warn if the command has ended and the host's class was never imported: then it ran without this package."""
-    refused = False
-    try:
-        yield
-    except ConfigurationError:
-        refused = True  # it never ran, and the error says why
-        raise
-    finally:
-        if not refused and not hooked and current_profile() is not Profile.WEBSOCKET:
-            logger.warning("no host was hybridized: none of the modules that were looked for was imported (a class in "
-                           "the script itself cannot be); name the host's class with --class module:Class")
+    return _run_python(arguments)
 
 
 def _run_python(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Standing in for Flask-SocketIO where it is not installed."""
+"""Standing in for a package that a host imports: Flask-SocketIO where it is not installed, and eventlet."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def stand_in() -> None:
     """Have our :mod:`hakgal_hybrid.socketio` answer to the name ``flask_socketio``, if nothing else does."""
     if "flask_socketio" not in sys.modules and importlib.util.find_spec("flask_socketio") is None:
         sys.modules["flask_socketio"] = importlib.import_module("hakgal_hybrid.socketio")
+
+
+def stand_in_for_eventlet() -> None:
+    """Have :mod:`.native_threads` answer to the name ``eventlet``, whose submodules cannot be imported then."""
+    sys.modules["eventlet"] = importlib.import_module("hakgal_hybrid.host.native_threads")

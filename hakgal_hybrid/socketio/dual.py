@@ -22,7 +22,7 @@ from ..settings import Profile
 from ..web.transport import KEY, Transport
 from .bridge import DualBridge, DualServer, Side
 from .options import HONOURED, apply_options
-from .socketio import SocketIO
+from .socketio import SWAPPED, SocketIO
 
 if TYPE_CHECKING:
     _SocketIO = Any
@@ -102,6 +102,8 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
         if wanted == "eventlet" and importlib.util.find_spec("eventlet") is None:
             kwargs["async_mode"] = "threading"
         super().init_app(app, **kwargs)  # registers with the app's extensions, so ``_adopt`` runs; then sets ``server``
+        if app is not None:
+            logger.info(SWAPPED, app.import_name, Profile.DUAL.value)
 
     @property
     def server(self) -> Any:

@@ -1,4 +1,4 @@
-"""Replacing every ``SocketIO`` that a host can reach by another class, while the host is constructed."""
+"""Replacing every ``SocketIO`` that a host can reach by another class: while it is constructed, or for good."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ..settings import Profile, current_profile
-from .dual import EventletSocketIO, dual_class, werkzeug_options
+from .dual import DualSocketIO, EventletSocketIO, dual_class, werkzeug_options
 from .socketio import SocketIO
 
 #: The function a host builds its push channel with.
@@ -22,6 +22,22 @@ FACTORY = "create_websocket_adapter"
 _OURS = "hakgal_hybrid"
 
 _swap_lock = threading.RLock()
+
+#: Flask-SocketIO's own class, once :func:`substitute` has put another one in its place.
+_originals: list[type] = []
+
+
+def substitute(module: ModuleType) -> None:
+    """Have every ``SocketIO`` of ``flask_socketio`` be ours from now on; in profile DUAL, serve our clients too.
+
+    The constructor of a hybridized class still decides by its flag: see :func:`swapped`.
+
+    :param module: ``flask_socketio``.
+    """
+    original = module.SocketIO
+    if not _originals and not _is_ours(original):
+        _originals.append(original)
+        _rebind({original: dual_class(original) if current_profile() is Profile.DUAL else _facade(original)})
 
 
 @contextmanager
@@ -47,8 +63,22 @@ def _rebind(classes: dict[type, type]) -> None:
             names[name] = new
 
 
+def restore() -> None:
+    """Undo :func:`substitute`, for those who run several commands in one process. What was made stays as it is."""
+    if _originals:
+        original = _originals.pop()
+        _rebind({importlib.import_module("flask_socketio").SocketIO: original})
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.startswith(_OURS)
+
+
 def _socketio_classes(cls: type) -> list[type]:
-    """Return the ``SocketIO`` of ``flask_socketio``, and the one in the module that holds the host's factory."""
+    """Return the ``SocketIO`` of ``flask_socketio``, and the one in the module that holds the host's factory.
+
+    Those that are ours already are left out.
+    """
     found = []
     if importlib.util.find_spec("flask_socketio") is not None:
         found.append(importlib.import_module("flask_socketio").SocketIO)
@@ -56,7 +86,7 @@ def _socketio_classes(cls: type) -> list[type]:
     own = getattr(home, "SocketIO", None)
     if isinstance(own, type) and own not in found:
         found.append(own)
-    return [item for item in found if not item.__module__.startswith(_OURS)]
+    return [item for item in found if not _is_ours(item)]
 
 
 def _names_of(value: object) -> list[tuple[dict[str, Any], str]]:
@@ -92,12 +122,15 @@ def facades(cls: type) -> dict[type, type]:
 
     :param cls: the host's class.
     """
+    return {original: _facade(original) for original in _socketio_classes(cls)}
+
+
+def _facade(original: type) -> type:
     base: Any = SocketIO
     if current_profile() is Profile.DUAL:
         base = EventletSocketIO  # eventlet was let through
     names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__}
-    return {original: type("SocketIO", (base,), {**names, "__class__": _class_property(original)})
-            for original in _socketio_classes(cls)}
+    return type("SocketIO", (base,), {**names, "__class__": _class_property(original)})
 
 
 def _class_property(original: type) -> property:
@@ -113,15 +146,20 @@ def dual_classes(cls: type) -> dict[type, type]:
 
     :param cls: the host's class.
     """
-    return {original: dual_class(original) for original in _socketio_classes(cls)}
+    return {original: dual_class(original) for original in _socketio_classes(cls)
+            if not issubclass(original, DualSocketIO)}
 
 
 def threading_socketio() -> dict[type, type]:
-    """Return Flask-SocketIO's class with one that does without eventlet, if that was blocked; else nothing."""
-    if sys.modules.get("eventlet", ...) is not None or importlib.util.find_spec("flask_socketio") is None:
+    """Return Flask-SocketIO's class with one that does without eventlet, if that cannot be had; else nothing."""
+    if importlib.util.find_spec("flask_socketio") is None:
         return {}
-    real: Any = importlib.import_module("flask_socketio").SocketIO
-    if real.__module__.startswith(_OURS):
+    eventlet = sys.modules.get("eventlet", ...)
+    if eventlet is not None and not getattr(eventlet, "__name__", "").startswith(_OURS):  # by its own name
+        return {}
+    bound: Any = importlib.import_module("flask_socketio").SocketIO
+    real: Any = _originals[0] if _originals else bound
+    if _is_ours(real):
         return {}  # our own stands in
 
     class SocketIO(real):  # type: ignore[misc]
@@ -136,4 +174,4 @@ def threading_socketio() -> dict[type, type]:
         def run(self, app: Any, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
             super().run(app, host, port, **werkzeug_options(kwargs))
 
-    return {real: SocketIO}
+    return {bound: SocketIO}

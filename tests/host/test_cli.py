@@ -38,6 +38,7 @@ import hakgal_hybrid
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.commands.node import Node
 from hakgal_hybrid.host.launcher import INHERIT
+from hakgal_hybrid.socketio.substitution import restore
 from hakgal_hybrid.tools.cli import main
 
 needs_script = pytest.mark.skipif(SCRIPT is None, reason="the console script is not installed here")
@@ -88,6 +89,7 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before, ours = dict(sys.modules), logging.getLogger("hakgal_hybrid")
     handlers, level = list(ours.handlers), ours.level
     yield
+    restore()
     ours.handlers[:], ours.level = handlers, level
     for name in sys.modules.keys() - before.keys():
         if name.startswith(("tiny", "eventlet")):

@@ -12,7 +12,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 def _arm() -> None:
     from hakgal_hybrid.host.launcher import INHERIT, arm
 
-    arm(os.environ.get(INHERIT))
+    arm(os.environ.get(INHERIT) or None)
 
 
 def _run_the_real_one() -> None:

@@ -1,0 +1,11 @@
+"""Start the chat: ``python run_chat.py PORT``."""
+
+import sys
+
+from chat import create_app
+from chat.extensions import socketio
+
+app = create_app()
+
+if __name__ == "__main__":
+    socketio.run(app, host="127.0.0.1", port=int(sys.argv[1]), debug=False, allow_unsafe_werkzeug=True)

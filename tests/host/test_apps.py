@@ -1,0 +1,159 @@
+"""Flask-SocketIO apps as people write them, unmodified: started by the prefix, and rolled back by the environment.
+
+Each is started by its own start command, used by a client of ours and, with ``APP_PROFILE=WEBSOCKET``, by one of
+Socket.IO: the same must happen to both.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support.hosts import EXEC, Running, free_port, running
+from support.visitors import Refused, SocketVisitor, SseVisitor, Visitor, cookie_of
+
+APPS = Path(__file__).parent / "apps"
+SWAPPED = "is swapped: its events leave by Server-Sent Events"
+Connect = Callable[..., Visitor]
+
+
+class App(NamedTuple):
+    """How an app is started: a command with ``{port}``, and what it needs."""
+
+    command: str
+    prefix: str = "exec"
+    needs: str = "flask_socketio"
+
+
+STARTS = {
+    "chat": App("python run_chat.py {port}"),
+    "classes": App("python classes.py {port}", needs="eventlet"),
+    "login": App("flask --app login run --port {port}", needs="flask_login"),
+    "sessions": App("python -m sessions {port}", needs="flask_session"),
+    "todo": App("gunicorn -k gthread --threads 16 -b 127.0.0.1:{port} todo:create_app()", needs="flask_sqlalchemy"),
+    "todo by name": App("todo:create_app --port {port}", "run", needs="flask_sqlalchemy"),
+    "ticker": App("python ticker.py {port}"),
+    "jobs": App("python jobs.py {port}", needs="apscheduler"),
+}
+
+
+@contextmanager
+def started(folder: Path, name: str, profile: str) -> Iterator[tuple[Running, Connect]]:
+    """An app in a process of its own, started by the prefix; and what connects a client to it."""
+    app, port = STARTS[name], free_port()
+    if importlib.util.find_spec(app.needs) is None:
+        pytest.skip(f"{app.needs} is not installed")
+    command = [word.format(port=port) for word in app.command.split()]
+    prefix = EXEC if app.prefix == "exec" else [*EXEC[:-2], "run"]
+    with running(folder, [*prefix, *command], port, cwd=APPS, APP_PROFILE=profile,
+                 TODO_DB=str(folder / "todo.db"), PYTHONDONTWRITEBYTECODE="1") as server:
+        yield server, partial(SocketVisitor if profile == "WEBSOCKET" else SseVisitor, port)
+        lines = server.text().count(SWAPPED)
+    assert lines == (0 if profile == "WEBSOCKET" else 1), server.text()
+
+
+@pytest.fixture(params=["HYBRID", "WEBSOCKET"])
+def profile(request: pytest.FixtureRequest) -> str:
+    """By which transport."""
+    return str(request.param)
+
+
+def test_a_factory_with_blueprints(tmp_path: Path, profile: str) -> None:
+    """Rooms of the session, events of a blueprint's module, a broadcast from a request."""
+    with started(tmp_path, "chat", profile) as (server, connect):
+        ann, bob = (cookie_of(server.port, "/", name=name, room="hall") for name in ("ann", "bob"))
+        with connect("/chat", cookie=ann) as first, connect("/chat", cookie=bob) as second:
+            for client in (first, second):
+                client.emit("joined", {})
+            assert first.first("status", lambda data: "bob" in data["msg"])["msg"] == "bob has entered the room."
+            second.emit("text", {"msg": "hello"})
+            assert first.first("message") == second.first("message") == {"msg": "bob:hello"}
+            second.emit("left", {})
+            assert first.first("status", lambda data: "left" in data["msg"])["msg"] == "bob has left the room."
+            first.emit("text", {"msg": "gone?"})
+            assert server.post("/announce", {"msg": "closing"}).status == 204
+            assert first.first("announcement") == second.first("announcement") == {"msg": "closing"}
+            assert second.all("message") == [{"msg": "bob:hello"}]
+
+
+def test_class_namespaces_below_eventlet(tmp_path: Path, profile: str) -> None:
+    """A subclass of SocketIO, a class for a namespace, a refusal; the first line patches the process by eventlet."""
+    with started(tmp_path, "classes", profile) as (server, connect):
+        assert server.get("/health").body == {"ok": True, "mode": "eventlet" if profile == "WEBSOCKET" else "threading"}
+        with pytest.raises(Refused, match="no name"):
+            connect("/game", auth={})
+        with connect("/game", auth={"name": "ann"}) as ann, connect("/game", auth={"name": "bob"}) as bob:
+            assert ann.first("welcome") == "ann"
+            assert ann.emit("enter", "table 1") == ["table 1"]
+            assert ann.first("entered") == {"table": "table 1"}
+            assert ann.emit("end", "table 1") is True
+            ann.emit("shout", "hello")
+            assert bob.first("shout") == "HELLO"
+            assert "entered" not in [name for name, _ in bob.events]
+            bob.emit("leave") if profile == "HYBRID" else bob.close()
+            assert isinstance(ann.first("gone"), str)
+
+
+def test_flask_login(tmp_path: Path, profile: str) -> None:
+    """Who is not logged in is refused; a handler knows the user of the request that has connected."""
+    with started(tmp_path, "login", profile) as (server, connect):
+        with pytest.raises(Refused):
+            connect()
+        with connect(cookie=cookie_of(server.port, "/login", name="ann")) as ann:
+            assert ann.first("my response") == {"message": "ann has joined"}
+            assert ann.emit("whoami") == "ann"
+
+
+def test_flask_session(tmp_path: Path, profile: str) -> None:
+    """With ``manage_session=False`` requests and events share one session, both ways."""
+    with started(tmp_path, "sessions", profile) as (server, connect):
+        answer = server.post("/session", {"value": "by request"})
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        with connect(cookie=cookie) as client:
+            client.emit("get-session")
+            assert client.first("refresh-session") == {"session": "by request", "events": 1}
+            client.emit("set-session", {"value": "by event"})
+            assert server.get("/session", Cookie=cookie).body == {"session": "by event", "events": 1}
+
+
+@pytest.mark.parametrize("way", ["todo", "todo by name"])
+def test_sqlalchemy(tmp_path: Path, profile: str, way: str) -> None:
+    """Handlers and requests use the same database, each in an app context, under gunicorn and by name."""
+    with started(tmp_path, way, profile) as (server, connect):
+        assert server.post("/items", {"title": "wash up"}).body == {"id": 1, "title": "wash up", "done": False}
+        with connect() as first, connect() as second:
+            assert first.first("items") == [{"id": 1, "title": "wash up", "done": False}]
+            assert server.post("/items", {"title": "cook"}).status == 201
+            assert second.first("item_added")["title"] == "cook"
+            assert first.emit("finish", 1) == {"ok": True}
+            assert second.first("item_changed") == {"id": 1, "title": "wash up", "done": True}
+            assert first.emit("finish", 9) == {"error": "no such item"}
+
+
+def test_a_background_thread(tmp_path: Path, profile: str) -> None:
+    """Flask-SocketIO's own example: the first client begins a thread that emits to all; its callback ends it."""
+    with started(tmp_path, "ticker", profile) as (_server, connect), connect() as client:
+        assert client.first("my_echo") == {"data": "Connected", "count": 0}
+        client.emit("my_event", {"data": "x"})
+        client.emit("my_event", {"data": "y"})
+        assert client.first("my_echo", lambda data: data["count"] == 2)["data"] == "y"
+        client.emit("my_ping")
+        client.first("my_pong")
+        client.emit("nobody knows", 5)
+        assert client.first("my_echo", lambda data: data["count"] == -1)["data"] == ["nobody knows", 5]
+        assert client.first("my_response", lambda data: data["count"] >= 3)["data"] == "Server generated event"
+
+
+def test_apscheduler_and_threads(tmp_path: Path, profile: str) -> None:
+    """What emits outside of any request reaches everybody: a scheduler, a plain thread, a background task."""
+    with started(tmp_path, "jobs", profile) as (server, connect), connect() as client:
+        assert client.first("tick") == {"every": "0.2 s"}
+        assert server.post("/work/7", {}).status == 202
+        assert client.first("finished") == {"job": 7, "result": 49}
+        assert client.emit("later", 0.01) == "accepted"
+        assert client.first("now") == {"app": "jobs"}
