@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from .settings import Profile
-from .socketio.socketio import SocketIO
 from .socketio.adoption import attach
 from .socketio.dual import serve_both
 from .socketio.running import port_of
+from .socketio.socketio import SocketIO
 from .web.tickets import Tickets
 from .web.transport import Transport
 

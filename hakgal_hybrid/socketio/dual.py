@@ -22,7 +22,7 @@ from ..settings import Profile
 from ..web.transport import KEY, Transport
 from .bridge import DualBridge, DualServer, Side
 from .options import HONOURED, apply_options
-from .socketio import SWAPPED, SocketIO
+from .socketio import SocketIO
 
 if TYPE_CHECKING:
     _SocketIO = Any
@@ -30,6 +30,9 @@ else:
     _SocketIO = object
 
 logger = get_logger(__name__)
+
+#: What is said of each ``SocketIO`` that was swapped, once it serves an app.
+SWAPPED = "the SocketIO of app %r is swapped: its events leave by Server-Sent Events (APP_PROFILE=%s)"
 
 
 def dual_class(original: type) -> type:

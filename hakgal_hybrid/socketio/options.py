@@ -11,6 +11,7 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..logs import get_logger
+from ..settings import Profile
 from ..web.transport import Transport
 
 logger = get_logger(__name__)
@@ -24,6 +25,10 @@ IGNORED = frozenset((
     "ping_timeout", "resource", "serializer", "transports", "write_only"))
 
 HONOURED = frozenset(("json", "logger", "manage_session", "namespaces"))
+
+#: By then the app has bound our class, and perhaps has made a subclass.
+_TOO_LATE = ("the profile is WEBSOCKET, and was another one when the app imported SocketIO; set APP_PROFILE=WEBSOCKET "
+             "in the environment of the process, or before that import")
 
 
 def refuse_queue(options: Mapping[str, Any]) -> None:
@@ -45,8 +50,10 @@ def apply_options(options: Mapping[str, Any], transport: Transport) -> None:
 
     :param options: the keywords that a ``SocketIO`` was given.
     :param transport: the transport, which serves an app.
-    :raises ConfigurationError: for a value that is not accepted.
+    :raises ConfigurationError: for a value that is not accepted, and in profile WEBSOCKET.
     """
+    if transport.settings.profile is Profile.WEBSOCKET:
+        raise ConfigurationError(_TOO_LATE)
     unknown = sorted(options.keys() - IGNORED - HONOURED)
     if unknown:
         logger.warning("SocketIO(%s) means nothing here and is ignored", ", ".join(f"{name}=…" for name in unknown))

@@ -9,9 +9,6 @@ from typing import Any
 import flask
 from flask import Flask
 
-from ..errors import ConfigurationError
-from ..logs import get_logger
-from ..settings import Profile
 from ..web.transport import KEY, Transport
 from .ack_wait import in_context_of_caller
 from .options import apply_options, refuse_queue
@@ -19,13 +16,6 @@ from .registering import HandlerRegistrar
 from .running import Runner
 from .server import Reason, Server
 from .test_client import SocketIOTestClient
-
-logger = get_logger(__name__)
-
-SWAPPED = "the SocketIO of app %r is swapped: its events leave by Server-Sent Events (APP_PROFILE=%s)"
-#: By then the app has bound our class, and perhaps subclassed it.
-TOO_LATE = ("the profile is WEBSOCKET, and was another one when SocketIO was imported; set APP_PROFILE=WEBSOCKET in the "
-            "environment that the process is started with, or before that import")
 
 
 class SocketIO(HandlerRegistrar):
@@ -100,12 +90,9 @@ class SocketIO(HandlerRegistrar):
             self.transport.init_app(app)
         elif existing is not self.transport:
             self._bind(existing)
-        if self.transport.settings.profile is Profile.WEBSOCKET:
-            raise ConfigurationError(TOO_LATE)
         apply_options(self.server_options, self.transport)
         self.transport.facade = self
         app.extensions["socketio"] = self
-        logger.info(SWAPPED, app.import_name, self.transport.settings.profile.value)
 
     @property
     def manage_session(self) -> bool:

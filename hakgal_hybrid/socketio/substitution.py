@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from ..logs import get_logger
 from ..settings import Profile, current_profile
-from .dual import DualSocketIO, EventletSocketIO, dual_class, werkzeug_options
+from .dual import SWAPPED, DualSocketIO, EventletSocketIO, dual_class, werkzeug_options
 from .socketio import SocketIO
+
+logger = get_logger(__name__)
 
 #: The function a host builds its push channel with.
 FACTORY = "create_websocket_adapter"
@@ -129,7 +132,13 @@ def _facade(original: type) -> type:
     base: Any = SocketIO
     if current_profile() is Profile.DUAL:
         base = EventletSocketIO  # eventlet was let through
-    names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__}
+
+    def init_app(self: Any, app: Any, **kwargs: Any) -> None:
+        base.init_app(self, app, **kwargs)
+        if app is not None:
+            logger.info(SWAPPED, app.import_name, current_profile().value)
+
+    names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__, "init_app": init_app}
     return type("SocketIO", (base,), {**names, "__class__": _class_property(original)})
 
 

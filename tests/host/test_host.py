@@ -9,6 +9,8 @@ import logging
 import statistics
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +39,9 @@ from support.hosts import running as server_process
 
 import hakgal_hybrid
 from hakgal_hybrid import ConfigurationError, HybridTransport, hybridize, prepare, signals
+from hakgal_hybrid.host import native_threads
 from hakgal_hybrid.host.hybridize import hook
+from hakgal_hybrid.monitoring.patching import eventlet_patched
 from hakgal_hybrid.socketio import SocketIO as Facade
 
 flask_socketio = pytest.importorskip("flask_socketio", reason="the hosts are written against Flask-SocketIO")
@@ -590,7 +594,7 @@ told = {{
     "routes": [route.rule for route in api.app.extensions["hakgal_hybrid"].routes()]
     if "hakgal_hybrid" in api.app.extensions else [],
     "wsgi_app": kind(api.app.wsgi_app),
-    "eventlet": sys.modules.get("eventlet") is not None,
+    "eventlet": "eventlet.patcher" in sys.modules,
 }}
 client = api.app.test_client()
 if "hakgal_hybrid" in api.app.extensions:
@@ -726,17 +730,34 @@ def test_a_patched_process_is_none_of_our_business_in_rollback(tmp_path: Path) -
     assert told == {"prepare": None, "hybridize": None, "attach": None}
 
 
-def test_prepare_blocks_eventlet_in_hybrid_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After ``prepare()`` in HYBRID ``import eventlet`` raises ``ImportError``; in WEBSOCKET nothing is touched."""
+def test_prepare_stands_in_for_eventlet_in_hybrid_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ``prepare()`` in HYBRID ``import eventlet`` gives what patches nothing; in WEBSOCKET nothing is touched."""
     sys.modules.pop("eventlet", None)
     monkeypatch.setenv("APP_PROFILE", "WEBSOCKET")
     prepare()
     assert "eventlet" not in sys.modules
     monkeypatch.setenv("APP_PROFILE", "HYBRID")
     prepare()
-    with pytest.raises(ImportError):
-        importlib.import_module("eventlet")
+    sleep, eventlet = time.sleep, importlib.import_module("eventlet")
+    eventlet.monkey_patch(thread=False)
+    assert time.sleep is sleep
+    assert not eventlet_patched()
     prepare()  # once more does no harm
+
+
+def test_the_stand_in_for_eventlet_runs_functions_in_threads() -> None:
+    """What most hosts use of eventlet works with native threads; anything else says what to do."""
+    ran = threading.Event()
+    assert native_threads.spawn(divmod, 7, 3).wait() == (2, 1)
+    native_threads.spawn_after(0.001, ran.set).wait()
+    assert ran.is_set()
+    late = native_threads.spawn_after(60, pytest.fail, "it was cancelled")
+    late.cancel()
+    assert late.wait() is None
+    native_threads.sleep(0)
+    with pytest.raises(ImportError, match="APP_PROFILE=WEBSOCKET"):
+        native_threads.GreenPool  # noqa: B018
+    assert not hasattr(native_threads, "__version__")
 
 
 WITHOUT = """
@@ -1037,9 +1058,9 @@ def test_rollback_serves_a_real_socketio_client(tmp_path: Path, vintage: str) ->
     """APP_PROFILE=WEBSOCKET: the original stack answers, and only the decision was imported of us."""
     rollback = {"APP_PROFILE": "WEBSOCKET", "ENABLE_SSE": "false", "ENABLE_WS_SPECIAL": "true"}
     with example_host(tmp_path, push=True, extra=LIST_MODULES, LEGACY_VINTAGE=vintage, **rollback) as host:
-        modules = ["", ".errors", ".host", ".host.commands", ".host.hybridize", ".host.launcher", ".host.stand_in",
-                   ".logs", ".monitoring", ".monitoring.patching", ".settings", ".settings.environ", ".tools",
-                   ".tools.cli", ".tools.commands", ".tools.commands.group"]
+        modules = ["", ".errors", ".host", ".host.commands", ".host.hybridize", ".host.launcher", ".host.serving",
+                   ".host.stand_in", ".logs", ".monitoring", ".monitoring.patching", ".settings",
+                   ".settings.environ", ".tools", ".tools.cli", ".tools.commands", ".tools.commands.group"]
         decision = [f"hakgal_hybrid{name}" for name in modules]
         assert f"modules {decision} False False None" in host.text()
         with socketio_client(host.port) as first:
