@@ -12,7 +12,7 @@ from .socketio.dual import serve_both
 from .socketio.running import port_of
 from .socketio.socketio import SocketIO
 from .web.tickets import Tickets
-from .web.transport import Transport
+from .web.transport import KEY, Transport
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -54,9 +54,21 @@ class HybridTransport(Transport):
         :raises ConfigurationError: for a setting that is not accepted, an app that has a transport already, or one
             that owns one of our URLs.
         """
+        made = app.extensions.get(KEY)
+        if type(made) is Transport and self._services is None and not self._overrides:
+            self._take_over(made)
+            return
         super().init_app(app)
         if self.settings.profile is Profile.DUAL:
             serve_both(self)
+
+    def _take_over(self, made: Transport) -> None:
+        """Be the transport that a swapped ``SocketIO`` has made for its app: both objects have one state."""
+        governor, authorizer = self.governor, self._authorizer
+        self.__dict__ = made.__dict__
+        self.governor = made.governor if governor is None else governor
+        self._authorizer.take(authorizer)
+        self.app.extensions[KEY] = self
 
     @property
     def socketio(self) -> SocketIO:

@@ -62,6 +62,15 @@ class Authorizer:
             raise ConfigurationError(f"{self._decide!r} decides already; only one function can authorize")
         self._decide = decide
 
+    def take(self, other: Authorizer) -> None:
+        """Set the function of another object, if it has one.
+
+        :param other: that object.
+        :raises ConfigurationError: if another function decides already.
+        """
+        if other._decide is not None:
+            self.use(other._decide)
+
     def check(self, app: Flask, action: Action, namespace: str = "/", *, room: Hashable = None,
               event: str | None = None, data: Any = None, client: Client | None = None) -> None:
         """Refuse an action that the application does not allow. If its function raises, the action is refused, too.

@@ -13,7 +13,7 @@ from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..monitoring.patching import refuse_patched_process
 from ..settings import Profile, current_profile
-from .stand_in import stand_in, stand_in_for_eventlet
+from .stand_in import keep_from_patching_by_gevent, stand_in, stand_in_for_eventlet
 
 logger = get_logger(__name__)
 
@@ -30,8 +30,8 @@ hooked: list[str] = []
 def prepare() -> None:
     """Make this process ready for a host, before anything of the host is imported.
 
-    In profile HYBRID, ``import eventlet`` gives :mod:`.native_threads` from now on, which patches nothing, so that a
-    host leaves real threads real; in profile DUAL the host's own server needs it, if anything does. If
+    In profile HYBRID real threads stay real from now on: ``import eventlet`` gives :mod:`.native_threads`, and neither
+    its ``monkey_patch`` nor those of gevent patch anything. In profile DUAL the host's own server may need them. If
     ``flask_socketio`` is not installed, :mod:`hakgal_hybrid.socketio` stands in for it. In profile WEBSOCKET this does
     nothing.
 
@@ -43,6 +43,7 @@ def prepare() -> None:
     if profile is Profile.HYBRID:
         refuse_patched_process()
         stand_in_for_eventlet()
+        keep_from_patching_by_gevent()
     stand_in()
 
 

@@ -18,7 +18,6 @@ from types import ModuleType
 from ..errors import ConfigurationError
 from ..settings import Profile, current_profile, load_settings
 from .hybridize import HOST_CLASS, HOST_MODULES, hook, hook_socketio, prepare
-from .serving import report_at_serving
 
 #: Set for child processes that shall be hooked too: ``module[,module…]:Class``, or empty for every ``SocketIO``.
 INHERIT = "HAKGAL_HYBRID_INHERIT"
@@ -50,6 +49,8 @@ def arm(target: str | None = None, *, children: bool = False) -> None:
         site = str(Path(__file__).parent / "child_hook")
         os.environ[INHERIT] = target or ""
         os.environ["PYTHONPATH"] = os.pathsep.join([site, *filter(None, [os.environ.get("PYTHONPATH")])])
+    from .serving import report_at_serving  # by wrapt, which a rollback does without
+
     prepare()
     hook(modules, class_name)
     if target is None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
+
+from wrapt import register_post_import_hook, wrap_function_wrapper
 
 from ..logs import get_logger
 from .hybridize import hooked
 
 logger = get_logger(__name__)
 
-#: What each server calls when the app is there and no request was served yet. (Ours serves what was swapped.)
+#: What a server calls when the app is there and no request was served yet. (Ours serves what was swapped.)
 _BEGINNINGS = (("werkzeug.serving", "BaseWSGIServer.__init__"), ("gunicorn.workers.base", "Worker.load_wsgi"),
                ("waitress.server", "create_server"), ("gevent.pywsgi", "WSGIServer.__init__"))
+#: Called for each app that gets our URLs.
+_INIT_APP = ("hakgal_hybrid.web.transport", "Transport.init_app")
 
 
 def report_at_serving(target: str | None) -> None:
@@ -22,33 +24,28 @@ def report_at_serving(target: str | None) -> None:
 
     :param target: the class that was named, as ``module:Class``, or ``None`` for any ``SocketIO``.
     """
-    from wrapt import register_post_import_hook, wrap_function_wrapper
+    found: list[str] = []
+    missed = "no app with a SocketIO of flask_socketio was made" if target is None else (
+        f"--class names {target}, which was not imported")
 
-    reported: list[bool] = []
+    def begin() -> None:
+        if not found and not (target is not None and hooked):
+            logger.warning("nothing was swapped until this process began to serve: %s; events do not leave by "
+                           "Server-Sent Events", missed)
+            found.append("reported")
 
-    def begin(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    for module, name in _BEGINNINGS:
+        _call_after(module, name, begin)
+    if target is None:
+        _call_after(*_INIT_APP, lambda: found.append("an app"))
+
+
+def _call_after(module: str, name: str, function: Callable[[], None]) -> None:
+    """Have a function called after each call of another one, whose module is imported now or later."""
+
+    def call(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = wrapped(*args, **kwargs)
-        missed = None if reported else _missed(target)
-        if missed is not None:
-            logger.warning(missed)
-            reported.append(True)
+        function()
         return result
 
-    for module_name, function in _BEGINNINGS:
-        def watch(module: ModuleType, function: str = function) -> None:
-            wrap_function_wrapper(module, function, begin)
-
-        register_post_import_hook(watch, module_name)
-
-
-def _missed(target: str | None) -> str | None:
-    """Return what was not swapped, as a sentence."""
-    if target is not None:
-        return None if hooked else (
-            f"no class was hybridized: --class names {target}, which was not found until this process began to serve; "
-            "its events do not leave by Server-Sent Events")
-    transport: Any = sys.modules.get("hakgal_hybrid.web.transport")
-    if transport is None or not transport.Transport.apps_served:
-        return ("nothing was swapped until this process began to serve: no SocketIO of flask_socketio was made for an "
-                "app; events do not leave by Server-Sent Events")
-    return None
+    register_post_import_hook(lambda imported: wrap_function_wrapper(imported, name, call), module)

@@ -63,3 +63,16 @@ def refuse_patched_process() -> None:
     raise ConfigurationError(
         f"eventlet has monkey-patched this process, and gevent cannot run beside it; {remedy}",
         code="eventlet_patched")
+
+
+def refuse_patched_threads() -> None:
+    """Check that this process has native threads: our own server runs the app in them.
+
+    :raises ConfigurationError: with the remedy, if eventlet or gevent has patched it.
+    """
+    refuse_patched_process()
+    if gevent_patched():
+        raise ConfigurationError(
+            "gevent has monkey-patched the threads of this process, and this server runs the app in native ones; start "
+            "the app with 'hakgal-hybrid exec', leave the patch out, or serve it by gunicorn --worker-class gevent",
+            code="gevent_patched")

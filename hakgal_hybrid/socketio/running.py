@@ -9,7 +9,7 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..logs import get_logger
-from ..monitoring.patching import refuse_patched_process
+from ..monitoring.patching import refuse_patched_threads
 from ..web.cors import refusal_headers
 from ..web.transport import Transport
 from ..web.urls import is_ours, is_stream, lane_of
@@ -51,7 +51,7 @@ class Runner:
         debug = app.debug if debug is None else debug
         app.debug = debug
         transport.refuse_conflicts()
-        refuse_patched_process()
+        refuse_patched_threads()
         application = _with_debugger(app) if debug else app
         host, port = address
         port = port_of(app, 5000) if port is None else port

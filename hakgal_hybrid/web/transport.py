@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import blinker
 from flask import Flask
@@ -50,9 +50,6 @@ class Transport:
     :ivar refuses: returns whether a request, by its WSGI environment, seems not to be permitted: :meth:`.Gate.refuses`.
     :ivar facade: the ``SocketIO`` object of this app, ours or Flask-SocketIO's, once there is one.
     """
-
-    #: How many apps have been given our URLs in this process.
-    apps_served: ClassVar[int] = 0
 
     def __init__(self, *, governor: Any = None, **settings: Unpack[SettingsKeywords]) -> None:
         self.handlers = Handlers()
@@ -106,7 +103,6 @@ class Transport:
         if settings.profile is not Profile.WEBSOCKET:
             gate = answer_in_front(app, self._services)
             self._served, self.refuses = gate.served, gate.refuses
-            Transport.apps_served += 1
             redact_server_logs()
 
     def routes(self) -> list[Route]:

@@ -7,6 +7,7 @@ Socket.IO: the same must happen to both.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.hosts import EXEC, Running, free_port, running
+from support.hosts import EXEC, Running, free_port, report, running
 from support.visitors import Refused, SocketVisitor, SseVisitor, Visitor, cookie_of
 
 APPS = Path(__file__).parent / "apps"
@@ -157,3 +158,156 @@ def test_apscheduler_and_threads(tmp_path: Path, profile: str) -> None:
         assert client.first("finished") == {"job": 7, "result": 49}
         assert client.emit("later", 0.01) == "accepted"
         assert client.first("now") == {"app": "jobs"}
+
+
+@pytest.mark.parametrize("name", ["chat", "classes"])
+def test_both_transports_at_once(tmp_path: Path, name: str) -> None:
+    """In DUAL a client of each kind gets what is emitted, by the unmodified app and start command."""
+    with started(tmp_path, name, "DUAL") as (server, connect):
+        namespace, auth = ("/chat", None) if name == "chat" else ("/game", {"name": "ann"})
+        with connect(namespace, auth=auth) as new, SocketVisitor(server.port, namespace, auth=auth) as old:
+            if name == "chat":
+                server.post("/announce", {"msg": "closing"})
+            else:
+                old.emit("shout", "closing")
+            event, data = ("announcement", {"msg": "closing"}) if name == "chat" else ("shout", "CLOSING")
+            assert new.first(event) == old.first(event) == data
+
+
+def test_the_reloader_starts_what_is_swapped(tmp_path: Path) -> None:
+    """With ``debug=True`` and Werkzeug's reloader the process that serves is swapped as well."""
+    source = (APPS / "jobs.py").read_text(encoding="utf-8").replace("use_reloader=False", "use_reloader=True")
+    (tmp_path / "jobs.py").write_text(source, encoding="utf-8")
+    port = free_port()
+    with running(tmp_path, [*EXEC, "python", "jobs.py", str(port)], port, cwd=tmp_path), SseVisitor(port) as client:
+        assert client.emit("later", 0) == "accepted"
+        client.first("now")
+
+
+GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import sys, flask
+from flask_socketio import SocketIO
+app = flask.Flask(__name__)
+socketio = SocketIO(app, async_mode="gevent")
+app.add_url_rule("/health", "health", lambda: {})
+
+@socketio.on("later")
+def later():
+    socketio.start_background_task(lambda: (socketio.sleep(0.01), socketio.emit("now")))
+
+if __name__ == "__main__":
+    socketio.run(app, port=int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("server", ["run", "gunicorn"])
+def test_gevent_patches_for_its_own_servers_only(tmp_path: Path, server: str) -> None:
+    """An app that patches itself by gevent runs in native threads; under gunicorn's gevent worker in greenlets."""
+    (tmp_path / "patched.py").write_text(GEVENT, encoding="utf-8")
+    port = free_port()
+    commands = {"run": f"python patched.py {port}", "gunicorn": f"gunicorn -k gevent -b 127.0.0.1:{port} patched:app"}
+    with running(tmp_path, [*EXEC, *commands[server].split()], port, cwd=tmp_path) as host, SseVisitor(port) as client:
+        client.emit("later")
+        client.first("now")
+        assert host.get("/api/hybrid/status").body["patched"]["gevent"] is (server == "gunicorn")
+
+
+# -- what was not swapped ----------------------------------------------------------------------------------------
+
+PLAIN = "import flask; app = flask.Flask('plain'); app.add_url_rule('/health', 'health', lambda: {})"
+MISSED = "nothing was swapped until this process began to serve"
+
+
+@pytest.mark.parametrize(
+    ("options", "module", "why"),
+    [([], PLAIN, "no app with a SocketIO of flask_socketio was made"),
+     (["--class", "no_such_module:Api"], PLAIN + "\nimport flask_socketio; flask_socketio.SocketIO(app)",
+      "--class names no_such_module:Api, which was not imported")],
+    ids=["no SocketIO", "a class that is not imported"],
+)
+def test_what_was_not_swapped_is_said_as_it_begins_to_serve(tmp_path: Path, options: list[str], module: str,
+                                                             why: str) -> None:
+    """One warning before the first request; with ``--class`` other objects of SocketIO are left alone."""
+    (tmp_path / "plain.py").write_text(module, encoding="utf-8")
+    port = free_port()
+    command = [*EXEC[:-1], *options, "--", "flask", "--app", "plain", "run", "--port", str(port)]
+    with running(tmp_path, command, port, cwd=tmp_path) as server:
+        assert server.text().count(MISSED) == 1
+        assert why in server.text()
+        assert server.get("/api/events/stream").status == 404
+
+
+# -- apps that import hakgal_hybrid.socketio ---------------------------------------------------------------------
+
+CHANGED = """
+import sys, flask
+from hakgal_hybrid.socketio import Namespace, SocketIO, emit, join_room
+app = flask.Flask(__name__)
+socketio = SocketIO(app, async_mode="threading")
+app.add_url_rule("/health", "health", lambda: {"home": type(socketio).__module__, "is": isinstance(socketio, SocketIO)})
+
+class Chat(Namespace):
+    def on_say(self, text):
+        join_room("hall")
+        emit("said", text, to="hall")
+
+socketio.on_namespace(Chat("/chat"))
+if __name__ == "__main__":
+    socketio.run(app, port=int(sys.argv[1]), allow_unsafe_werkzeug=True)
+"""
+
+
+def test_an_app_that_changed_its_import_is_rolled_back_too(tmp_path: Path, profile: str) -> None:
+    """In profile WEBSOCKET the names of ``hakgal_hybrid.socketio`` are Flask-SocketIO's own."""
+    (tmp_path / "changed.py").write_text(CHANGED, encoding="utf-8")
+    port, client = free_port(), SocketVisitor if profile == "WEBSOCKET" else SseVisitor
+    with running(tmp_path, [sys.executable, "changed.py", str(port)], port, cwd=tmp_path,
+                 APP_PROFILE=profile) as server, client(port, "/chat") as visitor:
+        home = "flask_socketio" if profile == "WEBSOCKET" else "hakgal_hybrid.socketio.socketio"
+        assert server.get("/health").body == {"home": home, "is": True}
+        visitor.emit("say", "hello")
+        assert visitor.first("said") == "hello"
+
+
+NAMES = """
+import json, os, sys
+import hakgal_hybrid.socketio as ours
+os.environ["APP_PROFILE"] = "WEBSOCKET"
+import flask_socketio as theirs
+print(json.dumps([name for name in ours.__all__ if getattr(ours, name) is not getattr(theirs, name)]))
+"""
+TOO_LATE = """
+import json, os
+import flask
+from hakgal_hybrid.socketio import SocketIO
+os.environ["APP_PROFILE"] = "WEBSOCKET"
+try:
+    SocketIO(flask.Flask("late"))
+except ValueError as error:
+    print(json.dumps(str(error)))
+"""
+NOT_INSTALLED = """
+import json, sys
+sys.modules["flask_socketio"] = None
+from hakgal_hybrid import HybridTransport
+try:
+    from hakgal_hybrid.socketio import emit
+except ValueError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_every_name_is_flask_socketios_in_a_rollback(tmp_path: Path) -> None:
+    """Functions, classes and exceptions; the environment is read as a name is imported."""
+    assert report(tmp_path, NAMES) == []
+
+
+def test_a_profile_that_is_set_after_the_import_is_refused(tmp_path: Path) -> None:
+    """The app has bound our class by then: the error says where the variable belongs."""
+    assert "set APP_PROFILE=WEBSOCKET in the environment of the process" in report(tmp_path, TOO_LATE)
+
+
+def test_a_rollback_without_flask_socketio_names_what_to_install(tmp_path: Path) -> None:
+    """Only where a name of it is imported: the package itself can be."""
+    assert "pip install 'hakgal_hybrid[socketio]'" in report(tmp_path, NOT_INSTALLED, APP_PROFILE="WEBSOCKET")

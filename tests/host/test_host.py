@@ -1058,8 +1058,8 @@ def test_rollback_serves_a_real_socketio_client(tmp_path: Path, vintage: str) ->
     """APP_PROFILE=WEBSOCKET: the original stack answers, and only the decision was imported of us."""
     rollback = {"APP_PROFILE": "WEBSOCKET", "ENABLE_SSE": "false", "ENABLE_WS_SPECIAL": "true"}
     with example_host(tmp_path, push=True, extra=LIST_MODULES, LEGACY_VINTAGE=vintage, **rollback) as host:
-        modules = ["", ".errors", ".host", ".host.commands", ".host.hybridize", ".host.launcher", ".host.serving",
-                   ".host.stand_in", ".logs", ".monitoring", ".monitoring.patching", ".settings",
+        modules = ["", ".errors", ".host", ".host.commands", ".host.hybridize", ".host.launcher", ".host.stand_in",
+                   ".logs", ".monitoring", ".monitoring.patching", ".settings",
                    ".settings.environ", ".tools", ".tools.cli", ".tools.commands", ".tools.commands.group"]
         decision = [f"hakgal_hybrid{name}" for name in modules]
         assert f"modules {decision} False False None" in host.text()
