@@ -55,7 +55,7 @@ class HybridTransport(Transport):
             that owns one of our URLs.
         """
         made = app.extensions.get(KEY)
-        if type(made) is Transport and self._services is None and not self._overrides:
+        if type(made) is Transport and not (made._host or self._services or self._overrides):
             self._take_over(made)
             return
         super().init_app(app)
