@@ -24,7 +24,7 @@ logger = get_logger(__name__)
 #: How much is given to a client, or moved to or from a file, at a time (bytes).
 PIECE = 64 * 1024
 #: How much one answer has waiting in memory (bytes), before it uses a file.
-MEMORY = 4 * PIECE
+MEMORY = 2 * PIECE
 #: Of how much of all files one answer may have.
 SHARE = 4
 #: How long a client must have taken nothing before it may be cut for the sake of others (seconds).

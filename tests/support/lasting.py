@@ -102,5 +102,6 @@ def add(app: Flask, counts: Counter[str]) -> None:
         path = Path(_folder().name, f"{number}.bin")
         with writing:
             if not path.exists():
-                path.write_bytes(pattern(number))
+                with open(path, "wb") as written:
+                    written.writelines(piece(index) for index in range(number))
         return send_file(path, mimetype="application/octet-stream")
