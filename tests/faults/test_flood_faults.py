@@ -149,7 +149,7 @@ def test_large_bodies_of_one_who_may_not(fault: Any, size: int) -> None:
         scene.row.note = f"{found[401]:,} refused (401), {more:.0f} MiB more at most"
         assert found[401] > 0
         assert found[200] == 0
-        assert more < 24, more
+        assert more < 32, more  # less than the bodies that are being sent at a time
 
 
 def test_large_bodies_of_one_who_may(fault: Any) -> None:
