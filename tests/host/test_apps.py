@@ -7,6 +7,9 @@ Socket.IO: the same must happen to both.
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +19,10 @@ from typing import NamedTuple
 
 import pytest
 from support.hosts import EXEC, Running, free_port, report, running
+from support.npm import install
 from support.visitors import Refused, SocketVisitor, SseVisitor, Visitor, cookie_of
+
+import hakgal_hybrid
 
 APPS = Path(__file__).parent / "apps"
 SWAPPED = "is swapped: its events leave by Server-Sent Events"
@@ -311,3 +317,33 @@ def test_a_profile_that_is_set_after_the_import_is_refused(tmp_path: Path) -> No
 def test_a_rollback_without_flask_socketio_names_what_to_install(tmp_path: Path) -> None:
     """Only where a name of it is imported: the package itself can be."""
     assert "pip install 'hakgal_hybrid[socketio]'" in report(tmp_path, NOT_INSTALLED, APP_PROFILE="WEBSOCKET")
+
+
+PAGE = """
+import { createRequire } from "node:module";
+const require = createRequire(process.env.MODULES + "/");
+const ours = process.env.APP_PROFILE === "HYBRID";
+const { io } = ours ? await import(process.env.CLIENT) : require("socket.io-client");
+const options = ours ? { EventSource: require("eventsource").EventSource } : { transports: ["polling"] };
+const socket = io(`http://127.0.0.1:${process.env.T_PORT}/game`, { ...options, auth: { name: "page" } });
+socket.on("connect_error", error => { console.error(error); process.exit(1); });
+socket.on("welcome", name => socket.emit("enter", "table 2", rooms => {
+  console.log(JSON.stringify([name, rooms]));
+  socket.disconnect();
+  process.exit(0);
+}));
+"""
+
+
+@pytest.mark.once
+def test_a_page_that_uses_socket_io_client(tmp_path: Path, profile: str) -> None:
+    """The code of a page runs on ``client.js``, by the alias of its bundler, and on socket.io-client as it is."""
+    modules = install(Path(__file__).parents[1] / "socketio" / "transcripts", tmp_path)
+    (tmp_path / "page.mjs").write_text(PAGE, encoding="utf-8")
+    client = Path(hakgal_hybrid.__file__).parent / "web" / "static" / "client" / "client.js"
+    with started(tmp_path, "classes", profile) as (server, _connect):
+        env = {**os.environ, "MODULES": str(modules.parent), "CLIENT": client.as_uri(), "T_PORT": str(server.port),
+               "APP_PROFILE": profile}
+        done = subprocess.run(["node", "page.mjs"], check=False, env=env, cwd=tmp_path, capture_output=True, text=True,
+                              timeout=60)
+    assert json.loads(done.stdout or "null") == ["page", ["table 2"]], done.stderr
