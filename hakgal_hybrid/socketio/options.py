@@ -26,6 +26,8 @@ IGNORED = frozenset((
 
 HONOURED = frozenset(("json", "logger", "manage_session", "namespaces"))
 
+_ONE_PROCESS = "None, for this version serves one process; or APP_PROFILE=WEBSOCKET, in which Flask-SocketIO serves"
+
 #: By then the app has bound our class, and perhaps has made a subclass.
 _TOO_LATE = ("the profile is WEBSOCKET, and was another one when the app imported SocketIO; set APP_PROFILE=WEBSOCKET "
              "in the environment of the process, or before that import")
@@ -38,11 +40,11 @@ def refuse_queue(options: Mapping[str, Any]) -> None:
     :raises ConfigurationError: if somebody does: ignoring a queue would lose events.
     """
     if options.get("message_queue"):
-        raise ConfigurationError.bad_value("message_queue", options["message_queue"],
-                                           "None: this version serves one process")
+        scheme = str(options["message_queue"]).partition("://")[0]  # what follows may hold a password
+        raise ConfigurationError.bad_value("message_queue", f"{scheme}://…", _ONE_PROCESS)
     manager = options.get("client_manager")
     if manager is not None and type(manager).__name__ != "Manager":  # that one keeps clients in memory
-        raise ConfigurationError.bad_value("client_manager", manager, "None: this version serves one process")
+        raise ConfigurationError.bad_value("client_manager", manager, _ONE_PROCESS)
 
 
 def apply_options(options: Mapping[str, Any], transport: Transport) -> None:

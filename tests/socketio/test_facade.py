@@ -195,8 +195,9 @@ def test_a_facade_goes_over_to_the_next_app_with_its_handlers(site: Flask, socke
 def test_a_message_queue_is_refused(site: Flask, late: bool) -> None:
     """A message queue cannot be honoured, and ignoring one would lose events: the error names it."""
     make = SocketIO().init_app if late else SocketIO
-    with pytest.raises(ConfigurationError, match=r"message_queue='redis://'.*one process"):
-        make(site, message_queue="redis://", channel="c", write_only=True)
+    with pytest.raises(ConfigurationError, match=r"message_queue='redis://…'.*one process") as refused:
+        make(site, message_queue="redis://:secret@queue", channel="c", write_only=True)
+    assert "secret" not in str(refused.value)
     with pytest.raises(ConfigurationError, match=r"message_queue='redis://'"):
         SocketIO(message_queue="redis://")
 
