@@ -190,6 +190,7 @@ def test_a_leader_that_is_about_to_be_frozen(context, server):
     assert server.status()["streams"] == 1
 
 
+@pytest.mark.long
 def test_a_leader_that_hangs_is_deposed(context, server):
     """It answers nobody, so another tab steals the lock; when it wakes it follows, and has missed nothing."""
     tabs = open_tabs(context, server.page, 3)

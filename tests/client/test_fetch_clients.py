@@ -298,6 +298,7 @@ def test_the_connection_is_cut(tmp_path: Path, follow: Callable[[int], Follower]
         came_back(client, 7)
 
 
+@pytest.mark.long
 def test_a_client_that_is_shed_comes_back(tmp_path: Path, follow: Callable[[int], Follower]) -> None:
     """``hybrid_busy`` is no clean end either."""
     with server(tmp_path, HYBRID_MAX_STREAMS=1) as host:

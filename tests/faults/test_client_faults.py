@@ -76,6 +76,7 @@ def test_clients_that_stop_reading(fault: Any) -> None:
         scene.row.note = "20 closed as stalled"
 
 
+@pytest.mark.long
 def test_a_client_that_is_stopped_and_wakes(fault: Any, tmp_path: Path) -> None:
     """A client process that is stopped for a minute is closed, and gets on waking all it missed, or is told what."""
     need(hasattr(signal, "SIGSTOP"), "there is no SIGSTOP here")
@@ -219,6 +220,7 @@ def test_connections_that_never_speak(fault: Any) -> None:
         assert all(http.closed(40) for http in silent)
 
 
+@pytest.mark.long
 def test_requests_that_trickle(fault: Any) -> None:
     """Requests that come a byte a second are broken off after HYBRID_REQUEST_S, whatever of them has come."""
     request = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n"

@@ -19,7 +19,7 @@ UP = "streams, host, status"
 KEY = "known"
 MIB = 1 << 20
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 
 class Peak:

@@ -10,7 +10,7 @@ import pytest
 from support.faults import Scene
 from support.servers import EMIT, Http, wait_until
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 UP = "streams, host, status"
 

@@ -13,7 +13,7 @@ import pytest
 from support.faults import MINUTE, Scene
 from support.servers import CONTROL, EMIT, STATUS, Http, wait_until
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 UP = "streams, host, status"
 OURS = "streams, status, control"

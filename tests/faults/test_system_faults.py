@@ -48,6 +48,7 @@ def told_time(scene: Scene) -> float:
     return parsedate_to_datetime(scene.server.ask("GET", "/health").headers["date"]).timestamp()
 
 
+@pytest.mark.long
 def test_the_clock_jumps(fault: Any, clock: tuple[Path, Path]) -> None:
     """The wall clock jumping by an hour or a year, forth and back, ends no stream and times nothing out."""
     library, jump = clock
@@ -178,6 +179,7 @@ def test_ended_under_load_and_started_again(fault: Any, tmp_path: Path, end: str
         assert scene.row.missing == 0
 
 
+@pytest.mark.long
 def test_killed_again_and_again(fault: Any, tmp_path: Path) -> None:
     """Killed several times under load, a client that filters and one that was away for a life are told the truth."""
     settings: dict[str, Any] = {"SUPPORT_MANIFEST": tmp_path / "manifest", "HYBRID_RETRY_MS": 200,

@@ -706,6 +706,7 @@ def test_tls(tls: Server) -> None:
     assert "Traceback" not in tls.log()
 
 
+@pytest.mark.long
 def test_who_reads_slowly_over_tls_is_not_given_up(certificate: tuple[str, str]) -> None:
     """It may take longer than ``HYBRID_STALL_S`` over what is sent at once; one that takes nothing may not."""
     cert, key = certificate

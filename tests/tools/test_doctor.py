@@ -99,6 +99,7 @@ def test_a_host_that_answers_with_errors(host: Running) -> None:
     assert "GET /nowhere with 404" in refused.of("health").says
 
 
+@pytest.mark.long
 def test_the_broadcaster_is_seen_from_outside(tmp_path: Path) -> None:
     """Without this package in the host: fast, until one client does not read; fast again when it has gone."""
     with example_host(tmp_path, prefix=[], push=True, LEGACY_BROADCASTER="blocking", LEGACY_VINTAGE="early",

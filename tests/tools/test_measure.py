@@ -343,6 +343,7 @@ def test_progress_on_a_terminal(tmp_path: Path) -> None:
     assert "Results" in output.decode("utf-8")
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_a_host_that_is_not_there(tmp_path: Path) -> None:
     """It is named in the report and on the terminal, and the status is 1."""

@@ -111,6 +111,7 @@ def test_tail_prints_what_was_asked_for(host: Running) -> None:
     assert all(event["id"] and event["ts"] for event in events)
 
 
+@pytest.mark.long
 def test_tail_comes_back_and_shows_the_gap(tmp_path: Path) -> None:
     """The host is stopped and started again: the connection is told as lost, then open, and the gap stands between."""
     port = free_port()

@@ -78,7 +78,8 @@ SERVER = {"HYBRID_REQUEST_S": 5}
 
 @pytest.mark.once
 @pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])
-@pytest.mark.parametrize("rule", [rule for rule in urls.ROUTES if rule not in ENDLESS])
+@pytest.mark.parametrize("rule", [pytest.param(rule, marks=[pytest.mark.long] if rule in SLOW else [])
+                                  for rule in urls.ROUTES if rule not in ENDLESS])
 def test_generated_requests_get_the_answers_it_says(running: Server, rule: str, mode: str) -> None:
     """Schemathesis makes requests that fit and requests that do not; status, type, headers and body are as written."""
     with warnings.catch_warnings():
