@@ -391,6 +391,7 @@ def live_client(port: int) -> Iterator[Reader]:
     try:
         yield Reader(lambda: json.loads(connection.recv() or '{"event": ""}')["event"])
     finally:
+        connection.sock.shutdown(socket.SHUT_RDWR)  # to close it ends nothing while the reader's thread waits for it
         connection.shutdown()
 
 
