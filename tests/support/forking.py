@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import ctypes
 import multiprocessing
@@ -182,6 +183,9 @@ def _emit_until(transport: HybridTransport, ended: threading.Event) -> None:
 
 def end_as_python_does() -> None:
     """End this process in any thread as the main thread would by its end."""
+    if sys.version_info >= (3, 13):  # Py_Exit in a thread of a child crashes there, in a program of three lines too
+        atexit._run_exitfuncs()
+        os._exit(0)
     ctypes.pythonapi.Py_Exit(0)
 
 
