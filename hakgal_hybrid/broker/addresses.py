@@ -10,8 +10,8 @@ from .client import Session
 class AddressQueues:
     """A queue of sessions for each address. Every method takes the same time, however many there are.
 
-    Where one must give way, it is the oldest one of the address that has most: whoever takes much cannot have it at the
-    cost of those who take little.
+    Where one must give way, it is the oldest one of the address that has most: one that takes much cannot have it at
+    the cost of those who take little.
     """
 
     def __init__(self) -> None:

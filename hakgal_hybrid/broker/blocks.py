@@ -128,8 +128,9 @@ class BlockCache:
         return block
 
     def _keep(self, seq: int, form: Format, block: bytes) -> None:
+        if len(block) > self._max_bytes:
+            return
         if self.bytes + len(block) > self._max_bytes:
             self._kept, self.bytes = {}, 0
-        if len(block) <= self._max_bytes:
-            self._kept[seq, form] = block
-            self.bytes += len(block)
+        self._kept[seq, form] = block
+        self.bytes += len(block)

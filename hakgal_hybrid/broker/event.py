@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import EventError
-from .markup import Html, html_text, is_html
+from .markup import LINE_BREAKERS, Html, html_text, is_html
 from .payload import payload_text, refuse_surrogates
 
 #: Names that begin so are the protocol's own (``hybrid_open``, ``hybrid_gap``, …).
@@ -16,8 +15,6 @@ RESERVED_PREFIX = "hybrid_"
 MAX_NAME = 256
 #: A namespace that no client has, and every client gets: for the protocol's own events.
 EVERYWHERE = "*"
-
-_LINE_BREAKERS = re.compile(r"[\r\n\x00]")
 
 
 class Target(NamedTuple):
@@ -124,7 +121,7 @@ def _checked_text(name: str) -> str:
     if name.startswith(RESERVED_PREFIX):
         raise EventError(f"event name {name!r}: names beginning with {RESERVED_PREFIX!r} are reserved for the protocol",
                          code="bad_event_name")
-    if _LINE_BREAKERS.search(name):
+    if LINE_BREAKERS.search(name):
         raise EventError(f"event name {name!r} holds CR, LF or NUL, which end a field of an event stream",
                          code="bad_event_name")
     refuse_surrogates(name, f"event name {name!r}")

@@ -12,7 +12,8 @@ MODES = ("outer", "inner", "replace", "prepend", "append", "before", "after", "r
 
 #: The classes of most payloads. To ask a class for what it has not takes ten times as long as to look here.
 _PLAIN = frozenset({dict, list, str, int, float, bool, bytes, type(None)})
-_LINE_BREAKERS = re.compile(r"[\r\n\x00]")
+#: What ends a line of a stream, or of a field.
+LINE_BREAKERS = re.compile(r"[\r\n\x00]")
 
 
 class Html(str):
@@ -39,7 +40,7 @@ class Html(str):
         :return: the text.
         :raises EventError: if the selector is no line of text, or the mode is unknown.
         """
-        if selector is not None and (not selector or _LINE_BREAKERS.search(selector)):
+        if selector is not None and (not selector or LINE_BREAKERS.search(selector)):
             raise EventError(f"selector {selector!r:.80} is not one line of text", code="bad_payload")
         if mode is not None and mode not in MODES:
             raise EventError(f"mode {mode!r:.80} is not accepted; use one of {', '.join(MODES)}", code="bad_payload")

@@ -10,6 +10,9 @@ from typing import Any
 
 from ..errors import EventError
 
+#: JSON text larger than this (bytes) is read by few threads: until it is read, no other thread runs.
+LARGE = 128 * 1024
+
 _BINARY_KEY = re.compile(r"\$+binary\Z")
 
 

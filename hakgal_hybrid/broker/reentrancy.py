@@ -39,7 +39,7 @@ class ThreadMark(threading.local):
 
 
 class ForkedMark(ThreadMark):
-    """The mark of every thread of a child that was forked: whoever looks at it learns that the log is not here."""
+    """The mark of every thread of a child that was forked: code that looks at it learns that the log is not here."""
 
     @property
     def marked(self) -> bool:  # type: ignore[override]

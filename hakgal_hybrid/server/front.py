@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 import gevent
 
+from ..broker.payload import LARGE
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..commands.node import Node
@@ -29,12 +30,9 @@ logger = get_logger(__name__)
 #: Called with each line of the access log, and with its fields by name.
 AccessLog = Callable[[str, dict[str, Any]], None]
 #: Which of the three pools answers a request.
-Lane = Literal["host", "stream", "control"]
+PoolName = Literal["host", "stream", "control"]
 
-#: A body for one of our URLs that is larger than this (bytes) is answered by few threads: to read its JSON keeps all
-#: others from computing.
-LARGE = 128 * 1024
-#: The part of the host's threads that answer such requests, and at least two.
+#: The part of the host's threads that answer requests for our URLs with :data:`.LARGE` bodies, and at least two.
 LARGE_SHARE = 8
 #: How long the opening of a stream has the threads for streams to itself (seconds). In a storm of 1,000 resumes, events
 #: reach the other streams 2 to 5 times as late (99th percentile) without it.
@@ -74,7 +72,7 @@ class Front:
     :ivar active: how many requests are being answered.
     """
 
-    def __init__(self, node: Node, *, lane_of: Callable[[str], Lane], is_stream: Callable[[str], bool],
+    def __init__(self, node: Node, *, lane_of: Callable[[str], PoolName], is_stream: Callable[[str], bool],
                  is_ours: Callable[[str], bool], refuses: Callable[[dict[str, Any]], bool],
                  refusal_headers: Callable[[dict[str, Any]], Headers]) -> None:
         settings = node.settings

@@ -67,7 +67,7 @@ class ThreadPool:
         """
         with self._changed:
             if self._idle > len(self._jobs):
-                if not (self._watched and self._alone_for() > 0):  # else whoever is through first takes it
+                if not (self._watched and self._alone_for() > 0):  # else the first thread that is done takes it
                     self._changed.notify()
             elif self._threads < self._may_have:
                 self._start_thread()

@@ -22,7 +22,7 @@ from ..monitoring.backlog import BacklogMonitor
 from .connection import hang_up
 from .environ import base_environ
 from .forks import inherit_nothing
-from .front import AccessLog, Endpoint, Front, Lane
+from .front import AccessLog, Endpoint, Front, PoolName
 from .greenlets import GreenletPool
 from .listening import bracketed, listening_sockets
 from .loop import ConnectionLoop
@@ -110,7 +110,7 @@ class Server:
     :raises ConfigurationError: if an address cannot be listened on.
     """
 
-    def __init__(self, node: Node, application: Any, host: str, port: int, *, lane_of: Callable[[str], Lane],
+    def __init__(self, node: Node, application: Any, host: str, port: int, *, lane_of: Callable[[str], PoolName],
                  is_stream: Callable[[str], bool], is_ours: Callable[[str], bool],
                  refusal_headers: Callable[[dict[str, Any]], Headers], backlog: BacklogMonitor,
                  refuses: Callable[[dict[str, Any]], bool] = lambda environ: False,

@@ -278,7 +278,7 @@ class Spool:
         self._read = self._written = self._taken = 0
 
     def _tidy(self) -> None:
-        """Close the file once nothing may wait any more. Whoever holds its lock then does so afterwards."""
+        """Close the file once nothing may wait any more. A thread that holds its lock then does so afterwards."""
         if self._closed and self._file_lock.acquire(blocking=False):
             try:
                 if self._file is not None:

@@ -12,13 +12,12 @@ from flask import Response, request
 
 from ..broker.client import Client
 from ..broker.event import MAX_NAME
-from ..broker.payload import json_safe, payload_text, restore_binary
+from ..broker.payload import LARGE, json_safe, payload_text, restore_binary
 from ..commands.invocation import request_body
 from ..errors import AccessDenied, HybridError, RequestError
 from .services import Services
 
-#: Text larger than this (bytes) is read by one thread at a time: until it is read, no other thread runs.
-LARGE = 128 * 1024
+#: Held while :data:`.LARGE` text is read.
 _one_at_a_time = threading.Lock()
 
 

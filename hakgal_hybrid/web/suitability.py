@@ -33,7 +33,7 @@ def check_server(environ: dict[str, Any]) -> None:
 
 
 def warn_of_server(environ: dict[str, Any], settings: Settings) -> None:
-    """Log what is refused under this server whoever asks: streams, and requests of other machines, or of all.
+    """Log what is refused under this server to everybody: streams, and requests of other machines, or of all.
 
     Our own server says at its start who is served.
 

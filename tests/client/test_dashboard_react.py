@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support import browsers
-from support.hosts import EXEC, REPOSITORY, SRC, START, Running, free_port, running, until
+from support.hosts import EXEC, REPOSITORY, SRC, START, Running, free_port, in_a_thread, running, until
 from support.needs import missing
 
 browser = browsers.browser
@@ -86,14 +85,9 @@ class Files(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def served(folder: Path) -> Iterator[int]:
     """A static server on a port of its own."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=folder))
+    with in_a_thread(files) as port:
+        yield port
 
 
 class Side(NamedTuple):

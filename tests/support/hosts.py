@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -254,6 +255,19 @@ class Stream:
         found = until(lambda: [data for data in self.all(name) if having(data)],
                       f"{name} on the stream (so far: {self.names()})")
         return found[0]
+
+
+@contextmanager
+def in_a_thread(server: socketserver.BaseServer) -> Iterator[int]:
+    """Have a server of the standard library serve for the duration of a block; give its port."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +19,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from flask import Flask
-from support.hosts import EXEC, REPOSITORY, Running, Stream, environment, example_host, free_port, serving, until
+from support.hosts import (
+    EXEC,
+    REPOSITORY,
+    Running,
+    Stream,
+    environment,
+    example_host,
+    free_port,
+    in_a_thread,
+    serving,
+    until,
+)
 from support.needs import missing
 from support.patients import PATIENT, nginx, patient
 
@@ -381,14 +391,8 @@ def refusing(status: int, health: int) -> Iterator[int]:
         def log_message(self, *args: Any) -> None:
             """Print nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    with in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Refusing)) as port:
+        yield port
 
 
 @pytest.mark.parametrize(("status", "health"), [(401, 401), (403, 403), (404, 404), (403, 200)])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,22 +20,11 @@ from support.servers import (
     Events,
     InProcess,
     Server,
-    shown_on_failure,
     wait_until,
 )
 
 #: The server that the tests here share.
 SERVER = {"HYBRID_HEARTBEAT_S": 0.1, "HYBRID_RESUME_S": 0}
-
-
-@pytest.fixture(params=["client", "server"])
-def api(request: pytest.FixtureRequest) -> Iterator[Api]:
-    """The app, reached either way."""
-    if request.param == "client":
-        yield InProcess(create_app(heartbeat_s=0.05, resume_s=0))
-        return
-    with shown_on_failure(request.getfixturevalue("running")) as server:
-        yield server
 
 
 def say(api: Api, event: Any, *args: Any, stream: Events | None = None, headers: dict[str, str] | None = None,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
-from support.app import create_app
-from support.servers import Api, InProcess, shown_on_failure
+from support.servers import Api
 
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.errors import AccessDenied
@@ -17,16 +15,6 @@ from hakgal_hybrid.errors import AccessDenied
 PUBLISH = "/api/events/publish"
 #: The server that the tests here share.
 SERVER = {"HYBRID_HEARTBEAT_S": 0.1, "HYBRID_RESUME_S": 0}
-
-
-@pytest.fixture(params=["client", "server"])
-def api(request: pytest.FixtureRequest) -> Iterator[Api]:
-    """The app, reached either way."""
-    if request.param == "client":
-        yield InProcess(create_app(heartbeat_s=0.05, resume_s=0))
-        return
-    with shown_on_failure(request.getfixturevalue("running")) as server:
-        yield server
 
 
 def publish(api: Api, event: Any, **message: Any) -> Any:
