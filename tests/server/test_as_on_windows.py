@@ -108,6 +108,7 @@ watcher.start(lambda: read.append(ours.recv(9)))
 pace = Pace(loop)
 for _ in range(100):
     theirs.send(b"x")
+    pace.begin()
     pace.sent(1000)
 print(json.dumps([type(loop).__module__, asked, len(read)]))
 """

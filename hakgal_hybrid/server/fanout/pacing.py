@@ -46,7 +46,7 @@ class Pace:
         """
         self._sends_left -= sends
         now = clock()
-        if now > self._ends or (self._sends_left <= 0 and now > self._least):
+        if now > self._ends or (self._sends_left <= 0 and now >= self._least):
             self._let_poll()
             self.begin(min(clock() - now, SECONDS_PER_TURN))
 
