@@ -12,10 +12,10 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 from .environ import variables_of_ours
+from .values import Refused, count, file_path, key_text, names, number, origin_list, parse_boolean
 
 
 class Profile(str, enum.Enum):
@@ -26,105 +26,12 @@ class Profile(str, enum.Enum):
     DUAL = "DUAL"
 
 
-class _Refused(ValueError):
-    """Raised by a parser: its text says what is accepted."""
-
-
-_BOOLEAN_WORDS = {"true": True, "1": True, "yes": True, "on": True,
-                  "false": False, "0": False, "no": False, "off": False}
-
-
-def parse_boolean(value: object) -> bool:
-    """Return a boolean that somebody has written.
-
-    :param value: a boolean, or one of the texts ``true``, ``false``, ``1``, ``0``, ``yes``, ``no``, ``on``, ``off``.
-    :return: the boolean.
-    :raises ValueError: for anything else; its text says what is accepted.
-    """
-    if isinstance(value, bool):
-        return value
-    parsed = _BOOLEAN_WORDS.get(value.strip().lower()) if isinstance(value, str) else None
-    if parsed is None:
-        raise _Refused("one of true, false, 1, 0, yes, no, on, off")
-    return parsed
-
-
 def _profile(value: object) -> Profile:
     name = value.value if isinstance(value, Profile) else str(value).strip().upper()
     try:
         return Profile(name)
     except ValueError:
-        raise _Refused("HYBRID, WEBSOCKET or DUAL") from None
-
-
-def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object], Any]:
-    kind = "a whole number" if whole else "a number"
-
-    def parse(value: object) -> float | int:
-        try:
-            if isinstance(value, bool):
-                raise ValueError
-            number = int(str(value).strip()) if whole else float(str(value).strip())
-            if number == int(number):
-                number = int(number)  # so that 15 is shown as 15, not as 15.0
-        except (ValueError, OverflowError):
-            raise _Refused(f"{kind} from {low:g} to {high:g}") from None
-        if not low <= number <= high:
-            raise _Refused(f"{kind} from {low:g} to {high:g}")
-        return number
-
-    return parse
-
-
-def _count(low: int, high: int) -> Callable[[object], Any]:
-    return _number(low, high, whole=True)
-
-
-def _names(value: object) -> tuple[str, ...]:
-    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-        parts = [str(item).strip() for item in value]
-    elif isinstance(value, str):
-        parts = [item.strip() for item in value.split(",")]
-    else:
-        raise _Refused("a comma-separated list of names, or an empty string for none")
-    return tuple(part for part in parts if part)
-
-
-def _origins(value: object) -> tuple[str, ...]:
-    origins = _names(value)
-    if not all(map(is_origin, origins)):
-        raise _Refused("a comma-separated list of origins such as https://dash.example:8443")
-    return tuple(origin.lower() for origin in origins)
-
-
-def is_origin(text: str) -> bool:
-    """True if a browser could send a text as an ``Origin``.
-
-    :param text: the text.
-    """
-    try:
-        parts = urlsplit(text)
-        port = "" if parts.port is None else f":{parts.port}"
-    except ValueError:
-        return False
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return parts.scheme in ("http", "https") and bool(host) and text.lower() == f"{parts.scheme}://{host}{port}"
-
-
-def _key(value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise _Refused("printable ASCII text (it travels in the X-API-Key header)")
-    return value
-
-
-def _path(value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    if not isinstance(value, (str, os.PathLike)) or "\0" in str(value) or str(value).startswith(":"):
-        raise _Refused("a path of a file, or an empty string for none")
-    return str(value)
+        raise Refused("HYBRID, WEBSOCKET or DUAL") from None
 
 
 def _setting(env: str, parse: Callable[[object], Any], default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -145,78 +52,78 @@ class Settings:
     enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", parse_boolean, True, "Serve the URLs for commands.")
     enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", parse_boolean, False,
                                       "Serve `/api/events/ws`, a WebSocket.")
-    api_key: str | None = _setting("HAKGAL_API_KEY", _key, None, "Key that commands and remote readers must send.",
+    api_key: str | None = _setting("HAKGAL_API_KEY", key_text, None, "Key that commands and remote readers must send.",
                                    secret=True)
-    port: int = _setting("HAKGAL_PORT", _count(0, 65535), 5001,
+    port: int = _setting("HAKGAL_PORT", count(0, 65535), 5001,
                          "Port of `hakgal-hybrid run` and `transport.run`; where `flask hybrid` looks.")
-    origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", _origins, (),
+    origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", origin_list, (),
                                            "Other web origins whose pages may read and send commands.")
 
-    log_events: int = _setting("HYBRID_LOG_EVENTS", _count(1, 10_000_000), 10_000, "Events kept for late readers.")
-    log_bytes: int = _setting("HYBRID_LOG_BYTES", _count(1024, 1 << 40), 32 << 20, "Bytes kept for late readers.")
-    max_event_bytes: int = _setting("HYBRID_MAX_EVENT_BYTES", _count(64, 1 << 30), 1 << 20, "Largest encoded event.")
+    log_events: int = _setting("HYBRID_LOG_EVENTS", count(1, 10_000_000), 10_000, "Events kept for late readers.")
+    log_bytes: int = _setting("HYBRID_LOG_BYTES", count(1024, 1 << 40), 32 << 20, "Bytes kept for late readers.")
+    max_event_bytes: int = _setting("HYBRID_MAX_EVENT_BYTES", count(64, 1 << 30), 1 << 20, "Largest encoded event.")
     conflate: tuple[str, ...] = _setting(
-        "HYBRID_CONFLATE", _names, ("kb_update", "kb_metrics", "system_load_update", "gpu_update"),
+        "HYBRID_CONFLATE", names, ("kb_update", "kb_metrics", "system_load_update", "gpu_update"),
         "Event names (with `*` globs) of which a client that is behind gets only the newest.")
 
-    journal: str | None = _setting("HYBRID_JOURNAL", _path, None, "SQLite file that keeps events over restarts.")
-    journal_flush_ms: float = _setting("HYBRID_JOURNAL_FLUSH_MS", _number(1, 60_000), 50,
+    journal: str | None = _setting("HYBRID_JOURNAL", file_path, None, "SQLite file that keeps events over restarts.")
+    journal_flush_ms: float = _setting("HYBRID_JOURNAL_FLUSH_MS", number(1, 60_000), 50,
                                        "How old an event may become before it is in the journal, in ms.")
-    journal_max_bytes: int = _setting("HYBRID_JOURNAL_MAX_BYTES", _count(1 << 16, 1 << 40), 64 << 20,
+    journal_max_bytes: int = _setting("HYBRID_JOURNAL_MAX_BYTES", count(1 << 16, 1 << 40), 64 << 20,
                                       "Size of the journal.")
-    journal_max_age_s: float = _setting("HYBRID_JOURNAL_MAX_AGE_S", _number(1, 31_536_000), 86_400,
+    journal_max_age_s: float = _setting("HYBRID_JOURNAL_MAX_AGE_S", number(1, 31_536_000), 86_400,
                                         "Age of the oldest event in the journal.")
 
-    retry_ms: int = _setting("HYBRID_RETRY_MS", _count(1, 3_600_000), 3000, "Reconnect delay of clients, in ms.")
-    heartbeat_s: float = _setting("HYBRID_HEARTBEAT_S", _number(0.05, 3600), 15, "Idle time before a heartbeat.")
-    max_backlog_s: float = _setting("HYBRID_MAX_BACKLOG_S", _number(0.05, 86400), 60,
+    retry_ms: int = _setting("HYBRID_RETRY_MS", count(1, 3_600_000), 3000, "Reconnect delay of clients, in ms.")
+    heartbeat_s: float = _setting("HYBRID_HEARTBEAT_S", number(0.05, 3600), 15, "Idle time before a heartbeat.")
+    max_backlog_s: float = _setting("HYBRID_MAX_BACKLOG_S", number(0.05, 86400), 60,
                                     "Oldest event an open stream still gets; older ones become a gap.")
-    stall_s: float = _setting("HYBRID_STALL_S", _number(0.05, 3600), 20, "Close a client that accepts no byte so long.")
-    drain_s: float = _setting("HYBRID_DRAIN_S", _number(0, 600), 2, "Time to flush streams and requests at stop.")
-    resume_s: float = _setting("HYBRID_RESUME_S", _number(0, 86400), 60,
+    stall_s: float = _setting("HYBRID_STALL_S", number(0.05, 3600), 20, "Close a client that accepts no byte so long.")
+    drain_s: float = _setting("HYBRID_DRAIN_S", number(0, 600), 2, "Time to flush streams and requests at stop.")
+    resume_s: float = _setting("HYBRID_RESUME_S", number(0, 86400), 60,
                                "Time after a stream's end in which its clients may come back.")
-    connect_s: float = _setting("HYBRID_CONNECT_S", _number(0.05, 3600), 30,
+    connect_s: float = _setting("HYBRID_CONNECT_S", number(0.05, 3600), 30,
                                 "Time a client that has connected by POST has to open its stream.")
-    max_streams: int = _setting("HYBRID_MAX_STREAMS", _count(0, 1_000_000), 10_000, "Open streams in total.")
-    max_streams_per_address: int = _setting("HYBRID_MAX_STREAMS_PER_ADDRESS", _count(0, 1_000_000), 1000,
+    max_streams: int = _setting("HYBRID_MAX_STREAMS", count(0, 1_000_000), 10_000, "Open streams in total.")
+    max_streams_per_address: int = _setting("HYBRID_MAX_STREAMS_PER_ADDRESS", count(0, 1_000_000), 1000,
                                             "Open streams of one address; an IPv6 /64 counts as one.")
-    connect_rate: float = _setting("HYBRID_CONNECT_RATE", _number(0.01, 10**6), 100, "New clients a second by address.")
-    max_clients: int = _setting("HYBRID_MAX_CLIENTS", _count(1, 10_000_000), 50_000,
+    connect_rate: float = _setting("HYBRID_CONNECT_RATE", number(0.01, 10**6), 100, "New clients a second by address.")
+    max_clients: int = _setting("HYBRID_MAX_CLIENTS", count(1, 10_000_000), 50_000,
                                 "Clients in total, including those that may come back.")
     allow_blocking_call: bool = _setting("HYBRID_ALLOW_BLOCKING_CALL", parse_boolean, False,
                                          "Let `call` wait for a client inside a request.")
 
-    max_rooms: int = _setting("HYBRID_MAX_ROOMS", _count(1, 1_000_000), 1000, "Rooms of one client.")
-    max_answer_bytes: int = _setting("HYBRID_MAX_ANSWER_BYTES", _count(64, 1 << 30), 4 << 20,
+    max_rooms: int = _setting("HYBRID_MAX_ROOMS", count(1, 1_000_000), 1000, "Rooms of one client.")
+    max_answer_bytes: int = _setting("HYBRID_MAX_ANSWER_BYTES", count(64, 1 << 30), 4 << 20,
                                      "Largest sum of events in the answer to an event without `sid`.")
 
-    command_rate: float = _setting("HYBRID_COMMAND_RATE", _number(0.01, 1_000_000), 2000,
+    command_rate: float = _setting("HYBRID_COMMAND_RATE", number(0.01, 1_000_000), 2000,
                                    "Commands a second from one address; as many may come at once.")
-    command_queue: int = _setting("HYBRID_COMMAND_QUEUE", _count(1, 100_000), 100, "Governor commands waiting.")
-    command_results: int = _setting("HYBRID_COMMAND_RESULTS", _count(1, 100_000), 1000, "Command outcomes remembered.")
+    command_queue: int = _setting("HYBRID_COMMAND_QUEUE", count(1, 100_000), 100, "Governor commands waiting.")
+    command_results: int = _setting("HYBRID_COMMAND_RESULTS", count(1, 100_000), 1000, "Command outcomes remembered.")
 
-    threads: int = _setting("HYBRID_THREADS", _count(1, 4096), 32, "Native threads for the host's handlers.")
-    extra_threads: int = _setting("HYBRID_EXTRA_THREADS", _count(0, 65536), 256,
+    threads: int = _setting("HYBRID_THREADS", count(1, 4096), 32, "Native threads for the host's handlers.")
+    extra_threads: int = _setting("HYBRID_EXTRA_THREADS", count(0, 65536), 256,
                                   "Threads more, in place of those that streamed answers or departed clients hold.")
-    spool_bytes: int = _setting("HYBRID_SPOOL_BYTES", _count(0, 1 << 40), 256 << 20,
+    spool_bytes: int = _setting("HYBRID_SPOOL_BYTES", count(0, 1 << 40), 256 << 20,
                                 "Temporary files for what slow clients have still to get of streamed answers.")
-    reserved_threads: int = _setting("HYBRID_RESERVED_THREADS", _count(1, 64), 4,
+    reserved_threads: int = _setting("HYBRID_RESERVED_THREADS", count(1, 64), 4,
                                      "Threads for opening streams, and as many for control and status.")
-    max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", _count(0, 10_000), 64, "Open WebSockets, ours and the host's.")
-    queue_requests: int = _setting("HYBRID_QUEUE_REQUESTS", _count(0, 1_000_000), 512,
+    max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", count(0, 10_000), 64, "Open WebSockets, ours and the host's.")
+    queue_requests: int = _setting("HYBRID_QUEUE_REQUESTS", count(0, 1_000_000), 512,
                                    "Requests waiting for a thread; streams to be opened: eight times as many.")
-    queue_bytes: int = _setting("HYBRID_QUEUE_BYTES", _count(0, 1 << 40), 256 << 20, "Their bodies, together.")
-    queue_s: float = _setting("HYBRID_QUEUE_S", _number(0.01, 3600), 30, "Longest wait for a thread, then 503.")
-    max_body_bytes: int = _setting("HYBRID_MAX_BODY_BYTES", _count(0, 1 << 40), 64 << 20, "Largest request body.")
-    max_message_bytes: int = _setting("HYBRID_MAX_MESSAGE_BYTES", _count(64, 1 << 30), 1 << 20,
+    queue_bytes: int = _setting("HYBRID_QUEUE_BYTES", count(0, 1 << 40), 256 << 20, "Their bodies, together.")
+    queue_s: float = _setting("HYBRID_QUEUE_S", number(0.01, 3600), 30, "Longest wait for a thread, then 503.")
+    max_body_bytes: int = _setting("HYBRID_MAX_BODY_BYTES", count(0, 1 << 40), 64 << 20, "Largest request body.")
+    max_message_bytes: int = _setting("HYBRID_MAX_MESSAGE_BYTES", count(64, 1 << 30), 1 << 20,
                                       "Largest request body for our own URLs.")
-    max_head_bytes: int = _setting("HYBRID_MAX_HEAD_BYTES", _count(1024, 1 << 20), 64 << 10,
+    max_head_bytes: int = _setting("HYBRID_MAX_HEAD_BYTES", count(1024, 1 << 20), 64 << 10,
                                    "Largest head of a request: its first line and its headers.")
-    max_connections: int = _setting("HYBRID_MAX_CONNECTIONS", _count(1, 1_000_000), 4096,
+    max_connections: int = _setting("HYBRID_MAX_CONNECTIONS", count(1, 1_000_000), 4096,
                                     "Connections besides streams and WebSockets; idle ones are closed for new ones.")
-    request_s: float = _setting("HYBRID_REQUEST_S", _number(0.05, 3600), 30,
+    request_s: float = _setting("HYBRID_REQUEST_S", number(0.05, 3600), 30,
                                 "Time for a request's head, for each 64 KiB of its body, and between requests.")
-    switch_interval_ms: float = _setting("HYBRID_SWITCH_INTERVAL_MS", _number(0.01, 1000), 0.5,
+    switch_interval_ms: float = _setting("HYBRID_SWITCH_INTERVAL_MS", number(0.01, 1000), 0.5,
                                          "Python's thread switch interval while streams are open, in ms.")
 
     def __post_init__(self) -> None:
@@ -274,7 +181,7 @@ def current_profile(environ: Mapping[str, str] | None = None) -> Profile:
 def _parsed(name: str, value: object, parse: Callable[[object], Any]) -> Any:
     try:
         return parse(value)
-    except _Refused as refused:
+    except Refused as refused:
         raise ConfigurationError.bad_value(name, _shown(name, value), str(refused)) from None
 
 

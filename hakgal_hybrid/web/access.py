@@ -19,7 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import AccessDenied, RequestError
-from ..settings import Settings, is_origin
+from ..settings import Settings
+from ..settings.values import is_origin
 from .peers import from_loopback, hidden, host_of, is_loopback
 
 #: A ``Host`` header: a name or an address, and perhaps a port.

@@ -15,7 +15,7 @@ from ..broker.event import MAX_NAME, checked_name
 from ..broker.formats import Format
 from ..broker.subscription import StreamRequest
 from ..errors import RequestError
-from ..settings import parse_boolean
+from ..settings.values import parse_boolean
 
 #: What clients that cannot send the header ``Last-Event-ID`` call it in a query, in lower case without ``-`` and ``_``:
 #: ``lastEventId`` (event-source-polyfill), ``Last-Event-ID`` and ``lastEventID`` (Mercure's), ``evs_last_event_id``.
