@@ -18,9 +18,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_plus
 
-#: Said once where there is no key.
-ONLY_THIS_MACHINE = "only this machine is served, because HAKGAL_API_KEY is not set"
-
 #: How many of the same warning are logged in so many seconds.
 BURST, WINDOW_S = 10, 60.0
 

@@ -66,6 +66,7 @@ VARIABLES = [
     Variable("enable_ws_special", "ENABLE_WS_SPECIAL", "HYBRID_ENABLE_WS_SPECIAL", False,
              "off", False, " NO ", False),
     Variable("api_key", "HAKGAL_API_KEY", "HYBRID_API_KEY", None, "k-1", "k-1", "k-2", "k-2"),
+    Variable("access", "HYBRID_ACCESS", "HYBRID_ACCESS", "local", "app", "app", " Local ", "local"),
     Variable("port", "HAKGAL_PORT", "HYBRID_PORT", 5001, "0", 0, "65535", 65535),
     Variable("origins", "HYBRID_ORIGINS", "HYBRID_ORIGINS", (), "https://Dash.example:8443, http://a.example",
              ("https://dash.example:8443", "http://a.example"), "", ()),

@@ -17,8 +17,9 @@ from gevent.server import StreamServer
 
 from ..commands.node import Node
 from ..errors import Headers
-from ..logs import ONLY_THIS_MACHINE, get_logger
+from ..logs import get_logger
 from ..monitoring.backlog import BacklogMonitor
+from ..settings.audience import audience
 from .connection import hang_up
 from .environ import base_environ
 from .forks import inherit_nothing
@@ -153,9 +154,7 @@ class Server:
         scheme = "https" if self._listeners[0].ssl_enabled else "http"
         logger.info("serving on %s", ", ".join(f"{scheme}://{bracketed(address)}:{port}"
                                                for address, port in self.addresses))
-        if self._node.settings.api_key is None:
-            away = not all(address in _LOOPBACK for address, _ in self.addresses)
-            logger.log(logging.WARNING if away else logging.INFO, ONLY_THIS_MACHINE)
+        logger.log(*audience(self._node.settings, away=not all(address in _LOOPBACK for address, _ in self.addresses)))
         ready()
         try:
             self._ended.wait()

@@ -11,11 +11,11 @@ import enum
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ConfigurationError
 from .environ import variables_of_ours
-from .values import Refused, count, file_path, key_text, names, number, origin_list, parse_boolean
+from .values import Refused, choice, count, file_path, key_text, names, number, origin_list, parse_boolean
 
 
 class Profile(str, enum.Enum):
@@ -54,6 +54,9 @@ class Settings:
                                       "Serve `/api/events/ws`, a WebSocket.")
     api_key: str | None = _setting("HAKGAL_API_KEY", key_text, None, "Key that commands and remote readers must send.",
                                    secret=True)
+    access: Literal["local", "app"] = _setting(
+        "HYBRID_ACCESS", choice("local", "app"), "local",
+        "Who may be a client: `local`, this machine and who has the key or a ticket; `app`, whom the app lets in.")
     port: int = _setting("HAKGAL_PORT", count(0, 65535), 5001,
                          "Port of `hakgal-hybrid run` and `transport.run`; where `flask hybrid` looks.")
     origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", origin_list, (),

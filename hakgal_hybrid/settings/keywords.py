@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from . import Profile
@@ -20,6 +20,7 @@ class SettingsKeywords(TypedDict, total=False):
     enable_control_http: bool | None
     enable_ws_special: bool | None
     api_key: str | None
+    access: Literal["local", "app"] | None
     port: int | None
     origins: list[str] | tuple[str, ...] | str | None
     log_events: int | None

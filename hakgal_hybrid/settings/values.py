@@ -65,6 +65,21 @@ def count(low: int, high: int) -> Callable[[object], Any]:
     return number(low, high, whole=True)
 
 
+def choice(*accepted: str) -> Callable[[object], Any]:
+    """Return a parser of words, in any case.
+
+    :param accepted: the words that it accepts.
+    """
+
+    def parse(value: object) -> str:
+        word = str(value).strip().lower()
+        if word not in accepted:
+            raise Refused(" or ".join(accepted))
+        return word
+
+    return parse
+
+
 def names(value: object) -> tuple[str, ...]:
     """Return the names of a list.
 

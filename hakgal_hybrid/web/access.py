@@ -7,6 +7,8 @@ The rules, in the order in which they are applied to a request for one of our UR
 2. With the right ``X-API-Key`` everything is allowed; a wrong key is refused even where none is needed.
 3. Without a key, only this machine (:mod:`.peers`), which must also have addressed us by a loopback name (a foreign
    ``Host`` is how DNS rebinding looks). If ``HAKGAL_API_KEY`` is set, it may read but not command.
+
+With ``HYBRID_ACCESS=app`` the third rule does not hold for the URLs of clients.
 """
 
 from __future__ import annotations
@@ -37,11 +39,7 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
     :raises AccessDenied: 401 without the key where one is needed or with a wrong one, 403 otherwise.
     """
     check_origin(environ, settings)
-    key = environ.get("HTTP_X_API_KEY")
-    if key is not None and settings.api_key is not None:
-        # Compared as bytes: hmac refuses text that is not ASCII, and WSGI hands headers over as Latin-1.
-        if not same_secret(key.encode("latin-1", "replace"), settings.api_key.encode("ascii")):
-            raise AccessDenied("X-API-Key is wrong", status=401, code="wrong_key")
+    if has_key(environ, settings):
         return
     if commands and settings.api_key is not None:
         raise AccessDenied("this needs the header X-API-Key", status=401, code="key_required")
@@ -58,6 +56,22 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
     if not named or not _HOST.fullmatch(addressed):
         raise AccessDenied(f"Host {host!r} is not a loopback name; address this server as localhost, or set "
                            "HAKGAL_API_KEY and send it", code="foreign_host")
+
+
+def has_key(environ: Mapping[str, Any], settings: Settings) -> bool:
+    """Return true if a request has the key, false if it has none or none is set.
+
+    :param environ: the WSGI environment of the request.
+    :param settings: the key.
+    :raises AccessDenied: 401, code ``wrong_key``, if it has another one.
+    """
+    key = environ.get("HTTP_X_API_KEY")
+    if key is None or settings.api_key is None:
+        return False
+    # Compared as bytes: hmac refuses text that is not ASCII, and WSGI hands headers over as Latin-1.
+    if not same_secret(key.encode("latin-1", "replace"), settings.api_key.encode("ascii")):
+        raise AccessDenied("X-API-Key is wrong", status=401, code="wrong_key")
+    return True
 
 
 def same_secret(given: bytes, secret: bytes) -> bool:

@@ -51,6 +51,7 @@ def blueprint(services: Services) -> Blueprint:
     def emit() -> Response:
         message = read_object(services)
         if message.get("sid") is None:
+            services.check_operator(request.environ)  # no connect handler has let the caller in
             return _emit_without_stream(services, message)
         early = services.node.early if HANDOFF in request.environ else services.node.early_elsewhere
         return answer_text(emit_as(services, client_of(services, message), message, early))

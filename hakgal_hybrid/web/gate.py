@@ -133,9 +133,11 @@ class Gate:
         :raises HybridError: if the request is refused: its origin, address, key, method or content type.
         """
         self._check_origin(route, environ)
-        method, commands = environ["REQUEST_METHOD"], route.access is Access.COMMAND
-        if route.access is not Access.PUBLIC and not (route.access is Access.TICKET and self._has_ticket(environ)):
-            access.check(environ, self._settings, commands=commands, known_as=self._known_as())
+        method, who = environ["REQUEST_METHOD"], route.access_by(self._settings)
+        if who is Access.APP:
+            access.has_key(environ, self._settings)
+        elif who is not Access.PUBLIC and not (who is Access.TICKET and self._has_ticket(environ)):
+            access.check(environ, self._settings, commands=who is Access.COMMAND, known_as=self._known_as())
         if method not in route.methods.split(", "):
             error = RequestError(f"{method} is not possible here; use {route.methods}", status=405,
                                  code="method_not_allowed")

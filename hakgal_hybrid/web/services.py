@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..commands.node import Node
 from ..monitoring.backlog import BacklogMonitor
 from ..monitoring.samples import SampleHistory
 from ..monitoring.statistics import Statistics
+from . import access
 from .ratelimit import RateLimiter
 from .tickets import Tickets
 
@@ -35,3 +37,11 @@ class Services:
     def known_as(self) -> str:
         """Return the name that the operator gave this server (``SERVER_NAME``), or nothing."""
         return self.node.app.config["SERVER_NAME"] or ""
+
+    def check_operator(self, environ: Mapping[str, Any]) -> None:
+        """Refuse a request that may not command, whatever ``HYBRID_ACCESS`` opens to clients.
+
+        :param environ: the WSGI environment of the request.
+        :raises AccessDenied: as :func:`.access.check` does.
+        """
+        access.check(environ, self.node.settings, commands=True, known_as=self.known_as())

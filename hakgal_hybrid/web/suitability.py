@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from ..broker.environ import PEER
 from ..errors import UnsuitableServer
-from ..logs import ONLY_THIS_MACHINE, get_logger
+from ..logs import get_logger
 from ..settings import Settings
+from ..settings.audience import audience
 from .peers import hidden, is_loopback
 
 logger = get_logger(__name__)
@@ -38,11 +38,11 @@ def warn_of_server(environ: dict[str, Any], settings: Settings) -> None:
     Our own server says at its start who is served.
 
     :param environ: the WSGI environment of the first request.
-    :param settings: whether there is a key.
+    :param settings: the key, and who may be a client.
     """
-    if PEER not in environ and settings.api_key is None and not hidden(environ):
+    if PEER not in environ and (settings.access == "app" or not hidden(environ)):
         away = not is_loopback(str(environ.get("SERVER_NAME", "")))  # waitress does not say what it listens on
-        logger.log(logging.WARNING if away else logging.INFO, ONLY_THIS_MACHINE)
+        logger.log(*audience(settings, away=away))
     try:
         check_server(environ)
     except UnsuitableServer as error:

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Literal
 
+from ..settings import Settings
+
 STREAM = "/api/events/stream"
 WEBSOCKET = "/api/events/ws"
 CONNECT = "/api/events/connect"
@@ -42,6 +44,8 @@ class Access(enum.Enum):
     TICKET = "ticket"
     #: Requests with the key; those of this machine where no key is set. Limited in number by ``HYBRID_COMMAND_RATE``.
     COMMAND = "command"
+    #: Everybody; behind the gate the application decides. So it is of the clients' URLs with ``HYBRID_ACCESS=app``.
+    APP = "app"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Route:
     :ivar rule: the path, in the form of Flask's routing rules.
     :ivar methods: the methods that the URL takes, as the header ``Allow`` lists them.
     :ivar access: who may use the URL.
+    :ivar clients: true if this is for the application's clients, not for its operator: with ``HYBRID_ACCESS=app`` it is
+        open from anywhere.
     :ivar token: true where a ``sid`` in the body counts only together with its client's ``X-Hybrid-Token``.
     :ivar actions: the actions that the function given to ``transport.authorize`` is called for.
     """
@@ -61,20 +67,28 @@ class Route:
     rule: str
     methods: str
     access: Access
+    clients: bool = False
     token: bool = False
     actions: tuple[str, ...] = ()
+
+    def access_by(self, settings: Settings) -> Access:
+        """Return who may use the URL with some settings.
+
+        :param settings: say whether the application decides.
+        """
+        return Access.APP if self.clients and settings.access == "app" else self.access
 
 
 #: All URLs of ours, by rule.
 ROUTES = {route.rule: route for route in (
-    Route(STREAM, _READ, Access.TICKET, actions=("stream", "connect")),
-    Route(WEBSOCKET, "GET, OPTIONS", Access.TICKET, actions=("stream", "connect")),
-    Route(CONNECT, _POST, Access.READ, actions=("connect",)),
-    Route(DISCONNECT, _POST, Access.READ, token=True),
-    Route(TICKET, _POST, Access.COMMAND),
-    Route(EMIT, _POST, Access.COMMAND, token=True, actions=("emit",)),
+    Route(STREAM, _READ, Access.TICKET, clients=True, actions=("stream", "connect")),
+    Route(WEBSOCKET, "GET, OPTIONS", Access.TICKET, clients=True, actions=("stream", "connect")),
+    Route(CONNECT, _POST, Access.READ, clients=True, actions=("connect",)),
+    Route(DISCONNECT, _POST, Access.READ, clients=True, token=True),
+    Route(TICKET, _POST, Access.COMMAND, clients=True),
+    Route(EMIT, _POST, Access.COMMAND, clients=True, token=True, actions=("emit",)),
     Route(PUBLISH, _POST, Access.COMMAND, actions=("publish",)),
-    Route(ACK, _POST, Access.COMMAND, token=True),
+    Route(ACK, _POST, Access.COMMAND, clients=True, token=True),
     Route(CONTROL, _POST, Access.COMMAND, actions=("command",)),
     Route(OUTCOME, _READ, Access.COMMAND),
     Route(STATUS, _READ, Access.READ),

@@ -326,8 +326,8 @@ def test_what_the_table_accepts_is_accepted(row: str) -> None:
                  if f"`{field.metadata['env']}`" == env)
     bounds = re.fullmatch(r"a(?: whole)? number from `([\d.]+)`[^`]* to `([\d.]+)`.*", accepted)
     if bounds is None:
-        assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "a comma-separated list",
-                                    "printable ASCII", "a path of a file"))
+        assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "local or app",
+                                    "a comma-separated list", "printable ASCII", "a path of a file"))
         return
     low, high = map(float, bounds.groups())
     assert float(parse(bounds[1])) == low

@@ -12,7 +12,7 @@ def make() -> click.Command:
     return click.Command("routes", callback=_list_routes, help="""List the URLs that hakgal_hybrid answers.
 
 They are answered in front of the app, so that ``flask routes`` does not list them. The last column says who may use a
-URL: the public, who may read, who has a ticket, who may command.
+URL: the public, whom the app lets in, who may read, who has a ticket, who may command.
 
 \b
 Example:
@@ -27,7 +27,7 @@ def _list_routes() -> None:
     transport = app.extensions.get("hakgal_hybrid")
     if transport is None:
         raise ConfigurationError(f"{app!r} has no HybridTransport; make one with HybridTransport(app)")
-    rows = [("URL", "Methods", "Access"), *((route.rule, route.methods, route.access.value)
+    rows = [("URL", "Methods", "Access"), *((route.rule, route.methods, route.access_by(transport.settings).value)
                                              for route in transport.routes())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -22,7 +22,8 @@ class Orders:
 
     :param services: the parts that carry it out.
     :param session: the session whose stream the WebSocket carries.
-    :param refusal: the error with which everything but ``disconnect`` is refused, if the request may not command.
+    :param refusal: the error with which commands are refused, if the request may not command: everything but
+        ``disconnect``, with ``HYBRID_ACCESS=app`` only ``control``.
     """
 
     def __init__(self, services: Services, session: Session, refusal: AccessDenied | None) -> None:
@@ -69,7 +70,8 @@ class Orders:
         if not isinstance(do, str) or do not in self._known:
             raise RequestError(f"'do' must be one of {', '.join(self._known)}, not {do!r:.80}", code="unknown_command",
                                accepted=list(self._known))
-        if self._refusal is not None and do != "disconnect":
+        open_to_clients = self._services.node.settings.access == "app" and do != "control"
+        if self._refusal is not None and do != "disconnect" and not open_to_clients:
             self._services.node.refusals.count(self._refusal.code)
             return self._refusal.problem(), self._refusal.status
         self._services.rate.take(self._session.address)

@@ -21,7 +21,6 @@ from ...broker.formats import Format
 from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
 from ...errors import AccessDenied, RequestError, UnsuitableServer
-from .. import access
 from ..services import Services
 from ..stream import open_stream
 from ..stream_query import parse_stream_request, query_of
@@ -137,7 +136,7 @@ def _socket_key(environ: dict[str, Any]) -> str:
 def _refusal_of_commands(services: Services, environ: dict[str, Any]) -> AccessDenied | None:
     """Return why this request could not command, if it could not: the same rules as for what is posted."""
     try:
-        access.check(environ, services.node.settings, commands=True, known_as=services.known_as())
+        services.check_operator(environ)
     except AccessDenied as refusal:
         return refusal
     return None
