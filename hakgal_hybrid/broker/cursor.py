@@ -126,12 +126,13 @@ class Cursor:
                 gap = Gap(lost, None if gap else missed, gap.reason if gap else reason)
             entries = entries[lost + 1 - start:]
             self.position = lost
-        chosen, conflated = self._choose(entries[:max_entries], max_bytes)
+        last = self.log.newest if upto is None else upto
+        chosen, conflated = self._choose(entries[:max_entries], max_bytes, last)
         if gap or conflated:
             self.log.note(gaps=gap is not None, conflated=sum(conflated.values()))
         return Batch(gap, chosen, conflated)
 
-    def _choose(self, entries: list[Entry], max_bytes: int) -> tuple[list[Entry], dict[int, int]]:
+    def _choose(self, entries: list[Entry], max_bytes: int, upto: int) -> tuple[list[Entry], dict[int, int]]:
         chosen: list[Entry] = []
         conflated: dict[int, int] = {}
         size = 0
@@ -142,7 +143,7 @@ class Cursor:
             event = entry.event
             if not self.wants(entry.seq, event.name, event.target):
                 continue
-            if self._superseded(entry):
+            if self._superseded(entry, upto):
                 self._conflation.leave_out(entry)
                 continue
             stands_for = self._conflation.give(entry)
@@ -152,10 +153,13 @@ class Cursor:
             size += len(entry.frame)
         return chosen, conflated
 
-    def _superseded(self, entry: Entry) -> bool:
-        """True if a later event of the same kind will reach this reader, so that this one need not."""
+    def _superseded(self, entry: Entry, upto: int) -> bool:
+        """True if a later event of the same kind will reach this reader, so that this one need not.
+
+        One that has come since the read began does not count: a reader that is slow would be given none for ever.
+        """
         later = self.log.entry(entry.superseded_by)
-        while later is not None:
+        while later is not None and later.seq <= upto:
             if self.covers is not None and self.covers(entry, later):
                 return True
             if self.covers is None and self.wants(later.seq, later.event.name, later.event.target):

@@ -21,6 +21,8 @@ class StreamRequest:
     :ivar format: how events are carried.
     :ivar last_event_id: what to resume after.
     :ivar ticket: what names the session that the stream shall carry.
+    :ivar interval_ms: how long after one batch of events the next may be sent (milliseconds); ``None`` for what all
+        streams have.
     """
 
     namespace: str = "/"
@@ -29,6 +31,7 @@ class StreamRequest:
     format: Format = Format.JSON
     last_event_id: str | None = None
     ticket: str | None = None
+    interval_ms: int | None = None
 
 
 class StreamOptions(NamedTuple):
@@ -38,12 +41,15 @@ class StreamOptions(NamedTuple):
     :ivar retry_ms: how long a client waits before it reconnects, in milliseconds.
     :ivar heartbeat_s: after how much silence a heartbeat is due, in seconds.
     :ivar max_backlog_s: how old an event may be that an open stream still gets, in seconds.
+    :ivar interval_ms: how long after one batch of events the next may be sent (milliseconds), if a stream asks for
+        nothing else.
     """
 
     profile: str = "HYBRID"
     retry_ms: int = 3000
     heartbeat_s: float = 15
     max_backlog_s: float = 60
+    interval_ms: int = 0
 
 
 def shared_request(request: StreamRequest) -> StreamRequest:

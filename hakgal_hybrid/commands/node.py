@@ -80,7 +80,7 @@ class Node:
         self.journal: Journal | None = None
         self.hub = self._build_hub()
         self.stream_options = StreamOptions(settings.profile.value, settings.retry_ms, settings.heartbeat_s,
-                                            settings.max_backlog_s)
+                                            settings.max_backlog_s, settings.interval_ms)
         self.log = self.hub.log
         self.publisher = Publisher(self.hub.broker, self.announcer, self.acks, self.refusals, self.encode)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,

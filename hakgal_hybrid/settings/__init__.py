@@ -18,6 +18,10 @@ from .environ import variables_of_ours
 from .values import Refused, choice, count, file_path, key_text, names, number, origin_list, parse_boolean
 
 
+#: How long two batches of one stream may be apart (milliseconds): more is no live update.
+MAX_INTERVAL_MS = 10_000
+
+
 class Profile(str, enum.Enum):
     """What ``APP_PROFILE`` chooses; see the table in ``docs/settings.md``."""
 
@@ -79,6 +83,8 @@ class Settings:
 
     retry_ms: int = _setting("HYBRID_RETRY_MS", count(1, 3_600_000), 3000, "Reconnect delay of clients, in ms.")
     heartbeat_s: float = _setting("HYBRID_HEARTBEAT_S", number(0.05, 3600), 15, "Idle time before a heartbeat.")
+    interval_ms: int = _setting("HYBRID_INTERVAL_MS", count(0, MAX_INTERVAL_MS), 0,
+                                "Least time between two batches of events of one stream, in ms; 0 for none.")
     max_backlog_s: float = _setting("HYBRID_MAX_BACKLOG_S", number(0.05, 86400), 60,
                                     "Oldest event an open stream still gets; older ones become a gap.")
     stall_s: float = _setting("HYBRID_STALL_S", number(0.05, 3600), 20, "Close a client that accepts no byte so long.")

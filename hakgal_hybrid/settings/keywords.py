@@ -33,6 +33,7 @@ class SettingsKeywords(TypedDict, total=False):
     journal_max_age_s: float | None
     retry_ms: int | None
     heartbeat_s: float | None
+    interval_ms: int | None
     max_backlog_s: float | None
     stall_s: float | None
     drain_s: float | None

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, current_app
 
 from ..broker.event import MAX_NAME
 from ..commands.governor import ACTIONS
+from ..settings import MAX_INTERVAL_MS
 from .urls import (
     ACK,
     CLASSIC_CLIENT,
@@ -99,6 +100,8 @@ _STREAM_QUERY = [
     _parameter("snapshot", "begin with the newest of each name; `gap`: only after a gap",
                {"type": "string", "enum": [*_FLAG["enum"], "gap"]}),
     _parameter("envelope", "unnamed messages that carry everything; not with `format`", _FLAG),
+    _parameter("interval_ms", "least time between two batches of events, in milliseconds",
+               {"type": "integer", "minimum": 0, "maximum": MAX_INTERVAL_MS}),
     _parameter("ticket", "of `connect`, or a signed one", _TEXT),
     _parameter("last_event_id", "for clients that cannot send the header", _TEXT),
     _parameter("Last-Event-ID", "resume after this id", _TEXT, "header"),

@@ -69,7 +69,7 @@ class StreamBody:
         while not self._closed:
             self._news.clear()
             stopping = self._services.node.stopping
-            chunk = b"" if feed.replaced else feed.take()
+            chunk = b"" if feed.replaced else feed.take() if stopping else feed.take_batch()
             if chunk:
                 return chunk
             if feed.finished is StreamEnd.DISCONNECTED:
@@ -80,8 +80,8 @@ class StreamBody:
                 self._closed = True
                 return feed.bye()
             # The news may all be for others: they do not put the heartbeat off.
-            left_s = heartbeat_at - clock()
-            if left_s <= 0 or not self._news.wait(left_s):
+            left_s, rest_s = heartbeat_at - clock(), feed.rest_s
+            if left_s <= 0 or not (self._news.wait(min(left_s, rest_s or left_s)) or rest_s):
                 return feed.heartbeat()
         raise Unfinished if self._can_reset else StopIteration
 

@@ -15,6 +15,7 @@ from ..broker.event import MAX_NAME, checked_name
 from ..broker.formats import Format
 from ..broker.subscription import StreamRequest
 from ..errors import RequestError
+from ..settings import MAX_INTERVAL_MS
 from ..settings.values import parse_boolean
 
 #: What clients that cannot send the header ``Last-Event-ID`` call it in a query, in lower case without ``-`` and ``_``:
@@ -84,7 +85,11 @@ def _parse(query: str) -> StreamRequest:
     snapshot: Literal["", "1", "gap"] = "gap" if args.get("snapshot") == "gap" else ""
     if not snapshot and _flag(args, "snapshot", " or gap"):
         snapshot = "1"
-    return StreamRequest(namespace, events, snapshot, _format(args), _resumed_after(args), args.get("ticket"))
+    interval = args.get("interval_ms")
+    # In steps, so that streams of nearly one interval get their batches together.
+    interval_ms = None if interval is None else -(-parse_whole("interval_ms", interval, 0, MAX_INTERVAL_MS) // 10) * 10
+    return StreamRequest(namespace, events, snapshot, _format(args), _resumed_after(args), args.get("ticket"),
+                         interval_ms)
 
 
 _known = lru_cache(maxsize=256)(_parse)

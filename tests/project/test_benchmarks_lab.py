@@ -31,6 +31,7 @@ from benchmarks.workloads import (
     w11_idle,
     w12_burners,
     w13_growth,
+    w14_interval,
 )
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
@@ -104,6 +105,14 @@ def test_burners_burn_while_events_arrive():
     values = measured(w12_burners, 0, burners=2, streams=5)
     assert values["burned_percent"] > 0
     assert values["health_failed"] == 0
+
+
+@pytest.mark.long
+def test_an_interval_is_measured_with_a_page():
+    """States come once an interval; a page in Chromium shows them meanwhile."""
+    values = measured(w14_interval, 5)
+    assert values["interval_ms"] == 250
+    assert 0 < values["events_per_s"] < w14_interval.RATE / 2
 
 
 @pytest.mark.parametrize("case", [0, 2, 4])

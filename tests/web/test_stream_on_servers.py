@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -584,6 +585,57 @@ def test_a_slow_client_gets_every_event_of_other_names(server: Server) -> None:
     with server.opened(rcvbuf=4096) as stream:
         server.emit("fact_added", 200, size=65536)
         assert [data["i"] for data in stream.wait_for("fact_added", 200, 30)] == list(range(200))
+
+
+# -- rate ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_with_an_interval(server: Server) -> None:
+    """It gets one batch each interval at most: of a conflated name one event each, of others all, in order."""
+    interval_s = 0.25
+    began = time.monotonic()
+    with server.opened("envelope=1&interval_ms=250") as stream, server.opened("envelope=1") as other:
+        for first in range(60):
+            server.emit("kb_update", first=first)
+            server.emit("fact_added", first=first)
+        newest = server.emit("last")
+        stream.read_until(lambda stream: stream.id == newest)
+        took_s = time.monotonic() - began
+        other.read_until(lambda stream: stream.id == newest)
+        told = [json.loads(message.data) for message in stream.messages]
+        states = [event for event in told if event["event"] == "kb_update"]
+        assert [event["data"]["i"] for event in told if event["event"] == "fact_added"] == list(range(60))
+        assert len(states) <= took_s / interval_s + 2
+        assert sum(1 + event.get("conflated", 0) for event in states) == 60
+        assert states[-1]["data"]["i"] == 59
+        assert sum(json.loads(message.data)["event"] == "kb_update" for message in other.messages) > len(states)
+
+
+def test_an_interval_delays_no_heartbeat_and_no_end(server: Server) -> None:
+    """Heartbeats come as without it, with the id of what the stream has come to; so does the end of its client."""
+    with server.opened("interval_ms=10000") as stream:
+        server.emit("fact_added", 1, first=7)
+        assert stream.wait_for("fact_added") == [{"i": 7}]
+        newest = server.emit("fact_added", 1, first=8)
+        before = stream.raw.count(b"hybrid_heartbeat")
+        stream.read_until(lambda stream: stream.raw.count(b"hybrid_heartbeat") >= before + 3)
+        assert stream.payloads("fact_added") == [{"i": 7}]
+        assert later_id(stream.id, 1) == newest
+    with server.opened(headers={"Last-Event-ID": stream.id}) as stream:  # what was not sent yet is not lost
+        assert stream.wait_for("fact_added") == [{"i": 8}]
+
+
+@pytest.mark.parametrize("interval", ["", "-1", "10001", "1e3", "0250", "\u0661", "fast"])
+def test_an_interval_that_makes_no_sense(interval: str) -> None:
+    """It is refused, and the error names what is accepted."""
+    with pytest.raises(RequestError, match=r"interval_ms=.* from 0 to 10000"):
+        parse_stream_request(f"interval_ms={interval}")
+
+
+def test_intervals_have_steps() -> None:
+    """So streams of nearly one interval get their batches together, and there are not many."""
+    assert [parse_stream_request(f"interval_ms={given}").interval_ms for given in (0, 1, 250, 251, 9999)] == [
+        0, 10, 250, 260, 10000]
 
 
 # -- limits --------------------------------------------------------------------------------------------------------

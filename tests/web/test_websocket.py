@@ -210,6 +210,25 @@ def test_events_come_in_order_once(server: Server) -> None:
             assert client.names() == ["hybrid_open"] + ["fact_added"] * 200
 
 
+def test_an_interval_holds_here_too(server: Server) -> None:
+    """Of a conflated name one event each interval comes at most, of others all; an answer waits for none."""
+    began = time.monotonic()
+    with opened(server, "interval_ms=250") as client:
+        for first in range(40):
+            server.emit("kb_update", first=first)
+            server.emit("fact_added", first=first)
+        assert client.wait_for("fact_added", 40) == [{"i": number} for number in range(40)]
+        states = client.named("kb_update")
+        assert len(states) <= (time.monotonic() - began) / 0.25 + 2
+        assert sum(1 + frame.get("conflated", 0) for frame in states) == 40
+    with opened(server, "interval_ms=10000") as client:
+        server.emit("fact_added", first=0)
+        client.wait_for("fact_added")
+        server.emit("fact_added", first=1)
+        client.ask("control", action="status")
+        assert client.wait_for("fact_added", 2) == [{"i": 0}, {"i": 1}]
+
+
 def test_large_events_to_a_slow_reader_stay_whole(server: Server) -> None:
     """What takes a slow client many writes arrives as it was sent, byte for byte, pongs in between."""
     with opened(server, rcvbuf=4096) as client:

@@ -13,6 +13,7 @@ from ...logs import get_logger
 from ...settings import Settings
 from .connection import Connection, SwitchInterval, why_lost
 from .disconnects import DisconnectWatcher
+from .intervals import Intervals
 
 logger = get_logger(__name__)
 
@@ -26,14 +27,16 @@ class Connections:
     :param loop: the loop that watches the sockets.
     :param settings: the settings.
     :param live: the streams that are live; one whose socket is full, or closed, leaves them.
+    :param intervals: the streams that have an interval; one that is closed leaves them.
     :param on_end: called when a stream has ended, with the stream and the reason.
     :param wake: called when one may go on.
     :ivar catching_up: those that are catching up, in the order of their turns.
     """
 
-    def __init__(self, loop: Any, settings: Settings, live: LiveGroup,
+    def __init__(self, loop: Any, settings: Settings, live: LiveGroup, intervals: Intervals,
                  on_end: Callable[[SubscriberStream, StreamEnd], None], wake: Callable[[], object]) -> None:
         self._loop, self._settings, self._live, self._on_end, self._wake = loop, settings, live, on_end, wake
+        self._intervals = intervals
         self.catching_up: dict[Connection, None] = {}
         self._all: dict[int, Connection] = {}
         #: How many bytes each client has sent on its stream.
@@ -95,6 +98,7 @@ class Connections:
         self.catching_up.pop(connection, None)
         self._chatter.pop(connection, None)
         self._live.leave(connection, stream.position)
+        self._intervals.forget(connection)
         self._disconnects.forget(fileno)
         connection.close()
         self._switching.adjust(len(self._all))

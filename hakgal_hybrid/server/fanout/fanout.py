@@ -25,6 +25,7 @@ from ..notifier import LoopNotifier
 from .connection import Connection, why_lost
 from .connections import Connections
 from .heartbeats import Caretaker
+from .intervals import Intervals
 from .pacing import SECONDS_PER_TURN, Pace
 from .replay_cache import ReplayCache
 from .tls import Attached
@@ -55,7 +56,8 @@ class Fanout:
         self._notifier = LoopNotifier(loop, self._on_notified)
         self._news = Event()
         self._live = LiveGroup(hub, settings.max_backlog_s)
-        self._connections = Connections(loop, settings, self._live, on_end, self._news.set)
+        self._intervals = Intervals(loop, hub.log, self._news.set)
+        self._connections = Connections(loop, settings, self._live, self._intervals, on_end, self._news.set)
         self._replays = ReplayCache()
         self._pace = Pace(loop)
         self._caretaker = Caretaker(self._connections, settings, self._pace, self._news.set)
@@ -96,6 +98,7 @@ class Fanout:
     def close(self) -> None:
         """Close every stream at once."""
         self._connections.close_all(StreamEnd.STOPPED)
+        self._intervals.close()
         self._notifier.close()
 
     def __len__(self) -> int:
@@ -129,6 +132,7 @@ class Fanout:
     # -- writing ---------------------------------------------------------------------------------------------
 
     def _on_notified(self) -> None:
+        self._intervals.notified()
         self._news.set()
         self._attached.wake()
 
@@ -152,6 +156,7 @@ class Fanout:
         while again:  # once at least: streams may have to leave
             self._step()
             again = self._live.position < newest
+        self._connections.catching_up.update(dict.fromkeys(self._intervals.begin_batches()))
         self._bring_up()
         self._caretaker.send_heartbeats()
         if self._live.position < self._hub.log.newest:
@@ -214,11 +219,22 @@ class Fanout:
         if stream.finished is not None:
             self._connections.finish(connection, b"", stream.finished)
             return
-        self._connections.send(connection, stream.take(self._replays.at(self._live.position), self._live.position))
-        if stream.state is not StreamState.CATCHING_UP or self._live.join(connection):
+        group = self._intervals.group_of(stream)
+        if group is None or stream.position < stream.replay_until:  # a replay comes at once
+            shared, upto = self._replays.at(self._live.position), self._live.position
+        else:
+            shared, upto = group.shared, group.batches.upto
+        self._connections.send(connection, stream.take(shared, upto))
+        if stream.state is not StreamState.CATCHING_UP:
+            return
+        if group is None:
+            if self._live.join(connection):
+                return
+        elif stream.position >= max(upto, stream.replay_until):
+            group.resting[connection] = None
             return
         self._connections.catching_up[connection] = None
-        if stream.position < self._live.position or stream.finished is not None:
+        if stream.position < upto or stream.finished is not None:
             self._news.set()  # it took all it was given, and there is more to do
 
     def _finish_all(self) -> None:

@@ -63,9 +63,9 @@ class Attached:
             heartbeat_at = clock() + self._settings.heartbeat_s
             while not self._stopping() and stream.finished is None:
                 news.clear()
-                data, left = stream.take(), heartbeat_at - clock()
+                data, left = stream.take_batch(), heartbeat_at - clock()
                 if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
-                    news.wait(min(left, MOMENT_S) if stream.behind else left)
+                    news.wait(min(left, stream.rest_s or MOMENT_S) if stream.behind else left)
                     continue
                 self._send(sock, stream, data or stream.heartbeat())
                 heartbeat_at = clock() + self._settings.heartbeat_s

@@ -130,14 +130,15 @@ class Writer:
             # Looked at before what is still to be sent is: what comes later finds the connection closed.
             ending, busy = self._ending(), self._inbox.busy
             if not feed.replaced:
-                self._send(feed.take())
+                # An answer comes after every event that was emitted before: it does not wait for the interval.
+                self._send(feed.take() if ending is not None or self._answers else feed.take_batch())
             self._send_answers()
             if ending is not None:
                 self._channel.hurry()
                 if clock() > self._channel.until or not (feed.behind or busy):
                     return self._close(*ending)
-            if not feed.behind:
-                self._idle()
+            if not feed.behind or feed.rest_s:
+                self._idle(feed.rest_s)
         return self._why_ended()
 
     def _ending(self) -> tuple[int, str] | None:
@@ -161,9 +162,13 @@ class Writer:
         too_big = self._ws.incoming_message_len > self._ws.max_message_size
         return "chatter" if too_big else "gone"
 
-    def _idle(self) -> None:
-        """Wait for news; if there are none for long enough, send a heartbeat."""
+    def _idle(self, rest_s: float) -> None:
+        """Wait for news; if there are none for long enough, send a heartbeat.
+
+        :param rest_s: after how long the next batch may be sent; 0 if it is not waited for (seconds).
+        """
         wait_s = min(self._heartbeat_at, self._channel.until) - clock()
+        wait_s = min(wait_s, rest_s or wait_s)
         if self._news.wait(max(0.0, wait_s)) or clock() < self._heartbeat_at:
             return
         self._rest()

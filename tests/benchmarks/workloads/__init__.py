@@ -108,8 +108,9 @@ def all_workloads() -> list[Workload]:
         w11_idle,
         w12_burners,
         w13_growth,
+        w14_interval,
     )
 
     modules = [w1_event_by_event, w1b_ladder, w2_paced, w3_memory, w5_stalled, w6_connect_storm, w7_resume_storm,
-               w8_targets, w9_emit, w10_host, w11_idle, w12_burners, w13_growth]
+               w8_targets, w9_emit, w10_host, w11_idle, w12_burners, w13_growth, w14_interval]
     return [module.WORKLOAD for module in modules]

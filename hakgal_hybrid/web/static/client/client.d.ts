@@ -30,6 +30,8 @@ export interface ManagerOptions extends SocketOptions {
   forceNew?: boolean;
   multiplex?: boolean;
   query?: Record<string, any>;
+  /** At most one batch of events each so many milliseconds, 0 to 10000. */
+  intervalMs?: number;
   extraHeaders?: Record<string, string>;
   withCredentials?: boolean;
   reconnection?: boolean;

@@ -4,7 +4,7 @@ const RESERVED = ["connect", "connect_error", "disconnect", "disconnecting", "ne
 const DEFAULTS = { reconnection: true, reconnectionAttempts: Infinity, reconnectionDelay: 1000,
   reconnectionDelayMax: 5000, randomizationFactor: 0.5, timeout: 20000 };
 const OPTIONS = [...Object.keys(DEFAULTS), "ackTimeout", "auth", "autoConnect", "EventSource", "extraHeaders",
-  "forceNew", "multiplex", "query", "shareStream", "withCredentials"];
+  "forceNew", "intervalMs", "multiplex", "query", "shareStream", "withCredentials"];
 const SPENT = ["unknown_event", "handler_failed", "bad_arguments", "bad_event_name", "bad_payload", "repeated_too_late",
   "not_authorized"];
 const IN_FLIGHT = 4;  // of the six connections that a browser has
@@ -753,6 +753,7 @@ class Link {
     const { opts, uri, _timeout } = this.manager, EventSource = opts.EventSource ?? globalThis.EventSource;
     if (!EventSource) throw new Error("no EventSource: give one as an option");
     const query = new URLSearchParams({ ticket: this.ticket, envelope: 1, snapshot: "gap" });
+    if (opts.intervalMs !== undefined) query.set("interval_ms", opts.intervalMs);
     if (from) query.set("last_event_id", from);
     this.drop();
     const stream = new EventSource(`${uri}/api/events/stream?${query}`, { withCredentials: !!opts.withCredentials });
