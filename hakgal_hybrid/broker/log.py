@@ -174,13 +174,6 @@ class EventLog:
             except KeyError:  # entries leave at the old end, in order: start later
                 continue
 
-    def is_pressing(self, position: int) -> bool:
-        """Return true if the log drops events, and a reader has not even come to the middle of what is left.
-
-        :param position: the number of the last event that it has read.
-        """
-        return self._count.evicted > 0 and position < (self.oldest + self.newest) // 2
-
     def entry(self, seq: int) -> Entry | None:
         """Return an entry.
 

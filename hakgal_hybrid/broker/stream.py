@@ -19,7 +19,6 @@ from .cursor import Cursor
 from .entry import Gap
 from .event import Target
 from .hub import Hub
-from .interval import Batches
 from .reading import Shared, read, read_shared
 from .sse import LAST_CHUNK
 from .states import SessionState, StreamEnd, StreamEvent, StreamState, after
@@ -46,7 +45,7 @@ class SubscriberStream:
     :ivar medium: ``sse`` or ``websocket``, for the list of clients.
     """
 
-    __slots__ = ("_batches", "_opening", "content", "edge", "hub", "medium", "options", "own_delivered",
+    __slots__ = ("_opening", "content", "edge", "hub", "medium", "options", "own_delivered",
                  "reader", "replay_until", "resumed", "session", "state", "writer")
 
     def __init__(self, session: Session, hub: Hub, options: StreamOptions, request: StreamRequest,
@@ -59,7 +58,6 @@ class SubscriberStream:
         self.writer: Any = None
         self.medium = "sse"
         self._opening = b""
-        self._batches: Batches | None = None
         self.own_delivered = 0
         position, gap = session.start, None
         if request.last_event_id is not None:
@@ -94,19 +92,6 @@ class SubscriberStream:
     def position(self) -> int:
         """The number of the last event that was written, or was not for it."""
         return self.reader.position
-
-    @property
-    def interval_s(self) -> float:
-        """How long after one batch the next may be sent (seconds); 0 if events are sent as they come."""
-        wanted = self.request.interval_ms
-        # Events must not become too old meanwhile.
-        return min((self.options.interval_ms if wanted is None else wanted) / 1000, self.options.max_backlog_s / 2)
-
-    @property
-    def rest_s(self) -> float:
-        """How long :meth:`take_batch` gives nothing (seconds)."""
-        batches = self._batches
-        return 0.0 if batches is None or self.position < batches.upto else batches.rest_s
 
     @property
     def group(self) -> SubscriberGroup | None:
@@ -217,19 +202,6 @@ class SubscriberStream:
         if written.delivered:
             self.hub.deliveries.delivered(written.delivered, len(written.data))
         return written.data
-
-    def take_batch(self) -> bytes:
-        """Return what is new, as :meth:`take` does, but at most one batch each interval. For a stream's own writer.
-
-        :return: the bytes; ``b""`` if there is nothing new, or while ``rest_s`` is not over. More of a large batch is
-            given when this is called again.
-        """
-        if not self.interval_s:
-            return self.take()
-        batches = self._batches = self._batches or Batches(self.hub.log, self.interval_s)
-        if self.position >= batches.upto and not batches.rest_s:
-            batches.begin()
-        return self.take(upto=batches.upto)
 
     def heartbeat(self) -> bytes:
         """Return a heartbeat: an event with the newest id that the stream has come to.

@@ -17,7 +17,6 @@ from ..errors import ConfigurationError
 from .environ import variables_of_ours
 from .values import Refused, choice, count, file_path, key_text, names, number, origin_list, parse_boolean
 
-
 #: How long two batches of one stream may be apart (milliseconds): more is no live update.
 MAX_INTERVAL_MS = 10_000
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..broker.interval import BatchReader
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..broker.wakeups import make_wakeup
@@ -50,7 +51,7 @@ class StreamBody:
 
     def __init__(self, services: Services, feed: SubscriberStream, *, can_reset: bool = False) -> None:
         self._services = services
-        self._feed = feed
+        self._feed, self._batches = feed, BatchReader(feed)
         self._can_reset = can_reset
         self._opened = False
         self._closed = False
@@ -69,7 +70,7 @@ class StreamBody:
         while not self._closed:
             self._news.clear()
             stopping = self._services.node.stopping
-            chunk = b"" if feed.replaced else feed.take() if stopping else feed.take_batch()
+            chunk = b"" if feed.replaced else feed.take() if stopping else self._batches.take()
             if chunk:
                 return chunk
             if feed.finished is StreamEnd.DISCONNECTED:
@@ -80,7 +81,7 @@ class StreamBody:
                 self._closed = True
                 return feed.bye()
             # The news may all be for others: they do not put the heartbeat off.
-            left_s, rest_s = heartbeat_at - clock(), feed.rest_s
+            left_s, rest_s = heartbeat_at - clock(), self._batches.rest_s
             if left_s <= 0 or not (self._news.wait(min(left_s, rest_s or left_s)) or rest_s):
                 return feed.heartbeat()
         raise Unfinished if self._can_reset else StopIteration

@@ -227,11 +227,7 @@ class Fanout:
         self._connections.send(connection, stream.take(shared, upto))
         if stream.state is not StreamState.CATCHING_UP:
             return
-        if group is None:
-            if self._live.join(connection):
-                return
-        elif stream.position >= max(upto, stream.replay_until):
-            group.resting[connection] = None
+        if self._live.join(connection) if group is None else group.rest(connection, upto):
             return
         self._connections.catching_up[connection] = None
         if stream.position < upto or stream.finished is not None:

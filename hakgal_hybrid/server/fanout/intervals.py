@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...broker.interval import Batches
+from ...broker.interval import Batches, interval_of
 from ...broker.log import EventLog
 from ...broker.reading import Shared
 from ...broker.stream import SubscriberStream
@@ -27,6 +27,19 @@ class IntervalGroup:
         self.resting: dict[Connection, None] = {}
         self.has_news = True
 
+    def rest(self, connection: Connection, upto: int) -> bool:
+        """Have a stream wait for the next batch, if it has come to the end of this one.
+
+        :param connection: its connection.
+        :param upto: number of the last event that it was to take.
+        :return: false if it has to go on.
+        """
+        stream = connection.stream
+        if stream.position < max(upto, stream.replay_until):
+            return False
+        self.resting[connection] = None
+        return True
+
 
 class Intervals:
     """All streams that have an interval. For the loop's thread.
@@ -46,7 +59,7 @@ class Intervals:
 
         :param stream: the stream.
         """
-        seconds = stream.interval_s
+        seconds = interval_of(stream)
         if not seconds:
             return None
         group = self._groups.get(seconds)

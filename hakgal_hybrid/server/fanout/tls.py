@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from ...broker.interval import BatchReader
 from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
 from ...settings import Settings
@@ -60,12 +61,12 @@ class Attached:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self._send(sock, stream, head + stream.opening())
-            heartbeat_at = clock() + self._settings.heartbeat_s
+            heartbeat_at, batches = clock() + self._settings.heartbeat_s, BatchReader(stream)
             while not self._stopping() and stream.finished is None:
                 news.clear()
-                data, left = stream.take_batch(), heartbeat_at - clock()
+                data, left = batches.take(), heartbeat_at - clock()
                 if not data and left > 0:  # what is new may all be for others: that puts no heartbeat off
-                    news.wait(min(left, stream.rest_s or MOMENT_S) if stream.behind else left)
+                    news.wait(min(left, batches.rest_s or MOMENT_S) if stream.behind else left)
                     continue
                 self._send(sock, stream, data or stream.heartbeat())
                 heartbeat_at = clock() + self._settings.heartbeat_s

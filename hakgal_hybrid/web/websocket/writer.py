@@ -15,6 +15,7 @@ from typing import Any
 from simple_websocket import ConnectionClosed  # type: ignore[import-untyped]
 from wsproto.utilities import LocalProtocolError
 
+from ...broker.interval import BatchReader
 from ...broker.sse import Decoder
 from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
@@ -48,7 +49,7 @@ class Writer:
     def __init__(self, services: Services, feed: SubscriberStream, ws: Any, channel: Channel,
                  inbox: Inbox) -> None:
         self._services, self._feed, self._ws, self._channel, self._inbox = services, feed, ws, channel, inbox
-        self._decoder = Decoder()
+        self._decoder, self._batches = Decoder(), BatchReader(feed)
         self._news = make_wakeup()
         self._answers: deque[tuple[int, str]] = deque()
         self._free_answers = threading.Semaphore(MAX_ANSWERS)
@@ -131,14 +132,15 @@ class Writer:
             ending, busy = self._ending(), self._inbox.busy
             if not feed.replaced:
                 # An answer comes after every event that was emitted before: it does not wait for the interval.
-                self._send(feed.take() if ending is not None or self._answers else feed.take_batch())
+                self._send(feed.take() if ending is not None or self._answers else self._batches.take())
             self._send_answers()
             if ending is not None:
                 self._channel.hurry()
                 if clock() > self._channel.until or not (feed.behind or busy):
                     return self._close(*ending)
-            if not feed.behind or feed.rest_s:
-                self._idle(feed.rest_s)
+            rest_s = self._batches.rest_s
+            if not feed.behind or rest_s:
+                self._idle(rest_s)
         return self._why_ended()
 
     def _ending(self) -> tuple[int, str] | None:
