@@ -82,6 +82,7 @@ VARIABLES = [
     Variable("journal_max_age_s", "HYBRID_JOURNAL_MAX_AGE_S", "HYBRID_JOURNAL_MAX_AGE_S", 86_400, "1", 1, "9", 9),
     Variable("retry_ms", "HYBRID_RETRY_MS", "HYBRID_RETRY_MS", 3000, "1", 1, "500", 500),
     Variable("heartbeat_s", "HYBRID_HEARTBEAT_S", "HYBRID_HEARTBEAT_S", 15, "0.05", 0.05, "3600", 3600),
+    Variable("interval_ms", "HYBRID_INTERVAL_MS", "HYBRID_INTERVAL_MS", 0, "0", 0, "10000", 10_000),
     Variable("max_backlog_s", "HYBRID_MAX_BACKLOG_S", "HYBRID_MAX_BACKLOG_S", 60, "0.5", 0.5, "30", 30),
     Variable("stall_s", "HYBRID_STALL_S", "HYBRID_STALL_S", 20, "1.5", 1.5, "2", 2),
     Variable("drain_s", "HYBRID_DRAIN_S", "HYBRID_DRAIN_S", 2, "0", 0, "600", 600),

@@ -66,8 +66,8 @@ def test_there_are_suites() -> None:
 @pytest.mark.parametrize("script", [(CLIENT / "client.js").read_bytes(), assets.CLASSIC_SCRIPT],
                          ids=["client.js", "client.classic.js"])
 def test_size(script: bytes) -> None:
-    """Under 10 KB (of 1024 bytes) gzipped, as it is shipped."""
-    assert len(gzip.compress(script, 9)) < 10 * 1024
+    """Under 11 KB (of 1024 bytes) gzipped, as it is shipped."""
+    assert len(gzip.compress(script, 9)) < 11 * 1024
 
 
 def test_it_depends_on_nothing() -> None:
