@@ -398,3 +398,19 @@ test("without an EventSource it says so", async () => {
   socket.disconnect();
   if (known) globalThis.EventSource = known;
 });
+
+test("the interval goes to the stream, and the server's is kept without one", async () => {
+  for (const [options, asked] of [[{}, null], [{ intervalMs: 0 }, "0"], [{ intervalMs: 250 }, "250"]]) {
+    const urls = [];
+    class Noting extends EventSource {
+      constructor(url, more) {
+        urls.push(new URL(url));
+        super(url, more);
+      }
+    }
+    const socket = connect(proxy.url, { EventSource: Noting, ...options });
+    await event(socket, "connect");
+    assert.deepEqual(urls.map(url => url.searchParams.get("interval_ms")), [asked]);
+    socket.disconnect();
+  }
+});
