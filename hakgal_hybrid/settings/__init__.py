@@ -62,8 +62,10 @@ class Settings:
         "Who may be a client: `local`, this machine and who has the key or a ticket; `app`, whom the app lets in.")
     port: int = _setting("HAKGAL_PORT", count(0, 65535), 5001,
                          "Port of `hakgal-hybrid run` and `transport.run`; where `flask hybrid` looks.")
-    origins: tuple[str, ...] = _setting("HYBRID_ORIGINS", origin_list, (),
-                                           "Other web origins whose pages may read and send commands.")
+    origins: tuple[str, ...] | None = _setting(
+        "HYBRID_ORIGINS", origin_list, None,
+        "Other web origins whose pages may use our URLs; `*`: every page may be a client. By default those of the "
+        "app's `cors_allowed_origins`.")
 
     log_events: int = _setting("HYBRID_LOG_EVENTS", count(1, 10_000_000), 10_000, "Events kept for late readers.")
     log_bytes: int = _setting("HYBRID_LOG_BYTES", count(1024, 1 << 40), 32 << 20, "Bytes kept for late readers.")

@@ -98,12 +98,12 @@ def names(value: object) -> tuple[str, ...]:
 def origin_list(value: object) -> tuple[str, ...]:
     """Return the origins of a list, in lower case.
 
-    :param value: as for :func:`names`.
+    :param value: as for :func:`names`; ``*`` stands for every origin.
     :raises Refused: if one of them is no origin.
     """
     origins = names(value)
-    if not all(map(is_origin, origins)):
-        raise Refused("a comma-separated list of origins such as https://dash.example:8443")
+    if not all(origin == "*" or is_origin(origin) for origin in origins):
+        raise Refused("a comma-separated list of origins such as https://dash.example:8443, or *")
     return tuple(origin.lower() for origin in origins)
 
 
@@ -118,6 +118,8 @@ def is_origin(text: str) -> bool:
     except ValueError:
         return False
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    if "*" in (host or ""):  # a pattern, which would never be equal to an origin
+        return False
     return parts.scheme in ("http", "https") and bool(host) and text.lower() == f"{parts.scheme}://{host}{port}"
 
 

@@ -20,11 +20,11 @@ logger = get_logger(__name__)
 #: Engine.IO, asynchronous modes, queues.
 IGNORED = frozenset((
     "allow_upgrades", "always_connect", "async_handlers", "async_mode", "binary", "channel", "client_manager",
-    "compression_threshold", "cookie", "cors_allowed_origins", "cors_credentials", "engineio_logger",
+    "compression_threshold", "cookie", "cors_credentials", "engineio_logger",
     "http_compression", "max_http_buffer_size", "message_queue", "monitor_clients", "path", "ping_interval",
     "ping_timeout", "resource", "serializer", "transports", "write_only"))
 
-HONOURED = frozenset(("json", "logger", "manage_session", "namespaces"))
+HONOURED = frozenset(("cors_allowed_origins", "json", "logger", "manage_session", "namespaces"))
 
 _ONE_PROCESS = "None, for this version serves one process; or APP_PROFILE=WEBSOCKET, in which Flask-SocketIO serves"
 
@@ -59,6 +59,8 @@ def apply_options(options: Mapping[str, Any], transport: Transport) -> None:
     unknown = sorted(options.keys() - IGNORED - HONOURED)
     if unknown:
         logger.warning("SocketIO(%s) means nothing here and is ignored", ", ".join(f"{name}=…" for name in unknown))
+    if "cors_allowed_origins" in options:
+        transport.services.origins.take_over(options["cors_allowed_origins"])
     namespaces = options.get("namespaces") or ("/",)
     transport.node.lifecycle.namespaces = "*" if namespaces == "*" else frozenset(
         (namespaces,) if isinstance(namespaces, str) else namespaces)

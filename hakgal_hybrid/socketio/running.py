@@ -62,7 +62,7 @@ class Runner:
             self._server = Server(transport.node, application, host or "127.0.0.1", port, lane_of=lane_of,
                                   is_stream=is_stream, is_ours=is_ours, backlog=transport.services.backlog,
                                   refuses=transport.refuses,
-                                  refusal_headers=partial(refusal_headers, settings=transport.settings),
+                                  refusal_headers=partial(refusal_headers, origins=transport.services.origins),
                                   log_output=debug if log_output is None else log_output, ssl_args=_ssl_arguments(*tls))
             if self._stop_asked:  # by somebody who saw it listen before it was kept here
                 self._server.stop()

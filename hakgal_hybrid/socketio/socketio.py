@@ -29,14 +29,16 @@ class SocketIO(HandlerRegistrar):
             session interface is asked for each event, and keeps what a handler has changed.
         ``namespaces``
             which namespaces may be connected to besides those with handlers, default ``["/"]``; ``"*"``: any.
+        ``cors_allowed_origins``
+            the origins whose pages may be clients, unless ``HYBRID_ORIGINS`` is set.
         ``json``
             a module with ``dumps`` and ``loads``, for all that comes and goes.
         ``logger``
             true, or a logger: log events, rooms and endings at level INFO.
 
         Those about WebSockets, Engine.IO, asynchronous modes and queues (``async_mode``, ``async_handlers``,
-        ``always_connect``, ``ping_timeout``, ``cors_allowed_origins``, ``channel``, …) are ignored; origins are
-        allowed by ``HYBRID_ORIGINS`` alone. A keyword that nobody knows is named in a warning.
+        ``always_connect``, ``ping_timeout``, ``channel``, …) are ignored. A keyword that nobody knows is named in a
+        warning.
     :raises ConfigurationError: for ``message_queue`` or a ``client_manager``, which this version cannot honour.
     """
 

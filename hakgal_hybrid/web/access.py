@@ -1,9 +1,8 @@
-"""Who may read and who may command, by origin, address and key. Pure rules over a WSGI environment and the settings.
+"""Who may read and who may command, by address and key. Pure rules over a WSGI environment and the settings.
 
 The rules, in the order in which they are applied to a request for one of our URLs (:mod:`.urls` says which is what):
 
-1. A web page of a foreign origin may do nothing, key or no key. Allowed are the same origin, loopback origins on any
-   port, and ``HYBRID_ORIGINS``.
+1. A web page of a foreign origin may do nothing, key or no key: :mod:`.origins`.
 2. With the right ``X-API-Key`` everything is allowed; a wrong key is refused even where none is needed.
 3. Without a key, only this machine (:mod:`.peers`), which must also have addressed us by a loopback name (a foreign
    ``Host`` is how DNS rebinding looks). If ``HAKGAL_API_KEY`` is set, it may read but not command.
@@ -18,11 +17,9 @@ import hmac
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..errors import AccessDenied, RequestError
 from ..settings import Settings
-from ..settings.values import is_origin
 from .peers import from_loopback, hidden, host_of, is_loopback
 
 #: A ``Host`` header: a name or an address, and perhaps a port.
@@ -33,12 +30,11 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
     """Let a request pass, or refuse it.
 
     :param environ: the WSGI environment of the request.
-    :param settings: the key, the allowed origins.
+    :param settings: the key.
     :param commands: true if the request changes something, false if it only reads.
     :param known_as: the name that the operator gave this server; a ``Host`` like it is as good as a loopback name.
     :raises AccessDenied: 401 without the key where one is needed or with a wrong one, 403 otherwise.
     """
-    check_origin(environ, settings)
     if has_key(environ, settings):
         return
     if commands and settings.api_key is not None:
@@ -81,46 +77,6 @@ def same_secret(given: bytes, secret: bytes) -> bool:
     :param secret: what it should have.
     """
     return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(secret).digest())
-
-
-def check_origin(environ: Mapping[str, Any], settings: Settings) -> None:
-    """Refuse a request that a web page of a foreign origin made.
-
-    :param environ: the WSGI environment of the request.
-    :param settings: the allowed origins.
-    :raises AccessDenied: 403, code ``foreign_origin``.
-    """
-    origin = environ.get("HTTP_ORIGIN")
-    if origin is not None and not origin_allowed(origin, environ, settings):
-        raise AccessDenied(f"origin {origin!r:.200} may not use this; add it to HYBRID_ORIGINS to allow it",
-                           code="foreign_origin")
-    if origin is None and _is_embedded_elsewhere(environ):
-        raise AccessDenied("a page of another site may not load this", code="foreign_origin")
-
-
-def origin_allowed(origin: str, environ: Mapping[str, Any], settings: Settings) -> bool:
-    """Return true for the same origin, loopback origins on any port, and those in ``HYBRID_ORIGINS``.
-
-    :param origin: the header ``Origin``.
-    :param environ: the WSGI environment of the request.
-    :param settings: the allowed origins.
-    """
-    origin = origin.lower()
-    if origin in settings.origins:
-        return True
-    if not is_origin(origin):
-        return False
-    parts = urlsplit(origin)
-    return is_loopback(parts.hostname or "") or parts.netloc == environ.get("HTTP_HOST", "").lower()
-
-
-def _is_embedded_elsewhere(environ: Mapping[str, Any]) -> bool:
-    """Return true if a browser says that a page of another site loads this, as an image say, without ``Origin``.
-
-    A link that somebody follows, or an address that somebody types, is not loaded by a page.
-    """
-    return environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and (
-        environ.get("HTTP_SEC_FETCH_MODE") != "navigate" or environ.get("HTTP_SEC_FETCH_DEST") != "document")
 
 
 def require_json(environ: Mapping[str, Any]) -> None:

@@ -80,9 +80,9 @@ def answer_in_front(host: Flask, services: Services) -> Gate:
     served = frozenset(rule.rule for rule in app.url_map.iter_rules())
     refuse_conflicts(host, served)
     gate = Gate(
-        host.wsgi_app, behind_same_proxies(host.wsgi_app, app), served, settings, known_as=services.known_as,
-        knows_ticket=services.tickets.admits, rate=services.rate, refusals=services.node.refusals,
-        on_serving=partial(setattr, services.node, "serving", True))
+        host.wsgi_app, behind_same_proxies(host.wsgi_app, app), served, settings, origins=services.origins,
+        known_as=services.known_as, knows_ticket=services.tickets.admits, rate=services.rate,
+        refusals=services.node.refusals, on_serving=partial(setattr, services.node, "serving", True))
     host.wsgi_app = gate  # type: ignore[method-assign]
     return gate
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import Headers
-from ..settings import Settings
-from .access import origin_allowed
-from .urls import Route, is_ours
+from .origins import Origins
+from .urls import Route, find
 
 _REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
 _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
@@ -19,32 +18,38 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 READABLE_BY_ALL: Headers = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", _EXPOSED_HEADERS)]
 
 
-def cors_headers(environ: Mapping[str, Any], settings: Settings) -> Headers:
+def cors_headers(environ: Mapping[str, Any], route: Route, origins: Origins) -> Headers:
     """Return the CORS headers of an answer of ours: a page of an allowed origin may read it, no other one.
 
     :param environ: the WSGI environment of the request.
-    :param settings: the allowed origins.
+    :param route: the URL that is answered.
+    :param origins: those that are allowed.
     """
     origin = environ.get("HTTP_ORIGIN")
     vary = [("Vary", "Origin"), ("X-Content-Type-Options", "nosniff")]
-    if origin is None or not origin_allowed(origin, environ, settings):
+    if route.clients and not origins.checked:
+        return vary
+    if origin is None or not origins.allows(origin, environ, client=route.clients):
         return vary
     return [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED_HEADERS),
             ("Access-Control-Allow-Credentials", "true"), *vary]
 
 
-def refusal_headers(environ: Mapping[str, Any], settings: Settings) -> Headers:
+def refusal_headers(environ: Mapping[str, Any], origins: Origins) -> Headers:
     """Return the CORS headers of a refusal by our server, which asks no application: the page may read why.
 
     :param environ: the WSGI environment of the request; empty for bytes that are none.
-    :param settings: the allowed origins.
+    :param origins: those that are allowed.
     :return: no headers for the host's URLs; those are the host's affair.
     """
     if not environ:
         return READABLE_BY_ALL
-    if not is_ours(environ["PATH_INFO"]):
+    route = find(environ["PATH_INFO"])
+    if route is None:
         return []
-    headers = cors_headers(environ, settings)
+    if origins.asks_app:
+        return READABLE_BY_ALL
+    headers = cors_headers(environ, route, origins)
     foreign = "HTTP_ORIGIN" in environ and not _allows(headers)
     return [*headers, *(READABLE_BY_ALL if foreign else [])]
 

@@ -19,6 +19,7 @@ from ..logs import get_logger
 from ..settings import Settings
 from . import access
 from .cors import READABLE_BY_ALL, cors_headers, preflight_headers
+from .origins import Origins
 from .peers import address_of, hidden
 from .ratelimit import RateLimiter
 from .suitability import warn_of_server
@@ -38,7 +39,8 @@ class Gate:
     :param host: the host's WSGI app, which gets the requests for all other URLs.
     :param app: the app that answers our URLs.
     :param served: the rules of the URLs that ``app`` serves.
-    :param settings: the key, the allowed origins.
+    :param settings: the key, and who may be a client.
+    :param origins: whose pages may use the URLs.
     :param known_as: returns the name that the operator gave this server (``SERVER_NAME``), or nothing.
     :param knows_ticket: true for a ticket (first argument) that opens a stream with a query (second argument).
     :param rate: how fast one address may command.
@@ -48,9 +50,10 @@ class Gate:
     """
 
     def __init__(self, host: WSGIApp, app: WSGIApp, served: Collection[str], settings: Settings, *,
-                 known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool], rate: RateLimiter,
-                 refusals: Refusals, on_serving: Callable[[], object] = lambda: None) -> None:
+                 origins: Origins, known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool],
+                 rate: RateLimiter, refusals: Refusals, on_serving: Callable[[], object] = lambda: None) -> None:
         self._host, self._app, self.served, self._settings = host, app, served, settings
+        self._origins = origins
         self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
         self._on_serving: Callable[[], object] | None = on_serving
         self._foreign: set[str] = set()
@@ -71,7 +74,7 @@ class Gate:
         route = find(environ.get("PATH_INFO", ""))
         if route is None or route.rule not in self.served:
             return self._host(environ, start_response)
-        cors = cors_headers(environ, self._settings)
+        cors = cors_headers(environ, route, self._origins)
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
             return start_response(status, [*headers, *cors], exc_info)
@@ -111,6 +114,8 @@ class Gate:
         route = find(environ.get("PATH_INFO", ""))
         if route is None or route.rule not in self.served or environ["REQUEST_METHOD"] == "OPTIONS":
             return False
+        if route.clients and self._origins.asks_app:
+            return False  # a function of the app is not called in the server's loop
         try:
             self._judge(route, environ)
         except HybridError:
@@ -148,7 +153,7 @@ class Gate:
 
     def _check_origin(self, route: Route, environ: dict[str, Any]) -> None:
         if route.access is not Access.PUBLIC:
-            access.check_origin(environ, self._settings)
+            self._origins.check(environ, client=route.clients)
 
     def _has_ticket(self, environ: dict[str, Any]) -> bool:
         query = environ.get("QUERY_STRING", "")

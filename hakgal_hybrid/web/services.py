@@ -11,6 +11,7 @@ from ..monitoring.backlog import BacklogMonitor
 from ..monitoring.samples import SampleHistory
 from ..monitoring.statistics import Statistics
 from . import access
+from .origins import Origins
 from .ratelimit import RateLimiter
 from .tickets import Tickets
 
@@ -21,6 +22,7 @@ class Services:
 
     :ivar node: the log, the hub, and what takes commands.
     :ivar tickets: signs tickets for streams and redeems them.
+    :ivar origins: whose pages may use our URLs.
     :ivar rate: how fast one address may command.
     :ivar backlog: what streams still have to be sent.
     :ivar samples: the last ten minutes in figures.
@@ -29,6 +31,7 @@ class Services:
 
     node: Node
     tickets: Tickets
+    origins: Origins
     rate: RateLimiter
     backlog: BacklogMonitor
     samples: SampleHistory
@@ -42,6 +45,7 @@ class Services:
         """Refuse a request that may not command, whatever ``HYBRID_ACCESS`` opens to clients.
 
         :param environ: the WSGI environment of the request.
-        :raises AccessDenied: as :func:`.access.check` does.
+        :raises AccessDenied: as :meth:`.Origins.check` and :func:`.access.check` do.
         """
+        self.origins.check(environ, client=False)
         access.check(environ, self.node.settings, commands=True, known_as=self.known_as())

@@ -24,6 +24,7 @@ from ..monitoring.samples import SampleHistory
 from ..monitoring.statistics import Statistics
 from ..settings import Profile, Settings, load_settings
 from .app import answer_in_front, refuse_conflicts
+from .origins import Origins
 from .ratelimit import RateLimiter
 from .services import Services
 from .statistics import remember, snapshot
@@ -98,7 +99,8 @@ class Transport:
         backlog, samples = BacklogMonitor(node.hub), SampleHistory()
         backlog.on_sample = partial(remember, samples, self.statistics)
         tickets = Tickets(lambda: _secret_keys(app), node.hub.sessions.find)
-        self._services = Services(node, tickets, RateLimiter(settings.command_rate), backlog, samples, self.statistics)
+        self._services = Services(node, tickets, Origins(settings.origins), RateLimiter(settings.command_rate), backlog,
+                                  samples, self.statistics)
         app.extensions[KEY] = self
         if settings.profile is not Profile.WEBSOCKET:
             gate = answer_in_front(app, self._services)

@@ -59,7 +59,7 @@ class Route:
     :ivar methods: the methods that the URL takes, as the header ``Allow`` lists them.
     :ivar access: who may use the URL.
     :ivar clients: true if this is for the application's clients, not for its operator: with ``HYBRID_ACCESS=app`` it is
-        open from anywhere.
+        open from anywhere, and where every origin is allowed, it is for pages of every origin.
     :ivar token: true where a ``sid`` in the body counts only together with its client's ``X-Hybrid-Token``.
     :ivar actions: the actions that the function given to ``transport.authorize`` is called for.
     """
@@ -76,7 +76,8 @@ class Route:
 
         :param settings: say whether the application decides.
         """
-        return Access.APP if self.clients and settings.access == "app" else self.access
+        opened = self.clients and self.access is not Access.PUBLIC and settings.access == "app"
+        return Access.APP if opened else self.access
 
 
 #: All URLs of ours, by rule.
@@ -100,8 +101,8 @@ ROUTES = {route.rule: route for route in (
     Route(STACKS, _POST, Access.COMMAND),
     Route(DASHBOARD, _READ, Access.PUBLIC),
     Route(DASHBOARD_FILE, _READ, Access.PUBLIC),
-    Route(CLIENT, _READ, Access.PUBLIC),
-    Route(CLASSIC_CLIENT, _READ, Access.PUBLIC),
+    Route(CLIENT, _READ, Access.PUBLIC, clients=True),
+    Route(CLASSIC_CLIENT, _READ, Access.PUBLIC, clients=True),
 )}
 #: The routes whose last part is a variable, by what stands before it.
 _FOLDERS = {rule.rpartition("/")[0]: ROUTES[rule] for rule in (OUTCOME, DASHBOARD_FILE)}

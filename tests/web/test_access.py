@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hakgal_hybrid.errors import AccessDenied, RequestError
 from hakgal_hybrid.settings import Settings, load_settings
 from hakgal_hybrid.web import access as guard
+from hakgal_hybrid.web.origins import Origins
 
 KEY = "k3y-of-the-house"
 NO_KEY = load_settings({}, {})
@@ -19,10 +20,16 @@ LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:5001"}
 REMOTE = {"REMOTE_ADDR": "203.0.113.5", "HTTP_HOST": "hakgal.example"}
 
 
+def judge(environ: dict[str, Any], settings: Settings, *, commands: bool) -> None:
+    """Judge a request by its origin, and then by its address and key."""
+    Origins(settings.origins).check(environ, client=False)
+    guard.check(environ, settings, commands=commands)
+
+
 def verdict(environ: dict[str, Any], settings: Settings, *, commands: bool) -> str:
     """Return "ok" or the code of the refusal."""
     try:
-        guard.check(environ, settings, commands=commands)
+        judge(environ, settings, commands=commands)
     except AccessDenied as refusal:
         return refusal.code
     return "ok"
@@ -77,7 +84,7 @@ def test_refusals_say_what_to_do():
     with pytest.raises(AccessDenied, match="HAKGAL_API_KEY"):
         guard.check(REMOTE, NO_KEY, commands=False)
     with pytest.raises(AccessDenied, match="HYBRID_ORIGINS"):
-        guard.check({**LOCAL, "HTTP_ORIGIN": "http://evil.example"}, NO_KEY, commands=False)
+        judge({**LOCAL, "HTTP_ORIGIN": "http://evil.example"}, NO_KEY, commands=False)
     with pytest.raises(AccessDenied, match="localhost"):
         guard.check({**LOCAL, "HTTP_HOST": "evil.example"}, NO_KEY, commands=False)
 
@@ -89,7 +96,7 @@ def test_refusals_say_what_to_do():
 def test_status_of_refusals(environ, settings, status):
     """What a key could mend is 401, everything else 403."""
     with pytest.raises(AccessDenied) as caught:
-        guard.check(environ, settings, commands=True)
+        judge(environ, settings, commands=True)
     assert caught.value.status == status
     assert caught.value.problem()["status"] == status
 
