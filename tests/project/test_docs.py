@@ -462,6 +462,40 @@ def test_the_readme_shows_a_run() -> None:
     assert text.count("/main/docs/_static/") >= 5
 
 
+def test_the_readmes_comparison_is_of_kept_figures() -> None:
+    """What its three columns say was measured: in the run that the page shows, and in that of the benchmarks."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## What differs")[2].partition("## Your app")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    compared = {cells[0].rstrip("\u00b9\u00b2\u00b3"): cells[1:] for cells in rows}
+    run = text.partition("<!-- figures of make figures -->")[2].partition("<!-- end of the figures -->")[0]
+    before, after = re.findall(r"`/health`, p95 \| ([\d,.]+) ms \| ([\d,.]+) ms", run)[0]
+    stopped = compared["one client stops reading"]
+    assert f"{round(float(before.replace(',', ''))):,} ms" in stopped[0]
+    assert f"{round(float(after))} ms" in stopped[2]
+    before, after = re.findall(r"1000 events delivered \| ([\d.]+) \| ([\d.]+)", run)[0]
+    (theirs,) = re.findall(r"old backend needs ([\d.]+) CPU", run)
+    assert compared["CPU seconds per 1,000 events delivered"] == [before, theirs, after]
+    kept = (DOCS / "benchmarks" / "table.md").read_text(encoding="utf-8")
+    for column, peer in ((1, "Flask-SocketIO, gevent, WebSocket"), (2, "hakgal_hybrid")):
+        def row(workload: str, peer: str = peer) -> list[float]:
+            section = kept.split(f"### {workload}")[1].split("\n### ")[0]
+            cells = next(line for line in section.splitlines() if line.startswith(f"| {peer} |")).split("|")[2:-1]
+            return [float(cell.split()[0].replace(",", "")) for cell in cells]
+
+        def said(cell: str) -> list[float]:
+            return [float(number) for number in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", cell)]
+
+        paced, stalled = row("W2: "), row("W5: ")
+        (health,) = said(compared["`/health`, p95, beside 1,000 clients at 50 events a second"][column])
+        assert health == pytest.approx(paced[4], rel=0.02)
+        (late,) = said(compared["delivery of these events, p99"][column])
+        assert late == pytest.approx(paced[1], rel=0.02)
+        memory = said(compared["memory for five clients that do not read, 15,000 events of 4 KB later; 30,000"][column])
+        assert memory[0] == pytest.approx(stalled[3], rel=0.02)
+        assert (memory[1:] or [0]) == pytest.approx([stalled[4]], rel=0.02, abs=0.5)
+
+
 def mapped() -> set[str]:
     """The modules in the tree of the architecture, as paths in the package."""
     tree = page("architecture.md").split("```text\nhakgal_hybrid/\n")[1].split("```")[0]
