@@ -55,15 +55,15 @@ class _Inheritance:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def in_child(self) -> None:
-        """Set the handlers that Python knows of, put an empty file in the place of each socket, unblock the signals."""
+        """Put an empty file in the place of each socket, set the handlers that Python knows of, unblock the signals."""
         servers, numbers = list(self._servers.values()), self._numbers()
         self._servers.clear()
         try:
+            for _, forked in servers:
+                _empty(forked())
             for number in numbers:
                 handler = signal.getsignal(number)
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            for _, forked in servers:
-                _empty(forked())
         finally:
             self.in_parent()
 

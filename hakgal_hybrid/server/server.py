@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -150,7 +151,7 @@ class Server:
         for listener in self._listeners:
             listener.start()
         watchers = self._handle_signals()
-        forget = inherit_nothing(watchers, self._forked)
+        forget = inherit_nothing(watchers, partial(self._forked, watchers))
         scheme = "https" if self._listeners[0].ssl_enabled else "http"
         logger.info("serving on %s", ", ".join(f"{scheme}://{bracketed(address)}:{port}"
                                                for address, port in self.addresses))
@@ -193,8 +194,10 @@ class Server:
         finally:
             self._ended.set()
 
-    def _forked(self) -> list[int]:
+    def _forked(self, watchers: dict[int, tuple[Any, Any]]) -> list[int]:
         """Put back, in a child, what a server changes in a process; return the descriptors of all sockets."""
+        for watcher, _ in watchers.values():  # else libev would abort a child that runs a server of its own
+            watcher.cancel()
         return [listener.socket.fileno() for listener in self._listeners if not listener.closed] + self._front.forked()
 
     def _shut_down(self) -> None:

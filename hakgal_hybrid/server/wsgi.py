@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 from gevent.event import Event
 
+from ..logs import get_logger, printable
 from .file_wrapper import FileWrapper
 from .front import Front
 from .pool import Job, ThreadPool
 from .spool import Spool
+
+logger = get_logger(__name__)
 
 #: Answers up to this size (bytes) with a known length come back in one piece, which frees their thread at once.
 WHOLE = 1 << 20
@@ -179,18 +182,29 @@ class WSGICall:
     # -- in the thread ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Call the app, iterate its answer, close it. Never raises: an error is the last message."""
+        """Call the app, iterate its answer, close it. Never raises: an error is the last message.
+
+        What is closed may take long, or fail: the client has its whole answer before, as with other servers.
+        """
+        result = None
         try:
             result = self._app(self._environ, self._start_response)
-            try:
-                self._iterate(result)
-            finally:
-                close = getattr(result, "close", None)
-                if close is not None:
-                    close()
+            self._iterate(result)
             self._finish()
         except BaseException as error:  # it belongs to the request, not to this thread
             self._post(End(error))
+        close = getattr(result, "close", None)
+        if close is not None:
+            self._close(close)
+
+    def _close(self, close: Callable[[], object]) -> None:
+        if self.producing:
+            self.may_last()  # nobody watches any more for how long it waits
+        try:
+            close()
+        except BaseException:
+            logger.exception("the answer to %s %s was given, and raised as it was closed",
+                             printable(self._environ["REQUEST_METHOD"]), printable(self._environ["PATH_INFO"]))
 
     def _start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], None]:
         if exc_info is not None and self._head_sent:

@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.app import create_app
 from support.forking import in_child
+from support.hosts import call, free_port, listens
 from support.servers import SOON, InProcess, Server, wait_until
 
 from hakgal_hybrid.broker.timers import TimerQueue
@@ -67,6 +69,17 @@ def test_a_child_has_the_handlers_from_before(server: Server) -> None:
     with server.opened():
         assert ask(server, "/fork/handlers") == {
             "term": True, "int": True, "blocked": [], "in_parent": [], "switch_interval": sys.getswitchinterval()}
+
+
+def test_a_child_may_serve_another_app(server: Server) -> None:
+    """A child may run a server of its own, which ends as cleanly as any."""
+    port = free_port()
+    with ThreadPoolExecutor(1) as asking:
+        served = asking.submit(ask, server, "/fork/serve", port=port)
+        wait_until(lambda: served.done() or listens(port), what="the child to serve")
+        if not served.done():
+            call(port, "GET", "/end")
+        assert served.result(SOON) == {"code": 0}
 
 
 def test_programs_and_other_methods(server: Server) -> None:

@@ -469,6 +469,19 @@ def test_an_answer_that_breaks_off_does_not_look_complete(server: Server, path: 
             http.answer()
 
 
+def test_an_answer_does_not_wait_for_its_closing() -> None:
+    """What a host does as its answer is closed costs the client neither time nor the answer."""
+    with Server("ours") as server, server.connect() as http:
+        for framing in ("whole", "chunks"):
+            assert http.ask("GET", f"/closing/waits/{framing}").body == b"closing"
+            answer = http.ask("GET", f"/closing/fails/{framing}")
+            assert (answer.status, answer.body) == (200, b"closing")
+        assert "closed" not in server.notes()["counts"]
+        release(server)
+        wait_until(lambda: server.notes()["counts"].get("closed") == 2, what="both answers to be closed")
+        wait_until(lambda: server.log().count("RuntimeError: this closing fails") == 2, what="both tracebacks")
+
+
 @pytest.mark.parametrize("way", ["close", "reset"])
 def test_a_client_that_vanishes_frees_its_thread(server: Server, way: str) -> None:
     """A client that goes away in the middle of a streamed answer ends the generator and frees its thread."""

@@ -279,6 +279,21 @@ def _add_trying_routes(app: Flask, notes: Notes) -> None:
 
         return app.response_class(produce(), content_type="text/plain")
 
+    @app.get("/closing/<way>/<framing>")
+    def closing(way: str, framing: str) -> Any:
+        """Give a short answer whose closing waits for the release, or fails."""
+        parts = ["clos", "ing"]
+        answer = app.response_class(parts if framing == "whole" else iter(parts), content_type="text/plain")
+
+        @answer.call_on_close
+        def close() -> None:
+            if way == "fails":
+                raise RuntimeError("this closing fails")
+            notes.release.wait(60)
+            notes.counts["closed"] += 1
+
+        return answer
+
 
 def _add_handlers(transport: HybridTransport, notes: Notes) -> None:
     socketio = transport.socketio

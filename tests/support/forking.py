@@ -107,6 +107,20 @@ def add(app: Flask, transport: HybridTransport) -> None:
         process.join(5)
         return {**here.recv(), "in_parent": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))}
 
+    @app.post("/fork/serve")
+    def serve() -> Any:
+        """Serve another app in a child, until it is asked for on ``/end``; return how the child ended."""
+        def run(port: int) -> None:
+            other = Flask("other")
+            transport = HybridTransport(other)
+            other.add_url_rule("/end", view_func=lambda: transport.socketio.stop() or "")
+            transport.run(port=port)
+
+        process = fork.Process(target=run, args=(request.get_json()["port"],))
+        process.start()
+        process.join(LIVES_S)
+        return {"code": process.exitcode}
+
     @app.post("/fork/emit")
     def emit() -> Any:
         """Fork while threads emit without pause; return what an emit in each child raised, or that it never ended."""
