@@ -201,7 +201,7 @@ class GovernorQueue:
         :raises Overloaded: 429 if too many commands wait.
         """
         if not isinstance(action, str) or action not in ACTIONS:
-            raise RequestError(f"unknown action {action!r}; use one of {', '.join(ACTIONS)}",
+            raise RequestError(f"unknown action {action!r:.80}; use one of {', '.join(ACTIONS)}",
                                code="unknown_action", accepted=list(ACTIONS))
         for name in ACTIONS[action]:
             if not isinstance(arguments.get(name), str) or not arguments[name]:

@@ -34,6 +34,19 @@ _HONEST = ("gevent/", "Werkzeug/", "gunicorn/", "WSGIServer/")
 #: What servers have as ``REMOTE_ADDR`` for a Unix socket.
 _NAMELESS = ("", "<local>")
 
+#: Headers by which a proxy, or a network in front of one, names the visitor; the last address is the nearest one.
+_ADDRESSES = ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_FORWARDED", "HTTP_CF_CONNECTING_IP",
+              "HTTP_TRUE_CLIENT_IP", "HTTP_X_CLIENT_IP", "HTTP_X_CLUSTER_CLIENT_IP", "HTTP_X_ORIGINAL_FORWARDED_FOR",
+              "HTTP_FLY_CLIENT_IP", "HTTP_FASTLY_CLIENT_IP", "HTTP_X_ENVOY_EXTERNAL_ADDRESS", "HTTP_X_AZURE_CLIENTIP")
+
+#: Headers that say there is a proxy, and nothing of the visitor.
+_OF_A_PROXY = ("HTTP_VIA", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT",
+               "HTTP_X_FORWARDED_PREFIX", "HTTP_X_FORWARDED_SERVER", "HTTP_X_FORWARDED_SSL", "HTTP_X_FORWARDED_SCHEME",
+               "HTTP_X_SCHEME")
+
+#: How many addresses of one header are looked at, the nearest ones.
+_MOST_PROXIES = 16
+
 #: What all nonsense together counts as.
 _UNKNOWN = "unknown"
 
@@ -42,9 +55,9 @@ def from_loopback(environ: Mapping[str, Any]) -> bool:
     """Return true if a request comes from this machine.
 
     Every address must be one of this machine: the one that the connection has, ``REMOTE_ADDR`` before and after
-    ``ProxyFix``, and the last one of each forwarding header, which is what a proxy on this machine wrote. A header that
-    cannot be understood counts as another machine. A Unix socket is a connection of this machine. Where a server may
-    have taken a proxy's headers away (:func:`hidden`), nothing comes from this machine.
+    ``ProxyFix``, and all of each forwarding header, because a visitor may come through several proxies on this machine.
+    A header that cannot be understood counts as another machine. A Unix socket is a connection of this machine. Where a
+    proxy may hide who comes through it (:func:`hidden`), nothing comes from this machine.
 
     :param environ: the WSGI environment of the request.
     """
@@ -84,22 +97,32 @@ def hidden(environ: Mapping[str, Any]) -> str:
     """Return what may hide a proxy behind a peer of this machine, and the options that open it; else an empty text.
 
     waitress takes ``X-Forwarded-For`` away, unless it was given the proxy's address: a visitor who comes through a
-    proxy on this machine looks like this machine then.
+    proxy on this machine looks like this machine then. So does one whose proxy says that it is there, and no more.
 
     :param environ: the WSGI environment of the request.
     """
     channel = _waitress(environ)
     if channel is None and "waitress" not in str(environ.get("SERVER_SOFTWARE", "")):
-        return ""
+        return _silent_proxy(environ)
     peer = str((getattr(channel, "addr", None) and channel.addr[0]) or "127.0.0.1")
     options = getattr(channel, "adj", None)
     if not is_loopback(peer) or (options is not None and (not options.clear_untrusted_proxy_headers or (
             options.trusted_proxy in ("*", peer) and "x-forwarded-for" in options.trusted_proxy_headers))):
-        return ""
+        return _silent_proxy(environ)
     return ("waitress removes X-Forwarded-For, so that every visitor behind a proxy looks like this machine; with "
             f"trusted_proxy={peer!r} and trusted_proxy_headers='x-forwarded-for' (waitress-serve "
             f"--trusted-proxy={peer} --trusted-proxy-headers=x-forwarded-for) it does not; nor, without a proxy, with "
             "clear_untrusted_proxy_headers=False (--no-clear-untrusted-proxy-headers)")
+
+
+def _silent_proxy(environ: Mapping[str, Any]) -> str:
+    """Return what is wrong with a proxy on this machine that does not say whose requests it passes on."""
+    header = next((name for name in _OF_A_PROXY if name in environ), None)
+    if header is None or _forwarded(environ) or not all(map(is_loopback, _addresses(environ))):
+        return ""
+    name = header.removeprefix("HTTP_").replace("_", "-").title()
+    return (f"a proxy on this machine has sent {name} and not who its visitor is; have it write the visitor's address "
+            "into X-Forwarded-For (nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for)")
 
 
 def is_loopback(host: str) -> bool:
@@ -190,30 +213,34 @@ def _can_be_checked(environ: Mapping[str, Any]) -> bool:
 
 
 def _forwarded(environ: Mapping[str, Any]) -> list[str]:
-    """Return the last address of each forwarding header."""
-    headers = [environ[name] for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP") if name in environ]
-    forwarded = [host_of(header.rsplit(",", 1)[-1].strip()) for header in headers]
-    if "HTTP_FORWARDED" in environ:
-        forwarded.append(_forwarded_for(environ["HTTP_FORWARDED"]))
-    return forwarded
+    """Return the address that each forwarding header names."""
+    return [_named(_forwarded_for(environ[name]) if name == "HTTP_FORWARDED" else
+                   [host_of(part.strip()) for part in environ[name].rsplit(",", _MOST_PROXIES)])
+            for name in _ADDRESSES if name in environ]
 
 
-def _forwarded_for(header: str) -> str:
-    """Return the ``for=`` of the last element of a ``Forwarded`` header (RFC 7239); an empty text if there is none.
+def _named(addresses: list[str]) -> str:
+    """Return the last of some addresses that is of another machine: proxies on this machine wrote those after it."""
+    return next((address for address in reversed(addresses) if not is_loopback(address)), addresses[-1])
+
+
+def _forwarded_for(header: str) -> list[str]:
+    """Return the ``for=`` of each element of a ``Forwarded`` header (RFC 7239), as an empty text where there is none.
 
     A client chooses parts of this header (its ``Host``, say), so that quotes must be honoured: a comma or ``for=``
     inside them separates and says nothing.
     """
-    position, found, address = 0, False, ""
+    position, found, addresses = 0, False, [""]
     while pair := _FORWARDED_PAIR.match(header, position):
         if pair["name"].lower() == "for":
             if found:
-                return ""
-            found, address = True, pair["token"] or re.sub(r"\\(.)", r"\1", pair["quoted"] or "")
+                return [""]
+            found, addresses[-1] = True, host_of(pair["token"] or re.sub(r"\\(.)", r"\1", pair["quoted"] or ""))
         position = pair.end()
         if position == len(header):
-            return host_of(address)
+            return addresses
         if header[position] == ",":
-            found, address = False, ""
+            found = False
+            addresses.append("")
         position += 1
-    return ""
+    return [""]

@@ -440,6 +440,7 @@ def test_addresses_of_this_machine(client: InProcess, address: str) -> None:
     {"Host": "evil.example"}, {"Host": "127.0.0.1.evil.example:5001"}, {"Host": "192.0.2.7"},
     {"X-Forwarded-For": "192.0.2.7"}, {"X-Forwarded-For": "127.0.0.1, 192.0.2.7"}, {"X-Real-IP": "192.0.2.7"},
     {"Forwarded": "for=192.0.2.7;proto=https"}, {"X-Forwarded-For": "nonsense"},
+    {"X-Forwarded-For": "192.0.2.7, ::1"}, {"X-Forwarded-Proto": "https"}, {"Via": "1.1 proxy"},
 ])
 def test_requests_that_only_seem_to_be_local(api: Api, headers: dict[str, str]) -> None:
     """DNS rebinding and a proxy on this machine make nobody local."""
@@ -451,7 +452,7 @@ def test_requests_that_only_seem_to_be_local(api: Api, headers: dict[str, str]) 
 
 @pytest.mark.parametrize("headers", [
     {"Host": "localhost:5001"}, {"Host": "[::1]:5001"}, {"X-Forwarded-For": "127.0.0.1"},
-    {"X-Forwarded-For": "192.0.2.7, ::1"}, {"Forwarded": 'for="[::1]:4711"'},
+    {"X-Forwarded-For": "127.0.0.2, ::1", "X-Forwarded-Proto": "https"}, {"Forwarded": 'for="[::1]:4711"'},
     {"Origin": "http://localhost:3000"}, {"Origin": "http://127.0.0.1"},
 ])
 def test_requests_that_are_local(api: Api, headers: dict[str, str]) -> None:
