@@ -124,6 +124,22 @@ def get_logger(name: str) -> logging.Logger:
     return logger
 
 
+def log_to_stderr() -> None:
+    """Write our tree to standard error, from ``INFO`` on, unless the process sets up logging for itself.
+
+    What the process sets up later counts instead, as does a level that it has given to our tree.
+    """
+    logger = logging.getLogger("hakgal_hybrid")
+    if logger.handlers or logging.getLogger().handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda record: not logging.getLogger().handlers)
+    logger.addHandler(handler)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
 #: What every record has; all else was given by ``extra``.
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

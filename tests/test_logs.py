@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from support.hosts import REPOSITORY
+from support.hosts import REPOSITORY, free_port, running
 from support.servers import Http, Server, Stream, shown_on_failure, wait_until
 
 from hakgal_hybrid import HybridTransport
@@ -54,7 +54,7 @@ def test_every_logger_is_of_the_tree() -> None:
                 name = ast.unparse(node.args[0]) if node.args else ""
                 where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
                 known = name in ("__name__", "name") or name.startswith("'hakgal_hybrid")
-                assert known or path.name in ("commands.py", "options.py"), where  # they ask if others have set up
+                assert known or path.name in ("logs.py", "options.py"), where  # they ask if others have set up
             if isinstance(node, ast.Call) and re.fullmatch(r"logging\.(debug|info|warning|error|exception|critical)",
                                                            ast.unparse(node.func)):
                 pytest.fail(f"{path.relative_to(PACKAGE)}:{node.lineno} logs to the root logger")
@@ -87,6 +87,27 @@ def test_importing_and_emitting_set_up_nothing() -> None:
     """No handler is added and no level set; without any set-up nothing comes out."""
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+SERVED = """
+import logging, sys
+from flask import Flask
+from hakgal_hybrid import HybridTransport
+
+exec(sys.argv[2])
+HybridTransport(Flask(__name__)).run(port=int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("set_up", "lines"), [
+    ("", 2), ("logging.getLogger('hakgal_hybrid').setLevel(logging.WARNING)", 0), ("logging.basicConfig()", 0)])
+def test_a_server_says_where_it_serves(set_up: str, lines: int, tmp_path: Path) -> None:
+    """It writes its start to standard error where nothing sets logging up, and leaves it to what does."""
+    port = free_port()
+    with running(tmp_path, [sys.executable, "-c", SERVED, str(port), set_up], port) as server:
+        pass
+    assert len(server.text().splitlines()) == lines, server.text()
+    assert (f"serving on http://127.0.0.1:{port}" in server.text()) == bool(lines)
 
 
 # -- how often ---------------------------------------------------------------------------------------------------

@@ -50,8 +50,9 @@ def stay() -> None:
     url = f"http://127.0.0.1:{port}"
     stream, control = f"{url}/api/events/stream", f"{url}/api/governor/control"
     print(f"""
-The migrated backend, live: {url}   (Ctrl-C ends it)
-Its dashboard:              {url}/api/hybrid/
+The migrated backend is live until Ctrl-C. Open its dashboard in a browser; try the lines below in another terminal:
+
+  {url}/api/hybrid/
 
   curl -N {stream}
   curl -X POST {url}/api/facts -H "Content-Type: application/json" -d '{{"statement": "Likes(You, Tea)."}}'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from ..errors import ConfigurationError
-from ..logs import get_logger
+from ..logs import get_logger, log_to_stderr
 from ..settings import Profile, current_profile, load_settings
 
 
@@ -184,14 +183,8 @@ def _keywords(options: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _log_to_stderr() -> None:
-    """Show what we have to say, unless the host sets up logging for itself."""
-    logger = logging.getLogger("hakgal_hybrid")
-    if not logger.handlers and not logging.getLogger().handlers and current_profile() is not Profile.WEBSOCKET:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-        handler.addFilter(lambda record: not logging.getLogger().handlers)  # once the host has set them up
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+    if current_profile() is not Profile.WEBSOCKET:
+        log_to_stderr()
 
 
 COMMANDS = {"exec": (lambda: exec_command,), "run": (lambda: run,)}

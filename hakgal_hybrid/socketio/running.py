@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 
 from ..errors import ConfigurationError
-from ..logs import get_logger
+from ..logs import get_logger, log_to_stderr
 from ..monitoring.patching import refuse_patched_threads
 from ..web.cors import refusal_headers
 from ..web.transport import Transport
@@ -46,6 +46,7 @@ class Runner:
         :param others: keywords that are ignored; those that no server knows are named in a warning.
         :raises ConfigurationError: if the address cannot be listened on or an option cannot be honoured.
         """
+        log_to_stderr()
         for name in others.keys() - set(_MEANINGLESS):
             logger.warning("run(%s=…) means nothing to this server and is ignored", name)
         debug = app.debug if debug is None else debug

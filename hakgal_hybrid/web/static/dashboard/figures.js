@@ -71,8 +71,8 @@ export function checks(status, history, host) {
   if (lane) found.push([lane.waiting ? "warn" : "good", "Threads for the host", `${number(lane.busy)} busy, ${plural(lane.waiting, "request")} waiting`]);
   const lost = history.growth(...DROPS);
   found.push([lost ? "warn" : "good", "Losses in 10 minutes", lost
-    ? `${plural(history.growth("gaps"), "gap")} told, ${plural(history.growth("stalled"), "stalled stream")} closed, ${number(history.growth("refused", "rejected"))} turned away`
-    : "no gap told, nobody turned away"]);
+    ? `${plural(history.growth("gaps"), "gap")} sent, ${plural(history.growth("stalled"), "stalled stream")} closed, ${number(history.growth("refused", "rejected"))} turned away`
+    : "no gap sent, nobody turned away"]);
   found.push(["good", "Log", `${number(log.events)} events, ${number(log.bytes / 1024)} KiB; ${number(traffic.delivered)} delivered since start`]);
   const patched = Object.keys(status.patched).filter(name => status.patched[name]);
   if (patched.length) found.push(["warn", "Patched process", `${patched.join(" and ")} has patched the standard library`]);
