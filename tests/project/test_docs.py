@@ -264,7 +264,7 @@ def test_migration(tmp_path: Path) -> None:
     with example_host(tmp_path, start) as (server, translate):
         play(shown, translate)
         assert server.post("/api/governor/control", {"action": "stop"}).status in (200, 202)
-        for name in ("http_stream.md", "http_clients.md", "http_commands.md", "http.md"):
+        for name in ("http_stream.md", "http_clients.md", "http_commands.md", "http_limits.md"):
             play(marked(name, *PLAYED), translate)
         assert translate("INFO hakgal_hybrid.server.server: serving on http://127.0.0.1:5001") in server.text()
 
@@ -288,7 +288,7 @@ def test_what_is_marked_is_what_is_tested() -> None:
                               ("testing.md", "file", 6), ("quickstart.md", "file", 3), ("quickstart.md", "run", 2),
                               ("http_stream.md", "stream", 1), ("http_clients.md", "run", 2),
                               ("http_commands.md", "run", 2),
-                              ("http.md", "run", 1), ("migration.md", "run", 6), ("servers.md", "file", 1)):
+                              ("http_limits.md", "run", 1), ("migration.md", "run", 6), ("servers.md", "file", 1)):
         assert len(marked(name, mark)) >= least, (name, mark)
 
 
@@ -356,15 +356,15 @@ def codes() -> set[str]:
 
 def test_every_problem_code_is_documented() -> None:
     """The reference lists each code of the source, and none that does not occur."""
-    listed = table("http.md", "## Problem codes")
-    not_sent = page("http.md").split("Raised in Python and not sent over HTTP:", 1)[1]
+    listed = table("http_limits.md", "## Problem codes")
+    not_sent = page("http_limits.md").split("Raised in Python and not sent over HTTP:", 1)[1]
     in_words = set(re.findall(r"`([a-z_]+)`", not_sent))
     assert codes() == set(listed) | in_words
     assert not set(listed) & in_words
     assert list(listed) == sorted(listed)
 
 
-@pytest.mark.parametrize("status", sorted({status for row in table("http.md", "## Problem codes").values()
+@pytest.mark.parametrize("status", sorted({status for row in table("http_limits.md", "## Problem codes").values()
                                            for status in re.findall(r"\d{3}", row[1])}))
 def test_statuses_of_problem_codes_are_used(status: str) -> None:
     """No code is listed with a status that the source never sends."""
