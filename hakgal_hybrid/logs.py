@@ -6,6 +6,7 @@ are logged in :data:`WINDOW_S` seconds, and the next one after that says how man
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -49,15 +50,19 @@ class RateLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Decide whether a record is logged; add to its text how many like it were left out before.
 
+        What is not printable in its text is escaped, whoever has chosen it.
+
         :param record: the record.
         :return: true if it is logged.
         """
         if record.levelno < logging.WARNING:
+            _escape(record)
             return True
         with self._lock:
             missing = self._missing(_kind(record))
         if missing is not None and record.exc_info and not record.exc_text:
             record.exc_text = _traceback_text(record.exc_info)
+        _escape(record)
         if missing:
             record.msg = f"{record.getMessage()} [{missing} more like this were left out]"
             record.args = None
@@ -85,6 +90,14 @@ class RateLimit(logging.Filter):
         """Begin anew: the next :data:`BURST` records of each kind are logged."""
         with self._lock:
             self._kinds.clear()
+
+
+def _escape(record: logging.LogRecord) -> None:
+    """Have the text of a record stay on one line."""
+    with contextlib.suppress(Exception):  # a text that cannot be made: logging itself will say so
+        text = record.getMessage()
+        if not text.isprintable():
+            record.msg, record.args = printable(text), None
 
 
 def _traceback_text(exc_info: Any) -> str:

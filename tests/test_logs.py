@@ -274,6 +274,22 @@ def test_an_error_does_not_pass_for_lines_of_the_log() -> None:
     assert written[-2:] == ["    2026-11-30 INFO hakgal_hybrid.access forged\\r", "    forged"]
 
 
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR])
+def test_no_value_forges_a_line(level: int) -> None:
+    """Whatever a message of ours is about, and whoever has chosen the text of that: it stays on one line."""
+    kept = Kept()
+    logger = get_logger("hakgal_hybrid.tests.values")
+    logger.addHandler(kept)
+    logger.setLevel(level)
+    try:
+        logger.log(level, "returned what is no JSON: %s", TypeError("type \r\nERROR forged\x1b[31m\u2028"))
+    finally:
+        logger.removeHandler(kept)
+    assert kept.records[0].getMessage() == "returned what is no JSON: type \\r\\nERROR forged\\x1b[31m\\u2028"
+    odd = type("Odd", (), {"__repr__": lambda self: 1 // 0})()
+    assert RateLimit().filter(logging.makeLogRecord({"msg": "%r", "args": (odd,), "levelno": level}))
+
+
 # -- as JSON -----------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from ..broker.sse import STREAM_HEADERS, busy_body, stream_headers, wants_stream
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..errors import HybridError, Overloaded, Unfinished, UnsuitableServer, problem_response
-from ..logs import get_logger, printable, redacted
+from ..logs import get_logger, redacted
 from .body import UnreadBody, read_body
 from .connection import HTTPConnection
 from .front import Endpoint, Front
@@ -148,7 +148,7 @@ class RequestHandler:
                 return self._failed(message)
             if not self.response.end():
                 logger.error("the answer to %s is not as long as its Content-Length says",
-                             printable(redacted(self._head.line)))
+                             redacted(self._head.line))
                 return False
         except ValueError as error:  # CR, LF, or what Latin-1 does not have, in a header
             return self._failed(End(error))
@@ -171,7 +171,7 @@ class RequestHandler:
         if isinstance(end.error, Overloaded):  # it is not the app's: it did not come to produce its answer
             return self._turn_away(end.error)
         if not isinstance(end.error, Unfinished):
-            logger.error("the application raised while answering %s", printable(redacted(self._head.line)),
+            logger.error("the application raised while answering %s", redacted(self._head.line),
                          exc_info=end.error)
         if self.response.status:
             return False  # the answer is cut off; a clean end would make it look complete

@@ -57,8 +57,7 @@ class ConnectionLoop:
                 return False
             head, head_environ = read_request(data)
         except HybridError as error:
-            logger.debug("refused a request of %s: %s", connection.address,
-                         printable(redacted(str(error.__cause__ or error))))
+            logger.debug("refused a request of %s: %s", connection.address, redacted(str(error.__cause__ or error)))
             self._refuse(error)
             return False
         began = time.perf_counter()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gevent.event import Event
 
-from ..logs import get_logger, printable
+from ..logs import get_logger
 from .file_wrapper import FileWrapper
 from .front import Front
 from .pool import Job, ThreadPool
@@ -204,7 +204,7 @@ class WSGICall:
             close()
         except BaseException:
             logger.exception("the answer to %s %s was given, and raised as it was closed",
-                             printable(self._environ["REQUEST_METHOD"]), printable(self._environ["PATH_INFO"]))
+                             self._environ["REQUEST_METHOD"], self._environ["PATH_INFO"])
 
     def _start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], None]:
         if exc_info is not None and self._head_sent:

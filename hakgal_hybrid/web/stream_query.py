@@ -62,13 +62,13 @@ def parse_stream_request(query: str, header: str | None = None) -> StreamRequest
     """Return what a request for a stream asks for.
 
     :param query: the query, without ``?``.
-    :param header: the header ``Last-Event-ID``, which wins over the query; ``None`` if there is none.
+    :param header: the header ``Last-Event-ID``, which wins over the query; an empty one is as none.
     :raises RequestError: 422 naming the parameter, for anything that makes no sense.
     """
     # Most streams of a server ask for the same; each ticket, and each page's signals, are asked with once.
     once = len(query) > _KNOWN_BYTES or "ticket=" in query or "datastar=" in query
     wanted = _parse(query) if once else _known(query)
-    return wanted if header is None else dataclasses.replace(wanted, last_event_id=header or None)
+    return dataclasses.replace(wanted, last_event_id=header) if header else wanted
 
 
 def _parse(query: str) -> StreamRequest:

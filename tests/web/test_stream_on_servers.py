@@ -200,6 +200,14 @@ def test_header_wins_over_query(server: Server) -> None:
         assert [message.event for message in stream.messages] == ["hybrid_open", "third"]
 
 
+def test_an_empty_header_is_none(server: Server) -> None:
+    """A client that sends the header in any case has seen what its query says."""
+    seen = server.emit("first")
+    server.emit("second")
+    with server.opened(f"lastEventId={seen}", {"Last-Event-ID": ""}) as stream:
+        stream.wait_for("second")
+
+
 def test_the_id_that_a_client_appends_wins_over_the_one_of_its_url(server: Server) -> None:
     """A client that was given a URL with an id, and comes back, appends what it has seen since."""
     old = server.emit("first")
