@@ -42,9 +42,10 @@ def number(low: float, high: float, *, whole: bool = False) -> Callable[[object]
 
     def parse(value: object) -> float | int:
         try:
-            if isinstance(value, bool):
+            text = str(value).strip()
+            if isinstance(value, bool) or not text.isascii() or "_" in text:  # Python takes more than others do
                 raise ValueError
-            parsed = int(str(value).strip()) if whole else float(str(value).strip())
+            parsed = int(text) if whole else float(text)
             if parsed == int(parsed):
                 parsed = int(parsed)  # so that 15 is shown as 15, not as 15.0
         except (ValueError, OverflowError):

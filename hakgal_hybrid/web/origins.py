@@ -15,6 +15,8 @@ logger = get_logger(__name__)
 
 #: The value that stands for every origin.
 EVERY = "*"
+#: The ports that browsers leave out of ``Origin`` and ``Host``. Settings and proxies may name them.
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Origins:
@@ -65,7 +67,7 @@ class Origins:
         if EVERY in known:
             logger.warning("%s='*': a page of any site that somebody opens may become a client here, with the cookies "
                            "of that person if their SameSite lets browsers send them; name the origins instead", source)
-        self._named = frozenset(known)
+        self._named = frozenset(map(_without_default_port, known))
 
     def allows(self, origin: str, environ: Mapping[str, Any], *, client: bool) -> bool:
         """Return true if pages of an origin may use a URL.
@@ -74,12 +76,13 @@ class Origins:
         :param environ: the WSGI environment of the request.
         :param client: true if the URL is for clients of the app.
         """
-        origin = origin.lower()
+        origin = _without_default_port(origin.lower())
         if origin in self._named or (client and EVERY in self._named):
             return True
         if is_origin(origin):
             parts = urlsplit(origin)
-            if is_loopback(parts.hostname or "") or parts.netloc == environ.get("HTTP_HOST", "").lower():
+            same = _without_default_port(f"{parts.scheme}://{environ.get('HTTP_HOST', '').lower()}")
+            if is_loopback(parts.hostname or "") or origin == same:
                 return True
         return client and self._function is not None and self._ask(self._function, environ)
 
@@ -110,6 +113,10 @@ class Origins:
                                code="foreign_origin")
         if origin is None and _is_embedded_elsewhere(environ) and not (client and EVERY in self._named):
             raise AccessDenied("a page of another site may not load this", code="foreign_origin")
+
+
+def _without_default_port(origin: str) -> str:
+    return origin.removesuffix(_DEFAULT_PORTS.get(origin.partition(":")[0], ""))
 
 
 def _is_embedded_elsewhere(environ: Mapping[str, Any]) -> bool:

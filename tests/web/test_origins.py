@@ -74,6 +74,22 @@ def test_origins_of_the_app_are_taken_over(made: str, given: Any, named: bool, o
     assert commands(app, LOCAL)
 
 
+@pytest.mark.parametrize(("named", "host", "origin", "allowed"), [
+    ("https://a.example:443", "b.example", "https://a.example", True),
+    ("https://a.example", "b.example", "https://a.example:443", True),
+    ("http://a.example:80", "b.example", "http://a.example", True),
+    ("https://a.example:80", "b.example", "https://a.example", False),
+    ("", "a.example:443", "https://a.example", True), ("", "A.example:80", "http://a.example", True),
+    ("", "a.example", "https://a.example:443", True), ("", "a.example:80", "https://a.example", False),
+    ("", "a.example:8443", "https://a.example", False), ("", "[2001:db8::80]:80", "http://[2001:db8::80]", True),
+])
+def test_the_default_port_makes_no_other_origin(named: str, host: str, origin: str, allowed: bool) -> None:
+    """Browsers leave it out, settings may name it, and so does a proxy that passes ``$host:$server_port`` on."""
+    app = app_with(None, HYBRID_ORIGINS=named)
+    answer = app.test_client().options("/api/events/connect", headers={"Host": host, "Origin": origin})
+    assert answer.headers.get("Access-Control-Allow-Origin") == (origin if allowed else "*")
+
+
 @pytest.mark.parametrize("given", ["*", [], NAMED, lambda origin: True])
 def test_a_setting_wins(given: Any) -> None:
     """``HYBRID_ORIGINS`` alone counts where it is set, even if it names none."""
