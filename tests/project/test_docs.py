@@ -491,6 +491,7 @@ def test_the_readmes_comparison_is_of_kept_figures() -> None:
         assert health == pytest.approx(paced[4], rel=0.02)
         (late,) = said(compared["delivery of these events, p99"][column])
         assert late == pytest.approx(paced[1], rel=0.02)
+        assert said(compared["processor for them"][column]) == [paced[2]]
         memory = said(compared["memory for five clients that do not read, 15,000 events of 4 KB later; 30,000"][column])
         assert memory[0] == pytest.approx(stalled[3], rel=0.02)
         assert (memory[1:] or [0]) == pytest.approx([stalled[4]], rel=0.02, abs=0.5)
