@@ -20,6 +20,7 @@ logger = get_logger(__name__)
 #: taken until the last connection of the server before us has ended.
 PATIENCE_S = 5.0 if sys.platform == "win32" else 0.0
 _RETRY_S = 0.25
+_REMEDY = "choose a free port (port=, --port; HAKGAL_PORT for transport.run)"
 #: The address is taken, or, on Windows, taken exclusively.
 _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
 
@@ -51,13 +52,13 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
             sock = _patiently_bound(family, (address[0], port, *address[2:]), patience_s, sleep)
         except OSError as error:
             if error.errno in _IN_USE:  # the program that has it would get a part of our clients
-                raise ConfigurationError(f"{address[0]}:{port} is in use; choose a free port") from error
+                raise ConfigurationError(f"{address[0]}:{port} is in use; {_REMEDY}") from error
             failures.append(f"{address[0]}:{port}: {error.strerror or error}")
             continue
         sockets.append(sock)
         port = sock.getsockname()[1]
     if not sockets:
-        raise ConfigurationError(f"cannot listen on {'; '.join(failures)}; choose a free port")
+        raise ConfigurationError(f"cannot listen on {'; '.join(failures)}; {_REMEDY}")
     if failures:
         logger.warning("not listening on %s", "; ".join(failures))
     return sockets
