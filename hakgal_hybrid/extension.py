@@ -21,17 +21,23 @@ if TYPE_CHECKING:
 
 
 class HybridTransport(Transport):
-    """Server-Sent Events and HTTP commands for one Flask app.
+    """Server-Sent Events and HTTP commands for a Flask app, or for several.
 
     :param app_or_api: a Flask app, or a finished host (an object whose ``app`` is a Flask app) that was built with
-        ``enable_websocket=False`` and now gets its adapter. May be left out; call :meth:`init_app` then.
+        ``enable_websocket=False`` and now gets its adapter; it is the only one that is served. May be left out; call
+        :meth:`init_app` for each app then.
     :param governor: the object ``POST /api/governor/control`` talks to, if it is not the host's own ``governor``.
     :param settings: any field of :class:`~hakgal_hybrid.settings.Settings`; wins over ``app.config`` and environment.
 
-    One transport serves one app, because emitting needs no app context; make one transport for each app.
+    Made without an app, it may be used before there is one: handlers, a function that authorizes and bridged signals
+    are kept for each app that :meth:`init_app` is called for. Everything else is done for the only app there is, which
+    needs no context, or of several for the one whose context is active. :meth:`of` returns the transport of one app.
+    Apps are not kept alive.
 
     .. versionadded:: 0.1
     """
+
+    _facade: SocketIO | None = None
 
     def __init__(self, app_or_api: Any = None, *, governor: Any = None, **settings: Unpack[SettingsKeywords]) -> None:
         """Take the settings, and serve an app or a host if one is given.
@@ -42,6 +48,7 @@ class HybridTransport(Transport):
         :raises ConfigurationError: for a setting that is not accepted, or an app that cannot be served.
         """
         super().__init__(governor=governor, **settings)
+        self._for_one = app_or_api is not None
         if isinstance(app_or_api, Flask):
             self.init_app(app_or_api)
         elif app_or_api is not None:
@@ -52,29 +59,36 @@ class HybridTransport(Transport):
 
         :param app: the app to serve.
         :raises ConfigurationError: for a setting that is not accepted, an app that has a transport already, or one
-            that owns one of our URLs.
+            that owns one of our URLs; if this transport was made with an app, which is the only one it serves.
         """
         made = app.extensions.get(KEY)
-        if type(made) is Transport and not (made._host or self._services or self._overrides):
-            self._take_over(made)
-            return
-        super().init_app(app)
-        if self.settings.profile is Profile.DUAL:
-            serve_both(self)
-
-    def _take_over(self, made: Transport) -> None:
-        """Be the transport that a swapped ``SocketIO`` has made for its app: both objects have one state."""
-        governor, authorizer = self.governor, self._authorizer
-        self.__dict__ = made.__dict__
-        self.governor = made.governor if governor is None else governor
-        self._authorizer.take(authorizer)
-        self.app.extensions[KEY] = self
+        if type(made) is Transport and made.state not in self._apps.served() and not self._apps.settings:
+            self._apps.add(made.state)  # made for a swapped ``SocketIO``: both objects have one state
+            self._enter(made.state)
+        else:
+            super().init_app(app)
+            state = HybridTransport.of(app).state
+            if state.settings.profile is Profile.DUAL:
+                serve_both(state)
+        if self._facade is not None:
+            self._facade.represent(HybridTransport.of(app).state)
 
     @property
     def socketio(self) -> SocketIO:
-        """The :class:`~hakgal_hybrid.socketio.SocketIO` of this app; the host's own in profile DUAL."""
-        facade: SocketIO = SocketIO.over(self) if self.facade is None else self.facade
-        return facade
+        """The :class:`~hakgal_hybrid.socketio.SocketIO` of this app; the host's own in profile DUAL.
+
+        May be used before :meth:`init_app`: what is registered with it is kept for each app.
+        """
+        state = self._apps.found()
+        made: Any = None if state is None else state.facade
+        if made is not None and (self._apps.only is None or _serves_one(made)):
+            facade: SocketIO = made
+            return facade
+        if self._facade is None:
+            self._facade = SocketIO.over(self._apps)
+            for state in self._apps.served():
+                self._facade.represent(state)
+        return self._facade
 
     @property
     def last_event_id(self) -> str:
@@ -95,3 +109,8 @@ class HybridTransport(Transport):
         """
         port = port_of(self.app, self.settings.port) if port is None else port
         self.socketio.run(self.app, host, port, **options)
+
+
+def _serves_one(facade: Any) -> bool:
+    """True for a ``SocketIO`` that cannot mean another app: Flask-SocketIO's, or one of ours with a single app."""
+    return not isinstance(facade, SocketIO) or len(facade.apps.served()) < 2

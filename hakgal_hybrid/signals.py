@@ -86,14 +86,23 @@ class Announcer:
         :return: a function that ends it.
         """
         def forward(sender: object, **values: Any) -> None:
-            try:
-                emit(values)
-            except Exception:
-                self._count("errors")
-                logger.exception("signal %r could not be bridged", getattr(signal, "name", signal))
+            self.forward(signal, emit, values)
 
         signal.connect(forward, weak=False)
         return lambda: signal.disconnect(forward)
+
+    def forward(self, signal: blinker.Signal, emit: Callable[[dict[str, Any]], object], values: dict[str, Any]) -> None:
+        """Call a function with what a signal was sent with; log and count what it raises.
+
+        :param signal: the signal.
+        :param emit: the function.
+        :param values: the signal's keywords.
+        """
+        try:
+            emit(values)
+        except Exception:
+            self._count("errors")
+            logger.exception("signal %r could not be bridged", getattr(signal, "name", signal))
 
     def _count(self, name: str) -> None:
         with self._lock:

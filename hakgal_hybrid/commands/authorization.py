@@ -51,6 +51,7 @@ class Authorizer:
 
     def __init__(self) -> None:
         self._decide: Decision | None = None
+        self._inherited = False  # from another app: this one may set its own
 
     def use(self, decide: Decision) -> None:
         """Set the function that decides.
@@ -58,9 +59,18 @@ class Authorizer:
         :param decide: takes an :class:`AuthorizationRequest`; returns something true to allow it.
         :raises ConfigurationError: if another function decides already.
         """
-        if self._decide is not None and self._decide is not decide:
+        if self._decide is not None and self._decide is not decide and not self._inherited:
             raise ConfigurationError(f"{self._decide!r} decides already; only one function can authorize")
-        self._decide = decide
+        self._decide, self._inherited = decide, False
+
+    def inherit(self, decide: Decision, *, replace: bool = False) -> None:
+        """Set the function that decides until :meth:`use` sets another one, where none decides yet.
+
+        :param decide: the function, which was set for another app.
+        :param replace: true to put it in the place of one that was inherited.
+        """
+        if self._decide is None or (replace and self._inherited):
+            self._decide, self._inherited = decide, True
 
     def take(self, other: Authorizer) -> None:
         """Set the function of another object, if it has one.
@@ -69,7 +79,7 @@ class Authorizer:
         :raises ConfigurationError: if another function decides already.
         """
         if other._decide is not None:
-            self.use(other._decide)
+            (self.inherit if other._inherited else self.use)(other._decide)
 
     def check(self, app: Flask, action: Action, namespace: str = "/", *, room: Hashable = None,
               event: str | None = None, data: Any = None, client: Client | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from flask import Flask
 
@@ -18,6 +18,8 @@ from ..logs import get_logger, printable
 from .invocation import RESERVED, Handler, accepts, call, host_request, is_refusal, request_of, save_session, serve
 
 logger = get_logger(__name__)
+
+T = TypeVar("T")
 
 #: What :meth:`Handlers.trigger` returns for an event that nobody handles.
 NOT_HANDLED: Final = object()
@@ -74,18 +76,20 @@ class Handlers:
         """
         self.functions.setdefault(namespace, {})[event] = handler
 
-    def update(self, other: Handlers) -> None:
+    def update(self, other: Handlers, *, replace: bool = True) -> None:
         """Take over everything that was registered with ``other``.
 
         :param other: the handlers to take over.
+        :param replace: false to keep what is registered here already.
         """
         if other is self:
             return
         for namespace, functions in other.functions.items():
-            self.functions.setdefault(namespace, {}).update(functions)
-        self.classes.update(other.classes)
-        self.on_error.update(other.on_error)
-        self.on_any_error = other.on_any_error or self.on_any_error
+            _take(self.functions.setdefault(namespace, {}), functions, replace)
+        _take(self.classes, other.classes, replace)
+        _take(self.on_error, other.on_error, replace)
+        if replace or self.on_any_error is None:
+            self.on_any_error = other.on_any_error or self.on_any_error
         self.log = other.log or self.log
 
     def serves(self, namespace: str) -> bool:
@@ -210,6 +214,10 @@ class Handlers:
             if not self.manage_session:
                 save_session(app)
             return answer
+
+
+def _take(mine: dict[str, T], others: dict[str, T], replace: bool) -> None:
+    mine.update(others if replace else {name: value for name, value in others.items() if name not in mine})
 
 
 def _refused(*why: Any) -> AccessDenied:

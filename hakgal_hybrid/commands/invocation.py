@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from types import FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import flask
 from flask import Flask, sessions
@@ -172,13 +173,20 @@ def accepts(handler: Handler, args: tuple[Any, ...]) -> bool:
     :param handler: the function.
     :param args: the arguments.
     """
-    try:
+    function = getattr(handler, "__func__", handler)
+    if not isinstance(function, FunctionType):
         return _takes(handler, len(args))
-    except TypeError:  # it cannot be remembered
-        return _takes.__wrapped__(handler, len(args))
+    known = _known_to_take.setdefault(function, {})
+    key = (function is handler, len(args))  # a method is made anew each time, and has its first argument already
+    if key not in known:
+        known[key] = _takes(handler, len(args))
+    return known[key]
 
 
-@lru_cache(maxsize=1024)
+#: By function, which numbers of arguments it takes. A function may hold an app, and is not kept alive.
+_known_to_take: WeakKeyDictionary[FunctionType, dict[tuple[bool, int], bool]] = WeakKeyDictionary()
+
+
 def _takes(handler: Handler, count: int) -> bool:
     try:
         inspect.signature(handler, follow_wrapped=False).bind(*(None,) * count)

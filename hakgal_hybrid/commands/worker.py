@@ -73,6 +73,7 @@ class Worker:
                 task()
             except BaseException:  # SystemExit included: what is queued behind must still run
                 logger.exception("%s: %r raised", self._name, task)
+            del task  # what it holds shall not live until the next one comes
 
     def _next(self) -> Callable[[], object] | None:
         """Wait for a task; nothing if none has come for a while: the thread then ends."""

@@ -43,13 +43,12 @@ def construct(host: Any, cls: type, original: Callable[..., None], args: tuple[A
     app = getattr(host, "app", None)
     if app is None:
         raise ConfigurationError(f"{cls.__name__} has no Flask app as its 'app', and cannot be hybridized")
-    transport = app.extensions.get(KEY)
-    if transport is None:
-        transport = HybridTransport()
-        transport.init_app(app)
-    transport.adopt(host)
-    check_emitter(host, transport, swap is not None)
-    transport.refuse_conflicts()
+    if KEY not in app.extensions:
+        HybridTransport(app)
+    state = HybridTransport.of(app).state
+    state.host = host
+    check_emitter(host, state, swap is not None)
+    state.refuse_conflicts()
 
 
 def _turn_flag(original: Callable[..., None], host: Any, args: tuple[Any, ...],

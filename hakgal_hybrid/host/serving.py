@@ -16,7 +16,7 @@ logger = get_logger(__name__)
 _BEGINNINGS = (("werkzeug.serving", "BaseWSGIServer.__init__"), ("gunicorn.workers.base", "Worker.load_wsgi"),
                ("waitress.server", "create_server"), ("gevent.pywsgi", "WSGIServer.__init__"))
 #: Called for each app that gets our URLs.
-_INIT_APP = ("hakgal_hybrid.web.transport", "Transport.init_app")
+_INIT_APP = ("hakgal_hybrid.web.state", "AppState.__init__")
 
 
 def report_at_serving(target: str | None) -> None:

@@ -13,7 +13,7 @@ import flask
 
 from ..broker.client import Client
 from ..errors import EventError
-from ..web.transport import Transport
+from ..web.state import AppState
 
 
 class NotConnected(ValueError, KeyError):
@@ -41,12 +41,12 @@ def as_type_error(error: EventError) -> EventError:
     return NotJSON(error.detail, code=error.code) if isinstance(error.__cause__, TypeError) else error
 
 
-def in_context_of_caller(callback: Callable[..., object], transport: Transport,
+def in_context_of_caller(callback: Callable[..., object], state: AppState,
                          find: Callable[[object, str | None], Client | None]) -> Callable[..., object]:
     """Return a callback as it runs for the client whose event is being handled.
 
     :param callback: called with what a client acknowledges an event with.
-    :param transport: has the app and its handlers.
+    :param state: has the app and its handlers.
     :param find: returns a client by ``sid`` and namespace.
     :return: a function that calls it in a request context of that client, with its session; the callback itself
         outside of a handler.
@@ -59,16 +59,16 @@ def in_context_of_caller(callback: Callable[..., object], transport: Transport,
     def answered(*args: Any) -> object:
         if client is None or client.ended:
             return None  # as with Flask-SocketIO: its session is gone
-        return transport.handlers.run(transport.app, client, callback, None, args)
+        return state.handlers.run(state.app, client, callback, None, args)
 
     return answered
 
 
-def wait_for_answer(transport: Transport, event: str, emit: Callable[[Callable[..., None]], None],
+def wait_for_answer(state: AppState, event: str, emit: Callable[[Callable[..., None]], None],
                     timeout: float | None) -> Any:
     """Emit, and wait until a client acknowledges.
 
-    :param transport: says whether a request may wait.
+    :param state: says whether a request may wait.
     :param event: the event's name.
     :param emit: emits the event, with the callback it is given.
     :param timeout: in seconds; ``None`` waits for ever.
@@ -76,7 +76,7 @@ def wait_for_answer(transport: Transport, event: str, emit: Callable[[Callable[.
     :raises EventError: inside a request, unless that is allowed.
     :raises TimeoutError: if no answer came; python-socketio's error too, if that is loaded.
     """
-    if flask.has_request_context() and not transport.settings.allow_blocking_call:
+    if flask.has_request_context() and not state.settings.allow_blocking_call:
         raise EventError(
             f"call({event!r}) would make a request wait for a client; call from a background task, emit with a "
             "callback, or set HYBRID_ALLOW_BLOCKING_CALL", code="blocking_call")

@@ -13,6 +13,7 @@ from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..monitoring.patching import refuse_patched_process
 from ..settings import Profile
+from ..web.state import AppState
 from ..web.transport import Transport
 from .substitution import FACTORY, facades, home_of, swapped
 
@@ -39,13 +40,14 @@ def attach(transport: Transport, api: Any) -> None:
     if not isinstance(app, Flask):
         raise ConfigurationError(f"{api!r} is neither a Flask app nor a host whose 'app' is one")
     transport.init_app(app)
-    transport.adopt(api)
-    if transport.settings.profile is Profile.WEBSOCKET:
+    state = transport.state
+    state.host = api
+    if state.settings.profile is Profile.WEBSOCKET:
         return
     if getattr(api, "socketio", None):
-        check_emitter(api, transport, False)
+        check_emitter(api, state, False)
         return
-    if transport.settings.profile is Profile.DUAL:
+    if state.settings.profile is Profile.DUAL:
         logger.warning(NOTHING_TO_KEEP, FLAG, FLAG)
     else:
         refuse_patched_process()
@@ -66,35 +68,35 @@ def attach(transport: Transport, api: Any) -> None:
     if hasattr(api, "_register_websocket_routes"):
         with _going_on_without(api, "_register_websocket_routes"):
             api._register_websocket_routes()
-    transport.refuse_conflicts()
+    state.refuse_conflicts()
 
 
-def check_emitter(host: Any, transport: Transport, swap: bool) -> None:
+def check_emitter(host: Any, state: AppState, swap: bool) -> None:
     """Say so where the host's events do not leave by our transport: nothing is lost silently.
 
     :param host: the host.
-    :param transport: its transport.
+    :param state: what its app has of us.
     :param swap: true if its ``SocketIO`` was to be replaced.
     """
-    if transport.settings.profile is Profile.WEBSOCKET:
+    if state.settings.profile is Profile.WEBSOCKET:
         if swap:
             raise ConfigurationError.bad_value("HYBRID_PROFILE", "WEBSOCKET", "APP_PROFILE in the environment for a "
                                                "hybridized host: it is decided before there is an app.config")
         return
     own = getattr(host, "socketio", None)
-    if not own or own is transport.facade:  # ours, also where our package stands in for Flask-SocketIO
+    if not own or own is state.facade:  # ours, also where our package stands in for Flask-SocketIO
         return
     if swap:
-        transport.mode = "websocket"
+        state.mode = "websocket"
         logger.error("the host's socketio is %s.%s, which was not made while it was constructed and could not be "
                      "swapped: its events do not leave by SSE", type(own).__module__, type(own).__qualname__)
     else:
-        _keep_websocket(transport)
+        _keep_websocket(state)
 
 
-def _keep_websocket(transport: Transport) -> None:
-    transport.mode = "websocket"
-    if transport.settings.profile is Profile.DUAL:
+def _keep_websocket(state: AppState) -> None:
+    state.mode = "websocket"
+    if state.settings.profile is Profile.DUAL:
         logger.warning("the host's own SocketIO is not Flask-SocketIO's, and was not made while the host was "
                        "hybridized: its events do not leave by SSE; start the host with 'hakgal-hybrid exec', or "
                        "hybridize its class")

@@ -16,7 +16,8 @@ from ..commands.invocation import serving
 from ..commands.worker import Worker
 from ..errors import EventError
 from ..logs import get_logger
-from ..web.transport import Transport
+from ..web.apps import Apps
+from ..web.state import AppState
 from .server import unfolded
 from .socketio import SocketIO
 
@@ -40,30 +41,29 @@ class Side(enum.Enum):
 
 
 class DualBridge:
-    """A transport and the host's own server, each with its clients, rooms and acknowledgements.
+    """What an app has of us and the host's own server, each with its clients, rooms and acknowledgements.
 
+    :param state: what the app has.
     :param send: emits to the host's own clients: ``(event, data, to, skip, namespace, callback)``.
     :param knows: true for a ``sid`` of theirs in a namespace.
     :ivar facade: our side, with the interface of Flask-SocketIO.
     :ivar unsent: how many events could not be passed on, in either direction.
     """
 
-    def __init__(self, transport: Transport, send: Callable[..., object],
-                 knows: Callable[[str, str], bool]) -> None:
-        self.transport = transport
-        self.facade = SocketIO.__new__(SocketIO)
-        self.facade._begin(transport, {})  # not ``over``: the app's SocketIO stays the host's
+    def __init__(self, state: AppState, send: Callable[..., object], knows: Callable[[str, str], bool]) -> None:
+        self.state = state
+        self.facade = SocketIO.over(Apps.of(state))  # the app's SocketIO stays the host's
         self.unsent = 0
         self._send, self._knows = send, knows
         # A worker of its own: whatever holds up the host's server must not hold up our disconnect handlers.
         self._worker = Worker("hakgal-hybrid-dual", LIMIT)
         self._lock = threading.RLock()  # a signal handler may emit while its thread is in here
-        transport.node.publisher.mirror = self
+        state.node.publisher.mirror = self
 
     def owns(self, sid: object) -> bool:
         """True for the ``sid`` of a client of ours, or of the one that is being served in this thread."""
         current = serving()
-        return self.transport.hub.client(sid) is not None or (current is not None and current.client.sid == sid)
+        return self.state.hub.client(sid) is not None or (current is not None and current.client.sid == sid)
 
     def side_of(self, to: object, namespace: str | None) -> Side:
         """Return whose a room is: a ``sid`` is one side's, any other room (or several, or none) may be both's."""
@@ -79,7 +79,7 @@ class DualBridge:
         """Emit to our clients what the host emits. Never raises: its own clients must not miss what ours cannot get."""
         try:
             target = Target.create(namespace, to or None, skip or None)
-            self.transport.node.publisher.send_here(event, unfolded((data,)), target, callback or None)
+            self.state.node.publisher.send_here(event, unfolded((data,)), target, callback or None)
         except EventError as error:
             self._not_sent("event %r does not leave by SSE: %s", event, error.detail)
         except Exception:
@@ -117,16 +117,16 @@ class DualServer(_Server):  # type: ignore[misc]
     _bridge: DualBridge
 
     @classmethod
-    def take(cls, server: Any, transport: Transport) -> DualBridge:
-        """Make ``server`` a routed one, by changing its class, and give what is registered with it to ``transport``."""
+    def take(cls, server: Any, state: AppState) -> DualBridge:
+        """Make ``server`` a routed one, by changing its class, and give what is registered with it to an app."""
         if not isinstance(server, cls):
             original = type(server)
             server.__class__ = type(original.__name__, (cls, original), {"__module__": original.__module__})
-        server._bridge = bridge = DualBridge(transport, server._emit_there, server._is_there)
+        server._bridge = bridge = DualBridge(state, server._emit_there, server._is_there)
         for namespace, handlers in server.handlers.items():
             for event, handler in handlers.items():
                 server._share(event, handler, namespace)
-        transport.handlers.classes.update(server.namespace_handlers)
+        state.handlers.classes.update(server.namespace_handlers)
         return bridge
 
     def _is_there(self, sid: str, namespace: str) -> bool:
@@ -152,12 +152,12 @@ class DualServer(_Server):  # type: ignore[misc]
     def _share(self, event: str, handler: Callable[..., Any], namespace: str) -> None:
         # Flask-SocketIO wraps what it registers here: it makes the request context, as ours does in its own way.
         if getattr(handler, "__globals__", {}).get("__name__") == "flask_socketio" and hasattr(handler, "__wrapped__"):
-            self._bridge.transport.handlers.register(event, handler.__wrapped__, namespace)
+            self._bridge.state.handlers.register(event, handler.__wrapped__, namespace)
 
     def register_namespace(self, namespace_handler: Any) -> None:
         """Register a class-based namespace, for both."""
         super().register_namespace(namespace_handler)
-        self._bridge.transport.handlers.classes[namespace_handler.namespace] = namespace_handler
+        self._bridge.state.handlers.classes[namespace_handler.namespace] = namespace_handler
 
     # -- events ----------------------------------------------------------------------------------------------
 

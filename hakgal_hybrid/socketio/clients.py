@@ -10,24 +10,18 @@ from typing import Any
 from ..broker.client import Client
 from ..broker.sessions import SessionRegistry
 from ..commands.invocation import serving
-from ..web.transport import Transport
+from ..web.state import AppState
 from .ack_wait import NotConnected
 
 
 class ClientDirectory:
-    """Finds the clients of a transport.
+    """Finds the clients of an app.
 
-    :param bound: returns the transport; a ``SocketIO`` may be bound to another one while this object stays.
+    :param current: returns the state of the app that is meant, and says what is missing before there is one.
     """
 
-    def __init__(self, bound: Callable[[], Transport]) -> None:
-        self._bound = bound
-
-    @property
-    def _transport(self) -> Transport:
-        transport = self._bound()
-        _ = transport.node  # says what is missing before init_app
-        return transport
+    def __init__(self, current: Callable[[], AppState]) -> None:
+        self._current = current
 
     def find(self, sid: object, namespace: str | None = None) -> Client | None:
         """Return a client that is connected, or the one that is being served in this thread.
@@ -36,7 +30,7 @@ class ClientDirectory:
         :param namespace: its namespace, by default ``/``.
         :return: the client; ``None`` if there is none.
         """
-        client, current = self._transport.hub.client(sid), serving()
+        client, current = self._current().hub.client(sid), serving()
         if client is None and current is not None and current.client.sid == sid:
             client = current.client
         return client if client is not None and client.namespace == (namespace or "/") else None
@@ -101,7 +95,7 @@ class ClientDirectory:
     @property
     def environ(self) -> dict[str, dict[str, Any]]:
         """The WSGI environments of all clients, by the id of their stream."""
-        hub = self._transport.hub
+        hub = self._current().hub
         return {eio_sid_of(client, hub.sessions): client.environ for client in hub.clients()}
 
     def transport(self, sid: str, namespace: str | None = None) -> str:

@@ -19,6 +19,7 @@ from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..monitoring.patching import eventlet_patched, gevent_patched
 from ..settings import Profile
+from ..web.state import AppState
 from ..web.transport import KEY, Transport
 from .bridge import DualBridge, DualServer, Side
 from .options import HONOURED, apply_options
@@ -42,41 +43,40 @@ def dual_class(original: type) -> type:
     return type(original)(original.__name__, (mixin, original), names)
 
 
-def serve_both(transport: Transport) -> None:
-    """Have the Flask-SocketIO object of the transport's app serve both kinds of clients, now or when it is made."""
-    app = transport.app
-    app.extensions = _Extensions(app.extensions, partial(_adopt, transport))
+def serve_both(state: AppState) -> None:
+    """Have the Flask-SocketIO object of an app serve both kinds of clients, now or when it is made."""
+    app = state.app
+    app.extensions = _Extensions(app.extensions, partial(_adopt, state))
     existing: Any = app.extensions.get("socketio")
-    if _adopt(transport, existing):
+    if _adopt(state, existing):
         existing.server = existing.server  # its clients and handlers are there already
 
 
-def _adopt(transport: Transport, socketio: Any) -> bool:
+def _adopt(state: AppState, socketio: Any) -> bool:
     """Make an object serve both from now on, if it is one of Flask-SocketIO's."""
     if not _is_flask_socketio(type(socketio)):
         return False
     if not isinstance(socketio, DualSocketIO):
         socketio.__class__ = dual_class(type(socketio))
-    socketio._hybrid = transport
-    _unite(transport, socketio)
+    socketio._hybrid = state
+    _unite(state, socketio)
     return True
 
 
-def _unite(transport: Transport, socketio: Any) -> None:
-    transport.facade = socketio
-    transport.mode = "dual"
+def _unite(state: AppState, socketio: Any) -> None:
+    state.facade = socketio
+    state.mode = "dual"
 
 
-def _transport_of(app: Flask) -> Transport:
+def _state_of(app: Flask) -> AppState:
     if KEY not in app.extensions:
-        transport = Transport()
-        transport.init_app(app)
-        serve_both(transport)
-    transport = Transport.of(app)
-    if transport.settings.profile is not Profile.DUAL:
-        raise ConfigurationError.bad_value("HYBRID_PROFILE", transport.settings.profile.value, "APP_PROFILE in the "
+        Transport().init_app(app)
+        serve_both(Transport.of(app).state)
+    state = Transport.of(app).state
+    if state.settings.profile is not Profile.DUAL:
+        raise ConfigurationError.bad_value("HYBRID_PROFILE", state.settings.profile.value, "APP_PROFILE in the "
                                            "environment for a host whose SocketIO was swapped")
-    return transport
+    return state
 
 
 class _Extensions(dict[str, Any]):
@@ -95,12 +95,12 @@ class _Extensions(dict[str, Any]):
 class DualSocketIO(_SocketIO):  # type: ignore[misc]
     """Mixin of Flask-SocketIO's ``SocketIO``. Its ``server`` chooses between the sides: see :class:`.DualServer`."""
 
-    _hybrid: Transport | None = None
+    _hybrid: AppState | None = None
 
     def init_app(self, app: Flask | None, **kwargs: Any) -> None:
         """Serve ``app``, which gets a transport if it has none."""
         if app is not None:
-            _transport_of(app)
+            _state_of(app)
         wanted = kwargs.get("async_mode") or self.server_options.get("async_mode")
         if wanted == "eventlet" and importlib.util.find_spec("eventlet") is None:
             kwargs["async_mode"] = "threading"
@@ -159,9 +159,9 @@ class DualBroadcaster(_SocketIO):  # type: ignore[misc]
 
     def __init__(self, app: Flask | None = None, *args: Any, **options: Any) -> None:
         if isinstance(app, Flask):
-            transport = _transport_of(app)
-            self._bridge = DualBridge(transport, self._emit_there, lambda sid, namespace: False)
-            _unite(transport, self)
+            state = _state_of(app)
+            self._bridge = DualBridge(state, self._emit_there, lambda sid, namespace: False)
+            _unite(state, self)
         super().__init__(app, *args, **options)
 
     def on(self, event: str, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
@@ -171,7 +171,7 @@ class DualBroadcaster(_SocketIO):  # type: ignore[misc]
 
         def decorator(handler: Any) -> Any:
             if self._bridge is not None:
-                self._bridge.transport.handlers.register(event, handler, namespace)
+                self._bridge.state.handlers.register(event, handler, namespace)
             return register(handler)
 
         return decorator
@@ -225,9 +225,10 @@ class EventletSocketIO(SocketIO):
         import eventlet
         import eventlet.wsgi
 
-        app = self.transport.app if app is None else app
+        state = self.apps.of_app(app) or self.apps.current()
+        app = state.app if app is None else app
         app.debug = bool(options.get("debug", app.debug))
-        self.transport.refuse_conflicts()
+        state.refuse_conflicts()
         _, _, number = (app.config["SERVER_NAME"] or "").rpartition(":")
         listener = eventlet.listen((host or "127.0.0.1", int(number or 5000) if port is None else port))
         eventlet.wsgi.server(listener, app, log_output=bool(options.get("log_output", app.debug)),

@@ -24,7 +24,7 @@ class Manager:
 
     @property
     def _hub(self) -> Hub:
-        return self._clients._transport.hub
+        return self._clients._current().hub
 
     @property
     def rooms(self) -> dict[str, dict[Hashable, dict[str, str]]]:

@@ -12,7 +12,7 @@ from flask import Flask
 from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..settings import Profile
-from ..web.transport import Transport
+from ..web.state import AppState
 
 logger = get_logger(__name__)
 
@@ -47,28 +47,28 @@ def refuse_queue(options: Mapping[str, Any]) -> None:
         raise ConfigurationError.bad_value("client_manager", manager, _ONE_PROCESS)
 
 
-def apply_options(options: Mapping[str, Any], transport: Transport) -> None:
-    """Set up a transport as a host's ``SocketIO(…)`` says.
+def apply_options(options: Mapping[str, Any], state: AppState) -> None:
+    """Set up an app as a host's ``SocketIO(…)`` says.
 
     :param options: the keywords that a ``SocketIO`` was given.
-    :param transport: the transport, which serves an app.
+    :param state: what the app has.
     :raises ConfigurationError: for a value that is not accepted, and in profile WEBSOCKET.
     """
-    if transport.settings.profile is Profile.WEBSOCKET:
+    if state.settings.profile is Profile.WEBSOCKET:
         raise ConfigurationError(_TOO_LATE)
     unknown = sorted(options.keys() - IGNORED - HONOURED)
     if unknown:
         logger.warning("SocketIO(%s) means nothing here and is ignored", ", ".join(f"{name}=…" for name in unknown))
     if "cors_allowed_origins" in options:
-        transport.services.origins.take_over(options["cors_allowed_origins"])
+        state.services.origins.take_over(options["cors_allowed_origins"])
     namespaces = options.get("namespaces") or ("/",)
-    transport.node.lifecycle.namespaces = "*" if namespaces == "*" else frozenset(
+    state.node.lifecycle.namespaces = "*" if namespaces == "*" else frozenset(
         (namespaces,) if isinstance(namespaces, str) else namespaces)
-    transport.node.use_json(_json_module(options.get("json"), transport.app))
+    state.node.use_json(_json_module(options.get("json"), state.app))
     if "manage_session" in options:
-        transport.handlers.manage_session = bool(options["manage_session"])
+        state.handlers.manage_session = bool(options["manage_session"])
     if options.get("logger"):
-        transport.handlers.log = _event_logger(options["logger"])
+        state.handlers.log = _event_logger(options["logger"])
 
 
 def _event_logger(given: Any) -> Any:

@@ -7,20 +7,37 @@ from typing import Any, TypeVar
 
 from ..commands.handlers import Handlers
 from ..commands.invocation import Handler
+from ..web.apps import Apps
 from .server import Server
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class HandlerRegistrar:
-    """Registers handlers, before there is an app and after.
+    """Registers handlers, before there is an app and after; see :meth:`.Apps.register`.
 
-    :param handlers: where they are kept.
+    :param apps: the apps that they are for.
     :param server: what class-based namespaces get as their ``server``.
     """
 
-    def __init__(self, handlers: Handlers, server: Server) -> None:
-        self.handlers, self.server = handlers, server
+    def __init__(self, apps: Apps, server: Server) -> None:
+        self.apps, self.server = apps, server
+
+    @property
+    def handlers(self) -> Handlers:
+        """What is registered for the app that is meant; for those to come, where there is none."""
+        state = self.apps.found()
+        return self.apps.handlers if state is None else state.handlers
+
+    @property
+    def manage_session(self) -> bool:
+        """What the keyword of this name says; may be set at any time."""
+        return self.handlers.manage_session
+
+    @manage_session.setter
+    def manage_session(self, value: bool) -> None:
+        for handlers in (self.apps.handlers, *(state.handlers for state in self.apps.served())):
+            handlers.manage_session = value
 
     def on(self, message: str, namespace: str | None = None) -> Callable[[F], F]:
         """Register a handler: ``@socketio.on("message")``. The last one for an event wins.
@@ -32,7 +49,7 @@ class HandlerRegistrar:
         """
 
         def decorator(handler: F) -> F:
-            self.handlers.register(message, handler, namespace or "/")
+            self.apps.register(Handlers({namespace or "/": {message: handler}}))
             return handler
 
         return decorator
@@ -72,7 +89,7 @@ class HandlerRegistrar:
             raise ValueError(f"{namespace_handler!r} is not a namespace instance")
         namespace_handler._set_socketio(self)
         namespace_handler._set_server(self.server)
-        self.handlers.classes[namespace_handler.namespace] = namespace_handler
+        self.apps.register(Handlers(classes={namespace_handler.namespace: namespace_handler}))
 
     def on_error(self, namespace: str | None = None) -> Callable[[F], F]:
         """Register what gets the exceptions of a namespace's handlers: ``@socketio.on_error()``.
@@ -84,7 +101,7 @@ class HandlerRegistrar:
         """
 
         def decorator(exception_handler: F) -> F:
-            self.handlers.on_error[namespace or "/"] = _callable(exception_handler)
+            self.apps.register(Handlers(on_error={namespace or "/": _callable(exception_handler)}))
             return exception_handler
 
         return decorator
@@ -95,7 +112,7 @@ class HandlerRegistrar:
         :param exception_handler: as with :meth:`on_error`.
         :return: the same function.
         """
-        self.handlers.on_any_error = _callable(exception_handler)
+        self.apps.register(Handlers(on_any_error=_callable(exception_handler)))
         return exception_handler
 
     @property

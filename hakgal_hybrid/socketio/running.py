@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from ..logs import get_logger, log_to_stderr
 from ..monitoring.patching import refuse_patched_threads
 from ..web.cors import refusal_headers
-from ..web.transport import Transport
+from ..web.state import AppState
 from ..web.urls import is_ours, is_stream, lane_of
 
 logger = get_logger(__name__)
@@ -28,13 +28,13 @@ class Runner:
         self._server: Any = None
         self._stop_asked = False
 
-    def run(self, transport: Transport, app: Flask, address: tuple[str | None, int | None], *, debug: bool | None,
+    def run(self, state: AppState, app: Flask, address: tuple[str | None, int | None], *, debug: bool | None,
             use_reloader: bool | None, log_output: bool | None, extra_files: Any,
             reloader_options: dict[str, Any] | None, tls: tuple[str | None, str | None, Any],
             others: dict[str, Any]) -> None:
         """Serve an app until it is stopped; the parameters are those of :meth:`.SocketIO.run`.
 
-        :param transport: serves the app.
+        :param state: what the app has.
         :param app: the app.
         :param address: host and port.
         :param debug: as there.
@@ -51,7 +51,7 @@ class Runner:
             logger.warning("run(%s=…) means nothing to this server and is ignored", name)
         debug = app.debug if debug is None else debug
         app.debug = debug
-        transport.refuse_conflicts()
+        state.refuse_conflicts()
         refuse_patched_threads()
         application = _with_debugger(app) if debug else app
         host, port = address
@@ -60,10 +60,10 @@ class Runner:
         def serve() -> None:
             from ..server.server import Server  # gevent is imported only where it serves
 
-            self._server = Server(transport.node, application, host or "127.0.0.1", port, lane_of=lane_of,
-                                  is_stream=is_stream, is_ours=is_ours, backlog=transport.services.backlog,
-                                  refuses=transport.refuses,
-                                  refusal_headers=partial(refusal_headers, origins=transport.services.origins),
+            self._server = Server(state.node, application, host or "127.0.0.1", port, lane_of=lane_of,
+                                  is_stream=is_stream, is_ours=is_ours, backlog=state.services.backlog,
+                                  refuses=state.refuses,
+                                  refusal_headers=partial(refusal_headers, origins=state.services.origins),
                                   log_output=debug if log_output is None else log_output, ssl_args=_ssl_arguments(*tls))
             if self._stop_asked:  # by somebody who saw it listen before it was kept here
                 self._server.stop()

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from ..broker.event import Target
 from ..errors import EventError
 from ..logs import printable
-from ..web.transport import Transport
+from ..web.state import AppState
 from .ack_wait import NotConnected, as_type_error, wait_for_answer
 from .clients import ClientDirectory, absent
 from .manager import Manager
@@ -41,14 +41,14 @@ def unfolded(args: tuple[Any, ...]) -> tuple[Any, ...]:
 class Server(ClientDirectory):
     """The part of python-socketio's ``Server`` that makes sense over Server-Sent Events.
 
-    :param bound: returns the transport.
+    :param current: returns the state of the app that is meant.
     """
 
     reason = Reason
     async_mode = "threading"
 
-    def __init__(self, bound: Callable[[], Transport]) -> None:
-        super().__init__(bound)
+    def __init__(self, current: Callable[[], AppState]) -> None:
+        super().__init__(current)
         self.manager = Manager(self)
 
     # -- events ----------------------------------------------------------------------------------------------
@@ -81,12 +81,12 @@ class Server(ClientDirectory):
         :param callback: called with what a client acknowledges the event with.
         :raises EventError: for a name or payload that cannot be sent; it is a ``TypeError`` as well.
         """
-        transport = self._bound()
-        if transport.handlers.log is not None:
+        state = self._current()
+        if state.handlers.log is not None:
             self._log('emitting event "%s" to %s [%s]', event, to or "all", namespace or "/")
         try:
             target = Target.create(namespace, to or None, skip_sid or None)
-            transport.node.publisher.send(event, unfolded(args), target, callback or None)
+            state.node.publisher.send(event, unfolded(args), target, callback or None)
         except EventError as error:
             raise as_type_error(error) from error.__cause__
 
@@ -119,7 +119,7 @@ class Server(ClientDirectory):
         if to is None and sid is None:
             raise ValueError(f"call({event!r}) needs to= or sid=: it waits for one client's answer")
         return wait_for_answer(
-            self._transport, event,
+            self._current(), event,
             lambda callback: self.emit(event, data, to or sid, namespace=namespace, callback=callback), timeout)
 
     # -- rooms -----------------------------------------------------------------------------------------------
@@ -134,14 +134,14 @@ class Server(ClientDirectory):
         :raises AccessDenied: if the function that authorizes does not allow it.
         :raises Overloaded: if the client is in ``HYBRID_MAX_ROOMS`` already.
         """
-        client, transport = self.find(sid, namespace), self._transport
+        client, state = self.find(sid, namespace), self._current()
         if client is None:
             raise NotConnected(sid, namespace)
         if room != sid and self._is_own_room(room, namespace):
             raise ValueError(f"cannot enter a sid room: {room!r} is another client's own")
-        transport.node.lifecycle.may_join(client, room)
+        state.node.lifecycle.may_join(client, room)
         self._log("%s is entering room %s [%s]", sid, room, namespace or "/")
-        transport.hub.enter_room(sid, room)
+        state.hub.enter_room(sid, room)
 
     def leave_room(self, sid: str, room: Hashable, namespace: str | None = None) -> None:
         """Take a client out of a room; it still gets what was emitted there before.
@@ -152,7 +152,7 @@ class Server(ClientDirectory):
         """
         self._log("%s is leaving room %s [%s]", sid, room, namespace or "/")
         if self.find(sid, namespace) is not None:
-            self._transport.hub.leave_room(sid, room)
+            self._current().hub.leave_room(sid, room)
 
     def close_room(self, room: Hashable, namespace: str | None = None) -> None:
         """Take everybody out of a room.
@@ -164,7 +164,7 @@ class Server(ClientDirectory):
         if self._is_own_room(room, namespace):
             raise ValueError(f"cannot close a sid room: {room!r} is a client's own")
         self._log("room %s is closing [%s]", room, namespace or "/")
-        self._transport.hub.close_room(room, namespace or "/")
+        self._current().hub.close_room(room, namespace or "/")
 
     def rooms(self, sid: str, namespace: str | None = None) -> list[Hashable]:
         """Return the rooms a client is in, its own among them; none for a client that is not connected.
@@ -175,7 +175,7 @@ class Server(ClientDirectory):
         return self.manager.get_rooms(sid, namespace or "/")
 
     def _is_own_room(self, room: Hashable, namespace: str | None) -> bool:
-        client = self._transport.hub.client(room)
+        client = self._current().hub.client(room)
         return client is not None and client.namespace == (namespace or "/")
 
     def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
@@ -190,7 +190,7 @@ class Server(ClientDirectory):
         client = self.find(sid, namespace)
         if client is not None and self.manager.is_connected(sid, client.namespace):
             self._log("Disconnecting %s [%s]", sid, client.namespace)
-            self._transport.node.lifecycle.end_client(client, Reason.SERVER_DISCONNECT, wait=True)
+            self._current().node.lifecycle.end_client(client, Reason.SERVER_DISCONNECT, wait=True)
 
     # -- background tasks ------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Server(ClientDirectory):
         time.sleep(seconds)
 
     def _log(self, text: str, *values: object) -> None:
-        log = self._bound().handlers.log
+        log = self._current().handlers.log
         if log is not None:
             log.info(text, *map(printable, values))
 

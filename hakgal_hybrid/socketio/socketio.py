@@ -9,6 +9,8 @@ from typing import Any
 import flask
 from flask import Flask
 
+from ..web.apps import Apps
+from ..web.state import AppState
 from ..web.transport import KEY, Transport
 from .ack_wait import in_context_of_caller
 from .options import apply_options, refuse_queue
@@ -49,32 +51,39 @@ class SocketIO(HandlerRegistrar):
 
     def __init__(self, app: Flask | None = None, **kwargs: Any) -> None:
         refuse_queue(kwargs)
-        self._begin(Transport(), kwargs)
+        self._begin(Apps("SocketIO", newest=True), kwargs)
+        self._app = app  # which the caller need not keep
         if app is not None:
             self.init_app(app)
 
     @classmethod
-    def over(cls, transport: Transport) -> SocketIO:
-        """Return the facade of a transport that exists already."""
+    def over(cls, apps: Apps) -> SocketIO:
+        """Return a facade of apps that something else serves."""
         facade = cls.__new__(cls)
-        facade._begin(transport, {})
-        transport.facade = facade
-        transport.app.extensions["socketio"] = facade
+        facade._begin(apps, {})
         return facade
 
-    def _begin(self, transport: Transport, options: dict[str, Any]) -> None:
-        super().__init__(transport.handlers, Server(lambda: self.transport))
-        self.transport = transport
+    def _begin(self, apps: Apps, options: dict[str, Any]) -> None:
+        super().__init__(apps, Server(apps.current))
         self.server_options = options
         self._runner = Runner()
 
-    def _bind(self, transport: Transport) -> None:
-        """Serve by another transport from now on, with the handlers that were registered here."""
-        transport.handlers.update(self.handlers)
-        self.transport, self.handlers = transport, transport.handlers
+    def represent(self, state: AppState) -> None:
+        """Be the ``SocketIO`` of an app that has none.
+
+        :param state: what the app has.
+        """
+        if state.facade is None:
+            state.facade = self
+            state.app.extensions.setdefault("socketio", self)
+
+    @property
+    def transport(self) -> Transport:
+        """The transport of the app that is meant."""
+        return Transport.of(self.apps.current().app)
 
     def init_app(self, app: Flask | None, **kwargs: Any) -> None:
-        """Serve an app.
+        """Serve an app, besides those that are served already.
 
         :param app: the app; without one the keywords are kept for the next call.
         :param kwargs: those of the constructor.
@@ -84,26 +93,16 @@ class SocketIO(HandlerRegistrar):
         self.server_options.update(kwargs)
         if app is None:
             return
-        if not self.transport.serves(app):
-            # As with Flask-SocketIO: one object, an app made anew by its factory, the same handlers.
-            self._bind(Transport())
-        existing = app.extensions.get(KEY)
-        if existing is None:
-            self.transport.init_app(app)
-        elif existing is not self.transport:
-            self._bind(existing)
-        apply_options(self.server_options, self.transport)
-        self.transport.facade = self
+        if KEY in app.extensions:
+            state = Transport.of(app).state
+            if state not in self.apps.served():
+                self.apps.add(state)
+        else:
+            state = self.apps.init_app(app)
+            Transport.over(state)
+        apply_options(self.server_options, state)
+        state.facade = self
         app.extensions["socketio"] = self
-
-    @property
-    def manage_session(self) -> bool:
-        """What the keyword of this name says; may be set at any time."""
-        return self.handlers.manage_session
-
-    @manage_session.setter
-    def manage_session(self, value: bool) -> None:
-        self.handlers.manage_session = value
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -127,7 +126,7 @@ class SocketIO(HandlerRegistrar):
         """
         if not include_self and not skip_sid:
             skip_sid = flask.request.sid  # type: ignore[attr-defined]
-        wrapped = callback and in_context_of_caller(callback, self.transport, self.server.find)
+        wrapped = callback and in_context_of_caller(callback, self.apps.current(), self.server.find)
         self.server.emit_args(event, args, to or room, skip_sid, namespace, wrapped)
 
     def send(self, data: Any, json: bool = False, namespace: str | None = None, to: Any = None,
@@ -188,7 +187,8 @@ class SocketIO(HandlerRegistrar):
         :param kwargs: options that only other servers have are ignored.
         :raises ConfigurationError: if the address cannot be listened on or an option cannot be honoured.
         """
-        self._runner.run(self.transport, self.transport.app if app is None else app, (host, port), debug=debug,
+        state = self.apps.of_app(app) or self.apps.current()
+        self._runner.run(state, state.app if app is None else app, (host, port), debug=debug,
                          use_reloader=use_reloader, log_output=log_output, extra_files=extra_files,
                          reloader_options=reloader_options, tls=(certfile, keyfile, ssl_context), others=kwargs)
 
@@ -217,4 +217,5 @@ class SocketIO(HandlerRegistrar):
         client = self.server.find(sid, namespace)
         if client is None:
             return "", 400
-        return self.handlers.run(self.transport.app, client, handler, message, args)
+        state = self.apps.current()
+        return state.handlers.run(state.app, client, handler, message, args)

@@ -15,6 +15,7 @@ from ..broker.states import SessionState
 from ..commands.handlers import NOT_HANDLED, propagating
 from ..commands.invocation import RESERVED
 from ..errors import AccessDenied, EventError
+from ..web.transport import Transport
 from .ack_wait import as_type_error
 from .clients import eio_sid_of
 from .server import Reason
@@ -44,7 +45,8 @@ class SocketIOTestClient:
         self._clients: dict[str, Client] = {}
         self._session: Session | None = None
         self._received: list[dict[str, Any]] = []
-        self._position = socketio.transport.log.newest
+        self._state = Transport.of(app).state
+        self._position = self._state.log.newest
         self._missed = False
         self.connect(namespace=namespace, query_string=query_string, headers=headers, auth=auth)
 
@@ -52,7 +54,7 @@ class SocketIOTestClient:
     def eio_sid(self) -> str | None:
         """The id that ``socketio.server.manager`` has for this client's connection; ``None`` if it has none now."""
         client = next(iter(self._clients.values()), None)
-        return None if client is None else eio_sid_of(client, self.socketio.transport.hub.sessions)
+        return None if client is None else eio_sid_of(client, self._state.hub.sessions)
 
     # -- coming and going ------------------------------------------------------------------------------------
 
@@ -79,13 +81,13 @@ class SocketIOTestClient:
         if self.is_connected(namespace):
             return
         environ = self._environ(query_string, headers)
-        transport = self.socketio.transport
+        state = self._state
         if self._session is None or self._session.state is SessionState.ENDED:
-            self._session = transport.hub.new_session(environ, standalone=True)
+            self._session = state.hub.new_session(environ, standalone=True)
         self.connected[namespace] = False
         try:
             with propagating():
-                client = transport.node.lifecycle.open_client(environ, namespace, self._sent(auth),
+                client = state.node.lifecycle.open_client(environ, namespace, self._sent(auth),
                                                               session=self._session)
         except AccessDenied:
             return
@@ -101,7 +103,7 @@ class SocketIOTestClient:
         client = self._connected(namespace)
         try:
             with propagating():
-                self.socketio.transport.node.lifecycle.end_client(client, Reason.CLIENT_DISCONNECT, wait=True)
+                self._state.node.lifecycle.end_client(client, Reason.CLIENT_DISCONNECT, wait=True)
         finally:
             self._catch_up()
             self.connected.pop(client.namespace, None)
@@ -136,10 +138,10 @@ class SocketIOTestClient:
         :raises AccessDenied: if the function that authorizes does not allow it.
         """
         client, sent = self._connected(namespace), self._sent(list(args))
-        node = self.socketio.transport.node
+        node = self._state.node
         node.authorizer.check(node.app, "emit", client.namespace, event=event, data=sent, client=client)
         with propagating():
-            handlers = self.socketio.handlers
+            handlers = self._state.handlers
             answer = NOT_HANDLED if event in RESERVED else handlers.trigger(self.app, client, event, tuple(sent))
         if not callback or answer is NOT_HANDLED:
             return None
@@ -177,7 +179,7 @@ class SocketIOTestClient:
     def _catch_up(self) -> None:
         """Read what the log has had since the last time, and take note of clients that have ended."""
         over = [client for client in self._clients.values() if client.ended]
-        log = self.socketio.transport.log
+        log = self._state.log
         first, entries = log.since(self._position)
         if first > self._position + 1:
             self._missed |= log.missed(self._position, first - 1, lambda seq, name, target: any(
@@ -200,11 +202,11 @@ class SocketIOTestClient:
     def _sent(self, value: Any) -> Any:
         """Return ``value`` as it arrives on the other side."""
         try:
-            text = self.socketio.transport.node.encode("test", (value,))
+            text = self._state.node.encode("test", (value,))
         except EventError as error:
             raise as_type_error(error) from error.__cause__
         return restore_binary(self._loads(text))
 
     def _loads(self, text: str) -> Any:
-        codec = self.socketio.transport.node.json
+        codec = self._state.node.json
         return json.loads(text) if codec is None else codec.loads(text)

@@ -25,11 +25,13 @@ class HybridApp(Flask):
     There are no sessions, hooks or signals around a view: what a host, or a library that it uses, connects to every
     Flask app of the process finds nothing here. Errors are raised; the gate in front makes problem documents of them.
 
+    :param host: the host's app.
     :param max_body_bytes: the largest body that is read, in bytes.
     """
 
-    def __init__(self, max_body_bytes: int) -> None:
+    def __init__(self, host: Flask, max_body_bytes: int) -> None:
         super().__init__("hakgal_hybrid.web", static_folder=None)
+        self.host = host
         # The environment's FLASK_DEBUG is about the host.
         self.config.update(DEBUG=False, MAX_CONTENT_LENGTH=max_body_bytes)
 
@@ -74,7 +76,7 @@ def answer_in_front(host: Flask, services: Services) -> Gate:
     :raises ConfigurationError: if the host has a route of its own for one of them.
     """
     settings = services.node.settings
-    app = HybridApp(settings.max_message_bytes)
+    app = HybridApp(host, settings.max_message_bytes)
     for blueprint in _blueprints(services):
         app.register_blueprint(blueprint)
     served = frozenset(rule.rule for rule in app.url_map.iter_rules())

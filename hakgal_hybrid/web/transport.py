@@ -1,9 +1,8 @@
-"""Transport: one app, the node that serves its clients, and our URLs in front of it."""
+"""Transport: what an application emits by, and what it registers with, for one app or for several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import blinker
@@ -14,22 +13,16 @@ from ..broker.event import Target
 from ..broker.hub import Hub
 from ..broker.log import EventLog
 from ..commands.acks import Callback
-from ..commands.authorization import Authorizer, Decision
+from ..commands.authorization import Decision
 from ..commands.handlers import Handlers
 from ..commands.node import Node
 from ..errors import ConfigurationError
-from ..logs import LIMIT, redact_server_logs
-from ..monitoring.backlog import BacklogMonitor
-from ..monitoring.samples import SampleHistory
 from ..monitoring.statistics import Statistics
-from ..settings import Profile, Settings, load_settings
-from .app import answer_in_front, refuse_conflicts
-from .origins import Origins
-from .ratelimit import RateLimiter
+from ..settings import Settings
+from .apps import Apps
 from .services import Services
-from .statistics import remember, snapshot
-from .tickets import Tickets
-from .urls import ROUTES, Route
+from .state import AppState
+from .urls import Route
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,34 +35,25 @@ KEY = "hakgal_hybrid"
 
 
 class Transport:
-    """Server-Sent Events and HTTP commands for one Flask app: what :class:`.HybridTransport` is, hosts left out.
+    """Server-Sent Events and HTTP commands for Flask apps: what :class:`.HybridTransport` is, hosts left out.
+
+    An app has a transport of its own in its ``extensions``, which :meth:`of` returns. One that was made without an app
+    does the same for the app that is meant: see :meth:`.Apps.current`.
 
     :param governor: the object ``POST /api/governor/control`` talks to, if it is not the host's own ``governor``.
     :param settings: any field of :class:`~hakgal_hybrid.settings.Settings`; wins over ``app.config`` and environment.
-    :ivar handlers: what the host registered; may be filled before :meth:`init_app`.
-    :ivar mode: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
-    :ivar refuses: returns whether a request, by its WSGI environment, seems not to be permitted: :meth:`.Gate.refuses`.
-    :ivar facade: the ``SocketIO`` object of this app, ours or Flask-SocketIO's, once there is one.
     """
 
     def __init__(self, *, governor: Any = None, **settings: Unpack[SettingsKeywords]) -> None:
-        self.handlers = Handlers()
-        self.governor = governor
-        self.mode = "sse"
-        self.facade: Any = None
-        self._authorizer = Authorizer()
-        self._overrides = settings
-        self._host: Any = None
-        self._services: Services | None = None
-        self.refuses: Callable[[dict[str, Any]], bool] = lambda environ: False
-        self._served: Collection[str] = ()
+        self._apps = Apps("HybridTransport", governor=governor, settings=settings)
+        self._for_one = False
 
     @classmethod
     def of(cls: type[T], app: Flask) -> T:
-        """Return the transport of an app.
+        """Return the transport of an app, which serves no other one.
 
         :param app: the app.
-        :return: the object that was made for it.
+        :return: the object that was made with it; one that was made by ``init_app``.
         :raises ConfigurationError: if it has none.
         """
         transport = app.extensions.get(KEY)
@@ -79,6 +63,17 @@ class Transport:
             transport.__class__ = cls  # made by a SocketIO, which knows this class only; subclasses add no state
         return cast(T, transport)
 
+    @classmethod
+    def over(cls: type[T], state: AppState) -> T:
+        """Return a transport for one app that is served, and enter it there.
+
+        :param state: what the app has of us.
+        """
+        transport = cls.__new__(cls)
+        transport._apps, transport._for_one = Apps.of(state), True
+        state.app.extensions[KEY] = transport
+        return transport
+
     # -- setting up ------------------------------------------------------------------------------------------
 
     def init_app(self, app: Flask) -> None:
@@ -86,96 +81,88 @@ class Transport:
 
         :param app: the app to serve.
         :raises ConfigurationError: for a setting that is not accepted, an app that has a transport already, or one
-            that owns one of our URLs.
+            that owns one of our URLs; if this transport was made with an app, which is the only one it serves.
         """
-        if self._services is not None:
-            raise ConfigurationError(
-                f"this HybridTransport already serves {self.app!r}; make another one for {app!r}")
         if KEY in app.extensions:
             raise ConfigurationError(f"{app!r} already has a HybridTransport; use HybridTransport.of(app)")
-        settings = load_settings(app.config, **self._overrides)
-        LIMIT.forget()  # what an earlier app has said too often, this one has not
-        node = Node(app, settings, self.handlers, self._authorizer, self._find_governor)
-        backlog, samples = BacklogMonitor(node.hub), SampleHistory()
-        backlog.on_sample = partial(remember, samples, self.statistics)
-        tickets = Tickets(lambda: _secret_keys(app), node.hub.sessions.find)
-        self._services = Services(node, tickets, Origins(settings.origins), RateLimiter(settings.command_rate), backlog,
-                                  samples, self.statistics)
-        app.extensions[KEY] = self
-        if settings.profile is not Profile.WEBSOCKET:
-            gate = answer_in_front(app, self._services)
-            self._served, self.refuses = gate.served, gate.refuses
-            redact_server_logs()
+        if self._apps.only is not None:
+            raise ConfigurationError(f"this HybridTransport serves {self.app!r} only; for several apps make it without "
+                                     "one, and call init_app(app) for each")
+        self._enter(self._apps.init_app(app))
+
+    def _enter(self, state: AppState) -> None:
+        """Be the transport of an app that is served, or make one for it."""
+        if self._for_one:
+            self._apps.serve_only(state)
+            state.app.extensions[KEY] = self
+        else:
+            type(self).over(state)
 
     def routes(self) -> list[Route]:
         """Return the URLs that are served in front of the app; its ``url_map`` does not have them."""
-        return [route for route in ROUTES.values() if route.rule in self._served]
+        return self.state.routes()
 
     def refuse_conflicts(self) -> None:
-        """Check that the host has no route of its own for one of our URLs; see :func:`.refuse_conflicts`.
+        """Check that the host has no route of its own for one of our URLs; see :meth:`.AppState.refuse_conflicts`."""
+        self.state.refuse_conflicts()
 
-        It is called again when the host has registered all of its routes.
+    @property
+    def state(self) -> AppState:
+        """What the app that is meant has of us.
 
-        :raises ConfigurationError: naming the URL and the host's endpoint.
+        :raises ConfigurationError: before :meth:`init_app`, or if nothing says which of several apps is meant.
         """
-        refuse_conflicts(self.app, self._served)
-
-    # -- the parts -------------------------------------------------------------------------------------------
+        return self._apps.current()
 
     @property
     def services(self) -> Services:
-        """The parts that views use.
-
-        :raises ConfigurationError: before :meth:`init_app`.
-        """
-        if self._services is None:
-            raise ConfigurationError("this HybridTransport serves no app yet; call init_app(app) first")
-        return self._services
+        """The parts that views use."""
+        return self.state.services
 
     @property
     def node(self) -> Node:
         """The log, the hub, and what takes commands."""
-        return self.services.node
+        return self.state.node
 
     @property
     def app(self) -> Flask:
-        """The app this transport serves.
-
-        :raises ConfigurationError: before :meth:`init_app`.
-        """
-        return self.node.app
+        """The app this transport serves."""
+        return self.state.app
 
     @property
     def settings(self) -> Settings:
         """The settings, as they were read by :meth:`init_app`."""
-        return self.node.settings
+        return self.state.settings
 
     @property
     def hub(self) -> Hub:
         """Clients, rooms and streams."""
-        return self.node.hub
+        return self.state.hub
 
     @property
     def log(self) -> EventLog:
         """The events that are retained."""
-        return self.node.log
+        return self.state.log
 
-    def serves(self, app: Flask) -> bool:
-        """Return true if this is the transport of an app, or serves none yet.
+    @property
+    def mode(self) -> str:
+        """``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both."""
+        return self.state.mode
 
-        :param app: the app.
-        """
-        return self._services is None or self.app is app
+    @property
+    def handlers(self) -> Handlers:
+        """What the host registered; may be filled before :meth:`init_app`."""
+        state = self._apps.found()
+        return self._apps.handlers if state is None else state.handlers
 
-    def adopt(self, host: Any) -> None:
-        """Use the governor of a host.
+    @property
+    def governor(self) -> Any:
+        """The object that commands go to, if it is not the host's own; may be set at any time."""
+        return self._apps.governor
 
-        :param host: the object that the app belongs to; its ``governor`` is read when a command comes.
-        """
-        self._host = host
-
-    def _find_governor(self) -> Any:
-        return self.governor if self.governor is not None else getattr(self._host, "governor", None)
+    @governor.setter
+    def governor(self, governor: Any) -> None:
+        self._apps.governor = governor
 
     # -- events out, clients in ------------------------------------------------------------------------------
 
@@ -191,13 +178,16 @@ class Transport:
         :param callback: called with what a client acknowledges the event with, in the thread of that request; once for
             each client that does.
         :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
-        :raises ConfigurationError: before :meth:`init_app`.
+        :raises ConfigurationError: before :meth:`init_app`, or if nothing says which of several apps is meant.
         """
-        self.node.publisher.send(event, args, Target.create(namespace, to, skip_sid), callback)
+        self._apps.current().node.publisher.send(event, args, Target.create(namespace, to, skip_sid), callback)
 
     def bridge(self, signal: blinker.Signal, event: str, *, to: Hashable | Iterable[Hashable] = None,
                namespace: str | None = None) -> Callable[[], None]:
         """Emit an event whenever a signal is sent, with the signal's keywords as the payload.
+
+        May be called before :meth:`init_app`. Of several apps it is the one that sends the signal, or else the one that
+        is meant, whose clients get the event.
 
         :param signal: the signal.
         :param event: the event's name.
@@ -205,7 +195,9 @@ class Transport:
         :param namespace: the namespace; ``None`` means ``/``.
         :return: a function that ends this.
         """
-        return self.node.publisher.bridge(signal, event, to=to, namespace=namespace)
+        if self._apps.only is not None:
+            return self.node.publisher.bridge(signal, event, to=to, namespace=namespace)
+        return self._apps.bridge(signal, event, Target.create(namespace, to))
 
     def authorize(self, decide: Decision) -> Decision:
         """Have a function of the application decide what clients may do. Usable as a decorator.
@@ -213,12 +205,13 @@ class Transport:
         It is called with an :class:`~hakgal_hybrid.commands.authorization.AuthorizationRequest`, in the thread of the
         request, and must return something true to allow it. If it returns ``None`` or raises, the request is refused.
         It is called after key, ticket and token were checked, and not for clients of a host's own WebSocket.
+        May be called before :meth:`init_app`: the function then decides for all apps.
 
         :param decide: the function.
         :return: the same function.
         :raises ConfigurationError: if another function decides already.
         """
-        self._authorizer.use(decide)
+        self._apps.authorize(decide)
         return decide
 
     def disconnect(self, who: str | Callable[[Client], bool]) -> int:
@@ -235,17 +228,9 @@ class Transport:
     # -- running and watching --------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End every stream with a farewell."""
+        """End every stream of the app with a farewell."""
         self.node.stop()
 
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
-        return snapshot(self.node, self.services.backlog, self.mode)
-
-
-def _secret_keys(app: Flask) -> list[bytes]:
-    """Return the keys that the app signs with, the current one last, as itsdangerous takes them."""
-    if not app.secret_key:
-        return []
-    keys = [*(app.config.get("SECRET_KEY_FALLBACKS") or ()), app.secret_key]
-    return [key.encode() if isinstance(key, str) else key for key in keys]
+        return self.state.statistics()

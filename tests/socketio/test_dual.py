@@ -825,7 +825,7 @@ def test_what_the_hosts_server_cannot_take_is_counted(caplog: pytest.LogCaptureF
             self.written.append((event, args, options))
 
     socketio = dual_class(Choosy)(Flask("choosy"))
-    transport = HybridTransport.of(socketio._bridge.transport.app)
+    transport = HybridTransport.of(socketio._bridge.state.app)
     for event in ("bad", "good"):
         transport.emit(event)
     until(lambda: socketio.written, "the good one is sent")

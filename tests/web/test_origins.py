@@ -154,7 +154,7 @@ def test_the_loop_never_asks_the_app() -> None:
         return False
 
     app = app_with(allowed)
-    refuses: Callable[[dict[str, Any]], bool] = HybridTransport.of(app).refuses
+    refuses: Callable[[dict[str, Any]], bool] = HybridTransport.of(app).state.refuses
     environ = {"PATH_INFO": "/api/events/connect", "REQUEST_METHOD": "POST", "REMOTE_ADDR": "127.0.0.1",
                "CONTENT_TYPE": "application/json", "HTTP_HOST": "localhost", "HTTP_ORIGIN": OTHER}
     assert not refuses(environ)

@@ -1,0 +1,99 @@
+"""AppState: what one app has of us: the node that serves its clients, and our URLs in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+from flask import Flask
+
+from ..commands.authorization import Authorizer
+from ..commands.handlers import Handlers
+from ..commands.node import Node
+from ..logs import LIMIT, redact_server_logs
+from ..monitoring.backlog import BacklogMonitor
+from ..monitoring.samples import SampleHistory
+from ..monitoring.statistics import Statistics
+from ..settings import Profile, Settings
+from .app import answer_in_front, refuse_conflicts
+from .origins import Origins
+from .ratelimit import RateLimiter
+from .services import Services
+from .statistics import remember, snapshot
+from .tickets import Tickets
+from .urls import ROUTES, Route
+
+
+class AppState:
+    """What one app has of us. Making it answers our URLs in front of the app (in profile WEBSOCKET: none).
+
+    :param app: the app to serve.
+    :param settings: frozen.
+    :raises ConfigurationError: for an app that owns one of our URLs.
+    :ivar handlers: the handlers of this app.
+    :ivar authorizer: has the application decide what clients of this app may do.
+    :ivar services: the parts that views use.
+    :ivar node: the log, the hub, and what takes commands.
+    :ivar hub: clients, rooms and streams.
+    :ivar log: the events that are retained.
+    :ivar governor: the governor of this app alone, if one was named.
+    :ivar governors: each returns a governor that was named for all apps of an object, or ``None``.
+    :ivar host: the object that the app belongs to, if there is one.
+    :ivar mode: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
+    :ivar facade: the ``SocketIO`` object of this app, ours or Flask-SocketIO's, once there is one.
+    :ivar refuses: returns whether a request, by its WSGI environment, seems not to be permitted: :meth:`.Gate.refuses`.
+    """
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+        self.handlers, self.authorizer = Handlers(), Authorizer()
+        self.governor: Any = None
+        self.governors: list[Callable[[], Any]] = []
+        self.host: Any = None
+        self.mode = "sse"
+        self.facade: Any = None
+        self.refuses: Callable[[dict[str, Any]], bool] = lambda environ: False
+        self._served: Collection[str] = ()
+        LIMIT.forget()  # what an earlier app has said too often, this one has not
+        self.node = Node(app, settings, self.handlers, self.authorizer, self.find_governor)
+        self.hub, self.log = self.node.hub, self.node.log
+        backlog, samples = BacklogMonitor(self.hub), SampleHistory()
+        backlog.on_sample = partial(remember, samples, self.statistics)
+        tickets = Tickets(lambda: _secret_keys(app), self.hub.sessions.find)
+        self.services = Services(self.node, tickets, Origins(settings.origins), RateLimiter(settings.command_rate),
+                                 backlog, samples, self.statistics)
+        if settings.profile is not Profile.WEBSOCKET:
+            gate = answer_in_front(app, self.services)
+            self._served, self.refuses = gate.served, gate.refuses
+            redact_server_logs()
+
+    def routes(self) -> list[Route]:
+        """Return the URLs that are served in front of the app; its ``url_map`` does not have them."""
+        return [route for route in ROUTES.values() if route.rule in self._served]
+
+    def refuse_conflicts(self) -> None:
+        """Check that the app has no route of its own for one of our URLs; see :func:`.refuse_conflicts`.
+
+        It is called again when a host has registered all of its routes.
+
+        :raises ConfigurationError: naming the URL and the app's endpoint.
+        """
+        refuse_conflicts(self.app, self._served)
+
+    def find_governor(self) -> Any:
+        """Return the governor: the one of this app, the one for all apps, or the host's own; ``None`` without any."""
+        named = (self.governor, *(find() for find in self.governors), getattr(self.host, "governor", None))
+        return next((governor for governor in named if governor is not None), None)
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of everything that is counted."""
+        return snapshot(self.node, self.services.backlog, self.mode)
+
+
+def _secret_keys(app: Flask) -> list[bytes]:
+    """Return the keys that the app signs with, the current one last, as itsdangerous takes them."""
+    if not app.secret_key:
+        return []
+    keys = [*(app.config.get("SECRET_KEY_FALLBACKS") or ()), app.secret_key]
+    return [key.encode() if isinstance(key, str) else key for key in keys]
