@@ -157,6 +157,9 @@ def _run_as_without_us(app: Any, host: str, port: int, debug: bool) -> None:
 
 
 def _found(module_name: str, name: str) -> Any:
+    if module_name.startswith("."):
+        raise ConfigurationError.bad_value("target", f"{module_name}:{name}", "MODULE:NAME, the module by its full "
+                                           "name; --app-dir says in which folder it is")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -31,11 +31,14 @@ def variables_of_ours(environ: Mapping[str, str], variables: Mapping[str, str]) 
     :param environ: the environment.
     :param variables: the name of each setting's variable, by its key in ``app.config``.
     :return: names and values.
-    :raises ConfigurationError: for a ``HYBRID_*`` variable that is nearly a setting: a misspelt one.
+    :raises ConfigurationError: for a ``HYBRID_*`` variable that is nearly a setting: a misspelt one; and for one that
+        is a setting but for its case and underscores.
     """
     known, ours, foreign = set(variables.values()), {}, set()
+    spelt = {_letters(name): name for name in known if name.startswith((PREFIX, "HAKGAL_"))}
     for name, value in environ.items():
-        if name not in known and not name.startswith(PREFIX):
+        otherwise = None if name in known else spelt.get(_letters(name))
+        if name not in known and not name.startswith(PREFIX) and otherwise is None:
             continue
         if (name.endswith("_PORT") and value.startswith(_ADDRESSES)) or _OF_A_SERVICE.fullmatch(name):
             foreign.add(name)
@@ -43,7 +46,7 @@ def variables_of_ours(environ: Mapping[str, str], variables: Mapping[str, str]) 
             if name != "APP_PROFILE" or value.strip():
                 ours[name] = value
         else:
-            meant = _meant(name, variables)
+            meant = otherwise or _meant(name, variables)
             if meant is not None:
                 shown = "***" if "KEY" in name.upper() else value
                 raise ConfigurationError(f"{name}={shown!r} in the environment is no setting; did you mean {meant}?",
@@ -53,6 +56,10 @@ def variables_of_ours(environ: Mapping[str, str], variables: Mapping[str, str]) 
         logger.warning("the environment has %s, which no setting has; ignored", ", ".join(sorted(foreign - _warned)))
         _warned.update(foreign)
     return ours
+
+
+def _letters(name: str) -> str:
+    return name.upper().replace("_", "").replace("-", "")
 
 
 def _meant(name: str, variables: Mapping[str, str]) -> str | None:

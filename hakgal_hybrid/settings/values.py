@@ -132,8 +132,8 @@ def key_text(value: object) -> str | None:
     """
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise Refused("printable ASCII text (it travels in the X-API-Key header)")
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise Refused("printable ASCII text without spaces around it (it travels in the X-API-Key header)")
     return value
 
 
