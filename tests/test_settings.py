@@ -274,7 +274,8 @@ def test_every_profile_allows_ws_special(profile):
     ("HYBRID_DRAIN_SECONDS", "HYBRID_DRAIN_S"), ("HYBRID_THREAD", "HYBRID_THREADS"), ("HYBRID_PORT", "HAKGAL_PORT"),
     ("HYBRID_APIKEY", "HAKGAL_API_KEY"), ("HYBRID_RETRY", "HYBRID_RETRY_MS"), ("HYBRID_STALL", "HYBRID_STALL_S"),
     ("HYBRID_MAX_STREAM", "HYBRID_MAX_STREAMS"), ("HYBRID_HARTBEAT_S", "HYBRID_HEARTBEAT_S"),
-    ("HYBRID_RETRY_MSEC", "HYBRID_RETRY_MS"), ("hybrid_threads", "HYBRID_THREADS"), ("Hybrid_Stall_S", "HYBRID_STALL_S"),
+    ("HYBRID_RETRY_MSEC", "HYBRID_RETRY_MS"), ("hybrid_threads", "HYBRID_THREADS"),
+    ("Hybrid_Stall_S", "HYBRID_STALL_S"),
     ("HYBRID-STALL-S", "HYBRID_STALL_S"), ("HAKGAL_APIKEY", "HAKGAL_API_KEY"), ("hakgal_api_key", "HAKGAL_API_KEY")])
 def test_misspelt_variable_is_refused(name, meant):
     """A variable that is nearly a setting is refused with that one, not silently ignored; its key is masked."""
