@@ -43,7 +43,8 @@ class SubscriberGroup:
     :param edge: where they are.
     :param key: what they have in common.
     :param accepts: true for the names that they asked for.
-    :ivar members: the writers of its streams.
+    :ivar members: the writers of its streams, in the order in which they joined: those that were there before a storm
+        of others get events first.
     :ivar delivered: how many events were sent to all of them.
     """
 
@@ -51,7 +52,7 @@ class SubscriberGroup:
 
     def __init__(self, edge: LiveEdge, key: GroupKey, accepts: Callable[[str], bool]) -> None:
         self.edge, self.key, self.accepts = edge, key, accepts
-        self.members: set[Any] = set()
+        self.members: dict[Any, None] = {}
         self.delivered = 0
 
     @property

@@ -98,7 +98,7 @@ class LiveGroup:
         member.stream.edge = self._edge
 
     def join(self, member: Member) -> bool:
-        """Add a member, if it has caught up.
+        """Add a member, if it has caught up. Not to be called before a step has arrived.
 
         :param member: the member.
         :return: false if it has to go on by its own cursor for now.
@@ -113,7 +113,7 @@ class LiveGroup:
             group = self._groups[key] = SubscriberGroup(self._edge, key, stream.content.accepts)
             self._audiences.clear()
         stream.enter(group, member)
-        group.members.add(member)
+        group.members[member] = None
         return True
 
     def leave(self, member: Member, position: int) -> None:
@@ -126,7 +126,7 @@ class LiveGroup:
         if group is None:
             return
         stream.leave(position)
-        group.members.discard(member)
+        group.members.pop(member, None)
         if not group.members:
             del self._groups[group.key]
             self._audiences.clear()
@@ -197,7 +197,7 @@ class LiveGroup:
                        if client is not None and client.namespace == target.namespace]
             left_out = {member for members in self._members_of(skipped).values() for member in members}
         for group, entries in todo.items():
-            members = list(group.members - left_out)
+            members = [member for member in group.members if member not in left_out]
             delivery = _encoded(self._hub.log, group, entries, members)
             group.delivered += delivery.delivered
             for member in left_out:

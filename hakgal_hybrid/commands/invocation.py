@@ -125,6 +125,10 @@ def request_body() -> bytes:
     return flask.request.get_data()
 
 
+def _no_route() -> None:
+    """Look for no route of the host: the URL is ours. To find that there is none would take as long as all the rest."""
+
+
 @contextmanager
 def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any, ...], *,
                own_session: bool) -> Iterator[None]:
@@ -140,7 +144,9 @@ def request_of(app: Flask, client: Client, message: str | None, args: tuple[Any,
     for key in CONNECTION_KEYS:
         environ.pop(key, None)
     environ["wsgi.input"] = io.BytesIO()
-    with app.request_context(environ):
+    context = app.request_context(environ)
+    context.match_request = _no_route  # type: ignore[method-assign]
+    with context:
         if own_session:
             _use_session(client)
         request = flask.request._get_current_object()  # type: ignore[attr-defined]

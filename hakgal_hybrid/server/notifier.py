@@ -36,20 +36,29 @@ class EventNotifier:
     """Sets events that greenlets wait for, from native threads.
 
     :param loop: the loop of the greenlets.
+    :ivar delivered: called on the loop's thread after events were set.
     """
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
         self._ready: deque[Event] = deque()
-        self._notifier = LoopNotifier(loop, self._set_ready)
+        self._notifier = LoopNotifier(loop, self.deliver)
+        self.delivered: Callable[[], object] = lambda: None
 
-    def set(self, event: Event) -> None:
+    def set(self, event: Event, *, later: bool = False) -> None:
         """Set an event on the loop's thread. May be called from any thread.
 
         :param event: the event.
+        :param later: true to do so at the next :meth:`notify`.
         """
         self._ready.append(event)
-        self._notifier.notify()
+        if not later:
+            self._notifier.notify()
+
+    def notify(self) -> None:
+        """Set the events that were to be set later. May be called from any thread."""
+        if self._ready:
+            self._notifier.notify()
 
     def wait(self, event: Event, seconds: float) -> bool:
         """Wait for an event, in the calling greenlet.
@@ -65,9 +74,11 @@ class EventNotifier:
             return False
         return True
 
-    def _set_ready(self) -> None:
+    def deliver(self) -> None:
+        """Set all events. For the loop's thread."""
         while self._ready:
             self._ready.popleft().set()
+        self.delivered()
 
     def close(self) -> None:
         """Set no more events."""

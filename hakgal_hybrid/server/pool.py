@@ -41,7 +41,10 @@ class ThreadPool:
     :param extra: how many threads there may be besides, in place of those whose jobs may last; see :meth:`may_last`.
     :param idle_s: how long a thread without work waits for some before it ends (seconds).
     :ivar rejected: how many jobs were refused because a bound was hit.
+    :ivar together: whether the answers of several jobs are fetched together.
     """
+
+    together = False
 
     def __init__(self, name: str, threads: int, *, max_waiting: int, max_bytes: int, alone_s: float = 0.0,
                  extra: int = 0, idle_s: float = 10.0) -> None:
@@ -67,8 +70,7 @@ class ThreadPool:
         """
         with self._changed:
             if self._idle > len(self._jobs):
-                if not (self._watched and self._alone_for() > 0):  # else the first thread that is done takes it
-                    self._changed.notify()
+                self._wake_thread()
             elif self._threads < self._may_have:
                 self._start_thread()
             elif len(self._jobs) >= self._max_waiting or self._bytes + job.size > self._max_bytes:
@@ -77,6 +79,10 @@ class ThreadPool:
                                  code="too_many_requests_waiting", retry_after=2)
             self._jobs.append(job)
             self._bytes += job.size
+
+    def _wake_thread(self) -> None:
+        if not (self._watched and self._alone_for() > 0):  # else the first thread that is done takes the job
+            self._changed.notify()
 
     def _start_thread(self) -> None:
         try:
@@ -137,6 +143,11 @@ class ThreadPool:
             return True
 
     @property
+    def at_rest(self) -> bool:
+        """Whether no job waits or runs."""
+        return not self._jobs and not self._running
+
+    @property
     def busy(self) -> int:
         """How many threads are running something."""
         return self._threads - self._idle
@@ -153,11 +164,14 @@ class ThreadPool:
     def _work(self) -> None:
         while (job := self._next()) is not None:
             try:
-                job.run()
+                self._run(job)
             except Exception:  # jobs report their own errors; this is the net below
                 logger.exception("a job of the %s threads raised", self.name)
             self._end(job)
             del job  # an idle thread must not keep the last request alive
+
+    def _run(self, job: Job) -> None:
+        job.run()
 
     def _end(self, job: Job) -> None:
         with self._changed:
@@ -172,10 +186,7 @@ class ThreadPool:
                 self._threads -= 1
                 return None
             self._idle += 1
-            while self._changed.wait_for(lambda: self._jobs, self._idle_s) and (left := self._alone_for()) > 0:
-                self._watched = True
-                self._changed.wait(min(left, self._idle_s))  # another thread may take the job meanwhile
-                self._watched = False
+            self._await_job()
             self._idle -= 1
             if not self._jobs:
                 self._threads -= 1
@@ -185,6 +196,12 @@ class ThreadPool:
             self._running.add(job)
             self._latest, self._latest_at = job, time.monotonic()
             return job
+
+    def _await_job(self) -> None:
+        while self._changed.wait_for(lambda: self._jobs, self._idle_s) and (left := self._alone_for()) > 0:
+            self._watched = True
+            self._changed.wait(min(left, self._idle_s))  # another thread may take the job meanwhile
+            self._watched = False
 
     def _alone_for(self) -> float:
         """Return for how many seconds the job that began last still has the pool to itself."""

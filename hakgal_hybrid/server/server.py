@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import signal
@@ -28,15 +29,30 @@ from .front import AccessLog, Endpoint, Front, PoolName
 from .greenlets import GreenletPool
 from .listening import bracketed, listening_sockets
 from .loop import ConnectionLoop
+from .openings import AT_ONCE
 
 logger = get_logger(__name__)
 #: The addresses that no other machine reaches.
 _LOOPBACK = ("127.0.0.1", "::1")
+#: How many objects Python may have frozen itself (some versions do): with more than these, the host has.
+_FROZEN_BY_PYTHON = 1000
 access_logger = logging.getLogger("hakgal_hybrid.access")
 
 
 def _log_access(line: str, fields: dict[str, Any]) -> None:
     access_logger.info(line, extra=fields)
+
+
+def _freeze() -> Callable[[], None]:
+    """Have the garbage collector leave alone what is here: looking through a whole host stops everything for 15 ms.
+
+    :return: a function that puts an end to that.
+    """
+    if gc.get_freeze_count() > _FROZEN_BY_PYTHON:
+        return lambda: None  # the host has done so itself
+    gc.collect()
+    gc.freeze()
+    return gc.unfreeze
 
 
 class _Listener(StreamServer):  # type: ignore[misc]
@@ -50,7 +66,7 @@ class _Listener(StreamServer):  # type: ignore[misc]
     """
 
     #: How many connections are accepted before the loop looks at anything else: a storm of them must not hold it up.
-    max_accept = 8
+    max_accept = AT_ONCE
 
     def __init__(self, front: Front, sock: Any, application: Any, log: AccessLog | None,
                  ssl_args: dict[str, Any]) -> None:
@@ -59,6 +75,11 @@ class _Listener(StreamServer):  # type: ignore[misc]
                                   log)
         self.greenlets = GreenletPool(front.loop)
         super().__init__(sock, spawn=self.greenlets.spawn, **ssl_args)
+        front.streams.on_calm.append(self._start_accepting_if_started)
+
+    def full(self) -> bool:
+        """Return whether no connection is accepted for a moment, because streams are being opened."""
+        return self._front.streams.storm
 
     def handle(self, sock: Any, address: Any) -> None:
         """Serve a connection, in a greenlet of its own.
@@ -156,6 +177,7 @@ class Server:
         logger.info("serving on %s", ", ".join(f"{scheme}://{bracketed(address)}:{port}"
                                                for address, port in self.addresses))
         logger.log(*audience(self._node.settings, away=not all(address in _LOOPBACK for address, _ in self.addresses)))
+        thaw = _freeze()
         ready()
         try:
             self._ended.wait()
@@ -163,6 +185,7 @@ class Server:
             pass
         finally:
             self._shut_down()
+            thaw()
             forget()
             for number, (watcher, previous) in watchers.items():
                 watcher.cancel()
@@ -220,6 +243,7 @@ class Server:
         self._node.server_statistics = dict
         self._node.hub.broker.wake()
         front.spools.close()
+        front.streams.close()
         front.notifier.close()
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from gevent.event import Event
 
+from ..broker.environ import HANDOFF
 from ..logs import get_logger
 from .file_wrapper import FileWrapper
 from .front import Front
@@ -215,7 +216,8 @@ class WSGICall:
         return self._written.append
 
     def _iterate(self, result: Iterable[bytes]) -> None:
-        if isinstance(result, (list, tuple)) or self._length_known():
+        # A stream that was opened is handed over; the answer itself has nothing more.
+        if isinstance(result, (list, tuple)) or self._environ.get(HANDOFF) or self._length_known():
             self._written.extend(result)
             return
         if isinstance(result, FileWrapper) and not self._written and (found := result.duplicate()) is not None:
@@ -271,4 +273,4 @@ class WSGICall:
         self._notify()
 
     def _notify(self) -> None:
-        self._front.notifier.set(self._arrived)
+        self._front.notifier.set(self._arrived, later=self._pool.together)

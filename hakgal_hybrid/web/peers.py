@@ -73,7 +73,12 @@ def address_of(environ: Mapping[str, Any]) -> str:
     :param environ: the WSGI environment of the request.
     """
     addresses = list(_addresses(environ))
-    address = next((address for address in addresses if not is_loopback(address)), addresses[0])
+    return _limited_as(next((address for address in addresses if not is_loopback(address)), addresses[0]))
+
+
+@lru_cache(maxsize=256)
+def _limited_as(address: str) -> str:
+    """Return what one address counts as."""
     with contextlib.suppress(ValueError):
         found = ipaddress.ip_address(address.strip("[]"))
         if isinstance(found, ipaddress.IPv6Address):

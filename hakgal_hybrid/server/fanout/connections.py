@@ -59,12 +59,13 @@ class Connections:
         self._switching.adjust(0)
         return [connection.fileno() for connection in self.all()]
 
-    def adopt(self, fileno: int, stream: SubscriberStream, head: bytes) -> None:
+    def adopt(self, fileno: int, stream: SubscriberStream, head: bytes, *, between_steps: bool = False) -> None:
         """Take over a detached socket, and write the beginning of its stream.
 
         :param fileno: the socket's descriptor.
         :param stream: the stream.
         :param head: what is written before it.
+        :param between_steps: whether no step is being sent, so that a stream that nothing is behind is live at once.
         """
         connection = None
         try:
@@ -82,7 +83,11 @@ class Connections:
         self._live.adopt(connection)
         self.catching_up[connection] = None
         self.send(connection, head + stream.opening())
-        self._wake()
+        if (between_steps and stream.state is StreamState.CATCHING_UP and self._intervals.group_of(stream) is None
+                and self._live.join(connection)):
+            del self.catching_up[connection]
+        else:
+            self._wake()
 
     def close(self, connection: Connection, reason: StreamEnd) -> None:
         """Close a connection, unless it is closed already.

@@ -26,7 +26,7 @@ from .connection import Connection, why_lost
 from .connections import Connections
 from .heartbeats import Caretaker
 from .intervals import Intervals
-from .pacing import SECONDS_PER_TURN, Pace
+from .pacing import SECONDS_PER_TURN, Pace, Precedence
 from .replay_cache import ReplayCache
 from .tls import Attached
 
@@ -34,6 +34,8 @@ logger = get_logger(__name__)
 
 #: How many sends are made between two looks at the clock.
 SENDS_PER_LOOK = 8
+#: For how long (seconds) streams that are catching up are sent to at least, however soon the next event comes.
+LEAST_S = 0.001
 
 clock = time.monotonic
 
@@ -46,6 +48,7 @@ class Fanout:
     :param on_end: called when a stream has ended, with the stream and the reason.
     :param stopping: true once every stream is to end with ``hybrid_bye``.
     :param attached: the streams that greenlets write; they are woken with the others.
+    :ivar precedence: held while events are sent to the streams that are live.
     :ivar passed: called after each pass with the number of the last event that every live stream has been given.
     """
 
@@ -53,8 +56,7 @@ class Fanout:
                  stopping: Callable[[], bool], attached: Attached) -> None:
         self._hub, self._stopping, self._attached = hub, stopping, attached
         loop = gevent.get_hub().loop
-        self._notifier = LoopNotifier(loop, self._on_notified)
-        self._news = Event()
+        self._notifier, self._news = LoopNotifier(loop, self._on_notified), Event()
         self._live = LiveGroup(hub, settings.max_backlog_s)
         self._intervals = Intervals(loop, hub.log, self._news.set)
         self._connections = Connections(loop, settings, self._live, self._intervals, on_end, self._news.set)
@@ -62,6 +64,7 @@ class Fanout:
         self._pace = Pace(loop)
         self._caretaker = Caretaker(self._connections, settings, self._pace, self._news.set)
         self._ending = False
+        self.precedence = Precedence()
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
         self.passed: Callable[[int], None] = lambda newest: None
@@ -127,7 +130,7 @@ class Fanout:
         :param stream: the stream.
         :param head: what is written before it.
         """
-        self._connections.adopt(fileno, stream, head)
+        self._connections.adopt(fileno, stream, head, between_steps=not self.precedence.held)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -153,9 +156,10 @@ class Fanout:
         """Send everything new to every stream whose socket is not full, letting the loop poll now and then."""
         self._pace.begin()
         newest, again = self._hub.log.newest, True
-        while again:  # once at least: streams may have to leave
-            self._step()
-            again = self._live.position < newest
+        with self.precedence:
+            while again:  # once at least: streams may have to leave
+                self._step()
+                again = self._live.position < newest
         self._connections.catching_up.update(dict.fromkeys(self._intervals.begin_batches()))
         self._bring_up()
         self._caretaker.send_heartbeats()
@@ -201,12 +205,12 @@ class Fanout:
 
     def _bring_up(self) -> None:
         """Send to the streams that are catching up, for one turn at most, so that the live ones need not wait."""
-        until = clock() + SECONDS_PER_TURN
+        began = clock()
         for connection in list(self._connections.catching_up):
             self._connections.catching_up.pop(connection, None)
             self._connections.guarded(self._catch_up, connection)
             self._pace.sent(1)
-            if clock() > until:
+            if clock() - began > (SECONDS_PER_TURN if self._live.position == self._hub.log.newest else LEAST_S):
                 self._news.set()  # the others are first in the next pass
                 return
         self._replays.trim()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,32 @@ SECONDS_PER_TURN = 0.005
 _PAUSE_S = 1e-6
 
 clock = time.monotonic
+
+
+class Precedence:
+    """What the writer holds, as a context, while others have to wait for it."""
+
+    def __init__(self) -> None:
+        self._free = threading.Event()
+        self._free.set()
+
+    def __enter__(self) -> None:
+        self._free.clear()
+
+    def __exit__(self, *raised: object) -> None:
+        self._free.set()
+
+    @property
+    def held(self) -> bool:
+        """Whether it is held."""
+        return not self._free.is_set()
+
+    def give(self, seconds: float) -> None:
+        """Wait while it is held. May be called from any thread.
+
+        :param seconds: for how long at most.
+        """
+        self._free.wait(seconds)
 
 
 class Pace:

@@ -1,0 +1,134 @@
+"""Streams that are opened in a storm: a thread and the loop take turns, and nobody waits longer than a turn."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from flask import Flask
+from gevent.event import Event
+from support.servers import SOON, wait_until
+
+from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.server.fanout.pacing import Precedence
+from hakgal_hybrid.server.notifier import EventNotifier
+from hakgal_hybrid.server.openings import AT_ONCE, TURN_S, OpeningPool
+from hakgal_hybrid.server.pool import Job
+
+
+class Opening:
+    """A job with an answer; it may have to wait for ``may_end``."""
+
+    def __init__(self, notifier: EventNotifier, *, waits: bool = False) -> None:
+        self._notifier = notifier
+        self.thread: threading.Thread | None = None
+        self.answered, self.may_end = Event(), threading.Event()
+        if not waits:
+            self.may_end.set()
+
+    def __call__(self) -> None:
+        self.thread = threading.current_thread()
+        assert self.may_end.wait(SOON)
+        self._notifier.set(self.answered, later=True)
+
+
+class Storm:
+    """A pool on the loop of the test's thread."""
+
+    def __init__(self) -> None:
+        loop = gevent.get_hub().loop
+        self.notifier, self.precedence = EventNotifier(loop), Precedence()
+        self.pool = OpeningPool(loop, self.notifier, self._give_way, threads=4, max_waiting=100, max_bytes=0,
+                                alone_s=SOON, idle_s=0.05)
+        self.gave_way: list[float] = []
+        self.notifier.delivered = self.pool.answered
+        self.calmed = Event()
+        self.pool.on_calm.append(self.calmed.set)
+
+    def _give_way(self, seconds: float) -> None:
+        self.gave_way.append(seconds)
+        self.precedence.give(seconds)
+
+    def submit(self, count: int, *, first_waits: bool = False) -> list[Opening]:
+        openings = [Opening(self.notifier, waits=first_waits and number == 0) for number in range(count)]
+        for opening in openings:
+            self.pool.submit(Job(opening))
+        return openings
+
+
+@pytest.fixture
+def storm() -> Iterator[Storm]:
+    made = Storm()
+    yield made
+    wait_until(lambda: made.pool.statistics()["threads"] == 0, what="idle threads to end")
+    made.pool.close()
+    made.notifier.close()
+
+
+def test_every_opening_is_answered(storm: Storm) -> None:
+    """However many come at once, each is run and its answer comes to the loop."""
+    openings = storm.submit(10 * AT_ONCE)
+    assert all(opening.answered.wait(SOON) for opening in openings)
+    assert storm.pool.at_rest
+
+
+def test_an_answer_does_not_wait_for_the_next_opening(storm: Storm) -> None:
+    """The answer of an opening comes although its thread is busy with the next one, for however long."""
+    slow, quick = storm.submit(2, first_waits=True)
+    last = storm.submit(1)[0]
+    slow.may_end.set()
+    held = Opening(storm.notifier, waits=True)
+    storm.pool.submit(Job(held))
+    assert slow.answered.wait(SOON)
+    assert quick.answered.wait(SOON)
+    assert last.answered.wait(SOON)
+    assert not held.answered.is_set()
+    held.may_end.set()
+    assert held.answered.wait(SOON)
+
+
+def test_a_storm_holds_up_connections_for_one_turn(storm: Storm) -> None:
+    """While many openings wait no connection is accepted, but only for a turn: the first of them may last."""
+    openings = storm.submit(AT_ONCE + 1, first_waits=True)
+    gevent.sleep(0)
+    assert storm.pool.storm
+    assert storm.calmed.wait(SOON)
+    assert not storm.pool.storm
+    assert not openings[0].answered.is_set()
+    openings[0].may_end.set()
+    assert all(opening.answered.wait(SOON) for opening in openings)
+
+
+def test_a_few_openings_are_no_storm(storm: Storm) -> None:
+    """Fewer openings than are accepted at once hold up no connection."""
+    openings = storm.submit(AT_ONCE, first_waits=True)
+    wait_until(lambda: openings[0].thread is not None)
+    gevent.sleep(0)
+    assert not storm.pool.storm
+    openings[0].may_end.set()
+    assert all(opening.answered.wait(SOON) for opening in openings)
+
+
+def test_events_go_before_openings(storm: Storm) -> None:
+    """Each opening waits while events are sent, for a turn at most: it must not starve."""
+    with storm.precedence:
+        assert storm.submit(1)[0].answered.wait(SOON)
+    assert storm.gave_way == [TURN_S]
+
+
+def test_the_collector_leaves_the_host_alone_while_it_is_served() -> None:
+    """What is there when the server starts is left out of garbage collections until the server has ended."""
+    transport = HybridTransport(Flask(__name__))
+    before, during = gc.get_freeze_count(), []
+
+    def stop() -> None:
+        during.append(gc.get_freeze_count())
+        threading.Thread(target=transport.socketio.stop).start()
+
+    gevent.spawn_later(0.05, stop)
+    transport.run(host="127.0.0.1", port=0)
+    assert during[0] > before + 1000
+    assert gc.get_freeze_count() <= before
