@@ -27,6 +27,7 @@ class HybridTransport(Transport):
         ``enable_websocket=False`` and now gets its adapter; it is the only one that is served. May be left out; call
         :meth:`init_app` for each app then.
     :param governor: the object ``POST /api/governor/control`` talks to, if it is not the host's own ``governor``.
+    :param url_prefix: what our URLs begin with, as blueprints have it; the same as the setting ``prefix``.
     :param settings: any field of :class:`~hakgal_hybrid.settings.Settings`; wins over ``app.config`` and environment.
 
     Made without an app, it may be used before there is one: handlers, a function that authorizes and bridged signals
@@ -39,14 +40,18 @@ class HybridTransport(Transport):
 
     _facade: SocketIO | None = None
 
-    def __init__(self, app_or_api: Any = None, *, governor: Any = None, **settings: Unpack[SettingsKeywords]) -> None:
+    def __init__(self, app_or_api: Any = None, *, governor: Any = None, url_prefix: str | None = None,
+                 **settings: Unpack[SettingsKeywords]) -> None:
         """Take the settings, and serve an app or a host if one is given.
 
         :param app_or_api: a Flask app, a finished host, or ``None``.
         :param governor: the object that commands go to, if it is not the host's own.
+        :param url_prefix: what our URLs begin with.
         :param settings: any field of :class:`~hakgal_hybrid.settings.Settings`.
         :raises ConfigurationError: for a setting that is not accepted, or an app that cannot be served.
         """
+        if url_prefix is not None:
+            settings["prefix"] = url_prefix
         super().__init__(governor=governor, **settings)
         self._for_one = app_or_api is not None
         if isinstance(app_or_api, Flask):

@@ -25,6 +25,7 @@ from . import signals
 from .broker.event import Event
 from .broker.sse import Decoder, Message
 from .extension import HybridTransport
+from .web.transport import KEY
 from .web.urls import STREAM
 
 #: What JSON text decodes to.
@@ -200,7 +201,9 @@ def open_stream(client: FlaskClient, *, timeout: float = 5.0, headers: dict[str,
     :return: the open stream, whose ``hybrid_open`` has been read.
     :raises AssertionError: if the stream was refused; the message holds the problem document.
     """
-    path = STREAM + ("?" + urlencode(query) if query else "")
+    transport = client.application.extensions.get(KEY)
+    prefix = "" if transport is None else transport.settings.prefix
+    path = prefix + STREAM + ("?" + urlencode(query) if query else "")
     response = client.get(path, headers={"Accept": "text/event-stream", **(headers or {})}, buffered=False)
     if response.status_code != 200:
         raise AssertionError(f"the stream was refused with {response.status}: {response.get_data(as_text=True)}")

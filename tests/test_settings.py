@@ -70,6 +70,7 @@ VARIABLES = [
     Variable("port", "HAKGAL_PORT", "HYBRID_PORT", 5001, "0", 0, "65535", 65535),
     Variable("origins", "HYBRID_ORIGINS", "HYBRID_ORIGINS", None, "https://Dash.example:8443, http://a.example",
              ("https://dash.example:8443", "http://a.example"), "", ()),
+    Variable("prefix", "HYBRID_PREFIX", "HYBRID_PREFIX", "", "/live/", "/live", "a/b.c", "/a/b.c"),
     Variable("log_events", "HYBRID_LOG_EVENTS", "HYBRID_LOG_EVENTS", 10_000, "1", 1, "7", 7),
     Variable("log_bytes", "HYBRID_LOG_BYTES", "HYBRID_LOG_BYTES", 32 << 20, "2097152", 2 << 20, "1048576", 1 << 20),
     Variable("max_event_bytes", "HYBRID_MAX_EVENT_BYTES", "HYBRID_MAX_EVENT_BYTES", 1 << 20, "64", 64, "100", 100),

@@ -17,6 +17,8 @@ ADDRESS = "hakgal_hybrid.address"
 #: The key under which our own server leaves the address of the connection's other end, for rules: unlike
 #: ``REMOTE_ADDR``, no middleware changes it.
 PEER = "hakgal_hybrid.peer"
+#: The key under which our own server leaves the path of the request, which a mount takes its part of away from.
+PATH = "hakgal_hybrid.path"
 #: The key of a list to which our server's views append the stream that they have opened.
 HANDOFF = "hakgal_hybrid.handoff"
 #: The key of a list where our server has not read the body yet, because the request seems not to be permitted. The gate

@@ -15,6 +15,7 @@ class Statistics:
     """Everything that is counted, at one moment. ``GET /api/hybrid/status`` shows it as JSON.
 
     :ivar transport: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
+    :ivar prefix: what our URLs begin with, before ``/api/``.
     :ivar unsent: in profile DUAL, events that one side could not be given.
     :ivar streams: open streams; ``refused``: streams that a limit kept out.
     :ivar clients: clients, those that may come back included; a stream may carry several.
@@ -33,6 +34,7 @@ class Statistics:
 
     profile: str
     transport: str
+    prefix: str
     epoch: int
     uptime_s: float
     streams: int

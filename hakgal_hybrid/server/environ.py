@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import gevent
 
+from ..broker.environ import PATH
 from .file_wrapper import FileWrapper
 from .http1 import RequestHead, parse_head
 
@@ -53,8 +54,9 @@ _known = lru_cache(maxsize=_KNOWN)(_read)
 
 def _head_environ(head: RequestHead) -> dict[str, Any]:
     """Return what a head says. A header whose name has an underscore is left out: it could pass for another one."""
+    path = unquote_to_bytes(head.path).decode("latin-1") if "%" in head.path else head.path
     environ = {"REQUEST_METHOD": head.method, "QUERY_STRING": head.query, "SERVER_PROTOCOL": head.version,
-               "PATH_INFO": unquote_to_bytes(head.path).decode("latin-1") if "%" in head.path else head.path}
+               "PATH_INFO": path, PATH: path}
     for name, value in head.headers:
         if name in ("content-type", "content-length"):
             environ.setdefault(name.upper().replace("-", "_"), value)

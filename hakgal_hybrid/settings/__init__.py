@@ -15,7 +15,18 @@ from typing import Any, Literal
 
 from ..errors import ConfigurationError
 from .environ import variables_of_ours
-from .values import Refused, choice, count, file_path, key_text, names, number, origin_list, parse_boolean
+from .values import (
+    Refused,
+    choice,
+    count,
+    file_path,
+    key_text,
+    names,
+    number,
+    origin_list,
+    parse_boolean,
+    url_prefix,
+)
 
 #: How long two batches of one stream may be apart (milliseconds): more is no live update.
 MAX_INTERVAL_MS = 10_000
@@ -66,6 +77,8 @@ class Settings:
         "HYBRID_ORIGINS", origin_list, None,
         "Other web origins whose pages may use our URLs; `*`: every page may be a client. By default those of the "
         "app's `cors_allowed_origins`.")
+    prefix: str = _setting("HYBRID_PREFIX", url_prefix, "",
+                           "What our URLs begin with, before `/api/`. By default what the app's `path` says.")
 
     log_events: int = _setting("HYBRID_LOG_EVENTS", count(1, 10_000_000), 10_000, "Events kept for late readers.")
     log_bytes: int = _setting("HYBRID_LOG_BYTES", count(1024, 1 << 40), 32 << 20, "Bytes kept for late readers.")
@@ -150,12 +163,14 @@ class Settings:
 def load_settings(
     config: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    otherwise: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Settings:
     """Read every setting from keyword arguments, ``app.config`` and the environment, in this order of precedence.
 
     :param config: the app's config; ``None`` for an empty one.
     :param environ: the environment; ``None`` for that of the process.
+    :param otherwise: what counts in place of the defaults, by field; it is not parsed.
     :param overrides: the keyword arguments, named like the fields of :class:`Settings`.
     :return: the settings.
     :raises ConfigurationError: for a value that is not accepted, a keyword that is no setting, a ``HYBRID_*`` key of
@@ -166,7 +181,7 @@ def load_settings(
     environ = variables_of_ours(os.environ if environ is None else environ, _variables())
     known = fields(Settings)
     _refuse_unknown(config, overrides)
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(otherwise or {})
     for item in known:
         env, key, parse = (item.metadata[name] for name in ("env", "config", "parse"))
         for source, name in ((overrides, item.name), (config, key), (environ, env)):

@@ -23,6 +23,7 @@ class SettingsKeywords(TypedDict, total=False):
     access: Literal["local", "app"] | None
     port: int | None
     origins: list[str] | tuple[str, ...] | str | None
+    prefix: str | None
     log_events: int | None
     log_bytes: int | None
     max_event_bytes: int | None

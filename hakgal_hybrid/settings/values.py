@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
+
+#: A part of a path that stands in a URL as it is.
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 class Refused(ValueError):
@@ -122,6 +126,20 @@ def is_origin(text: str) -> bool:
     if "*" in (host or ""):  # a pattern, which would never be equal to an origin
         return False
     return parts.scheme in ("http", "https") and bool(host) and text.lower() == f"{parts.scheme}://{host}{port}"
+
+
+def url_prefix(value: object) -> str:
+    """Return a prefix of URLs: it begins with a slash and ends without one; empty for none.
+
+    :param value: the prefix; slashes around it mean nothing.
+    :raises Refused: for what is no path, or would have to be escaped in a URL.
+    """
+    parts = value.strip().strip("/").split("/") if isinstance(value, str) else [".."]
+    if parts == [""]:
+        return ""
+    if not all(_SEGMENT.fullmatch(part) and part.strip(".") for part in parts):
+        raise Refused("a path such as /live, of letters, digits and -._~, or an empty string for none")
+    return "/" + "/".join(parts)
 
 
 def key_text(value: object) -> str | None:

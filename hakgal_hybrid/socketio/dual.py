@@ -19,10 +19,11 @@ from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..monitoring.patching import eventlet_patched, gevent_patched
 from ..settings import Profile
+from ..web.apps import Apps
 from ..web.state import AppState
 from ..web.transport import KEY, Transport
 from .bridge import DualBridge, DualServer, Side
-from .options import HONOURED, apply_options
+from .options import HONOURED, apply_options, prefix_of, warn_of_late_path
 from .socketio import SocketIO
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ def _unite(state: AppState, socketio: Any) -> None:
     state.mode = "dual"
 
 
-def _state_of(app: Flask) -> AppState:
+def _state_of(app: Flask, options: Mapping[str, Any]) -> AppState:
     if KEY not in app.extensions:
-        Transport().init_app(app)
-        serve_both(Transport.of(app).state)
+        serve_both(Transport.over(Apps("HybridTransport").init_app(app, prefix_of(options))).state)
     state = Transport.of(app).state
+    warn_of_late_path(options, state)
     if state.settings.profile is not Profile.DUAL:
         raise ConfigurationError.bad_value("HYBRID_PROFILE", state.settings.profile.value, "APP_PROFILE in the "
                                            "environment for a host whose SocketIO was swapped")
@@ -100,7 +101,7 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
     def init_app(self, app: Flask | None, **kwargs: Any) -> None:
         """Serve ``app``, which gets a transport if it has none."""
         if app is not None:
-            _state_of(app)
+            _state_of(app, {**self.server_options, **kwargs})
         wanted = kwargs.get("async_mode") or self.server_options.get("async_mode")
         if wanted == "eventlet" and importlib.util.find_spec("eventlet") is None:
             kwargs["async_mode"] = "threading"
@@ -159,7 +160,7 @@ class DualBroadcaster(_SocketIO):  # type: ignore[misc]
 
     def __init__(self, app: Flask | None = None, *args: Any, **options: Any) -> None:
         if isinstance(app, Flask):
-            state = _state_of(app)
+            state = _state_of(app, options)
             self._bridge = DualBridge(state, self._emit_there, lambda sid, namespace: False)
             _unite(state, self)
         super().__init__(app, *args, **options)

@@ -12,6 +12,7 @@ from flask import Flask
 from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..settings import Profile
+from ..settings.values import url_prefix
 from ..web.state import AppState
 
 logger = get_logger(__name__)
@@ -21,10 +22,10 @@ logger = get_logger(__name__)
 IGNORED = frozenset((
     "allow_upgrades", "always_connect", "async_handlers", "async_mode", "binary", "channel", "client_manager",
     "compression_threshold", "cookie", "cors_credentials", "engineio_logger",
-    "http_compression", "max_http_buffer_size", "message_queue", "monitor_clients", "path", "ping_interval",
-    "ping_timeout", "resource", "serializer", "transports", "write_only"))
+    "http_compression", "max_http_buffer_size", "message_queue", "monitor_clients", "ping_interval",
+    "ping_timeout", "serializer", "transports", "write_only"))
 
-HONOURED = frozenset(("cors_allowed_origins", "json", "logger", "manage_session", "namespaces"))
+HONOURED = frozenset(("cors_allowed_origins", "json", "logger", "manage_session", "namespaces", "path", "resource"))
 
 _ONE_PROCESS = "None, for this version serves one process; or APP_PROFILE=WEBSOCKET, in which Flask-SocketIO serves"
 
@@ -45,6 +46,37 @@ def refuse_queue(options: Mapping[str, Any]) -> None:
     manager = options.get("client_manager")
     if manager is not None and type(manager).__name__ != "Manager":  # that one keeps clients in memory
         raise ConfigurationError.bad_value("client_manager", manager, _ONE_PROCESS)
+
+
+def prefix_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the setting that ``path=`` or ``resource=`` stands for: nothing, where there is neither.
+
+    A page of ``socket.io-client`` is given the same path. On both sides it is the prefix, without ``/socket.io`` at its
+    end.
+
+    :param options: the keywords that a ``SocketIO`` was given.
+    :return: the setting, by its name.
+    :raises ConfigurationError: for a path that is not accepted.
+    """
+    path = options.get("path") or options.get("resource")
+    if not path:
+        return {}
+    try:
+        return {"prefix": url_prefix(f"/{str(path).strip('/')}".removesuffix("/socket.io"))}
+    except ValueError as refused:
+        raise ConfigurationError.bad_value("path", path, str(refused)) from None
+
+
+def warn_of_late_path(options: Mapping[str, Any], state: AppState) -> None:
+    """Say so where the URLs of an app are elsewhere than ``path=`` says, because they were there before.
+
+    :param options: the keywords that a ``SocketIO`` was given.
+    :param state: what its app has.
+    """
+    wanted, prefix = prefix_of(options), state.settings.prefix
+    if wanted.get("prefix", prefix) not in (prefix, state.otherwise.get("prefix")):
+        logger.warning("SocketIO(path=…) came after the transport of its app, whose URLs stay below %r; "
+                       "HYBRID_PREFIX=%s puts them where path says", prefix or "/", wanted["prefix"])
 
 
 def apply_options(options: Mapping[str, Any], state: AppState) -> None:

@@ -12,7 +12,6 @@ from ..logs import get_logger, log_to_stderr
 from ..monitoring.patching import refuse_patched_threads
 from ..web.cors import refusal_headers
 from ..web.state import AppState
-from ..web.urls import is_ours, is_stream, lane_of
 
 logger = get_logger(__name__)
 
@@ -60,10 +59,11 @@ class Runner:
         def serve() -> None:
             from ..server.server import Server  # gevent is imported only where it serves
 
-            self._server = Server(state.node, application, host or "127.0.0.1", port, lane_of=lane_of,
-                                  is_stream=is_stream, is_ours=is_ours, backlog=state.services.backlog,
+            paths = state.paths
+            self._server = Server(state.node, application, host or "127.0.0.1", port, lane_of=paths.lane_of,
+                                  is_stream=paths.is_stream, is_ours=paths.is_ours, backlog=state.services.backlog,
                                   refuses=state.refuses,
-                                  refusal_headers=partial(refusal_headers, origins=state.services.origins),
+                                  refusal_headers=partial(refusal_headers, origins=state.services.origins, paths=paths),
                                   log_output=debug if log_output is None else log_output, ssl_args=_ssl_arguments(*tls))
             if self._stop_asked:  # by somebody who saw it listen before it was kept here
                 self._server.stop()

@@ -13,7 +13,7 @@ from ..web.apps import Apps
 from ..web.state import AppState
 from ..web.transport import KEY, Transport
 from .ack_wait import in_context_of_caller
-from .options import apply_options, refuse_queue
+from .options import apply_options, prefix_of, refuse_queue, warn_of_late_path
 from .registering import HandlerRegistrar
 from .running import Runner
 from .server import Reason, Server
@@ -35,12 +35,13 @@ class SocketIO(HandlerRegistrar):
             the origins whose pages may be clients, unless ``HYBRID_ORIGINS`` is set.
         ``json``
             a module with ``dumps`` and ``loads``, for all that comes and goes.
+        ``path``, ``resource``
+            what our URLs begin with, unless ``HYBRID_PREFIX`` is set; ``/socket.io`` at the end counts for nothing.
         ``logger``
             true, or a logger: log events, rooms and endings at level INFO.
 
         Those about WebSockets, Engine.IO, asynchronous modes and queues (``async_mode``, ``async_handlers``,
-        ``always_connect``, ``ping_timeout``, ``channel``, …) are ignored. A keyword that nobody knows is named in a
-        warning.
+        ``ping_timeout``, ``channel``, …) are ignored. A keyword that nobody knows is named in a warning.
     :raises ConfigurationError: for ``message_queue`` or a ``client_manager``, which this version cannot honour.
     """
 
@@ -95,11 +96,11 @@ class SocketIO(HandlerRegistrar):
             return
         if KEY in app.extensions:
             state = Transport.of(app).state
+            warn_of_late_path(self.server_options, state)
             if state not in self.apps.served():
                 self.apps.add(state)
         else:
-            state = self.apps.init_app(app)
-            Transport.over(state)
+            state = Transport.over(self.apps.init_app(app, prefix_of(self.server_options))).state
         apply_options(self.server_options, state)
         state.facade = self
         app.extensions["socketio"] = self

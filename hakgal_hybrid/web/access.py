@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import AccessDenied, RequestError
 from ..settings import Settings
-from .peers import from_loopback, hidden, host_of, is_loopback
+from .peers import before_proxy_fix, from_loopback, hidden, host_of, is_loopback
 
 #: A ``Host`` header: a name or an address, and perhaps a port.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]*)?")
@@ -46,7 +46,14 @@ def check(environ: Mapping[str, Any], settings: Settings, *, commands: bool, kno
                                code="key_required")
         raise AccessDenied(f"only requests from this machine are accepted, because HAKGAL_API_KEY is not set{hint}",
                            code="loopback_only")
-    addressed = environ.get("HTTP_HOST", "localhost")  # no browser leaves Host out; HTTP/1.0 clients may
+    # The one that a ProxyFix has replaced counts, too: a page that has rebound its name can send any other header.
+    for addressed in (environ.get("HTTP_HOST"), before_proxy_fix(environ).get("HTTP_HOST")):
+        if addressed is not None:  # no browser leaves it out; HTTP/1.0 clients may
+            _check_host(addressed, known_as)
+
+
+def _check_host(addressed: str, known_as: str) -> None:
+    """Refuse a ``Host`` that is not this machine's."""
     host = host_of(addressed)
     named = is_loopback(host) or (known_as and host.lower() == host_of(known_as).lower())
     if not named or not _HOST.fullmatch(addressed):

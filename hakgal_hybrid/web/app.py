@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property, partial
 from typing import Any
 
 from flask import Blueprint, Flask, Request
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter, Rule
 
 from ..errors import ConfigurationError
 from . import assets, clients, control, diagnosis, monitor, openapi, stream
-from .gate import Gate, WSGIApp
+from .gate import Gate
 from .services import Services
-from .urls import find, normal
+from .urls import Paths, find, normal
 
 
 class HybridApp(Flask):
@@ -67,39 +65,42 @@ class HybridApp(Flask):
         return {rule.rule: rule for rule in self.url_map.iter_rules() if not rule.arguments and paths[rule.rule] == 1}
 
 
-def answer_in_front(host: Flask, services: Services) -> Gate:
+def answer_in_front(host: Flask, services: Services, paths: Paths) -> Gate:
     """Answer our URLs in front of a host's app, as its settings ask for them.
 
     :param host: the host's app, whose ``wsgi_app`` is wrapped.
     :param services: the parts that the views use.
+    :param paths: our URLs as our own server sees them; learns what the app is mounted at.
     :return: the middleware that answers them.
     :raises ConfigurationError: if the host has a route of its own for one of them.
     """
     settings = services.node.settings
     app = HybridApp(host, settings.max_message_bytes)
+    prefix = settings.prefix
     for blueprint in _blueprints(services):
-        app.register_blueprint(blueprint)
-    served = frozenset(rule.rule for rule in app.url_map.iter_rules())
-    refuse_conflicts(host, served)
+        app.register_blueprint(blueprint, url_prefix=prefix)
+    served = frozenset(rule.rule.removeprefix(prefix) for rule in app.url_map.iter_rules())
+    refuse_conflicts(host, served, prefix)
     gate = Gate(
-        host.wsgi_app, behind_same_proxies(host.wsgi_app, app), served, settings, origins=services.origins,
+        host.wsgi_app, app, served, settings, origins=services.origins, paths=paths,
         known_as=services.known_as, knows_ticket=services.tickets.admits, rate=services.rate,
         refusals=services.node.refusals, on_serving=partial(setattr, services.node, "serving", True))
     host.wsgi_app = gate  # type: ignore[method-assign]
     return gate
 
 
-def refuse_conflicts(host: Flask, served: Collection[str]) -> None:
+def refuse_conflicts(host: Flask, served: Collection[str], prefix: str) -> None:
     """Check that a host has no route of its own for one of our URLs: it would never be called.
 
     A route with variables where ours has none, such as ``/<path:path>``, is no conflict: it is for other URLs.
 
     :param host: the host's app.
-    :param served: the rules of the URLs that are answered in front of it.
+    :param served: the rules of the URLs that are answered in front of it, without prefix.
+    :param prefix: what these begin with.
     :raises ConfigurationError: naming the URL and the host's endpoint.
     """
     for rule in host.url_map.iter_rules():
-        route = find(rule.rule)
+        route = find(rule.rule, prefix)
         if route is not None and route.rule in served:
             raise ConfigurationError(f"the host's endpoint {rule.endpoint!r} owns {rule.rule}, a URL that "
                                      "hakgal_hybrid needs; move the host's route")
@@ -121,20 +122,3 @@ def _blueprints(services: Services) -> Iterator[Blueprint]:
         from .websocket import view as websocket  # only then: it imports flask-sock
 
         yield websocket.blueprint(services)
-
-
-def behind_same_proxies(host: WSGIApp, app: WSGIApp) -> WSGIApp:
-    """Return an app that sees the addresses its host sees.
-
-    A :class:`~werkzeug.middleware.proxy_fix.ProxyFix` that was put around the host before us is not in front of us.
-    Handlers are run with requests that came to us, and may ask these for the address of the client.
-
-    :param host: the host's WSGI app, with what was put around it.
-    :param app: the app that shall see the same.
-    :return: ``app``, in a copy of each ``ProxyFix`` around the host.
-    """
-    if not isinstance(host, ProxyFix):
-        return app
-    fixed = copy.copy(host)
-    fixed.app = behind_same_proxies(host.app, app)
-    return fixed

@@ -59,14 +59,16 @@ class Apps:
         apps.serve_only(state)
         return apps
 
-    def init_app(self, app: Flask) -> AppState:
+    def init_app(self, app: Flask, otherwise: Mapping[str, Any] | None = None) -> AppState:
         """Serve an app that has nothing of us.
 
         :param app: the app.
+        :param otherwise: settings that count in place of the defaults, by name.
         :return: what it has from now on.
         :raises ConfigurationError: for a setting that is not accepted, or an app that owns one of our URLs.
         """
-        state = AppState(app, load_settings(app.config, **self.settings))
+        otherwise = otherwise or {}
+        state = AppState(app, load_settings(app.config, otherwise=otherwise, **self.settings), otherwise)
         state.handlers.manage_session = self.handlers.manage_session
         self.add(state)
         return state

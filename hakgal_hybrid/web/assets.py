@@ -11,6 +11,8 @@ from flask import Blueprint, Response, send_file
 from ..errors import ConfigurationError, RequestError
 from .urls import CLASSIC_CLIENT, CLIENT, DASHBOARD, DASHBOARD_FILE
 
+_OWN_URL = "const OWN_URL = undefined;"
+
 STATIC = Path(__file__).parent / "static"
 FOLDER = STATIC / "client"
 #: The page's files; nothing else is looked for in the folder.
@@ -39,8 +41,23 @@ def classic(module: str) -> str:
     return f"(() => {{\n{body.rstrip()}\n\nglobalThis.io = io;\n}})();\n"
 
 
-CLASSIC_SCRIPT = classic((FOLDER / "client.js").read_text(encoding="utf-8")).encode()
-CLASSIC_TAG = hashlib.sha256(CLASSIC_SCRIPT).hexdigest()[:32]
+def sent_as(script: str, url: str) -> bytes:
+    """Return a script as it is sent: it knows its own URL, and so what the server's URLs begin with.
+
+    The file itself knows none, because what bundles it may not take ``import.meta``.
+
+    :param script: the text of the script.
+    :param url: the JavaScript expression that is the URL.
+    :raises ConfigurationError: if the script has no place for it.
+    """
+    if script.count(_OWN_URL) != 1:
+        raise ConfigurationError(f"client.js does not say {_OWN_URL!r} once")
+    return script.replace(_OWN_URL, f"const OWN_URL = {url};").encode()
+
+
+_MODULE = (FOLDER / "client.js").read_text(encoding="utf-8")
+MODULE_SCRIPT = sent_as(_MODULE, "import.meta.url")
+CLASSIC_SCRIPT = sent_as(classic(_MODULE), "globalThis.document?.currentScript?.src")
 
 
 def blueprint() -> Blueprint:
@@ -51,13 +68,17 @@ def blueprint() -> Blueprint:
         # Revalidated each time: a page must not speak yesterday's protocol to today's server.
         return send_file(path, mimetype=mimetype, max_age=0)
 
+    def script(text: bytes) -> Response:
+        tag = hashlib.sha256(text).hexdigest()[:32]
+        return send_file(io.BytesIO(text), mimetype="text/javascript", max_age=0, etag=tag)
+
     @views.get(CLIENT)
     def module() -> Response:
-        return serve(FOLDER / "client.js", "text/javascript")
+        return script(MODULE_SCRIPT)
 
     @views.get(CLASSIC_CLIENT)
-    def script() -> Response:
-        return send_file(io.BytesIO(CLASSIC_SCRIPT), mimetype="text/javascript", max_age=0, etag=CLASSIC_TAG)
+    def classic_script() -> Response:
+        return script(CLASSIC_SCRIPT)
 
     @views.get(DASHBOARD)
     def page() -> Response:

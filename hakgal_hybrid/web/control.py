@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
@@ -38,7 +39,7 @@ def blueprint(services: Services) -> Blueprint:
         body, status, repeated = command_governor(services, read_object(services), key)
         response = answer(body, status)
         if status == 202:
-            response.headers["Location"] = f"{CONTROL}/{body['id']}"
+            response.headers["Location"] = f"{quote(request.script_root + request.path)}/{body['id']}"
         if repeated:
             response.headers["Idempotent-Replayed"] = "true"
         return response

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import Headers
 from .origins import Origins
-from .urls import Route, find
+from .urls import Paths, Route
 
 _REQUEST_HEADERS = "Content-Type, Last-Event-ID, X-API-Key, X-Hybrid-Token, Idempotency-Key, Cache-Control"
 _EXPOSED_HEADERS = "Location, Retry-After, Idempotent-Replayed"
@@ -35,16 +35,17 @@ def cors_headers(environ: Mapping[str, Any], route: Route, origins: Origins) -> 
             ("Access-Control-Allow-Credentials", "true"), *vary]
 
 
-def refusal_headers(environ: Mapping[str, Any], origins: Origins) -> Headers:
+def refusal_headers(environ: Mapping[str, Any], origins: Origins, paths: Paths) -> Headers:
     """Return the CORS headers of a refusal by our server, which asks no application: the page may read why.
 
     :param environ: the WSGI environment of the request; empty for bytes that are none.
     :param origins: those that are allowed.
+    :param paths: our URLs.
     :return: no headers for the host's URLs; those are the host's affair.
     """
     if not environ:
         return READABLE_BY_ALL
-    route = find(environ["PATH_INFO"])
+    route = paths.find(environ["PATH_INFO"])
     if route is None:
         return []
     if origins.asks_app:

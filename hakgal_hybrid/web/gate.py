@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from werkzeug.exceptions import HTTPException
 
 from ..broker.counters import Refusals
-from ..broker.environ import ADDRESS, UNREAD
+from ..broker.environ import ADDRESS, PATH, UNREAD
 from ..errors import Headers, HybridError, RequestError, problem_response
 from ..logs import get_logger
 from ..settings import Settings
@@ -21,11 +21,10 @@ from . import access
 from .cors import READABLE_BY_ALL, cors_headers, preflight_headers
 from .origins import Origins
 from .peers import address_of, hidden
+from .proxied import WSGIApp, behind_same_proxies
 from .ratelimit import RateLimiter
 from .suitability import warn_of_server
-from .urls import Access, Route, find
-
-WSGIApp = Callable[..., Iterable[bytes]]
+from .urls import Access, Paths, Route, find
 
 logger = get_logger(__name__)
 
@@ -38,24 +37,27 @@ class Gate:
 
     :param host: the host's WSGI app, which gets the requests for all other URLs.
     :param app: the app that answers our URLs.
-    :param served: the rules of the URLs that ``app`` serves.
+    :param served: the rules of the URLs that ``app`` serves, without prefix.
     :param settings: the key, and who may be a client.
     :param origins: whose pages may use the URLs.
+    :param paths: these URLs as our own server sees them; learns what the app is mounted at.
     :param known_as: returns the name that the operator gave this server (``SERVER_NAME``), or nothing.
     :param knows_ticket: true for a ticket (first argument) that opens a stream with a query (second argument).
     :param rate: how fast one address may command.
     :param refusals: counts what is refused, by code.
     :param on_serving: called before the first request that a server passes on; a test client is none.
-    :ivar served: the rules of the URLs that are answered.
+    :ivar served: the rules of the URLs that are answered, without prefix.
     """
 
     def __init__(self, host: WSGIApp, app: WSGIApp, served: Collection[str], settings: Settings, *,
-                 origins: Origins, known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool],
+                 origins: Origins, paths: Paths, known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool],
                  rate: RateLimiter, refusals: Refusals, on_serving: Callable[[], object] = lambda: None) -> None:
         self._host, self._app, self.served, self._settings = host, app, served, settings
         self._origins = origins
         self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
         self._on_serving: Callable[[], object] | None = on_serving
+        self._ours = behind_same_proxies(host, self._answer)
+        self._paths = paths
         self._foreign: set[str] = set()
         self._logged_hidden = False
 
@@ -71,8 +73,21 @@ class Gate:
             self._on_serving = None
             warn_of_server(environ, self._settings)
             self._log_hidden(environ)
-        route = find(environ.get("PATH_INFO", ""))
-        if route is None or route.rule not in self.served:
+        if self._route_of(environ) is None:
+            return self._host(environ, start_response)
+        if PATH in environ and environ["PATH_INFO"] != environ[PATH]:
+            self._paths.learn(environ[PATH], environ["PATH_INFO"])
+        return self._ours(environ, start_response)
+
+    def _route_of(self, environ: dict[str, Any]) -> Route | None:
+        """Return the route of a request for one of the URLs that are served here."""
+        route = find(environ.get("PATH_INFO", ""), self._settings.prefix)
+        return None if route is None or route.rule not in self.served else route
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request for one of our URLs, seen as the host's proxies let it be seen."""
+        route = self._route_of(environ)
+        if route is None:  # a ProxyFix changes no path
             return self._host(environ, start_response)
         cors = cors_headers(environ, route, self._origins)
 
@@ -111,8 +126,8 @@ class Gate:
 
         :param environ: the WSGI environment, without a body.
         """
-        route = find(environ.get("PATH_INFO", ""))
-        if route is None or route.rule not in self.served or environ["REQUEST_METHOD"] == "OPTIONS":
+        route = self._route_of(environ)
+        if route is None or environ["REQUEST_METHOD"] == "OPTIONS":
             return False
         if route.clients and self._origins.asks_app:
             return False  # a function of the app is not called in the server's loop

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import quote
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, request
 
 from ..broker.event import MAX_NAME
 from ..commands.governor import ACTIONS
@@ -197,10 +198,11 @@ def _monitoring() -> Json:
     }
 
 
-def document(served: Collection[str] = ROUTES.keys()) -> Json:
+def document(served: Collection[str] = ROUTES.keys(), root: str = "/") -> Json:
     """Return the OpenAPI document.
 
     :param served: the rules of the URLs that are in it; by default all.
+    :param root: the path that these URLs stand below.
     """
     problem = _object({"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "code": _TEXT, "detail": _TEXT})
     paths = {**_streams(), **_clients(), **_commands(), **_monitoring()}
@@ -208,6 +210,7 @@ def document(served: Collection[str] = ROUTES.keys()) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "hakgal_hybrid", "version": "1",
                  "description": "Events out by Server-Sent Events, commands in by HTTP."},
+        "servers": [{"url": root}],
         "paths": {_template(rule): item for rule, item in paths.items() if rule in served},
         "components": {
             "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
@@ -229,7 +232,9 @@ def blueprint() -> Blueprint:
 
     @views.get(OPENAPI)
     def openapi() -> Response:
-        served = {rule.rule for rule in current_app.url_map.iter_rules()}
-        return Response(json.dumps(document(served)), content_type="application/json")
+        prefix = request.path.removesuffix(OPENAPI)
+        served = {rule.rule.removeprefix(prefix) for rule in current_app.url_map.iter_rules()}
+        found = document(served, quote(request.script_root + prefix) or "/")
+        return Response(json.dumps(found), content_type="application/json")
 
     return views

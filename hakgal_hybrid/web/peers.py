@@ -95,7 +95,7 @@ def peer_of(environ: Mapping[str, Any]) -> str:
     :param environ: the WSGI environment of the request.
     """
     connected = _connected(environ)
-    return str(_before_proxy_fix(environ).get("REMOTE_ADDR", "")) if connected is None else connected
+    return str(before_proxy_fix(environ).get("REMOTE_ADDR", "")) if connected is None else connected
 
 
 def hidden(environ: Mapping[str, Any]) -> str:
@@ -164,7 +164,7 @@ def host_of(header: str) -> str:
 def _addresses(environ: Mapping[str, Any]) -> Iterator[str]:
     """Return every address that a request has, ``REMOTE_ADDR`` first; at least one."""
     connected = _connected(environ)
-    for place in (environ, _before_proxy_fix(environ)):
+    for place in (environ, before_proxy_fix(environ)):
         address = host_of(str(place.get("REMOTE_ADDR", "")))
         yield connected if connected == "localhost" and address in _NAMELESS else address
     yield from _forwarded(environ)
@@ -197,7 +197,11 @@ def _waitress(environ: Mapping[str, Any]) -> Any:
     return getattr(environ.get("waitress.client_disconnected"), "__self__", None)
 
 
-def _before_proxy_fix(environ: Mapping[str, Any]) -> Mapping[str, Any]:
+def before_proxy_fix(environ: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a ``ProxyFix`` has found in the place of what it has put there; without one, the environment.
+
+    :param environ: the WSGI environment of the request.
+    """
     before: Mapping[str, Any] = environ.get("werkzeug.proxy_fix.orig", environ)
     return before
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from .ratelimit import RateLimiter
 from .services import Services
 from .statistics import remember, snapshot
 from .tickets import Tickets
-from .urls import ROUTES, Route
+from .urls import ROUTES, Paths, Route
 
 
 class AppState:
@@ -30,6 +31,7 @@ class AppState:
 
     :param app: the app to serve.
     :param settings: frozen.
+    :param otherwise: what has counted in place of the defaults, by setting.
     :raises ConfigurationError: for an app that owns one of our URLs.
     :ivar handlers: the handlers of this app.
     :ivar authorizer: has the application decide what clients of this app may do.
@@ -42,11 +44,13 @@ class AppState:
     :ivar host: the object that the app belongs to, if there is one.
     :ivar mode: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
     :ivar facade: the ``SocketIO`` object of this app, ours or Flask-SocketIO's, once there is one.
+    :ivar paths: our URLs as our own server sees them.
     :ivar refuses: returns whether a request, by its WSGI environment, seems not to be permitted: :meth:`.Gate.refuses`.
     """
 
-    def __init__(self, app: Flask, settings: Settings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: Flask, settings: Settings, otherwise: Mapping[str, Any]) -> None:
+        self.app, self.settings, self.otherwise = app, settings, otherwise
+        self.paths = Paths(settings.prefix)
         self.handlers, self.authorizer = Handlers(), Authorizer()
         self.governor: Any = None
         self.governors: list[Callable[[], Any]] = []
@@ -64,13 +68,14 @@ class AppState:
         self.services = Services(self.node, tickets, Origins(settings.origins), RateLimiter(settings.command_rate),
                                  backlog, samples, self.statistics)
         if settings.profile is not Profile.WEBSOCKET:
-            gate = answer_in_front(app, self.services)
+            gate = answer_in_front(app, self.services, self.paths)
             self._served, self.refuses = gate.served, gate.refuses
             redact_server_logs()
 
     def routes(self) -> list[Route]:
         """Return the URLs that are served in front of the app; its ``url_map`` does not have them."""
-        return [route for route in ROUTES.values() if route.rule in self._served]
+        prefix = self.settings.prefix
+        return [replace(route, rule=prefix + route.rule) for route in ROUTES.values() if route.rule in self._served]
 
     def refuse_conflicts(self) -> None:
         """Check that the app has no route of its own for one of our URLs; see :func:`.refuse_conflicts`.
@@ -79,7 +84,7 @@ class AppState:
 
         :raises ConfigurationError: naming the URL and the app's endpoint.
         """
-        refuse_conflicts(self.app, self._served)
+        refuse_conflicts(self.app, self._served, self.settings.prefix)
 
     def find_governor(self) -> Any:
         """Return the governor: the one of this app, the one for all apps, or the host's own; ``None`` without any."""

@@ -25,7 +25,8 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str) -> Statistics:
     log, sessions = node.log, node.hub.sessions
     undelivered, undelivered_max, _ = backlog.cached()
     return Statistics(
-        profile=node.settings.profile.value, transport=transport, epoch=log.epoch,
+        profile=node.settings.profile.value, transport=transport,
+        prefix=node.settings.prefix, epoch=log.epoch,
         uptime_s=round(time.time() - node.started_at, 3),
         streams=sessions.open, clients=len(node.hub.clients()), refused=sessions.refused,
         acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,

@@ -116,14 +116,19 @@ def normal(path: str) -> str:
     return "/" + path.lstrip("/")
 
 
-def find(path: str) -> Route | None:
+def find(path: str, prefix: str = "") -> Route | None:
     """Return the route of a path, or ``None`` if the path is not ours.
 
     A rule of Flask's routing can be given as well. One with a variable where we have none is not ours.
 
     :param path: ``PATH_INFO`` of a request.
+    :param prefix: what our URLs begin with (``HYBRID_PREFIX``).
     """
     path = normal(path)
+    if prefix:
+        path, whole = path.removeprefix(prefix), path
+        if path == whole:
+            return None
     route = ROUTES.get(path)
     if route is None:
         folder, _, name = path.rpartition("/")
@@ -131,30 +136,68 @@ def find(path: str) -> Route | None:
     return route
 
 
-def is_ours(path: str) -> bool:
-    """Return true if ``path`` is one of our URLs.
+class Paths:
+    """Our URLs as our own server sees them: below the prefix, and below what the app is mounted at.
 
-    :param path: the path of a request, percent-decoded.
+    The app learns from its requests what it is mounted at. Until then, they are the host's to the server: they are
+    answered all the same, by the host's threads.
+
+    :param prefix: what our URLs begin with (``HYBRID_PREFIX``).
     """
-    return find(path) is not None
 
+    #: How many mounts are remembered. An app has one or two.
+    MOUNTS = 8
 
-def is_stream(path: str) -> bool:
-    """Return true if a request for ``path`` opens a stream.
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._roots: tuple[str, ...] = (prefix,)
 
-    :param path: the path of a request, percent-decoded.
-    """
-    return normal(path) == STREAM
+    def find(self, path: str) -> Route | None:
+        """Return the route of a path, or ``None`` if the path is not ours.
 
+        :param path: the path of a request, percent-decoded.
+        """
+        for root in self._roots:
+            route = find(path, root)
+            if route is not None:
+                return route
+        return None
 
-def lane_of(path: str) -> Literal["host", "stream", "control"]:
-    """Return the thread pool of our own server that answers a request: our URLs never wait for the host's threads.
+    def learn(self, path: str, path_info: str) -> None:
+        """Remember what the app is mounted at.
 
-    :param path: the path of a request, percent-decoded.
-    """
-    path = normal(path)
-    if path in (STREAM, CONNECT, DISCONNECT):
-        return "stream"
-    if path in (CONTROL, TICKET) or path.startswith((CONTROL + "/", DASHBOARD)):
-        return "control"
-    return "host"
+        :param path: the path of a request for one of our URLs, as the server has it.
+        :param path_info: the same, as the app has it.
+        """
+        root = path.removesuffix(path_info) + self._prefix
+        if path.endswith(path_info) and root not in self._roots and len(self._roots) <= self.MOUNTS:
+            self._roots += (root,)
+
+    def is_ours(self, path: str) -> bool:
+        """Return true if a path is one of our URLs.
+
+        :param path: the path of a request, percent-decoded.
+        """
+        return self.find(path) is not None
+
+    def is_stream(self, path: str) -> bool:
+        """Return true if a request for a path opens a stream.
+
+        :param path: the path of a request, percent-decoded.
+        """
+        route = self.find(path)
+        return route is not None and route.rule == STREAM
+
+    def lane_of(self, path: str) -> Literal["host", "stream", "control"]:
+        """Return the thread pool of our own server that answers a request: our URLs never wait for the host's threads.
+
+        :param path: the path of a request, percent-decoded.
+        """
+        route = self.find(path)
+        if route is None:
+            return "host"
+        if route.rule in (STREAM, CONNECT, DISCONNECT):
+            return "stream"
+        if route.rule in (CONTROL, TICKET) or route.rule.startswith((CONTROL + "/", DASHBOARD)):
+            return "control"
+        return "host"

@@ -33,6 +33,18 @@ function testConnected(name, options, run = options) {
 
 const silently = { autoConnect: false, EventSource };
 
+test("the path says what the server's URLs begin with", () => {
+  const base = path => new Manager("http://path.test/chat", { ...silently, path }).uri;
+  for (const path of [undefined, "", "/", "/socket.io", "/socket.io/", "socket.io"]) assert.equal(base(path), "http://path.test");
+  for (const path of ["/live/socket.io", "live/socket.io/", "//live//", "/live"]) assert.equal(base(path), "http://path.test/live");
+  assert.equal(base("/a/b/socket.io/"), "http://path.test/a/b");
+  const options = path => ({ ...silently, path });
+  const [root, live] = ["/socket.io", "/live/socket.io"].map(path => io("http://path.test/chat", options(path)));
+  assert.notEqual(root.io, live.io);
+  assert.equal(live.nsp, "/chat");
+  assert.equal(io("http://path.test/news", options("/live")).io, live.io);
+});
+
 test("the module's names", () => {
   assert.equal(client.default, io);
   assert.equal(client.connect, io);
@@ -99,7 +111,8 @@ test("one hint in total for options without a meaning", () => {
     console.info = info;
   }
   assert.equal(hints.length, 1);
-  assert.match(hints[0], /path, transports/);
+  assert.match(hints[0], / transports/);
+  assert.doesNotMatch(hints[0], /path/);
 });
 
 test("listeners", () => {

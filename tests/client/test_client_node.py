@@ -63,7 +63,7 @@ def test_there_are_suites() -> None:
     assert {path.name for path in SUITES} >= {"api.test.mjs", "connection.test.mjs", "emits.test.mjs"}
 
 
-@pytest.mark.parametrize("script", [(CLIENT / "client.js").read_bytes(), assets.CLASSIC_SCRIPT],
+@pytest.mark.parametrize("script", [assets.MODULE_SCRIPT, assets.CLASSIC_SCRIPT],
                          ids=["client.js", "client.classic.js"])
 def test_size(script: bytes) -> None:
     """Under 11 KB (of 1024 bytes) gzipped, as it is shipped."""
@@ -90,9 +90,13 @@ def test_classic_script_is_made_of_the_module() -> None:
     module, script = (CLIENT / "client.js").read_text(), assets.CLASSIC_SCRIPT.decode()
     body, _, export = module.rpartition("\nexport ")
     assert export == "{ io, io as connect, Manager, Socket, io as default };\n"
-    assert body.strip() in script
-    assert "export " not in script.replace(body.strip(), "")
-    assert "globalThis.io = io;" in script.replace(body.strip(), "")
+    own, sent = "const OWN_URL = undefined;", "const OWN_URL = globalThis.document?.currentScript?.src;"
+    assert body.count(own) == 1
+    body = body.strip().replace(own, sent)
+    assert body in script
+    assert "export " not in script.replace(body, "")
+    assert "globalThis.io = io;" in script.replace(body, "")
+    assert assets.MODULE_SCRIPT.decode() == module.replace(own, "const OWN_URL = import.meta.url;")
 
 
 @pytest.mark.parametrize("text", ["const io = 1;\n", "export { io };\nconst more = 1;\n"])

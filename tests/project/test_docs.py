@@ -327,7 +327,8 @@ def test_what_the_table_accepts_is_accepted(row: str) -> None:
     bounds = re.fullmatch(r"a(?: whole)? number from `([\d.]+)`[^`]* to `([\d.]+)`.*", accepted)
     if bounds is None:
         assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "local or app",
-                                    "a comma-separated list", "printable ASCII", "a path of a file"))
+                                    "a comma-separated list", "printable ASCII", "a path of a file",
+                                    "a path such as /live"))
         return
     low, high = map(float, bounds.groups())
     assert float(parse(bounds[1])) == low

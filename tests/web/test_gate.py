@@ -12,7 +12,7 @@ from flask import Flask, Response
 
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.testing import open_stream
-from hakgal_hybrid.web.urls import ROUTES, lane_of
+from hakgal_hybrid.web.urls import ROUTES, Paths
 
 REMOTE = {"REMOTE_ADDR": "203.0.113.9"}
 
@@ -140,4 +140,5 @@ def test_an_event_the_handler_cannot_emit_is_not_the_clients_fault(app: Flask) -
 @pytest.mark.parametrize("route", ROUTES)
 def test_slashes_that_count_as_one_change_no_threads(route: str) -> None:
     """A URL that begins with several slashes is served by the same threads as with one."""
-    assert lane_of("//" + route) == lane_of(route)
+    paths = Paths("")
+    assert paths.lane_of("//" + route) == paths.lane_of(route)

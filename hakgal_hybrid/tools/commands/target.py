@@ -174,7 +174,7 @@ def of_app() -> Target:
     settings = app.extensions["hakgal_hybrid"].settings
     scheme = app.config["PREFERRED_URL_SCHEME"]
     name = app.config["SERVER_NAME"] or f"127.0.0.1:{settings.port}"
-    return Target(f"{scheme}://{name}{app.config['APPLICATION_ROOT'].rstrip('/')}", settings.api_key)
+    return Target(f"{scheme}://{name}{app.config['APPLICATION_ROOT'].rstrip('/')}{settings.prefix}", settings.api_key)
 
 
 def makers(name: str, run: Callable[..., Any], *params: click.Parameter) -> tuple[

@@ -30,6 +30,8 @@ export interface ManagerOptions extends SocketOptions {
   forceNew?: boolean;
   multiplex?: boolean;
   query?: Record<string, any>;
+  /** What the server's URLs begin with; `/socket.io` at its end counts for nothing. By default as this file was loaded. */
+  path?: string;
   /** At most one batch of events each so many milliseconds, 0 to 10000. */
   intervalMs?: number;
   extraHeaders?: Record<string, string>;
@@ -44,7 +46,7 @@ export interface ManagerOptions extends SocketOptions {
   shareStream?: boolean;
   /** For environments without one, such as Node. */
   EventSource?: any;
-  /** Options of socket.io-client without a meaning here (`path`, `transports`, …) are accepted and ignored. */
+  /** Options of socket.io-client without a meaning here (`transports`, `upgrade`, …) are accepted and ignored. */
   [ignored: string]: any;
 }
 

@@ -4,9 +4,10 @@ const RESERVED = ["connect", "connect_error", "disconnect", "disconnecting", "ne
 const DEFAULTS = { reconnection: true, reconnectionAttempts: Infinity, reconnectionDelay: 1000,
   reconnectionDelayMax: 5000, randomizationFactor: 0.5, timeout: 20000 };
 const OPTIONS = [...Object.keys(DEFAULTS), "ackTimeout", "auth", "autoConnect", "EventSource", "extraHeaders",
-  "forceNew", "intervalMs", "multiplex", "query", "shareStream", "withCredentials"];
+  "forceNew", "intervalMs", "multiplex", "path", "query", "shareStream", "withCredentials"];
 const SPENT = ["unknown_event", "handler_failed", "bad_arguments", "bad_event_name", "bad_payload", "repeated_too_late",
   "not_authorized"];
+const OWN_URL = undefined;  // the server that sends this file puts its URL here
 const IN_FLIGHT = 4;  // of the six connections that a browser has
 
 const failure = (message, more) => Object.assign(new Error(message), more);
@@ -506,7 +507,7 @@ class Manager extends Emitter {
   constructor(uri, opts) {
     super();
     if (uri && typeof uri === "object") [uri, opts] = [undefined, uri];
-    const { base, query } = locate(uri);
+    const { base, query } = locate(uri, opts);
     this.uri = base;
     this.opts = { query, ...opts };
     this._autoConnect = this.opts.autoConnect !== false;
@@ -984,11 +985,18 @@ for (const [event, react] of Object.entries({
   freeze: manager => manager.link.freeze(),
 })) globalThis.addEventListener?.(event, details => managers.forEach(manager => react(manager, details)), true);
 
-function locate(uri) {
+/** Where the server's URLs begin: as the path says (Socket.IO's own part of it left out), or as this file was sent. */
+function prefixOf(origin, path) {
+  if (path) return `/${path}`.replace(/\/+$|^\/+(?=\/)/g, "").replace(/\/socket\.io$/, "");
+  const [, home = ""] = /^(.*)\/api\/hybrid\/client(?:\.classic)?\.js/.exec(OWN_URL) ?? [];
+  return home.startsWith(origin + "/") ? home.slice(origin.length) : "";
+}
+
+function locate(uri, { path } = {}) {
   const { location } = globalThis, http = String(uri || "/").replace(/^ws(?=s?:)/, "http");
   const full = http.replace(/^(?!\/|https?:)/, `${location?.protocol ?? "https:"}//`);
   const { origin, pathname, searchParams } = new URL(full, location?.href ?? "http:localhost");
-  return { base: origin, nsp: decodeURI(pathname), query: Object.fromEntries(searchParams) };
+  return { base: origin + prefixOf(origin, path), nsp: decodeURI(pathname), query: Object.fromEntries(searchParams) };
 }
 
 let hinted = false;
@@ -1004,7 +1012,7 @@ const cache = {};
 
 function io(uri, opts = {}) {
   if (uri && typeof uri === "object") [uri, opts] = [undefined, uri];
-  const { base, nsp } = locate(uri), known = cache[base];
+  const { base, nsp } = locate(uri, opts), known = cache[base];
   const isNew = opts.forceNew || opts.multiplex === false || (known && nsp in known.nsps);
   const manager = isNew ? new Manager(uri, opts) : cache[base] ??= new Manager(uri, opts);
   return manager.socket(nsp, opts);

@@ -1,6 +1,8 @@
 // Asking the server. A key is kept here, in memory, and sent as a header; no URL ever holds it.
 
 export const base = new URL(".", document.baseURI);
+/** A URL of the host itself, whose paths begin where the prefix of ours does. */
+export const hostURL = (path, prefix) => new URL(`../..${prefix.replace(/\/[^/]+/g, "/..")}/${path}`, base);
 
 let key = "", wanted = false;
 

@@ -1,6 +1,6 @@
 // The page that watches: asks for the status every two seconds, and puts the parts together.
 
-import { ask, base, hasKey, keyIsWanted, setKey } from "./api.js";
+import { ask, base, hasKey, hostURL, keyIsWanted, setKey } from "./api.js";
 import { hint, showClients } from "./clients.js";
 import { LiveEvents } from "./events.js";
 import { checks, identity, showChecks, showTiles, verdict } from "./figures.js";
@@ -81,9 +81,9 @@ async function poll() {
     if (!started) await start();
     // Where there is no governor, and no /health, nothing asks for them.
     governor.show(status.governor);
-    selfTest.path = status.health ? "/health" : "status";
+    selfTest.url = status.health ? hostURL("health", status.prefix) : new URL("status", base);
     if (!status.health) host = null;
-    else if (Date.now() - hostAskedAt > HEALTH_MS) askHost();
+    else if (Date.now() - hostAskedAt > HEALTH_MS) askHost(hostURL("health", status.prefix));
     const now = history.add(status);
     const found = checks(status, history, host);
     showTiles(status, history, now);
@@ -118,11 +118,11 @@ async function refused(error) {
 }
 
 /** What the host itself says, which must not hold up the rest: a blocked host answers late. */
-async function askHost() {
+async function askHost(url) {
   hostAskedAt = Date.now();
   const began = performance.now();
   try {
-    const response = await fetch(new URL("/health", base), { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) });
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) });
     const took = performance.now() - began;
     host = response.ok ? { level: took > 1000 ? "bad" : took > 150 ? "warn" : "good", text: `/health in ${number(took)} ms` }
       : response.status === 404 || response.status === 405 ? null : { level: "bad", text: `/health answered ${response.status}` };

@@ -9,15 +9,15 @@ const REQUESTS = 50;
 const TARGET_P95 = 150, TARGET_MEAN = 100;
 
 export class SelfTest {
-  #url = new URL("/health", base);
+  #url = new URL("status", base);
 
   constructor() {
     $("test-start").addEventListener("click", () => this.#run());
   }
 
   /** The host's own `/health`; where it has none, the status, whose figures are then said to be of that. */
-  set path(path) {
-    this.#url = new URL(path, base);
+  set url(url) {
+    this.#url = url;
     if (!$("test-start").disabled) setText($("test-url"), this.#url.pathname);
   }
 
