@@ -24,6 +24,11 @@ HANDOFF = "hakgal_hybrid.handoff"
 #: The key of a list where our server has not read the body yet, because the request seems not to be permitted. The gate
 #: appends to it if the request is permitted after all: it is made again then, with its body.
 UNREAD = "hakgal_hybrid.unread"
+#: Where servers leave the socket of a request: Werkzeug and our own server, gunicorn's own workers.
+SOCKETS = ("werkzeug.socket", "gunicorn.socket")
+#: What leads to the connection of a request, and means nothing once the request is answered.
+CONNECTION_KEYS = ("wsgi.input", "werkzeug.request", *SOCKETS, "gunicorn.sock", "eventlet.input",
+                   "waitress.client_disconnected", HANDOFF)
 #: What differs from one connection to the next of the same client.
 _PORT = "REMOTE_PORT"
 #: A port. Some servers take it from a header of the client's.

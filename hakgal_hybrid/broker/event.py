@@ -175,6 +175,15 @@ def _matches(parts: list[str], name: str) -> bool:
     return True
 
 
+def is_namespace(text: object) -> bool:
+    """True if a client may name a namespace so.
+
+    :param text: what it sent.
+    """
+    return (isinstance(text, str) and text.startswith("/") and len(text) <= MAX_NAME
+            and text.isprintable())  # which lone surrogates are not
+
+
 def _rooms(names: Hashable | Iterable[Hashable]) -> frozenset[Hashable] | None:
     if names is None or names == "/":
         return None

@@ -18,16 +18,13 @@ import flask
 from flask import Flask, sessions
 
 from ..broker.client import Client
-from ..broker.environ import HANDOFF
+from ..broker.environ import CONNECTION_KEYS, HANDOFF
 from ..broker.forks import call_in_child
 
 Handler = Callable[..., Any]
 
 #: Events that no client can send, and that no catch-all handler gets.
 RESERVED = ("connect", "disconnect")
-
-#: WSGI keys that belong to the connection of the opening request and mean nothing afterwards.
-CONNECTION_KEYS = ("wsgi.input", "werkzeug.request", "werkzeug.socket", "gunicorn.socket", "hakgal_hybrid.handoff")
 
 
 class ConnectionRefusedError(Exception):

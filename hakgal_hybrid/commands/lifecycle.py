@@ -12,6 +12,7 @@ from .. import signals
 from ..broker.client import Client, Session
 from ..broker.counters import Refusals
 from ..broker.entry import Gap
+from ..broker.environ import CONNECTION_KEYS
 from ..broker.hub import Hub
 from ..broker.states import SessionState, StreamEnd, StreamEvent, StreamState
 from ..broker.stream import SubscriberStream
@@ -21,7 +22,7 @@ from ..settings import Settings
 from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .authorization import Authorizer
 from .handlers import NOT_HANDLED, Handlers
-from .invocation import CONNECTION_KEYS, RESERVED, BadArguments
+from .invocation import RESERVED, BadArguments
 from .worker import Worker
 
 logger = get_logger(__name__)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import gevent
@@ -32,8 +33,6 @@ from .loop import ConnectionLoop
 from .openings import AT_ONCE
 
 logger = get_logger(__name__)
-#: The addresses that no other machine reaches.
-_LOOPBACK = ("127.0.0.1", "::1")
 #: How many objects Python may have frozen itself (some versions do): with more than these, the host has.
 _FROZEN_BY_PYTHON = 1000
 access_logger = logging.getLogger("hakgal_hybrid.access")
@@ -176,7 +175,8 @@ class Server:
         scheme = "https" if self._listeners[0].ssl_enabled else "http"
         logger.info("serving on %s", ", ".join(f"{scheme}://{bracketed(address)}:{port}"
                                                for address, port in self.addresses))
-        logger.log(*audience(self._node.settings, away=not all(address in _LOOPBACK for address, _ in self.addresses)))
+        away = not all(ip_address(address).is_loopback for address, _ in self.addresses)
+        logger.log(*audience(self._node.settings, away=away))
         thaw = _freeze()
         ready()
         try:

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, request
 
 from ..broker.client import Client
-from ..broker.event import MAX_NAME
+from ..broker.event import MAX_NAME, is_namespace
 from ..broker.payload import LARGE, json_safe, payload_text, restore_binary
 from ..commands.invocation import request_body
 from ..errors import AccessDenied, HybridError, RequestError
@@ -82,11 +82,10 @@ def namespace_of(message: dict[str, Any]) -> str:
     :raises RequestError: if this cannot be a namespace.
     """
     namespace = message.get("namespace", "/")
-    if not isinstance(namespace, str) or not namespace.startswith("/") or len(namespace) > MAX_NAME:
-        raise RequestError("'namespace' must begin with '/'", code="bad_namespace")
-    if not namespace.isprintable():  # lone surrogates among others
-        raise RequestError("'namespace' holds what is no text", code="bad_namespace")
-    return namespace
+    if not is_namespace(namespace):
+        raise RequestError(f"'namespace' must be '/' and a name, of at most {MAX_NAME} printable characters",
+                           code="bad_namespace")
+    return str(namespace)
 
 
 def arguments_of(message: dict[str, Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..broker.environ import PEER
+from ..broker.environ import PEER, SOCKETS
 
 #: One ``name=value`` of a ``Forwarded`` header, up to the separator behind it.
 _FORWARDED_PAIR = re.compile(
@@ -22,8 +22,8 @@ _LONGEST_NAME = 255
 #: Names that hosts files have for this machine; nobody else can own one.
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
 
-#: Where servers leave the socket of a request: Werkzeug, gunicorn's own workers, its worker with gevent's server.
-_SOCKETS = ("werkzeug.socket", "gunicorn.socket", "gunicorn.sock")
+#: Where servers leave the socket of a request; the last one is of gunicorn's worker with gevent's server.
+_SOCKETS = (*SOCKETS, "gunicorn.sock")
 
 #: Where a connection can be asked, as long as it is there.
 _SHOWN = (*_SOCKETS, "eventlet.input", "waitress.client_disconnected")

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..broker.client import Client, Session
-from ..broker.environ import HANDOFF
+from ..broker.environ import HANDOFF, SOCKETS
 from ..broker.sse import STREAM_HEADERS, busy_body, wants_stream
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
@@ -108,7 +108,7 @@ def _session_of(services: Services, wanted: StreamRequest) -> tuple[Session, Str
 
 def _limit_writes(environ: dict[str, Any], seconds: float) -> None:
     """Have a server that would wait for a stalled client for ever give up, where it shows us its socket."""
-    for name in ("werkzeug.socket", "gunicorn.socket"):
+    for name in SOCKETS:
         if name in environ:
             environ[name].settimeout(seconds)
     if "eventlet.input" in environ:

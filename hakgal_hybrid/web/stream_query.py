@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import MultiDict
 
-from ..broker.event import MAX_NAME, checked_name
+from ..broker.event import MAX_NAME, checked_name, is_namespace
 from ..broker.formats import Format
 from ..broker.subscription import StreamRequest
 from ..errors import RequestError
@@ -74,10 +74,9 @@ def parse_stream_request(query: str, header: str | None = None) -> StreamRequest
 def _parse(query: str) -> StreamRequest:
     args = MultiDict(parse_qsl(query, keep_blank_values=True))
     namespace = args.get("namespace", "/") or "/"
-    if not namespace.startswith("/") or len(namespace) > MAX_NAME:
-        raise RequestError(f"namespace={namespace!r:.80} does not begin with '/'", code="bad_query")
-    if not namespace.isprintable():
-        raise RequestError(f"namespace={namespace!r:.80} holds what is no text", code="bad_query")
+    if not is_namespace(namespace):
+        raise RequestError(f"namespace={namespace!r:.80} is not accepted; use '/' and a name, of at most {MAX_NAME} "
+                           "printable characters", code="bad_query")
     events = _patterns(args.get("events", ""))
     for name in events:
         if not name.startswith("hybrid_"):  # our own events come in any case, so that naming one does no harm

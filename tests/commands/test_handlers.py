@@ -15,7 +15,7 @@ from support import parity
 from support.parity import Host, event
 
 import hakgal_hybrid.socketio
-from hakgal_hybrid import AccessDenied, RequestError
+from hakgal_hybrid import AccessDenied, HybridTransport, RequestError
 from hakgal_hybrid.broker.client import Client
 from hakgal_hybrid.commands.handlers import NOT_HANDLED, Handlers
 from hakgal_hybrid.commands.invocation import ConnectionRefusedError, calling_first
@@ -109,6 +109,19 @@ def test_a_handler_sees_whose_event_it_is(host: Host) -> None:
 
 
 # -- catch-all handlers ------------------------------------------------------------------------------------------
+
+
+def test_a_client_keeps_nothing_of_its_connection(site: Flask, socketio: SocketIO) -> None:
+    """What servers leave in the environment to reach the connection is not kept for as long as the client is there."""
+    left = {"werkzeug.socket", "gunicorn.socket", "gunicorn.sock", "eventlet.input", "waitress.client_disconnected"}
+    socketio.on_event("left", lambda: sorted(left & flask.request.environ.keys()))
+    client = site.test_client()
+    posted = client.post("/api/events/emit", json={"event": "left"}, environ_overrides=dict.fromkeys(left, object()))
+    assert posted.get_json()["ack"] == []
+    opened = client.post("/api/events/connect", json={}, environ_overrides=dict.fromkeys(left, object())).get_json()
+    kept = HybridTransport.of(site).hub.client(opened["sid"])
+    assert kept is not None
+    assert not left & kept.request_environ().keys()
 
 
 def test_a_catch_all_gets_the_name_first(host: Host) -> None:

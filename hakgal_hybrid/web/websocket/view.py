@@ -17,6 +17,7 @@ from flask import Blueprint, Response, request
 from flask_sock import Sock  # type: ignore[import-untyped]
 from wsproto.utilities import RemoteProtocolError
 
+from ...broker.environ import SOCKETS
 from ...broker.formats import Format
 from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
@@ -29,9 +30,6 @@ from ..urls import WEBSOCKET
 from .channel import Channel, Inbox
 from .commands import Orders
 from .writer import FAILED, NOT_TEXT, TOO_BIG, Writer
-
-#: Where servers leave their socket for code that takes it over.
-_SOCKETS = ("werkzeug.socket", "gunicorn.socket")
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -124,7 +122,7 @@ def _socket_key(environ: dict[str, Any]) -> str:
 
     :raises UnsuitableServer: if it is nowhere, or cannot be read and written at the same time.
     """
-    for key in _SOCKETS:
+    for key in SOCKETS:
         if isinstance(environ.get(key), ssl.SSLSocket):
             raise UnsuitableServer("WebSockets are not served over this server's TLS; let a proxy end TLS",
                                    status=501, code="no_websocket_over_tls")
