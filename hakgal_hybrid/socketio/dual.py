@@ -122,7 +122,11 @@ class DualSocketIO(_SocketIO):  # type: ignore[misc]
         _avoid_blocking_mode(self, server)
         options = {name: self.server_options[name] for name in HONOURED & self.server_options.keys()}
         apply_options({**options, "manage_session": self.manage_session}, self._hybrid)
+        early = [(space, *item) for space, functions in self._hybrid.handlers.functions.items()
+                 for item in functions.items()]
         DualServer.take(server, self._hybrid)
+        for namespace, event, handler in early:  # which a transport registered before this object was there
+            self.on(event, namespace=namespace)(handler)
         self._hybrid.handlers.on_error = self.exception_handlers
         self._hybrid.handlers.on_any_error = self.default_exception_handler
         if self.server_options.get("message_queue"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, request, session
+from flask import Flask, current_app, request, session
 from support.hosts import (
     EXEC,
     EXEC_MODULE,
@@ -625,6 +625,30 @@ def test_flask_socketios_own_test_client_works(pair: tuple[Flask, Any, HybridTra
     assert client.get_received() == [{"name": "pong", "args": [2], "namespace": "/"}]
     assert transport.log.statistics().appended == 2
     client.disconnect()
+
+
+@pytest.mark.parametrize("first", ["socketio", "transport"])
+def test_handlers_of_a_transport_without_an_app_yet_serve_both(first: str) -> None:
+    """What a transport at module level registers before ``init_app`` serves Socket.IO clients too, for each app."""
+    transport = HybridTransport()
+    transport.socketio.on("who")(lambda: current_app.name)
+    for name in ("one", "two"):
+        app = Flask(name)
+        app.secret_key = "both"
+        if first == "transport":
+            transport.init_app(app)
+        socketio = flask_socketio.SocketIO(app, async_mode="threading")
+        socketio.on("own")(lambda: "own")
+        if first == "socketio":
+            transport.init_app(app)
+        client = socketio.test_client(app)
+        assert [client.emit(event, callback=True) for event in ("who", "own")] == [name, "own"]
+        for event, ack in (("who", name), ("own", "own")):
+            assert app.test_client().post("/api/events/emit", json={"event": event}).get_json()["ack"] == ack
+        with app.app_context():
+            assert transport.socketio is socketio
+            transport.socketio.emit("news", 1)
+        client.disconnect()
 
 
 def test_the_object_stays_what_the_host_made(pair: tuple[Flask, Any, HybridTransport]) -> None:
