@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +30,28 @@ def stand_in() -> None:
 
 def stand_in_for_eventlet() -> None:
     """Have :mod:`.native_threads` answer to the name ``eventlet``, whose submodules cannot be imported then."""
-    sys.modules["eventlet"] = importlib.import_module("hakgal_hybrid.host.native_threads")
+    module: Any = importlib.import_module("hakgal_hybrid.host.native_threads")
+    module.__path__ = []  # a package: the error of a module that is not there shall say why
+    sys.modules["eventlet"] = module
+    if not any(isinstance(finder, _NoModulesOfEventlet) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _NoModulesOfEventlet())
+
+
+class _NoModulesOfEventlet(MetaPathFinder):
+    """Says why there is no module below ``eventlet``."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        """Find nothing.
+
+        :param name: the name of the module that is imported.
+        :param path: where its package looks.
+        :param target: means nothing.
+        :raises ImportError: for a module of eventlet.
+        """
+        package, _, rest = name.partition(".")
+        module = sys.modules.get("eventlet")
+        if package == "eventlet" and rest and module is sys.modules.get("hakgal_hybrid.host.native_threads"):
+            getattr(module, rest.partition(".")[0])
 
 
 def keep_from_patching_by_gevent() -> None:

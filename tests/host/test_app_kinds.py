@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
+import subprocess
 import textwrap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from support.hosts import EXEC, free_port, running
@@ -59,9 +62,9 @@ class Kind(NamedTuple):
     swapped: int = 1
 
 
-def made_by(lines: str, *, head: str = HEAD, run: str = RUN, handlers: str = HANDLERS, **more: str) -> Kind:
+def made_by(lines: str, *, head: str = HEAD, run: str = RUN, handlers: str = HANDLERS, **more: Any) -> Kind:
     """Return the kind of app whose ``SocketIO`` is made by some lines, in a script of its own."""
-    return Kind({"site_.py": head + textwrap.dedent(lines) + handlers + run}, **more)  # type: ignore[arg-type]
+    return Kind({"site_.py": head + textwrap.dedent(lines) + handlers + run}, **more)
 
 
 KINDS = {
@@ -130,6 +133,33 @@ KINDS = {
         {"pkg/__init__.py": FACTORY.replace("    return app", "    from . import events\n    return app")
          + "create_app()\n", "pkg/events.py": "import flask\nfrom . import socketio\n" + HANDLERS},
         "flask --app pkg:create_app run --port {port}", swapped=2),
+    "a factory for python -m flask": Kind({"pkg/__init__.py": FACTORY + HANDLERS},
+                                          "python -m flask --app pkg run --port {port}"),
+    "a factory for python -m gunicorn": Kind(
+        {"pkg/__init__.py": FACTORY + HANDLERS},
+        "python -m gunicorn -k gthread --threads 8 -b 127.0.0.1:{port} pkg:create_app()", needs="gunicorn"),
+    "a factory for gunicorn, preloaded": Kind(
+        {"pkg/__init__.py": FACTORY + HANDLERS},
+        "gunicorn --preload -k gthread --threads 8 -b 127.0.0.1:{port} pkg:create_app()", needs="gunicorn"),
+    "a factory for waitress": Kind(
+        {"pkg/__init__.py": FACTORY + HANDLERS},
+        "waitress-serve --threads 8 --no-clear-untrusted-proxy-headers --listen 127.0.0.1:{port} --call pkg:create_app",
+        needs="waitress"),
+    "served by Flask": made_by("from flask_socketio import SocketIO\nsocketio = SocketIO(app)\n",
+                               run="app.run(port=int(sys.argv[1]))\n"),
+    "eventlet at the top": made_by("from flask_socketio import SocketIO\nsocketio = SocketIO(app)\n",
+                                   head="import eventlet\neventlet.monkey_patch()\n" + HEAD),
+    "all keywords of run": made_by("from flask_socketio import SocketIO\nsocketio = SocketIO(app)\n", run="""
+socketio.run(app, "127.0.0.1", int(sys.argv[1]), debug=False, use_reloader=False, log_output=True, max_size=100)
+"""),
+    "two apps that are both served": made_by("""
+        from flask_socketio import SocketIO
+        from werkzeug.middleware.dispatcher import DispatcherMiddleware
+        socketio, admin = SocketIO(app), flask.Flask("admin")
+        other = SocketIO(admin)
+        other.on("later")(lambda name: other.emit("now", "of the other app"))
+        app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/admin": admin})
+        """, swapped=2),
     "a class of handlers": made_by("""
         from flask_socketio import Namespace, SocketIO
         socketio = SocketIO(app)
@@ -146,7 +176,7 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_app_is_served(tmp_path: Path, name: str) -> None:
-    """A handler runs, what its thread emits reaches everybody, and who leaves is noticed; nothing is logged as wrong."""
+    """A handler runs, what its thread emits reaches everybody, and a client that leaves is noticed."""
     kind, port = KINDS[name], free_port()
     if importlib.util.find_spec(kind.needs) is None:
         pytest.skip(f"{kind.needs} is not installed")
@@ -164,3 +194,16 @@ def test_every_kind_of_app_is_served(tmp_path: Path, name: str) -> None:
         text = server.text()
     assert text.count(SWAPPED) >= kind.swapped, text
     assert "Traceback" not in text, text
+
+
+@pytest.mark.parametrize("lines", ["import eventlet.wsgi", "from eventlet import wsgi",
+                                   "from eventlet.green import ssl",
+                                   "import eventlet; eventlet.listen(('127.0.0.1', 0))"])
+def test_what_eventlet_does_not_have_is_named(tmp_path: Path, lines: str) -> None:
+    """An app that serves by eventlet itself ends with what it asked for, and what to do."""
+    (tmp_path / "site_.py").write_text(lines, encoding="utf-8")
+    done = subprocess.run([*EXEC, "python", "site_.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+                          check=False, env={**os.environ, "APP_PROFILE": "HYBRID"})
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0
+    assert re.match(r"ImportError: eventlet\.(wsgi|green|listen) is not to be had .*HYBRID.*WEBSOCKET", last), last
