@@ -15,7 +15,18 @@ from ..broker.client import Client
 from ..broker.payload import json_safe
 from ..errors import AccessDenied
 from ..logs import get_logger, printable
-from .invocation import RESERVED, Handler, accepts, call, host_request, is_refusal, request_of, save_session, serve
+from .invocation import (
+    RESERVED,
+    Handler,
+    accepts,
+    call,
+    copy_of_session,
+    host_request,
+    is_refusal,
+    request_of,
+    save_session,
+    serve,
+)
 
 logger = get_logger(__name__)
 
@@ -204,6 +215,7 @@ class Handlers:
         :return: what it returns; or what the host's error handler does, if there is one and it was needed.
         """
         with request_of(app, client, message, args, own_session=self.manage_session):
+            before = None if self.manage_session else copy_of_session()
             try:
                 answer = call(handler, message, args)
             except Exception as error:
@@ -211,8 +223,8 @@ class Handlers:
                 if on_error is None or is_refusal(error):
                     raise
                 return on_error(error)
-            if not self.manage_session:
-                save_session(app)
+            if before is not None:
+                save_session(app, before)
             return answer
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import inspect
 import io
 import threading
@@ -209,14 +210,32 @@ def is_refusal(error: BaseException) -> bool:
                for base in type(error).__mro__)
 
 
-def save_session(app: Flask) -> None:
+def copy_of_session() -> dict[str, Any]:
+    """Return what the app's own session holds now."""
+    session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
+    try:
+        return copy.deepcopy(dict(session))
+    except Exception:  # a value may be of any class; what a handler changes in it is not seen then
+        return dict(session)
+
+
+def save_session(app: Flask, before: dict[str, Any]) -> None:
     """Have the app's own session interface keep what a handler changed. A cookie would go nowhere.
 
+    Only the changes are kept: what has left the session meanwhile, as a user does who logs out, does not come back.
+
     :param app: the app.
+    :param before: what the session held before the handler was called.
     """
     session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
-    if getattr(session, "modified", True):
-        app.session_interface.save_session(app, session, app.response_class())
+    if not getattr(session, "modified", True):
+        return
+    kept: Any = app.session_interface.open_session(app, flask.request)
+    if kept is not None:
+        for key in before.keys() - session.keys():
+            kept.pop(key, None)
+        kept.update({key: value for key, value in session.items() if key not in before or before[key] != value})
+        app.session_interface.save_session(app, kept, app.response_class())
 
 
 def _fitting(handler: Handler, message: str | None, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -149,8 +149,9 @@ def test_no_answer_of_ours_carries_the_session(host: Flask, browser: FlaskClient
 
 @pytest.mark.parametrize("manage_session", [True, False])
 @pytest.mark.parametrize("event", ["look", "connect"])
+@pytest.mark.parametrize("paints", [False, True])
 def test_logout_during_a_handler_stays_a_logout(host: Flask, browser: FlaskClient, manage_session: bool,
-                                                event: str) -> None:
+                                                event: str, paints: bool) -> None:
     """The session that was open as a handler began does not come back when the handler's answer is sent."""
     transport = HybridTransport(host)
     transport.socketio.handlers.manage_session = manage_session
@@ -167,6 +168,8 @@ def test_logout_during_a_handler_stays_a_logout(host: Flask, browser: FlaskClien
         for name, value in left.headers:
             if name == "Set-Cookie":
                 browser.set_cookie("session", value.split(";")[0].partition("=")[2])
+        if paints:
+            session["colour"] = "blue"
 
     if event == "connect":
         answer = browser.post("/api/events/connect", json={})
