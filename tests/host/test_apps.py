@@ -15,38 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from support.hosts import EXEC, Running, free_port, report, running
 from support.npm import install
+from support.socketio_apps import APPS, STARTS, SWAPPED
 from support.visitors import Refused, SocketVisitor, SseVisitor, Visitor, cookie_of
 
 import hakgal_hybrid
 
-APPS = Path(__file__).parent / "apps"
-SWAPPED = "is swapped: its events leave by Server-Sent Events"
 Connect = Callable[..., Visitor]
-
-
-class App(NamedTuple):
-    """How an app is started: a command with ``{port}``, and what it needs."""
-
-    command: str
-    prefix: str = "exec"
-    needs: str = "flask_socketio"
-
-
-STARTS = {
-    "chat": App("python run_chat.py {port}"),
-    "classes": App("python classes.py {port}", needs="eventlet"),
-    "login": App("flask --app login run --port {port}", needs="flask_login"),
-    "sessions": App("python -m sessions {port}", needs="flask_session"),
-    "todo": App("gunicorn -k gthread --threads 16 -b 127.0.0.1:{port} todo:create_app()", needs="flask_sqlalchemy"),
-    "todo by name": App("todo:create_app --port {port}", "run", needs="flask_sqlalchemy"),
-    "ticker": App("python ticker.py {port}"),
-    "jobs": App("python jobs.py {port}", needs="apscheduler"),
-}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import eventlet
 
 eventlet.monkey_patch()
 
+import os  # noqa: E402
 import sys  # noqa: E402
 
 from flask import Flask, request  # noqa: E402
@@ -67,4 +68,4 @@ def health():
 
 
 if __name__ == "__main__":
-    socketio.run(app, port=int(sys.argv[1]))
+    socketio.run(app, os.environ.get("HOST"), int(sys.argv[1]))

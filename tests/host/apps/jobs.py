@@ -1,5 +1,6 @@
 """APScheduler, a plain thread and a queue: three that emit from outside of any request. ``python jobs.py PORT``."""
 
+import os
 import queue
 import sys
 import threading
@@ -53,6 +54,7 @@ if __name__ == "__main__":
     threading.Thread(target=worker, daemon=True).start()
     scheduler.start()
     try:
-        socketio.run(app, port=int(sys.argv[1]), debug=True, use_reloader=False, allow_unsafe_werkzeug=True)
+        socketio.run(app, os.environ.get("HOST"), int(sys.argv[1]),
+                     debug=True, use_reloader=False, allow_unsafe_werkzeug=True)
     finally:
         scheduler.shutdown()

@@ -1,5 +1,6 @@
 """Flask-Session, shared with the events (``manage_session=False``). Started by ``python -m sessions PORT``."""
 
+import os
 import sys
 
 from cachelib import SimpleCache
@@ -41,4 +42,5 @@ def set_session(data):
 
 
 if __name__ == "__main__":
-    socketio.run(app, port=int(sys.argv[1]), use_reloader=False, log_output=True, allow_unsafe_werkzeug=True)
+    socketio.run(app, os.environ.get("HOST"), int(sys.argv[1]),
+                 use_reloader=False, log_output=True, allow_unsafe_werkzeug=True)

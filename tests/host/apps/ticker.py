@@ -1,5 +1,6 @@
 """The app of Flask-SocketIO's own example: one background thread, begun by the first client. ``python ticker.py``."""
 
+import os
 import sys
 from threading import Lock
 
@@ -83,4 +84,4 @@ def failed(error):
 
 
 if __name__ == "__main__":
-    socketio.run(app, port=int(sys.argv[1]), allow_unsafe_werkzeug=True)
+    socketio.run(app, os.environ.get("HOST"), int(sys.argv[1]), allow_unsafe_werkzeug=True)
