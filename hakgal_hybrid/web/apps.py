@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -48,6 +49,7 @@ class Apps:
         self._name, self._governor, self._newest = name, governor, newest
         self._served: list[weakref.ref[AppState]] = []
         self._collected = False
+        self._lock = threading.RLock()  # a finalizer that runs in here may make an app too
 
     @classmethod
     def of(cls, state: AppState) -> Apps:
@@ -82,8 +84,9 @@ class Apps:
         state.authorizer.take(self.authorizer)
         state.governors.append(lambda: self._governor)
         state.handlers.update(self.handlers)
-        self._served = [ref for ref in self._served if ref() not in (None, state)] + [weakref.ref(state)]
-        self._collected = False
+        with self._lock:
+            self._served = [ref for ref in self._served if ref() not in (None, state)] + [weakref.ref(state)]
+            self._collected = False
 
     def serve_only(self, state: AppState) -> None:
         """Serve one app and never another one.

@@ -301,6 +301,26 @@ def test_an_app_that_is_gone_needs_no_context_for_the_others() -> None:
         gc.enable()
 
 
+def test_apps_may_be_made_at_once(extension: Extension) -> None:
+    """Threads that call a factory at the same time lose none of the apps."""
+    apps: list[Flask] = []
+    together = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        together.wait(10)
+        for again in range(3):
+            apps.append(served_by(extension, f"app{number}-{again}"))
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    face_of(extension).on("who")(lambda: flask.current_app.name)
+    assert [answer(app, "who") for app in apps] == [app.name for app in apps]
+    assert len(apps) == 24
+
+
 def test_the_app_that_a_socketio_was_made_with_is_kept() -> None:
     """``SocketIO(create_app())`` is all that some programs hold."""
     socketio = SocketIO(Flask("held"))
