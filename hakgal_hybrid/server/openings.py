@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .fanout.pacing import Precedence
 from .notifier import EventNotifier
 from .pool import Job, ThreadPool
 
@@ -26,7 +27,7 @@ class OpeningPool(ThreadPool):
 
     :param loop: the loop that submits the jobs.
     :param notifier: sets the events of that loop which say that there is an answer.
-    :param give_way: called in a thread before each job: waits while events are sent, for so many seconds at most.
+    :param precedence: held while events are sent to streams. No job begins meanwhile, for :data:`TURN_S` at most.
     :param options: as for :class:`.ThreadPool`.
     :ivar storm: whether no connection is to be accepted for a moment.
     :ivar on_calm: called when connections may be accepted again.
@@ -34,11 +35,11 @@ class OpeningPool(ThreadPool):
 
     together = True
 
-    def __init__(self, loop: Any, notifier: EventNotifier, give_way: Callable[[float], object], **options: Any) -> None:
+    def __init__(self, loop: Any, notifier: EventNotifier, precedence: Precedence, **options: Any) -> None:
         super().__init__("stream", **options)
-        self._loop, self._notifier, self._give_way = loop, notifier, give_way
+        self._loop, self._notifier, self._precedence = loop, notifier, precedence
         self._turn = loop.timer(TURN_S, TURN_S)
-        self._handing_over = False
+        self._handing_over = self._put_off = False
         self.storm = False
         self.on_calm: list[Callable[[], object]] = []
 
@@ -66,8 +67,18 @@ class OpeningPool(ThreadPool):
         if not self._turn.active:
             self._turn.again(self._end_turn, update=True)
 
+    def keeps_out(self) -> bool:
+        """Return whether no connection is to be accepted for a moment: in a storm, or after one while events are sent.
+
+        Whoever is put off for the latter is accepted after :data:`TURN_S` at most, events or not.
+        """
+        if not self.storm:
+            self._put_off = self._turn.active and self._precedence.held and not self._put_off
+            self.storm = self._put_off
+        return self.storm
+
     def answered(self) -> None:
-        """Note that answers have come. Connections may be accepted again."""
+        """Note that answers have come, or events were sent. Connections may be accepted again."""
         if self.storm:
             self.storm = False
             for call in self.on_calm:
@@ -86,7 +97,7 @@ class OpeningPool(ThreadPool):
     # -- in a thread -----------------------------------------------------------------------------------------
 
     def _run(self, job: Job) -> None:
-        self._give_way(TURN_S)
+        self._precedence.give(TURN_S)
         super()._run(job)
 
     def _await_job(self) -> None:

@@ -78,7 +78,7 @@ class _Listener(StreamServer):  # type: ignore[misc]
 
     def full(self) -> bool:
         """Return whether no connection is accepted for a moment, because streams are being opened."""
-        return self._front.streams.storm
+        return self._front.streams.keeps_out()
 
     def handle(self, sock: Any, address: Any) -> None:
         """Serve a connection, in a greenlet of its own.

@@ -15,7 +15,7 @@ from support.servers import SOON, wait_until
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.server.fanout.pacing import Precedence
 from hakgal_hybrid.server.notifier import EventNotifier
-from hakgal_hybrid.server.openings import AT_ONCE, TURN_S, OpeningPool
+from hakgal_hybrid.server.openings import AT_ONCE, OpeningPool
 from hakgal_hybrid.server.pool import Job
 
 
@@ -41,16 +41,11 @@ class Storm:
     def __init__(self) -> None:
         loop = gevent.get_hub().loop
         self.notifier, self.precedence = EventNotifier(loop), Precedence()
-        self.pool = OpeningPool(loop, self.notifier, self._give_way, threads=4, max_waiting=100, max_bytes=0,
+        self.pool = OpeningPool(loop, self.notifier, self.precedence, threads=4, max_waiting=100, max_bytes=0,
                                 alone_s=SOON, idle_s=0.05)
-        self.gave_way: list[float] = []
         self.notifier.delivered = self.pool.answered
         self.calmed = Event()
         self.pool.on_calm.append(self.calmed.set)
-
-    def _give_way(self, seconds: float) -> None:
-        self.gave_way.append(seconds)
-        self.precedence.give(seconds)
 
     def submit(self, count: int, *, first_waits: bool = False) -> list[Opening]:
         openings = [Opening(self.notifier, waits=first_waits and number == 0) for number in range(count)]
@@ -115,8 +110,23 @@ def test_a_few_openings_are_no_storm(storm: Storm) -> None:
 def test_events_go_before_openings(storm: Storm) -> None:
     """Each opening waits while events are sent, for a turn at most: it must not starve."""
     with storm.precedence:
-        assert storm.submit(1)[0].answered.wait(SOON)
-    assert storm.gave_way == [TURN_S]
+        opening = storm.submit(1)[0]
+        assert not opening.answered.is_set()
+        assert opening.answered.wait(SOON)
+
+
+def test_connections_of_a_storm_are_put_off_once_while_events_are_sent(storm: Storm) -> None:
+    """A connection after openings waits while events are sent, but not for long: the next time it is accepted."""
+    opening = storm.submit(1, first_waits=True)[0]
+    assert not storm.pool.keeps_out()
+    with storm.precedence:
+        gevent.sleep(0)
+        assert storm.pool.keeps_out()
+        assert storm.calmed.wait(SOON)
+        assert not storm.pool.keeps_out()
+        assert storm.pool.keeps_out()
+    opening.may_end.set()
+    assert opening.answered.wait(SOON)
 
 
 def test_the_collector_leaves_the_host_alone_while_it_is_served() -> None:

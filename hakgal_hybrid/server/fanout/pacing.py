@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -20,9 +21,13 @@ clock = time.monotonic
 
 
 class Precedence:
-    """What the writer holds, as a context, while others have to wait for it."""
+    """What the writer holds, as a context, while others have to wait for it.
+
+    :ivar on_free: called when it is held no longer.
+    """
 
     def __init__(self) -> None:
+        self.on_free: Callable[[], object] = lambda: None
         self._free = threading.Event()
         self._free.set()
 
@@ -31,6 +36,7 @@ class Precedence:
 
     def __exit__(self, *raised: object) -> None:
         self._free.set()
+        self.on_free()
 
     @property
     def held(self) -> bool:
