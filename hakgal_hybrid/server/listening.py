@@ -35,8 +35,13 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
     :param patience_s: for how long an address that is in use is tried again, in seconds.
     :param sleep: waits for so many seconds.
     :return: a gevent socket for each address.
-    :raises ConfigurationError: if the name is unknown, or none of its addresses can be listened on.
+    :raises ConfigurationError: if host or port cannot be one, the name is unknown, or none of its addresses can be
+        listened on.
     """
+    if not isinstance(host, str):
+        raise ConfigurationError.bad_value("host", host, "a name or an address, as text")
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
+        raise ConfigurationError.bad_value("port", port, "a whole number from 0 to 65535")
     try:
         found = resolve(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:

@@ -1002,6 +1002,15 @@ def test_a_port_in_use_is_a_configuration_error() -> None:
             HybridTransport(Flask("refused")).run(port=port)
 
 
+@pytest.mark.parametrize(("host", "port", "named"), [
+    ("127.0.0.1", 99999, "port=99999"), ("127.0.0.1", -1, "port=-1"), ("127.0.0.1", "5000", "port='5000'"),
+    ("127.0.0.1", 1.5, "port=1.5"), ("127.0.0.1", True, "port=True"), (5, 0, "host=5"), (b"::1", 0, "host=b'::1'")])
+def test_what_is_no_address_is_a_configuration_error(host: Any, port: Any, named: str) -> None:
+    """A host or a port that cannot be one is named, with what is accepted."""
+    with pytest.raises(ConfigurationError, match=named):
+        HybridTransport(Flask("nowhere")).run(host=host, port=port)
+
+
 def test_an_unknown_host_is_a_configuration_error() -> None:
     """A name that does not resolve is refused at start."""
 
