@@ -39,7 +39,7 @@ class OpeningPool(ThreadPool):
         super().__init__("stream", **options)
         self._loop, self._notifier, self._precedence = loop, notifier, precedence
         self._turn = loop.timer(TURN_S, TURN_S)
-        self._handing_over = self._put_off = False
+        self._handing_over = self._put_off = self._closed = False
         self.storm = False
         self.on_calm: list[Callable[[], object]] = []
 
@@ -64,7 +64,7 @@ class OpeningPool(ThreadPool):
         with self._changed:
             super()._wake_thread()
             self.storm = self.storm or len(self._jobs) >= AT_ONCE
-        if not self._turn.active:
+        if not self._closed and not self._turn.active:
             self._turn.again(self._end_turn, update=True)
 
     def keeps_out(self) -> bool:
@@ -73,7 +73,7 @@ class OpeningPool(ThreadPool):
         Whoever is put off for the latter is accepted after :data:`TURN_S` at most, events or not.
         """
         if not self.storm:
-            self._put_off = self._turn.active and self._precedence.held and not self._put_off
+            self._put_off = not self._closed and self._turn.active and self._precedence.held and not self._put_off
             self.storm = self._put_off
         return self.storm
 
@@ -92,7 +92,9 @@ class OpeningPool(ThreadPool):
 
     def close(self) -> None:
         """Fetch no more answers."""
+        self._closed = True
         self._turn.stop()
+        self._turn.close()
 
     # -- in a thread -----------------------------------------------------------------------------------------
 

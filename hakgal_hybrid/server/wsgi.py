@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from gevent.event import Event
 
-from ..broker.environ import HANDOFF
 from ..logs import get_logger
 from .file_wrapper import FileWrapper
 from .front import Front
@@ -216,8 +215,7 @@ class WSGICall:
         return self._written.append
 
     def _iterate(self, result: Iterable[bytes]) -> None:
-        # A stream that was opened is handed over; the answer itself has nothing more.
-        if isinstance(result, (list, tuple)) or self._environ.get(HANDOFF) or self._length_known():
+        if isinstance(result, (list, tuple)) or self._length_known():
             self._written.extend(result)
             return
         if isinstance(result, FileWrapper) and not self._written and (found := result.duplicate()) is not None:

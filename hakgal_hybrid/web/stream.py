@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -52,9 +52,26 @@ def _open(services: Services, wanted: StreamRequest, environ: dict[str, Any]) ->
     opened = open_stream(services, wanted)
     if HANDOFF in environ:  # our own server takes the stream out, and writes it
         environ[HANDOFF].append(opened)
-        return _stream_of(())
+        return _HANDED_OVER
     _limit_writes(environ, services.node.settings.stall_s)
     return _stream_of(StreamBody(services, opened, can_reset=can_reset(environ)))
+
+
+class _HandedOver(Response):
+    """The answer to a request whose stream our own server writes: nothing but its head, the same for all."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Give the head.
+
+        :param environ: the WSGI environment of the request.
+        :param start_response: takes status and headers.
+        :return: no chunks.
+        """
+        start_response("200 OK", list(STREAM_HEADERS.items()))
+        return ()
+
+
+_HANDED_OVER = _HandedOver()
 
 
 def _stream_of(chunks: Iterable[bytes]) -> Response:
