@@ -64,7 +64,7 @@ def commands(app: Flask, origin: str) -> bool:
     (lambda origin, environ: environ["PATH_INFO"] == "/api/events/connect", True, True, False),
     (lambda origin: 1 / 0, False, False, False), (f"{NAMED}/", False, False, False),
     (["https://*.example"], False, False, False),
-], ids=repr)
+], ids=lambda value: "function" if callable(value) else repr(value))
 def test_origins_of_the_app_are_taken_over(made: str, given: Any, named: bool, other: bool, operator: bool) -> None:
     """Each form of Flask-SocketIO allows the same pages; only origins that are named may use what is the operator's."""
     app = app_with(given, made=made)
