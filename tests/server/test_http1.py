@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hakgal_hybrid.broker.environ import PATH
 from hakgal_hybrid.errors import RequestError
 from hakgal_hybrid.server.environ import base_environ, read_request
 from hakgal_hybrid.server.http1 import ChunkedBody, FixedBody, check_lines, parse_head
@@ -64,8 +65,9 @@ def test_the_environment_of_a_request() -> None:
     data = head("GET http://other.test/a%20%C3%BC?q HTTP/1.1", "Cookie: a=1", "Cookie: b=2", "X-A: 1", "X-A: 2",
                 "X_A: 3", "Content-Type: text/plain")
     _, environ = read_request(data)
+    path = "/a \u00c3\u00bc"
     assert environ == {
-        "REQUEST_METHOD": "GET", "PATH_INFO": "/a \u00c3\u00bc", "QUERY_STRING": "q", "SERVER_PROTOCOL": "HTTP/1.1",
+        "REQUEST_METHOD": "GET", "PATH_INFO": path, PATH: path, "QUERY_STRING": "q", "SERVER_PROTOCOL": "HTTP/1.1",
         "HTTP_HOST": "other.test", "HTTP_COOKIE": "a=1; b=2", "HTTP_X_A": "1,2", "CONTENT_TYPE": "text/plain"}
     assert base_environ(("::1", 80, 0, 0), secure=True)["wsgi.url_scheme"] == "https"
 
