@@ -67,6 +67,7 @@ class BatchReader:
         :return: the bytes; ``b""`` if there is nothing new, or while ``rest_s`` is not over. More of a large batch is
             given when this is called again.
         """
-        if not self.rest_s and self._stream.position >= self._batches.upto:
+        # Only if there is something: a stream that has just begun would wait with its first event.
+        if self._stream.behind and not self.rest_s and self._stream.position >= self._batches.upto:
             self._batches.begin()
         return self._stream.take(upto=self._batches.upto)

@@ -90,7 +90,7 @@ METRICS = (
 )
 
 #: Members that tell who this is; they become the labels of one metric ``info``.
-INFO = ("profile", "transport", "prefix", "epoch")
+INFO = ("profile", "transport", "prefix", "origins", "epoch")
 
 
 class Exporter:

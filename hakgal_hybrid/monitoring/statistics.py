@@ -16,6 +16,7 @@ class Statistics:
 
     :ivar transport: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
     :ivar prefix: what our URLs begin with, before ``/api/``.
+    :ivar origins: whose pages may be clients, by their origin: ``named``, ``app`` or ``every``.
     :ivar unsent: in profile DUAL, events that one side could not be given.
     :ivar streams: open streams; ``refused``: streams that a limit kept out.
     :ivar clients: clients, those that may come back included; a stream may carry several.
@@ -35,6 +36,7 @@ class Statistics:
     profile: str
     transport: str
     prefix: str
+    origins: str
     epoch: int
     uptime_s: float
     streams: int

@@ -41,6 +41,11 @@ class Origins:
         """True if a function of the app is asked, which may take its time."""
         return self._function is not None
 
+    @property
+    def open_to(self) -> str:
+        """Whose pages may be clients: ``named`` for known origins only, ``app`` if a function says it, ``every``."""
+        return "every" if EVERY in self._named or not self.checked else "app" if self.asks_app else "named"
+
     def take_over(self, given: Any) -> None:
         """Allow what an app allows by ``cors_allowed_origins``, unless ``HYBRID_ORIGINS`` is set.
 

@@ -93,7 +93,7 @@ class AppState:
 
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
-        return snapshot(self.node, self.services.backlog, self.mode)
+        return snapshot(self.node, self.services.backlog, self.mode, self.services.origins.open_to)
 
 
 def _secret_keys(app: Flask) -> list[bytes]:

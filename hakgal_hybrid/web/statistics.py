@@ -15,18 +15,19 @@ from ..monitoring.samples import SampleHistory, sample
 from ..monitoring.statistics import Statistics
 
 
-def snapshot(node: Node, backlog: BacklogMonitor, transport: str) -> Statistics:
+def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) -> Statistics:
     """Return a snapshot.
 
     :param node: the log, the hub, and what takes commands.
     :param backlog: what streams still have to be sent.
     :param transport: how clients are served: ``sse``, ``websocket`` or ``dual``.
+    :param origins: whose pages may be clients, see :attr:`.Origins.open_to`.
     """
     log, sessions = node.log, node.hub.sessions
     undelivered, undelivered_max, _ = backlog.cached()
     return Statistics(
         profile=node.settings.profile.value, transport=transport,
-        prefix=node.settings.prefix, epoch=log.epoch,
+        prefix=node.settings.prefix, origins=origins, epoch=log.epoch,
         uptime_s=round(time.time() - node.started_at, 3),
         streams=sessions.open, clients=len(node.hub.clients()), refused=sessions.refused,
         acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,

@@ -19,6 +19,7 @@ def test_a_batch_begins_at_once_and_the_next_an_interval_later() -> None:
     """What comes first after a pause waits for nothing; what comes meanwhile comes together, in order."""
     house = LogAndHub()
     reader = BatchReader(house.open(interval_ms=200))
+    assert taken(reader) == []  # as a writer does that has just sent the opening
     house.emit("e", 0)
     assert taken(reader) == ["0"]
     for number in (1, 2, 3):

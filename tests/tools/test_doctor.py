@@ -35,6 +35,7 @@ from support.needs import missing
 from support.patients import PATIENT, nginx, patient
 
 from hakgal_hybrid import ConfigurationError, HybridTransport
+from hakgal_hybrid.socketio import SocketIO
 from hakgal_hybrid.tools.cli import main
 from hakgal_hybrid.tools.doctor import LATER, Level, Options, Probe, Report, examine
 
@@ -248,6 +249,16 @@ def test_a_proxy_that_opens_cors(tmp_path: Path, host: Running) -> None:
     report = through(tmp_path, host, FORWARDED + "proxy_buffering off; proxy_hide_header Access-Control-Allow-Origin; "
                      "add_header Access-Control-Allow-Origin * always;")
     assert report.causes == ["cors_open"], json.dumps(report.to_dict(), indent=1)
+
+
+@pytest.mark.parametrize("given", ["*", lambda origin: True], ids=["every", "function"])
+def test_a_host_that_lets_every_page_be_a_client(given: Any) -> None:
+    """What the app has chosen is told, and is no fault of something on the path."""
+    app = Flask("open")
+    with serving(SocketIO(app, cors_allowed_origins=given), app) as port:
+        report = look(port)
+    assert report.of("cors").level is Level.OK, json.dumps(report.to_dict(), indent=1)
+    assert "the host itself allows it" in report.of("cors").says
 
 
 def test_a_page_that_may_not_read(host: Running) -> None:

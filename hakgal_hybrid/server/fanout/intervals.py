@@ -94,9 +94,12 @@ class Intervals:
             if rest_s := group.batches.rest_s:
                 waits.append(rest_s)
                 continue
-            group.batches.begin()
-            group.has_news, group.shared = False, {}
+            group.has_news = False
             due = [item for item in group.resting if item.stream.behind or item.stream.finished is not None]
+            if not due:
+                continue
+            group.batches.begin()
+            group.shared = {}
             for connection in due:
                 del group.resting[connection]
             found += due

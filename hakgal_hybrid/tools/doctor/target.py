@@ -124,13 +124,17 @@ class ExaminedHost:
         else:
             self.why_not = f"this package is not loaded in the host (GET {SEEN}: {answer.status})"
 
-    def streams(self) -> int | None:
-        """Return how many streams the host has open, if it tells."""
+    def status(self, member: str) -> Any:
+        """Return a member of the host's status, if it tells.
+
+        :param member: its name.
+        :return: its value; ``None`` without one.
+        """
         try:
             document = self.ask("GET", STATUS).json()
         except OSError:
             return None
-        return document.get("streams") if isinstance(document, dict) else None
+        return document.get(member) if isinstance(document, dict) else None
 
     def clients(self) -> int | None:
         """Return how many clients are connected to the host, by what it tells; ``None`` if it tells nothing."""
