@@ -174,7 +174,13 @@ socketio.run(app, "127.0.0.1", int(sys.argv[1]), debug=False, use_reloader=False
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+#: The kinds that every run tries; the others are tried with the long tests.
+ALWAYS = {"imported by a star", "a subclass", "for gevent", "with the reloader", "a factory for gunicorn",
+          "two apps that are both served", "a class of handlers"}
+
+
+@pytest.mark.parametrize("name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.long)
+                                  for name in KINDS])
 def test_every_kind_of_app_is_served(tmp_path: Path, name: str) -> None:
     """A handler runs, what its thread emits reaches everybody, and a client that leaves is noticed."""
     kind, port = KINDS[name], free_port()
