@@ -17,6 +17,8 @@ def follow(url, last_id="", key=""):
             try:
                 headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
                 with client.stream("GET", f"{url}/api/events/stream", headers=headers) as answer:
+                    if answer.status_code in (502, 503, 504):  # a proxy says so while the host restarts
+                        raise httpx.TransportError(f"status {answer.status_code}")
                     answer.raise_for_status()
                     block, rest = {}, b""
                     for chunk in answer.iter_bytes():

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.servers import SOON, TESTS, Server, wait_until
 
 RECIPE = TESTS.parent / "examples" / "python_client" / "follow.py"
@@ -87,3 +89,36 @@ def test_it_ends_with_its_client_and_where_it_is_refused() -> None:
             assert client.got[-1][1] == "hybrid_disconnect"
         with following(url, "", "wrong") as client:
             assert client.process.wait(SOON) == 1
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_it_comes_back_to_a_proxy_that_has_no_host(status: int) -> None:
+    """An error page of a proxy is like a cut; the stream comes when the proxy has a host again."""
+    asked: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Last-Event-ID", ""))
+            if len(asked) == 2:
+                self.send_error(status)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Content-Length", "1000000")  # less comes: a cut
+            self.end_headers()
+            self.wfile.write(b"retry: 20\nid: 1-%d\nevent: news\ndata: %d\n\n" % (len(asked), len(asked)))
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with following(f"http://127.0.0.1:{server.server_address[1]}") as client:
+                client.wait_for(2, "news")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked[:3] == ["", "1-1", "1-1"]
+    assert client.named("news")[:2] == [1, 3]
