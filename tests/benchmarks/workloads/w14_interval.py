@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-
-import psutil
+from pathlib import Path
 
 from ..load import Load
 from ..peers import Peer
 from ..server import Server
-from ..system import LOAD_CPU, cpu_seconds, on_cpu
+from ..system import LOAD_CPU, cpu_seconds, family, on_cpu
 from . import Case, Metric, Scale, Values, Workload
 from .audience import SIZE, add_group
 from .lab import STREAM, lab, ours_only
@@ -62,7 +62,7 @@ def published(server: Server, seconds: float, used: Callable[[], float]) -> floa
 
 @contextlib.contextmanager
 def page_of(server: Server, path: str) -> Iterator[list[int]]:
-    """Show the events in Chromium, where there is one; yield the processes of the browser."""
+    """Show the events in Chromium, where there is one; yield the process of the browser."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright
@@ -76,7 +76,8 @@ def page_of(server: Server, path: str) -> Iterator[list[int]]:
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{server.port}/health")
         page.evaluate(DASHBOARD, path)
-        yield [child.pid for child in psutil.Process().children(recursive=True) if "chrom" in child.name()]
+        # The first of them: all others descend from it.
+        yield [pid for pid in family([os.getpid()]) if "chrom" in Path(f"/proc/{pid}/comm").read_text()][:1]
         browser.close()
 
 
