@@ -5,6 +5,7 @@ One stack says where a thread is, not how long it stays there. Places that many 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import sysconfig
@@ -66,6 +67,21 @@ class Sampling:
         return asdict(self)
 
 
+def current_frames() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread.
+
+    Without a garbage collection meanwhile: Python up to 3.12 holds a lock there that a finalizer may wait for, for ever
+    (https://github.com/python/cpython/issues/106883).
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def sample(seconds: float, interval: float = 0.01) -> Sampling:
     """Sample the threads that are in a request of the host. The calling thread does not count.
 
@@ -80,7 +96,7 @@ def sample(seconds: float, interval: float = 0.01) -> Sampling:
     while now - started < seconds:
         rounds += 1
         seen = {}
-        for thread, innermost in list(sys._current_frames().items()):
+        for thread, innermost in current_frames().items():
             frames = [] if thread == threading.get_ident() else request_frames(innermost)
             if not frames:
                 continue
