@@ -50,7 +50,7 @@ class RateLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Decide whether a record is logged; add to its text how many like it were left out before.
 
-        What is not printable in its text is escaped, whoever has chosen it.
+        What is not printable in its text is escaped: a client may have chosen it.
 
         :param record: the record.
         :return: true if it is logged.

@@ -35,6 +35,20 @@ transport_degraded = _named("transport-degraded", """A bound was hit and a reque
 be kept. Keyword: ``reason``, the code of the problem.""")
 
 
+def connect(signal: blinker.Signal, forward: Callable[[object, dict[str, Any]], object]) -> Callable[[], None]:
+    """Have a function called whenever a signal is sent, for as long as it is wanted.
+
+    :param signal: the signal.
+    :param forward: the function; it gets the sender and the signal's keywords.
+    :return: a function that ends it.
+    """
+    def receive(sender: object, **values: Any) -> None:
+        forward(sender, values)
+
+    signal.connect(receive, weak=False)
+    return lambda: signal.disconnect(receive)
+
+
 class Announcer:
     """Sends signals for one app so that no receiver can break the sender.
 
@@ -76,23 +90,10 @@ class Announcer:
                 logger.warning("receiver %r of signal %r took %.0f ms; its emitter waited for it",
                                receiver, signal.name, spent * 1000)
 
-    def bridge(self, signal: blinker.Signal, emit: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
-        """Call a function whenever a signal is sent.
-
-        An exception is logged and counted: the signal's sender did not ask for an event.
-
-        :param signal: the signal.
-        :param emit: the function; it gets the signal's keywords.
-        :return: a function that ends it.
-        """
-        def forward(sender: object, **values: Any) -> None:
-            self.forward(signal, emit, values)
-
-        signal.connect(forward, weak=False)
-        return lambda: signal.disconnect(forward)
-
     def forward(self, signal: blinker.Signal, emit: Callable[[dict[str, Any]], object], values: dict[str, Any]) -> None:
         """Call a function with what a signal was sent with; log and count what it raises.
+
+        The signal's sender did not ask for an event.
 
         :param signal: the signal.
         :param emit: the function.

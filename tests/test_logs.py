@@ -276,7 +276,7 @@ def test_an_error_does_not_pass_for_lines_of_the_log() -> None:
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR])
 def test_no_value_forges_a_line(level: int) -> None:
-    """Whatever a message of ours is about, and whoever has chosen the text of that: it stays on one line."""
+    """A message of ours stays on one line, whatever it is about: a client may have chosen the text of that."""
     kept = Kept()
     logger = get_logger("hakgal_hybrid.tests.values")
     logger.addHandler(kept)

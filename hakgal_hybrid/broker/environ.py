@@ -26,9 +26,10 @@ HANDOFF = "hakgal_hybrid.handoff"
 UNREAD = "hakgal_hybrid.unread"
 #: Where servers leave the socket of a request: Werkzeug and our own server, gunicorn's own workers.
 SOCKETS = ("werkzeug.socket", "gunicorn.socket")
+#: Where a connection can be asked, as long as it is there.
+CONNECTIONS = (*SOCKETS, "gunicorn.sock", "eventlet.input", "waitress.client_disconnected")
 #: What leads to the connection of a request, and means nothing once the request is answered.
-CONNECTION_KEYS = ("wsgi.input", "werkzeug.request", *SOCKETS, "gunicorn.sock", "eventlet.input",
-                   "waitress.client_disconnected", HANDOFF)
+CONNECTION_KEYS = ("wsgi.input", "werkzeug.request", *CONNECTIONS, HANDOFF)
 #: What differs from one connection to the next of the same client.
 _PORT = "REMOTE_PORT"
 #: A port. Some servers take it from a header of the client's.

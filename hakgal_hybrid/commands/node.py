@@ -82,7 +82,7 @@ class Node:
         self.stream_options = StreamOptions(settings.profile.value, settings.retry_ms, settings.heartbeat_s,
                                             settings.max_backlog_s, settings.interval_ms)
         self.log = self.hub.log
-        self.publisher = Publisher(self.hub.broker, self.announcer, self.acks, self.refusals, self.encode)
+        self.publisher = Publisher(self.hub.broker, self.acks, self.refusals, self.encode)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
                                          self.refusals, max_waiting=max_waiting)
         self.governor_queue = GovernorQueue(

@@ -1,13 +1,11 @@
-"""Publisher: emits events, and bridges blinker signals to events."""
+"""Publisher: emits events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
-
-import blinker
 
 from ..broker.broker import Broker
 from ..broker.counters import Refusals
@@ -15,7 +13,6 @@ from ..broker.entry import Entry
 from ..broker.event import EVERYBODY, Event, Target
 from ..broker.payload import payload_text
 from ..errors import EventError
-from ..signals import Announcer
 from .acks import Acks, Callback
 
 Encode = Callable[[str, tuple[Any, ...]], str]
@@ -41,18 +38,16 @@ class Publisher:
     """Makes events, and sends them to the streams of clients, or back to a caller that has no stream.
 
     :param broker: publishes to streams.
-    :param announcer: sends the signals that are bridged.
     :param acks: keeps the callbacks of events that clients may acknowledge.
     :param refusals: counts events that cannot be sent.
     :param encode: returns the JSON text of an event with these arguments; also an attribute, which may be changed.
     :ivar mirror: in profile DUAL, what gives the events to the host's own clients.
     """
 
-    def __init__(self, broker: Broker, announcer: Announcer, acks: Acks, refusals: Refusals,
-                 encode: Encode = payload_text) -> None:
+    def __init__(self, broker: Broker, acks: Acks, refusals: Refusals, encode: Encode = payload_text) -> None:
         self.encode = encode
         self.mirror: Mirror | None = None
-        self._broker, self._announcer, self._acks, self._refusals = broker, announcer, acks, refusals
+        self._broker, self._acks, self._refusals = broker, acks, refusals
         self._captured: dict[Hashable, list[Event]] = {}
 
     def send(self, name: str, args: tuple[Any, ...], target: Target = EVERYBODY,
@@ -108,16 +103,3 @@ class Publisher:
             yield
         finally:
             del self._captured[room]
-
-    def bridge(self, signal: blinker.Signal, event: str, *, to: Hashable | Iterable[Hashable] = None,
-               namespace: str | None = None) -> Callable[[], None]:
-        """Send an event whenever a blinker signal is sent, with the signal's keywords as its payload.
-
-        :param signal: the signal.
-        :param event: the event's name.
-        :param to: a room, a ``sid``, or a list, tuple or set of them; ``None`` and ``"/"`` mean everybody.
-        :param namespace: the namespace; ``None`` means ``/``.
-        :return: a function that ends it.
-        """
-        target = Target.create(namespace, to)
-        return self._announcer.bridge(signal, lambda values: self.send(event, (values,), target))

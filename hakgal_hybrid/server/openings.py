@@ -70,7 +70,7 @@ class OpeningPool(ThreadPool):
     def keeps_out(self) -> bool:
         """Return whether no connection is to be accepted for a moment: in a storm, or after one while events are sent.
 
-        Whoever is put off for the latter is accepted after :data:`TURN_S` at most, events or not.
+        A connection that is put off for the latter is accepted after :data:`TURN_S` at most, events or not.
         """
         if not self.storm:
             self._put_off = not self._closed and self._turn.active and self._precedence.held and not self._put_off

@@ -26,8 +26,7 @@ class HandlerRegistrar:
     @property
     def handlers(self) -> Handlers:
         """What is registered for the app that is meant; for those to come, where there is none."""
-        state = self.apps.found()
-        return self.apps.handlers if state is None else state.handlers
+        return self.apps.current_handlers
 
     @property
     def manage_session(self) -> bool:

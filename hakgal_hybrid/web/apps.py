@@ -19,6 +19,7 @@ from ..commands.invocation import serving
 from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..settings import load_settings
+from ..signals import connect
 from .app import HybridApp
 from .state import AppState
 
@@ -132,8 +133,7 @@ class Apps:
             del states
             gc.collect()
             states = self.served()
-        found = self._chosen(states)
-        if found is not None:
+        if (found := self._chosen(states)) is not None:
             return found
         if not states:
             raise ConfigurationError(f"this {self._name} serves no app; call init_app(app) first")
@@ -152,6 +152,12 @@ class Apps:
     def found(self) -> AppState | None:
         """Return the state of the app that is meant; ``None`` if there is none, or nothing says which."""
         return self._chosen(self.served())
+
+    @property
+    def current_handlers(self) -> Handlers:
+        """What is registered for the app that is meant; for those to come, where there is none."""
+        state = self.found()
+        return self.handlers if state is None else state.handlers
 
     def _chosen(self, states: list[AppState]) -> AppState | None:
         if len(states) < 2:
@@ -178,9 +184,8 @@ class Apps:
         :param handlers: those to add.
         """
         self.handlers.update(handlers)
-        states = self.served()
-        meant = self._of_context(states) or (states[-1] if states else None)
-        for state in states:
+        meant = self._to_register_with()
+        for state in self.served():
             state.handlers.update(handlers, replace=state is meant)
 
     def authorize(self, decide: Decision) -> None:
@@ -189,15 +194,19 @@ class Apps:
         :param decide: the function.
         :raises ConfigurationError: if another function decides already.
         """
-        states = self.served()
-        meant = self._of_context(states) or (states[-1] if states else None)
+        meant = self._to_register_with()
         if meant is None:
             self.authorizer.use(decide)
             return
         meant.authorizer.use(decide)
         self.authorizer.inherit(decide, replace=True)
-        for state in states:
+        for state in self.served():
             state.authorizer.inherit(decide)
+
+    def _to_register_with(self) -> AppState | None:
+        """Return the state of the app that a registration is for first: that of the context, or the newest one."""
+        states = self.served()
+        return self._of_context(states) or (states[-1] if states else None)
 
     def bridge(self, signal: blinker.Signal, event: str, target: Target) -> Callable[[], None]:
         """Send an event whenever a signal is sent: by the app that sends it, or the one that is meant.
@@ -207,7 +216,7 @@ class Apps:
         :param target: for whom it is.
         :return: a function that ends it.
         """
-        def forward(sender: object, **values: Any) -> None:
+        def forward(sender: object, values: dict[str, Any]) -> None:
             try:
                 state = self.of_app(sender) or self.current()
             except ConfigurationError as error:  # the signal's sender did not ask for an event
@@ -216,8 +225,7 @@ class Apps:
             node = state.node
             node.announcer.forward(signal, lambda values: node.publisher.send(event, (values,), target), values)
 
-        signal.connect(forward, weak=False)
-        return lambda: signal.disconnect(forward)
+        return connect(signal, forward)
 
 
 def _of_app(app: object, states: list[AppState]) -> AppState | None:

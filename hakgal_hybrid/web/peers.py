@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..broker.environ import PEER, SOCKETS
+from ..broker.environ import CONNECTIONS, PEER, SOCKETS
 
 #: One ``name=value`` of a ``Forwarded`` header, up to the separator behind it.
 _FORWARDED_PAIR = re.compile(
@@ -24,9 +24,6 @@ _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "localhost.localdomain")
 
 #: Where servers leave the socket of a request; the last one is of gunicorn's worker with gevent's server.
 _SOCKETS = (*SOCKETS, "gunicorn.sock")
-
-#: Where a connection can be asked, as long as it is there.
-_SHOWN = (*_SOCKETS, "eventlet.input", "waitress.client_disconnected")
 
 #: Servers that leave ``REMOTE_ADDR`` as the connection has it, and forwarding headers as they come.
 _HONEST = ("gevent/", "Werkzeug/", "gunicorn/", "WSGIServer/")
@@ -57,7 +54,7 @@ def from_loopback(environ: Mapping[str, Any]) -> bool:
     Every address must be one of this machine: the one that the connection has, ``REMOTE_ADDR`` before and after
     ``ProxyFix``, and all of each forwarding header, because a visitor may come through several proxies on this machine.
     A header that cannot be understood counts as another machine. A Unix socket is a connection of this machine. Where a
-    proxy may hide who comes through it (:func:`hidden`), nothing comes from this machine.
+    proxy may hide its visitors (:func:`hidden`), nothing comes from this machine.
 
     :param environ: the WSGI environment of the request.
     """
@@ -215,7 +212,7 @@ def _can_be_checked(environ: Mapping[str, Any]) -> bool:
     """
     if not _forwarded(environ) or _connected(environ) is not None:
         return True
-    if any(name in environ for name in _SHOWN):
+    if any(name in environ for name in CONNECTIONS):
         return False
     software = str(environ.get("SERVER_SOFTWARE", ""))
     return software.startswith(_HONEST) if software else not environ.get("wsgi.multiprocess")  # as ASGI's wrappers say

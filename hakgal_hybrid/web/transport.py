@@ -152,8 +152,7 @@ class Transport:
     @property
     def handlers(self) -> Handlers:
         """What the host registered; may be filled before :meth:`init_app`."""
-        state = self._apps.found()
-        return self._apps.handlers if state is None else state.handlers
+        return self._apps.current_handlers
 
     @property
     def governor(self) -> Any:
@@ -195,8 +194,6 @@ class Transport:
         :param namespace: the namespace; ``None`` means ``/``.
         :return: a function that ends this.
         """
-        if self._apps.only is not None:
-            return self.node.publisher.bridge(signal, event, to=to, namespace=namespace)
         return self._apps.bridge(signal, event, Target.create(namespace, to))
 
     def authorize(self, decide: Decision) -> Decision:

@@ -137,7 +137,7 @@ def test_a_visitor_behind_several_proxies_of_this_machine(header: str, written: 
 
 @pytest.mark.parametrize("header", ["VIA", "X_FORWARDED_PROTO", "X_FORWARDED_HOST", "X_FORWARDED_PREFIX"])
 def test_a_proxy_that_does_not_name_its_visitor(header: str) -> None:
-    """Nobody is of this machine who comes through it, and what is missing is said."""
+    """No visitor of it is of this machine, and what is missing is said."""
     environ = {"REMOTE_ADDR": "127.0.0.1", f"HTTP_{header}": "something"}
     assert not peers.from_loopback(environ)
     assert header.replace("_", "-").title() in peers.hidden(environ)

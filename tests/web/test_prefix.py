@@ -186,7 +186,7 @@ def test_paths_learn_mounts() -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_locations_below_mounts_and_proxies(inside: bool) -> None:
-    """``Location`` leads to the outcome as whoever has asked sees it: below a proxy's path, a mount and the prefix."""
+    """``Location`` leads to the outcome as its client sees it: below a proxy's path, a mount and the prefix."""
     app = Flask("site")
     governor = Governor()
 
