@@ -82,7 +82,12 @@ def nginx(folder: Path, upstream: int) -> Iterator[int]:
         yield port
 
 
-@pytest.fixture(scope="module", params=list(ROOTS))
+#: The ways that every run tries; the others are tried with the long tests.
+ALWAYS = {"keyword", "dispatched", "proxied"}
+
+
+@pytest.fixture(scope="module", params=[way if way in ALWAYS else pytest.param(way, marks=pytest.mark.long)
+                                        for way in ROOTS])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int, str]]:
     """Each way: its name, the port that a browser goes to, and where our URLs begin."""
     way = request.param
