@@ -1,4 +1,4 @@
-"""The state machines of a stream, a session and a client, and the reasons for which a stream ends. Nothing else.
+"""The state machines of streams, sessions, clients and Engine.IO, and the reasons for which a stream ends.
 
 Each machine is a table: a state, what happens, the state after that, and whose code says so (the *owner* of the
 transition). Code that moves an object along calls :func:`after`, which refuses what is not in the table; all other
@@ -96,8 +96,35 @@ class ClientEvent(Enum):
     HANDLED = "handled"
 
 
-State = StreamState | SessionState | ClientState
-Happening = StreamEvent | SessionEvent | ClientEvent
+class EngineState(Enum):
+    """Where a session of Engine.IO is in its life.
+
+    :cvar POLLING: its packets go out with the answers to requests.
+    :cvar UPGRADING: the same, and a WebSocket has been probed, which the client may change over to.
+    :cvar WEBSOCKET: its packets go out over a WebSocket.
+    :cvar CLOSING: is over; its last packet waits to be fetched.
+    :cvar ENDED: nobody knows it any more.
+    """
+
+    POLLING = "polling"
+    UPGRADING = "upgrading"
+    WEBSOCKET = "websocket"
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+class EngineEvent(Enum):
+    """What happens to a session of Engine.IO."""
+
+    PROBED = "probed"
+    UPGRADED = "upgraded"
+    UPGRADE_FAILED = "upgrade failed"
+    CLOSED = "closed"
+    ENDED = "ended"
+
+
+State = StreamState | SessionState | ClientState | EngineState
+Happening = StreamEvent | SessionEvent | ClientEvent | EngineEvent
 
 
 class Transition(NamedTuple):
@@ -151,11 +178,22 @@ CLIENT = (
     Transition(ClientState.HANDLED, ClientEvent.RELEASED, ClientState.GONE, "stream"),
 )
 
-MACHINES = {"stream": STREAM, "session": SESSION, "client": CLIENT}
+#: A session of Engine.IO. A request owns a change, or a timer.
+ENGINE = (
+    Transition(EngineState.POLLING, EngineEvent.PROBED, EngineState.UPGRADING, "request"),
+    Transition(EngineState.POLLING, EngineEvent.CLOSED, EngineState.CLOSING, "any"),
+    Transition(EngineState.UPGRADING, EngineEvent.UPGRADED, EngineState.WEBSOCKET, "request"),
+    Transition(EngineState.UPGRADING, EngineEvent.UPGRADE_FAILED, EngineState.POLLING, "timer"),
+    Transition(EngineState.UPGRADING, EngineEvent.CLOSED, EngineState.CLOSING, "any"),
+    Transition(EngineState.WEBSOCKET, EngineEvent.CLOSED, EngineState.CLOSING, "any"),
+    Transition(EngineState.CLOSING, EngineEvent.ENDED, EngineState.ENDED, "request"),
+)
+
+MACHINES = {"stream": STREAM, "session": SESSION, "client": CLIENT, "session of Engine.IO": ENGINE}
 
 _AFTER = {(row.state, row.event): row.after for table in MACHINES.values() for row in table}
 
-S = TypeVar("S", StreamState, SessionState, ClientState)
+S = TypeVar("S", StreamState, SessionState, ClientState, EngineState)
 
 
 def after(state: S, event: Happening) -> S:
@@ -205,6 +243,7 @@ class StreamEnd(str, Enum):
     CLOSED = "closed", "the server that carries the request closed it"
     STALLED = "stalled", "the client took no byte for HYBRID_STALL_S"
     CHATTER = "chatter", "the client sent more than a listener has to say"
+    GAP = "gap", "a client of Socket.IO, which cannot be told of a gap, was too slow for the log"
     REPLACED = "replaced", "the session has a newer stream"
     DISCONNECTED = "disconnected", "its last client was ended"
     STOPPED = "stopped", "the server stops"

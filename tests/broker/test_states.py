@@ -10,6 +10,7 @@ from hakgal_hybrid.broker.states import (
     MACHINES,
     ClientEvent,
     ClientState,
+    EngineState,
     SessionState,
     StreamEnd,
     StreamEvent,
@@ -17,7 +18,7 @@ from hakgal_hybrid.broker.states import (
     after,
 )
 
-FINAL = {StreamState.ENDED, SessionState.ENDED, ClientState.GONE}
+FINAL = {StreamState.ENDED, SessionState.ENDED, ClientState.GONE, EngineState.ENDED}
 
 
 @pytest.mark.parametrize("name", MACHINES)

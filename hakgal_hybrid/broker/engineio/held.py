@@ -1,0 +1,127 @@
+"""HeldAnswer: an answer that is not there yet, for a server that waits for it without a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from .polling import Poll
+from .refusals import Refusal
+from .session import EngineSession
+
+
+class Answer(NamedTuple):
+    """An answer.
+
+    :ivar status: status code and reason phrase.
+    :ivar content_type: what the body is.
+    :ivar body: the body.
+    """
+
+    status: str
+    content_type: str
+    body: bytes
+
+
+#: How often a request that waits for room is looked at (seconds): its session may have ended.
+_LOOK_S = 1.0
+TEXT = "text/plain; charset=UTF-8"
+
+
+def refusal_answer(refusal: Refusal) -> Answer:
+    """Return the answer to a request that is not served.
+
+    :param refusal: why.
+    """
+    return Answer("403 Forbidden" if refusal.status == 403 else "400 Bad Request", "application/json",
+                  refusal.body())
+
+
+class HeldAnswer(Protocol):
+    """An answer that waits. One thread, or greenlet, uses it; any thread may wake it.
+
+    :ivar on_wake: called, from any thread, when :meth:`take` is to be called.
+    """
+
+    on_wake: Callable[[], object]
+
+    def take(self) -> Answer | None:
+        """Return the answer; ``None`` while there is none."""
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long :meth:`take` need not be called, if nobody wakes it (seconds); ``None`` for ever."""
+
+    def abandon(self) -> None:
+        """Note that the client is gone, or did not get the answer."""
+
+
+class HeldPost:
+    """A request that has brought packets, and waits until its client may send more.
+
+    :param session: whose request it is.
+    :ivar on_wake: called, from any thread, when :meth:`take` is to be called.
+    """
+
+    def __init__(self, session: EngineSession) -> None:
+        self.on_wake: Callable[[], object] = lambda: None
+        self._session, self._room = session, False
+        session.when_room(self._on_room)
+
+    def _on_room(self) -> None:
+        self._room = True
+        self.on_wake()
+
+    def take(self) -> Answer | None:
+        """Return the answer; ``None`` while there is none."""
+        if not self._room and not self._session.over:
+            return None
+        self._session.polling.end_post()
+        return Answer("200 OK", TEXT, b"ok")
+
+    @property
+    def wait_s(self) -> float:
+        """How long :meth:`take` need not be called, if nobody wakes it (seconds)."""
+        return _LOOK_S
+
+    def abandon(self) -> None:
+        """Note that the client is gone, or did not get the answer."""
+        self._session.polling.end_post()
+        self._session.close("transport close")
+
+
+class HeldPoll:
+    """A poll that waits. One thread, or greenlet, uses it; any thread may wake it.
+
+    :param session: whose poll it is.
+    :param stopping: returns true once the server stops.
+    :ivar on_wake: called, from any thread, when :meth:`take` is to be called.
+    """
+
+    def __init__(self, session: EngineSession, stopping: Callable[[], bool]) -> None:
+        self.on_wake: Callable[[], object] = lambda: None
+        self._session, self._stopping = session, stopping
+        self._poll: Poll = session.polling.begin_poll(self._wake)
+
+    def _wake(self) -> None:
+        self.on_wake()
+
+    def take(self) -> Answer | None:
+        """Return the answer; ``None`` while there is none."""
+        if self._stopping():
+            self._session.close("transport close")
+        try:
+            body = self._session.polling.take(self._poll)
+        except Refusal as refusal:
+            return refusal_answer(refusal)
+        return None if body is None else Answer("200 OK", TEXT, body)
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long :meth:`take` need not be called, if nobody wakes it (seconds); ``None`` for ever."""
+        return self._session.polling.wait_s(self._poll)
+
+    def abandon(self) -> None:
+        """Note that the client is gone, or did not get the answer: packets are not asked for twice."""
+        self._session.polling.abandon(self._poll)
+        self._session.close("transport close")

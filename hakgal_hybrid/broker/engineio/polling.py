@@ -1,0 +1,184 @@
+"""Polling: the requests of a session of Engine.IO. One may wait for packets while another one brings some. Pure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from ..states import EngineState
+from .heartbeat import Heartbeat
+from .packets import Framing, PacketType, body_of
+from .refusals import Refusal, RefusalCode
+
+#: How long a poll that comes while the client changes over to a WebSocket waits for that (seconds), before it is
+#: answered with nothing.
+UPGRADING_S = 0.1
+
+
+class PolledSession(Protocol):
+    """The session that the requests are for, as they know it."""
+
+    lock: threading.RLock
+    state: EngineState
+    heartbeat: Heartbeat
+    farewell: PacketType
+
+    @property
+    def over(self) -> bool:
+        """True once nothing more is taken from the client."""
+
+    def blocks(self, framing: Framing) -> bytes:
+        """Return what is to be sent next.
+
+        :param framing: how packets are carried.
+        """
+
+    def close(self, reason: str) -> None:
+        """End the session.
+
+        :param reason: why.
+        """
+
+    def end(self) -> None:
+        """Note that the last packet was fetched."""
+
+
+class Poll:
+    """One request that waits for packets.
+
+    :param wake: called, from any thread, when :meth:`Polling.take` is to be called.
+    :param at: the clock's reading when it came.
+    :param late: true if a WebSocket had been probed before it came.
+    """
+
+    __slots__ = ("at", "late", "wake")
+
+    def __init__(self, wake: Callable[[], object], at: float, late: bool) -> None:
+        self.wake, self.at, self.late = wake, at, late
+
+
+class Polling:
+    """What belongs to the requests of one session.
+
+    :param session: the session.
+    :param clock: monotonic seconds.
+    :ivar posting: true while a request that brings packets has not been answered.
+    """
+
+    __slots__ = ("_clock", "_poll", "_session", "posting")
+
+    def __init__(self, session: PolledSession, clock: Callable[[], float]) -> None:
+        self._session, self._clock = session, clock
+        self._poll: Poll | None = None
+        self.posting = False
+
+    @property
+    def waiting(self) -> bool:
+        """True while a request waits for packets."""
+        return self._poll is not None
+
+    def wake(self) -> None:
+        """Wake the request that waits for packets."""
+        poll = self._poll
+        if poll is not None:
+            poll.wake()
+
+    def begin_poll(self, wake: Callable[[], object]) -> Poll:
+        """Begin to wait for packets in a request.
+
+        :param wake: called, from any thread, when :meth:`take` is to be called.
+        :return: the poll, which is over when :meth:`take` has returned something or raised.
+        :raises Refusal: if the session is over or on a WebSocket; and for a second poll, which ends the session.
+        """
+        session = self._session
+        with session.lock:
+            self._check()
+            if self._poll is not None:
+                session.close("transport error")
+                raise Refusal(RefusalCode.BAD_REQUEST)
+            self._poll = Poll(wake, self._clock(), session.state is EngineState.UPGRADING)
+            return self._poll
+
+    def take(self, poll: Poll) -> bytes | None:
+        """Return the body of the answer to a poll.
+
+        :param poll: the poll.
+        :return: the body; ``None`` while there is nothing.
+        :raises Refusal: if there will be nothing: the session is over, or has changed over to its WebSocket.
+        """
+        with self._session.lock:
+            try:
+                body = self._body(poll)
+            except BaseException:
+                self._poll = None
+                raise
+            if body:
+                self._poll = None
+            return body or None
+
+    def _body(self, poll: Poll) -> bytes:
+        session = self._session
+        if session.state is EngineState.UPGRADING:
+            # The client ends its last poll before it changes over; it may change over without waiting for the answer.
+            answered = not poll.late or self._clock() - poll.at >= UPGRADING_S
+            return PacketType.NOOP.value.encode() if answered else b""
+        blocks = session.blocks(Framing.POLLING) if session.state is EngineState.POLLING else b""
+        if session.state is EngineState.CLOSING:  # perhaps just now, because events were lost
+            session.end()
+            return session.farewell.value.encode()
+        if session.state is EngineState.POLLING:
+            return body_of(blocks)
+        raise Refusal(RefusalCode.UNKNOWN_SID if session.over else RefusalCode.BAD_REQUEST)
+
+    def wait_s(self, poll: Poll) -> float | None:
+        """Return how long a poll may wait to be woken, in seconds; ``None`` for as long as it takes.
+
+        :param poll: the poll.
+        """
+        if self._session.state is EngineState.UPGRADING:
+            return max(0.0, poll.at + UPGRADING_S - self._clock())
+        return None
+
+    def abandon(self, poll: Poll) -> None:
+        """Give up a poll whose client is gone: packets are not asked for twice, so the session is over.
+
+        :param poll: the poll; nothing happens if it was answered.
+        """
+        with self._session.lock:
+            if self._poll is poll:
+                self._poll = None
+                self._session.close("transport close")
+
+    def begin_post(self) -> None:
+        """Begin to take packets from a request's body.
+
+        :raises Refusal: if the session is over or on a WebSocket; and for a second request at once, which ends it.
+        """
+        session = self._session
+        with session.lock:
+            self._check()
+            if session.over:
+                raise Refusal(RefusalCode.UNKNOWN_SID)
+            if self.posting:
+                session.close("transport error")
+                raise Refusal(RefusalCode.BAD_REQUEST)
+            self.posting = True
+
+    def end_post(self) -> None:
+        """Note that a request that brought packets was answered. Its client is alive."""
+        session = self._session
+        with session.lock:
+            self.posting = False
+            if session.state is EngineState.POLLING:
+                session.heartbeat.alive()
+
+    def _check(self) -> None:
+        """Refuse a request that cannot be served.
+
+        :raises Refusal: if the session has ended, or has changed over to its WebSocket; that goes on.
+        """
+        if self._session.state is EngineState.ENDED:
+            raise Refusal(RefusalCode.UNKNOWN_SID)
+        if self._session.state is EngineState.WEBSOCKET:
+            raise Refusal(RefusalCode.BAD_REQUEST)

@@ -1,0 +1,61 @@
+"""EngineRegistry: the sessions of Engine.IO by their id, and their clock."""
+
+from __future__ import annotations
+
+from ..states import EngineState
+from ..timers import TimerQueue
+from .refusals import Refusal, RefusalCode
+from .session import EngineSession
+
+#: How often a session is looked after, at least (seconds): what is due may have become due sooner than it was.
+ROUND_S = 5.0
+
+
+class EngineRegistry:
+    """All sessions that have not ended.
+
+    :param timers: has them looked after.
+    """
+
+    def __init__(self, timers: TimerQueue) -> None:
+        self._timers = timers
+        self._sessions: dict[str, EngineSession] = {}
+
+    def __len__(self) -> int:
+        """Return how many sessions there are, with those that have ended just now."""
+        return len(self._sessions)
+
+    def add(self, session: EngineSession) -> None:
+        """Add a new session, and look after it until it has ended.
+
+        :param session: the session.
+        """
+        self._sessions[session.sid] = session
+        self._look_after(session)
+
+    def find(self, sid: str) -> EngineSession:
+        """Return a session by its id.
+
+        :param sid: the id.
+        :return: the session.
+        :raises Refusal: if there is none.
+        """
+        session = self._sessions.get(sid)
+        if session is None or session.state is EngineState.ENDED:
+            raise Refusal(RefusalCode.UNKNOWN_SID)
+        return session
+
+    def close(self, reason: str) -> None:
+        """End all sessions.
+
+        :param reason: why, in the words that ``disconnect`` handlers know.
+        """
+        for session in list(self._sessions.values()):
+            session.close(reason)
+
+    def _look_after(self, session: EngineSession) -> None:
+        wait = session.tick()
+        if wait is None:
+            self._sessions.pop(session.sid, None)
+        else:
+            self._timers.call_later(min(wait, ROUND_S), lambda: self._look_after(session))

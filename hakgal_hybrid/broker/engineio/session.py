@@ -1,0 +1,230 @@
+"""EngineSession: one session of Engine.IO, over whatever carries it. Pure: it has a clock, and no connection.
+
+It keeps no packets. What is above it, its *upper* part, is asked for bytes when they can be sent, so that what a client
+has not fetched is in the log and nowhere else. :mod:`.polling` has what belongs to requests.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from ..states import EngineEvent, EngineState, after
+from ..stream import SubscriberStream
+from .heartbeat import Heartbeat
+from .packets import MAX_PACKETS, Framing, Packet, PacketType, ProtocolError
+from .polling import Polling
+from .upper import EngineOptions, Upper
+
+#: How long a client may take from probing a WebSocket to changing over to it (seconds).
+UPGRADE_S = 10.0
+#: How long the last packet of a session waits to be fetched (seconds).
+FAREWELL_S = 30.0
+
+
+class EngineSession:
+    """One session of Engine.IO. Any thread may call its methods; none of them waits.
+
+    :param upper: what it carries.
+    :param options: what all sessions have in common.
+    :param clock: monotonic seconds.
+    :param websocket: true if it begins on a WebSocket.
+    :ivar sid: its id, a secret.
+    :ivar state: see :class:`~hakgal_hybrid.broker.states.EngineState`.
+    :ivar polling: what belongs to requests.
+    :ivar wake: called, from any thread, when :meth:`frames` is to be called, or the session is over.
+    :ivar farewell: the last packet, for a poll that is or will be waiting.
+    :ivar lock: held while something changes.
+    """
+
+    def __init__(self, upper: Upper, options: EngineOptions, clock: Callable[[], float] = time.monotonic, *,
+                 websocket: bool = False) -> None:
+        self.sid = secrets.token_urlsafe(15)
+        self.state = EngineState.WEBSOCKET if websocket else EngineState.POLLING
+        self.lock = threading.RLock()
+        self.wake: Callable[[], object] = _nothing
+        self.farewell = PacketType.CLOSE
+        self.heartbeat = Heartbeat(options, clock)
+        self.polling = Polling(self, clock)
+        self._upper, self._options, self._clock = upper, options, clock
+        upper.opened(self)
+
+    @property
+    def over(self) -> bool:
+        """True once nothing more is taken from the client."""
+        return self.state in (EngineState.CLOSING, EngineState.ENDED)
+
+    @property
+    def transport(self) -> str:
+        """``polling`` or ``websocket``."""
+        return "websocket" if self.state is EngineState.WEBSOCKET else "polling"
+
+    def handshake(self, *, upgrades: bool) -> str:
+        """Return the first packet.
+
+        :param upgrades: true if the client may change over to a WebSocket.
+        :return: the packet as text.
+        """
+        options = self._options
+        return PacketType.OPEN.value + json.dumps({
+            "sid": self.sid, "upgrades": ["websocket"] if upgrades else [],
+            "pingInterval": round(options.ping_interval_s * 1000), "pingTimeout": round(options.ping_timeout_s * 1000),
+            "maxPayload": options.max_payload}, separators=(",", ":"))
+
+    # -- down and up -----------------------------------------------------------------------------------------
+
+    def frames(self) -> bytes:
+        """Return what is to be written to the WebSocket next; nothing if there is nothing."""
+        with self.lock:
+            return self.blocks(Framing.WEBSOCKET) if self.state is EngineState.WEBSOCKET else b""
+
+    def blocks(self, framing: Framing) -> bytes:
+        """Return what is to be sent next: a ping that is due, then what the upper part has.
+
+        :param framing: how packets are carried.
+        :return: the blocks; nothing if there is nothing.
+        """
+        ping = b""
+        if self.heartbeat.ping:
+            ping = framing.packet(PacketType.PING.value)
+            self.heartbeat.sent()
+        return ping + self._upper.take(framing, MAX_PACKETS - bool(ping))
+
+    def shareable(self) -> SubscriberStream | None:
+        """Return what its events are read by, if these are all that it sends next; see :meth:`.Upper.shareable`."""
+        carrying = self.state is EngineState.WEBSOCKET and not self.heartbeat.ping
+        return self._upper.shareable() if carrying else None
+
+    def left(self) -> None:
+        """Note that the writer has made the stream leave those that share events."""
+        with self.lock:
+            self._upper.left()
+
+    def receive(self, packet: Packet) -> None:
+        """Take one packet of the client.
+
+        :param packet: the packet.
+        :raises ProtocolError: for one that a client must not send; the session is over then.
+        """
+        with self.lock:
+            if self.over:
+                return
+            try:
+                self._receive(packet)
+            except ProtocolError:
+                self.close("transport error")
+                raise
+
+    def _receive(self, packet: Packet) -> None:
+        if packet.type is PacketType.MESSAGE:
+            self._upper.message(packet.data)
+        elif packet.type is PacketType.PONG:
+            self.heartbeat.ponged()
+            if self.state is EngineState.UPGRADING:
+                self.heartbeat.pause(UPGRADE_S)
+        elif packet.type is PacketType.CLOSE:
+            self.farewell = PacketType.NOOP
+            self.close("client disconnect", keep=self.polling.waiting)
+        else:
+            raise ProtocolError(f"a client does not send a packet of type {packet.type.value} here")
+
+    def when_room(self, call: Callable[[], object]) -> None:
+        """Call a function as soon as the client may send more: perhaps at once, else in another thread.
+
+        :param call: the function; it takes the place of one that was given before.
+        """
+        self._upper.when_room(call)
+
+    # -- changing over ---------------------------------------------------------------------------------------
+
+    def probe(self) -> bool:
+        """Note that the client has probed a WebSocket.
+
+        :return: false if that WebSocket must be closed: there is one already.
+        """
+        with self.lock:
+            if self.state is not EngineState.POLLING:
+                return False
+            self.state = after(self.state, EngineEvent.PROBED)
+            self.heartbeat.pause(UPGRADE_S)
+            self.notify()
+            return True
+
+    def upgrade(self, wake: Callable[[], object]) -> bool:
+        """Note that the client changes over to the WebSocket that it has probed.
+
+        :param wake: becomes the attribute of that name.
+        :return: false if it took too long for that.
+        """
+        with self.lock:
+            if self.state is not EngineState.UPGRADING:
+                return False
+            self.state, self.wake = after(self.state, EngineEvent.UPGRADED), wake
+            self.heartbeat.extend()
+            self.notify()
+            return True
+
+    def fail_upgrade(self) -> None:
+        """Note that the WebSocket that was probed is gone: polling goes on."""
+        with self.lock:
+            if self.state is EngineState.UPGRADING:
+                self.state = after(self.state, EngineEvent.UPGRADE_FAILED)
+                self.heartbeat.extend()
+                self.notify()
+
+    # -- time and end ----------------------------------------------------------------------------------------
+
+    def tick(self) -> float | None:
+        """Do what is due: send a ping, or end the session for want of a pong.
+
+        :return: after how many seconds to call this again, at most; ``None`` if the session has ended.
+        """
+        with self.lock:
+            if self.state is not EngineState.ENDED and self._clock() >= self.heartbeat.due:
+                self._act()
+            return None if self.state is EngineState.ENDED else max(0.0, self.heartbeat.due - self._clock())
+
+    def _act(self) -> None:
+        if self.state is EngineState.CLOSING:
+            self.end()
+        elif self.state is EngineState.UPGRADING:
+            self.fail_upgrade()
+        elif self.heartbeat.beat():
+            self.notify()
+        elif self.polling.posting:  # the client waits for us, and sends nothing else meanwhile
+            self.heartbeat.alive()
+        else:
+            self.close("ping timeout", keep=False)
+
+    def close(self, reason: str, *, keep: bool = True) -> None:
+        """End the session. Nothing happens if it is over.
+
+        :param reason: why, in the words that ``disconnect`` handlers know.
+        :param keep: true to keep its last packet until the client fetches it, for a while.
+        """
+        with self.lock:
+            if self.over:
+                return
+            keep = keep and self.state is not EngineState.WEBSOCKET
+            self.state = after(self.state, EngineEvent.CLOSED)
+            self.heartbeat.pause(FAREWELL_S)
+            if not keep:
+                self.end()
+            self._upper.closed(reason)
+            self.notify()
+
+    def end(self) -> None:
+        """Note that the last packet was fetched, or never will be."""
+        self.state = after(self.state, EngineEvent.ENDED)
+
+    def notify(self) -> None:
+        """Have whatever carries the session look: there may be something to send, or it is over."""
+        self.polling.wake()
+        self.wake()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,312 @@
+"""A session of Engine.IO: polls and posts, heartbeats by a clock, changing over to a WebSocket, its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from threading import Event as EventFlag
+
+import pytest
+from support.engines import Clock, engine
+
+from hakgal_hybrid.broker.engineio.packets import (
+    MAX_PACKETS,
+    Framing,
+    Packet,
+    PacketType,
+    ProtocolError,
+    decode_payload,
+)
+from hakgal_hybrid.broker.engineio.polling import UPGRADING_S
+from hakgal_hybrid.broker.engineio.refusals import Refusal, RefusalCode
+from hakgal_hybrid.broker.engineio.registry import EngineRegistry
+from hakgal_hybrid.broker.engineio.session import FAREWELL_S, UPGRADE_S, EngineSession
+from hakgal_hybrid.broker.states import EngineState
+from hakgal_hybrid.broker.timers import TimerQueue
+
+INTERVAL, TIMEOUT = 25.0, 20.0
+
+
+def nothing() -> None:
+    """Nobody waits."""
+
+
+def poll(session: EngineSession) -> bytes | None:
+    """Make a request for packets that does not wait."""
+    return session.polling.take(session.polling.begin_poll(nothing))
+
+
+def post(session: EngineSession, body: bytes) -> None:
+    session.polling.begin_post()
+    try:
+        for packet in decode_payload(body):
+            session.receive(packet)
+    finally:
+        session.polling.end_post()
+
+
+def refused(session: EngineSession) -> RefusalCode:
+    """Return the code with which a poll is refused."""
+    with pytest.raises(Refusal) as caught:
+        session.polling.begin_poll(nothing)
+    return caught.value.code
+
+
+def test_the_first_packet_says_what_all_have_in_common() -> None:
+    """It has these keys and no other; times are milliseconds, made of seconds with fractions."""
+    session, _ = engine(ping_interval_s=0.3, ping_timeout_s=0.2, max_payload=5)
+    opened = session.handshake(upgrades=True)
+    assert opened[0] == "0"
+    assert json.loads(opened[1:]) == {"sid": session.sid, "upgrades": ["websocket"], "pingInterval": 300,
+                                      "pingTimeout": 200, "maxPayload": 5}
+    assert json.loads(session.handshake(upgrades=False)[1:])["upgrades"] == []
+
+
+def test_messages_go_up_and_down() -> None:
+    """A poll waits until there is something; text and bytes come back as they were."""
+    session, echo = engine()
+    woken = []
+    waiting = session.polling.begin_poll(lambda: woken.append(1))
+    assert session.polling.take(waiting) is None
+    post(session, b"4hello\x1ebAQI=")
+    assert woken
+    assert session.polling.take(waiting) == b"4hello\x1ebAQI="
+    assert echo.log == ["opened", "hello", b"\x01\x02"]
+
+
+def test_a_poll_has_a_limited_number_of_packets() -> None:
+    """What is left comes with the next one; a ping counts."""
+    clock = Clock()
+    session, _ = engine(clock)
+    post(session, b"\x1e".join(b"4%d" % number for number in range(20)))
+    clock.now += INTERVAL
+    session.tick()
+    body = poll(session)
+    assert body is not None
+    assert len(body.split(b"\x1e")) == MAX_PACKETS
+    assert body.startswith(b"2\x1e40\x1e")
+    assert poll(session) == b"415\x1e416\x1e417\x1e418\x1e419"
+
+
+def test_a_second_poll_ends_the_session() -> None:
+    """The first one is answered with a close packet, the second one is refused, and nothing is known any more."""
+    session, echo = engine()
+    first = session.polling.begin_poll(nothing)
+    assert refused(session) is RefusalCode.BAD_REQUEST
+    assert session.polling.take(first) == b"1"
+    assert refused(session) is RefusalCode.UNKNOWN_SID
+    assert echo.log[-1] == ("closed", "transport error")
+
+
+def test_a_second_post_ends_the_session() -> None:
+    """It is refused."""
+    session, echo = engine()
+    session.polling.begin_post()
+    with pytest.raises(Refusal) as caught:
+        session.polling.begin_post()
+    assert caught.value.code is RefusalCode.BAD_REQUEST
+    assert echo.log[-1] == ("closed", "transport error")
+
+
+@pytest.mark.parametrize("body", [b"abc", b"2", b"0{}", b"5", b"6"])
+def test_what_a_client_must_not_post_ends_the_session(body: bytes) -> None:
+    """What is no packet is for the reader of the payload; packets of other directions end the session here."""
+    session, echo = engine()
+    with pytest.raises(ProtocolError):
+        post(session, body)
+    if body != b"abc":
+        assert echo.log[-1] == ("closed", "transport error")
+        assert poll(session) == b"1"
+
+
+def test_a_client_closes() -> None:
+    """A poll that waits is answered with nothing to do; without one, nothing is known any more."""
+    session, echo = engine()
+    waiting = session.polling.begin_poll(nothing)
+    post(session, b"1")
+    assert session.polling.take(waiting) == b"6"
+    assert refused(session) is RefusalCode.UNKNOWN_SID
+    assert echo.log[-1] == ("closed", "client disconnect")
+    session, _ = engine()
+    post(session, b"1\x1e4late")
+    assert refused(session) is RefusalCode.UNKNOWN_SID
+
+
+def test_the_server_closes() -> None:
+    """The close packet is kept for the next poll, for a while; nothing is taken from the client meanwhile."""
+    clock = Clock()
+    session, echo = engine(clock)
+    session.close("server disconnect")
+    with pytest.raises(Refusal):
+        session.polling.begin_post()
+    assert poll(session) == b"1"
+    assert echo.log[1:] == [("closed", "server disconnect")]
+    session, _ = engine(clock)
+    session.close("server disconnect")
+    clock.now += FAREWELL_S
+    assert session.tick() is None
+    assert refused(session) is RefusalCode.UNKNOWN_SID
+
+
+def test_a_client_that_answers_pings_stays() -> None:
+    """A ping is sent one interval after the session began, and one interval after each pong."""
+    clock = Clock()
+    session, _ = engine(clock)
+    assert session.tick() == INTERVAL
+    for _ in range(3):
+        clock.now += INTERVAL
+        session.tick()
+        assert poll(session) == b"2"
+        clock.now += TIMEOUT - 1
+        session.tick()
+        post(session, b"3")
+        assert session.tick() == INTERVAL
+
+
+def test_a_client_that_does_not_answer_is_dead() -> None:
+    """The clock runs without polls too; where the ping has left late, it runs from then on."""
+    clock = Clock()
+    session, echo = engine(clock)
+    for _ in range(2):
+        clock.now += INTERVAL
+        session.tick()
+    assert echo.log[-1] == ("closed", "ping timeout")
+    assert refused(session) is RefusalCode.UNKNOWN_SID
+    session, echo = engine(clock)
+    clock.now += INTERVAL
+    session.tick()
+    clock.now += TIMEOUT - 1
+    assert poll(session) == b"2"
+    clock.now += TIMEOUT - 1
+    session.tick()
+    assert not session.over
+    clock.now += 1
+    session.tick()
+    assert echo.log[-1] == ("closed", "ping timeout")
+
+
+def test_a_client_that_waits_for_its_post_is_alive() -> None:
+    """It sends no other one meanwhile, so it cannot answer a ping. Posts do not put a ping off."""
+    clock = Clock()
+    session, _ = engine(clock)
+    clock.now += INTERVAL - 1
+    post(session, b"4x")
+    assert session.tick() == 1
+    session.polling.begin_post()
+    for _ in range(5):
+        clock.now += INTERVAL
+        session.tick()
+    assert not session.over
+    session.polling.end_post()
+    assert session.tick() == TIMEOUT
+
+
+def test_a_poll_whose_client_is_gone_ends_the_session() -> None:
+    """What it would have got is not asked for again."""
+    session, echo = engine()
+    session.polling.abandon(session.polling.begin_poll(nothing))
+    assert echo.log[-1] == ("closed", "transport close")
+
+
+# -- changing over -----------------------------------------------------------------------------------------------
+
+
+def test_a_client_changes_over() -> None:
+    """From the probe on no poll hangs; until the change polling is the transport, afterwards the WebSocket alone is."""
+    clock = Clock()
+    session, echo = engine(clock)
+    waiting = session.polling.begin_poll(nothing)
+    assert session.probe()
+    assert session.polling.take(waiting) == b"6"
+    echo.send("kept")
+    assert session.frames() == b""
+    late = session.polling.begin_poll(nothing)
+    assert session.polling.take(late) is None
+    assert session.polling.wait_s(late) == pytest.approx(UPGRADING_S)
+    clock.now += UPGRADING_S
+    assert session.polling.take(late) == b"6"
+    woken = []
+    assert session.upgrade(lambda: woken.append(1))
+    assert woken
+    assert session.frames() == Framing.WEBSOCKET.message("kept")
+    assert refused(session) is RefusalCode.BAD_REQUEST
+    with pytest.raises(Refusal):
+        session.polling.begin_post()
+    assert session.transport == "websocket"
+    session.receive(Packet(PacketType.MESSAGE, "up"))
+    assert session.frames() == Framing.WEBSOCKET.message("up")
+
+
+def test_a_poll_that_meets_the_change_is_refused() -> None:
+    """It waits for a moment, in which the client has changed over; the session goes on."""
+    session, _ = engine()
+    session.probe()
+    waiting = session.polling.begin_poll(nothing)
+    session.upgrade(nothing)
+    with pytest.raises(Refusal) as caught:
+        session.polling.take(waiting)
+    assert caught.value.code is RefusalCode.BAD_REQUEST
+    assert not session.over
+
+
+def test_there_is_one_websocket() -> None:
+    """A second probe is refused, before and after the change."""
+    session, _ = engine()
+    assert session.probe()
+    assert not session.probe()
+    assert session.upgrade(nothing)
+    assert not session.probe()
+    assert not engine(websocket=True)[0].probe()
+
+
+def test_a_change_that_takes_too_long_fails() -> None:
+    """Polling goes on, with its pings; the WebSocket cannot be used any more. No ping is due meanwhile."""
+    clock = Clock()
+    session, echo = engine(clock)
+    clock.now += INTERVAL - 1
+    session.probe()
+    clock.now += UPGRADE_S
+    session.tick()
+    assert session.state is EngineState.POLLING
+    assert not session.upgrade(nothing)
+    assert session.tick() == INTERVAL
+    echo.send("x")
+    assert poll(session) == b"4x"
+    session.probe()
+    session.fail_upgrade()
+    session.fail_upgrade()
+    assert session.state is EngineState.POLLING
+
+
+def test_a_websocket_from_the_beginning() -> None:
+    """There is no polling; a ping is a frame; its end is no packet."""
+    clock = Clock()
+    session, echo = engine(clock, websocket=True)
+    assert refused(session) is RefusalCode.BAD_REQUEST
+    clock.now += INTERVAL
+    session.tick()
+    assert session.frames() == Framing.WEBSOCKET.packet("2")
+    session.receive(Packet(PacketType.PONG))
+    assert session.tick() == INTERVAL
+    session.close("transport close")
+    assert session.state is EngineState.ENDED
+    assert session.frames() == b""
+    assert echo.log[-1] == ("closed", "transport close")
+
+
+def test_sessions_are_found_until_they_have_ended() -> None:
+    """The registry looks after them, ends them all, and knows those whose last packet waits."""
+    registry = EngineRegistry(TimerQueue())
+    session, echo = engine(time.monotonic, ping_interval_s=0.01, ping_timeout_s=100)
+    woken = EventFlag()
+    waiting = session.polling.begin_poll(woken.set)
+    registry.add(session)
+    assert registry.find(session.sid) is session
+    assert woken.wait(5)
+    assert session.polling.take(waiting) == b"2"
+    registry.close("transport close")
+    assert poll(registry.find(session.sid)) == b"1"
+    for sid in (session.sid, "other"):
+        with pytest.raises(Refusal):
+            registry.find(sid)
+    assert echo.log[-1] == ("closed", "transport close")
