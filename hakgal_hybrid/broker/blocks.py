@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .engineio.socketio_packets import Kind, control_packet, event_block
 from .entry import Entry
 from .event import Event, Target
 from .formats import Format
 from .pages import datastar_block, datastar_control, html_block
 from .sse import encode_event, encode_message
 
+#: The reason of a client that the host has ended.
+SERVER_DISCONNECT = "server disconnect"
 #: Made once: ``json.dumps`` makes an encoder for each call with options.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -61,6 +64,9 @@ def entry_block(entry: Entry, event_id: str | None, *, form: Format, conflated: 
     :param to: for which clients of the stream it is, if not for all of its namespace; only envelopes say it.
     :return: the block.
     """
+    framing = form.framing
+    if framing is not None:
+        return event_block(entry.event, entry.seq, framing)
     if form is Format.ENVELOPE:
         return envelope(entry.event, event_id, entry.ts, conflated, to)
     if form is Format.DATASTAR:
@@ -83,6 +89,10 @@ def control_block(name: str, data: dict[str, Any], event_id: str | None = None, 
     :param to: for which clients of the stream it is, if not for all.
     :return: the block.
     """
+    framing = form.framing
+    if framing is not None:  # a client that has left itself knows it; of the rest it knows nothing
+        ended = name == "hybrid_disconnect" and data["reason"] == SERVER_DISCONNECT
+        return framing.packet(control_packet(Kind.DISCONNECT, namespace)) if ended else b""
     text = _compact(data)
     if form is Format.ENVELOPE:
         return envelope(Event(name, text, 1, Target(namespace)), event_id, None, to=None if to is None else list(to),

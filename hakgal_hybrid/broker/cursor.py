@@ -103,13 +103,14 @@ class Cursor:
         return self.pending_gap is None and not self._conflation
 
     def read(self, *, max_bytes: int, min_at: float = float("-inf"), max_entries: int | None = None,
-             upto: int | None = None) -> Batch:
+             upto: int | None = None, most: int | None = None) -> Batch:
         """Take what is new, and move on.
 
         :param max_bytes: how many bytes are taken, about, at most.
         :param min_at: entries older than this clock reading are not given any more; they become a gap.
         :param max_entries: how many entries are looked at, at most.
         :param upto: number of the last event that is looked at.
+        :param most: how many entries are given, at most.
         :return: what there is for this reader.
         """
         gap, self.pending_gap = self.pending_gap, None
@@ -127,17 +128,18 @@ class Cursor:
             entries = entries[lost + 1 - start:]
             self.position = lost
         last = self.log.newest if upto is None else upto
-        chosen, conflated = self._choose(entries[:max_entries], max_bytes, last)
+        chosen, conflated = self._choose(entries[:max_entries], max_bytes, last, most)
         if gap or conflated:
             self.log.note(gaps=gap is not None, conflated=sum(conflated.values()))
         return Batch(gap, chosen, conflated)
 
-    def _choose(self, entries: list[Entry], max_bytes: int, upto: int) -> tuple[list[Entry], dict[int, int]]:
+    def _choose(self, entries: list[Entry], max_bytes: int, upto: int,
+                most: int | None) -> tuple[list[Entry], dict[int, int]]:
         chosen: list[Entry] = []
         conflated: dict[int, int] = {}
         size = 0
         for entry in entries:
-            if size >= max_bytes:
+            if size >= max_bytes or len(chosen) == most:
                 break
             self.position = entry.seq
             event = entry.event

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from .engineio.packets import Framing
+
 
 class Format(Enum):
-    """How a stream carries events. Ids, resuming, gaps and heartbeats are the same in all of them."""
+    """How a stream carries events. Ids, resuming, gaps and heartbeats are the same in all event streams."""
 
     #: Named events with JSON data.
     JSON = "json"
@@ -18,3 +20,25 @@ class Format(Enum):
     UNNAMED_HTML = "html&unnamed=1"
     #: What Datastar reads.
     DATASTAR = "datastar"
+    #: Packets of Socket.IO in answers to polls. Nothing but events and the end of a client is written.
+    SOCKETIO_POLLING = "socketio polling"
+    #: Packets of Socket.IO in frames of a WebSocket.
+    SOCKETIO_WEBSOCKET = "socketio websocket"
+
+    @property
+    def framing(self) -> Framing | None:
+        """How packets of Socket.IO are carried; ``None`` for event streams."""
+        return _FRAMINGS.get(self)
+
+    @classmethod
+    def framed(cls, framing: Framing) -> Format:
+        """Return the format of packets of Socket.IO.
+
+        :param framing: how they are carried.
+        """
+        return cls.SOCKETIO_POLLING if framing is Framing.POLLING else cls.SOCKETIO_WEBSOCKET
+
+
+_FRAMINGS = {Format.SOCKETIO_POLLING: Framing.POLLING, Format.SOCKETIO_WEBSOCKET: Framing.WEBSOCKET}
+#: Those of event streams.
+EVENT_STREAMS = tuple(form for form in Format if form.framing is None)

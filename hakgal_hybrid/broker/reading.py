@@ -57,18 +57,20 @@ class SharedKey(NamedTuple):
 Shared = dict[SharedKey, Written]
 
 
-def read(content: StreamContent, cursor: Cursor, min_at: float, upto: int | None) -> Written:
+def read(content: StreamContent, cursor: Cursor, min_at: float, upto: int | None,
+         most: int | None = None) -> Written:
     """Read and encode what is new for one stream.
 
     :param content: chooses and encodes.
     :param cursor: the stream's place, which moves on.
     :param min_at: entries older than this clock reading become a gap.
     :param upto: number of the last event that is looked at.
+    :param most: how many events are read, at most.
     :return: what was read.
     """
     session, before = content.session, cursor.position
     look_at = max(64, MAX_LOOK // max(1, len(session.clients)))
-    batch = cursor.read(max_bytes=MAX_TAKE, min_at=min_at, max_entries=look_at, upto=upto)
+    batch = cursor.read(max_bytes=MAX_TAKE, min_at=min_at, max_entries=look_at, upto=upto, most=most)
     # After the log was read: every client that had ended before one of these events is known to have ended now.
     released = sorted((client for client in session.clients
                        if client.ended_at is not None and client.ended_at <= cursor.position),

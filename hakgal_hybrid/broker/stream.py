@@ -42,7 +42,7 @@ class SubscriberStream:
     :ivar resumed: true if its session has had a stream before.
     :ivar replay_until: the number of the last event that it gets however old it is: a resume gets all the log has.
     :ivar own_delivered: its count of events, less that of its group, if it is in one.
-    :ivar medium: ``sse`` or ``websocket``, for the list of clients.
+    :ivar medium: ``sse``, ``websocket`` or ``socketio``, for the list of clients.
     """
 
     __slots__ = ("_opening", "content", "edge", "hub", "medium", "options", "own_delivered",
@@ -181,21 +181,20 @@ class SubscriberStream:
             self._opening = self.content.opening(self.options, self.position, gap, resumed=self.resumed)
             self.content.request = shared_request(self.request)
 
-    def take(self, shared: Shared | None = None, upto: int | None = None) -> bytes:
+    def take(self, shared: Shared | None = None, upto: int | None = None, most: int | None = None) -> bytes:
         """Return everything new, in order, with a gap first if something was lost.
 
         :param shared: what other streams took in the same pass; those at the same place get the very same bytes.
         :param upto: number of the last event that it may look at; the same for all that share.
+        :param most: how many events it takes at most, if nothing is shared.
         :return: the bytes; ``b""`` if there is nothing new.
         """
         cursor = self.cursor
         # The age limit is for open streams: a resume gets whatever the log still has.
         replaying = cursor.position < self.replay_until
         min_at = float("-inf") if replaying else self.hub.log.clock() - self.options.max_backlog_s
-        if shared is None:
-            written = read(self.content, cursor, min_at, upto)
-        else:
-            written = read_shared(shared, self.content, cursor, min_at, upto, replaying=replaying)
+        written = (read(self.content, cursor, min_at, upto, most) if shared is None else
+                   read_shared(shared, self.content, cursor, min_at, upto, replaying=replaying))
         for client in written.released:
             self.hub.release(client)
         self.own_delivered += written.delivered

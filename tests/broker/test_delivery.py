@@ -25,7 +25,7 @@ from hakgal_hybrid.broker import reading as reading_module
 from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client, Session
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
-from hakgal_hybrid.broker.formats import Format
+from hakgal_hybrid.broker.formats import EVENT_STREAMS, Format
 from hakgal_hybrid.broker.journal import Journal
 from hakgal_hybrid.broker.live import LiveGroup
 from hakgal_hybrid.broker.log import EventLog
@@ -172,7 +172,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     # -- clients come, go, and come back
 
     @precondition(lambda self: len(self.persons) < 4)
-    @rule(namespace=namespaces, events=st.sampled_from(["", "", "", "a,c"]), form=st.sampled_from(Format))
+    @rule(namespace=namespaces, events=st.sampled_from(["", "", "", "a,c"]), form=st.sampled_from(EVENT_STREAMS))
     def arrive(self, namespace: str, events: str, form: Format) -> None:
         person = Person(namespace, events, form)
         self.persons.append(person)
