@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..broker.client import Client
+from ..broker.engineio.socketio_packets import ack_id
 from ..broker.entry import Entry
 from ..broker.event import Target
 from ..errors import RequestError
@@ -40,6 +41,8 @@ class Acks:
         self.dropped = 0
         self._limit = limit
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
+        #: The ids by the numbers that stand for them in packets of Socket.IO.
+        self._by_number: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -60,9 +63,21 @@ class Acks:
         :param entry: the event in the log; it says which clients may answer.
         """
         self._pending[ack] = _Pending(callback, entry.seq, entry.event.target, {})
+        self._by_number[ack_id(entry.seq)] = ack
         if len(self._pending) > self._limit:
-            self._pending.popitem(last=False)
+            self._by_number.pop(ack_id(self._pending.popitem(last=False)[1].seq), None)
             self.dropped += 1
+
+    def answer_number(self, number: int, client: Client, args: list[Any]) -> None:
+        """Do what :meth:`answer` does, for a packet of Socket.IO. Anybody can guess a number, but only a client that
+        the event was for may answer.
+
+        :param number: what :func:`.ack_id` returns for the event.
+        :param client: the client.
+        :param args: what it answers.
+        :raises RequestError: 404 if nothing is expected under this number, or not from this client any more.
+        """
+        self.answer(self._by_number.get(number), client, args)
 
     def answer(self, ack: object, client: Client, args: list[Any]) -> None:
         """Call the callback of an event for one client's acknowledgement, in the calling thread.
@@ -79,4 +94,5 @@ class Acks:
             raise RequestError("no acknowledgement is expected under this id", status=404, code="unknown_ack")
         if pending.target.rooms == frozenset({client.sid}):  # nobody else may answer
             self._pending.pop(str(ack), None)
+            self._by_number.pop(ack_id(pending.seq), None)
         pending.callback(*args)

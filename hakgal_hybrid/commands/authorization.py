@@ -53,6 +53,11 @@ class Authorizer:
         self._decide: Decision | None = None
         self._inherited = False  # from another app: this one may set its own
 
+    @property
+    def decides(self) -> bool:
+        """True if the application has given a function that decides."""
+        return self._decide is not None
+
     def use(self, decide: Decision) -> None:
         """Set the function that decides.
 

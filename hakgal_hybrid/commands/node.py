@@ -15,6 +15,7 @@ from ..broker.blocks import encode_entry
 from ..broker.broker import Broker
 from ..broker.client import Session
 from ..broker.counters import Refusals
+from ..broker.engineio.upper import EngineOptions
 from ..broker.epochs import Record, RestoredHistory
 from ..broker.event import Event, glob_matcher
 from ..broker.forks import fork_aware
@@ -56,6 +57,7 @@ class Node:
     :ivar journal: keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
     :ivar json: the host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
     :ivar encode: returns the JSON text of events, acknowledgements and answers of handlers; see :func:`.payload_text`.
+    :ivar engine_options: what all sessions of Engine.IO have in common.
     :ivar early: has a unit for each numbered event that may wait in a thread of our server's for those before it.
     :ivar early_elsewhere: the same for another server, which may have few threads.
     :ivar serving: true once a server has had requests of clients answered in this process.
@@ -73,6 +75,7 @@ class Node:
         self.early = threading.Semaphore(max(1, settings.threads // EARLY_SHARE))
         self.early_elsewhere = threading.Semaphore(EARLY_ELSEWHERE)
         self.json: Any = None
+        self.engine_options = EngineOptions(path=settings.prefix + EngineOptions().path)
         self.encode: Encode = partial(payload_text, default=default_of(app))
         self.acks = Acks()
         self.announcer = signals.Announcer(app)
@@ -133,6 +136,15 @@ class Node:
             self.journal.follow(log)
             broker.add_waker(self.journal.wake)
         return Hub(broker, sessions, max_clients=settings.max_clients)
+
+    def serves_engineio(self, path: str) -> bool:
+        """Return true if clients of Socket.IO are served at a path. They may leave the slash at its end out.
+
+        :param path: ``PATH_INFO`` of a request.
+        """
+        settings = self.settings
+        return (path.rstrip("/") == self.engine_options.path and settings.enable_sse
+                and settings.enable_ws_special and settings.profile is not Profile.WEBSOCKET)
 
     def use_json(self, module: Any) -> None:
         """Read and write JSON by a module of the host's own.

@@ -1,0 +1,85 @@
+"""Inbox: calls of one client that run one after the other, in threads that all clients share."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from ..logs import get_logger
+
+logger = get_logger(__name__)
+
+#: How many calls may wait (and how many bytes, see ``max_bytes``) before the client is to be kept from sending more.
+MAX_WAITING = 64
+
+
+class Inbox:
+    """Runs calls in the order in which they came, never two at once.
+
+    :param submit: has a function called in a thread; false if it cannot.
+    :param max_bytes: how many bytes may wait before it is full.
+    """
+
+    __slots__ = ("_calls", "_lock", "_max_bytes", "_on_room", "_running", "_size", "_submit")
+
+    def __init__(self, submit: Callable[[Callable[[], object]], bool], max_bytes: int) -> None:
+        self._submit, self._max_bytes = submit, max_bytes
+        self._lock = threading.RLock()  # re-entrant: a finalizer of the host's may end a session in here
+        self._calls: deque[tuple[Callable[[], object], int]] = deque()
+        self._size = 0
+        self._running = False
+        self._on_room: Callable[[], object] | None = None
+
+    @property
+    def full(self) -> bool:
+        """True while nothing more is to be read from the client."""
+        return len(self._calls) > MAX_WAITING or self._size > self._max_bytes
+
+    def put(self, call: Callable[[], object], size: int = 0) -> bool:
+        """Have a call run after all that came before it.
+
+        :param call: the call. What it raises is logged.
+        :param size: how many bytes it keeps.
+        :return: false if no thread takes it: it runs with the next one that is put.
+        """
+        with self._lock:
+            self._calls.append((call, size))
+            self._size += size
+            if self._running:
+                return True
+            self._running = self._submit(self._run)
+            return self._running
+
+    def when_room(self, call: Callable[[], object]) -> None:
+        """Call a function as soon as this is not full: perhaps at once, else in the thread that makes room.
+
+        :param call: the function; it takes the place of one that was given before.
+        """
+        with self._lock:
+            if self.full:
+                self._on_room = call
+                return
+        call()
+
+    def _run(self) -> None:
+        while (call := self._next()) is not None:
+            try:
+                call()
+            except Exception:
+                logger.exception("a call for a client of Socket.IO raised")
+            with self._lock:
+                on_room = None
+                if not self.full:
+                    on_room, self._on_room = self._on_room, None
+            if on_room is not None:
+                on_room()
+
+    def _next(self) -> Callable[[], object] | None:
+        with self._lock:
+            if not self._calls:
+                self._running = False
+                return None
+            call, size = self._calls.popleft()
+            self._size -= size
+            return call

@@ -1,0 +1,79 @@
+"""Outbox: what is sent to one client besides events, each item in its place among them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..broker.engineio.packets import Framing
+from ..broker.engineio.socketio_packets import Kind, ack_block, control_packet
+
+
+class Item(NamedTuple):
+    """Something to be sent.
+
+    :ivar after: the number of the event that it comes after.
+    :ivar block: returns its bytes.
+    :ivar size: how many bytes that are, about.
+    """
+
+    after: int
+    block: Callable[[Framing], bytes]
+    size: int
+
+
+class Outbox:
+    """Items in the order in which they are sent.
+
+    :ivar size: how many bytes wait, about.
+    """
+
+    __slots__ = ("_items", "size")
+
+    def __init__(self) -> None:
+        self._items: deque[Item] = deque()
+        self.size = 0
+
+    def __len__(self) -> int:
+        """Return how many items wait."""
+        return len(self._items)
+
+    @property
+    def after(self) -> int | None:
+        """The number of the event that the next item comes after; ``None`` if there is no item."""
+        return self._items[0].after if self._items else None
+
+    def take(self, framing: Framing) -> bytes:
+        """Return the bytes of the next item, which is then gone.
+
+        :param framing: how packets are carried.
+        """
+        item = self._items.popleft()
+        self.size -= item.size
+        return item.block(framing)
+
+    def put_control(self, after: int, kind: Kind, namespace: str, data: dict[str, object] | None = None) -> None:
+        """Add a packet that is no event.
+
+        :param after: the number of the event that it comes after.
+        :param kind: what it is.
+        :param namespace: the namespace.
+        :param data: what it says.
+        """
+        text = control_packet(kind, namespace, data)
+        self._put(Item(after, lambda framing: framing.packet(text), len(text)))
+
+    def put_ack(self, after: int, namespace: str, number: int, args_text: str) -> None:
+        """Add an acknowledgement.
+
+        :param after: the number of the event that it comes after.
+        :param namespace: the namespace.
+        :param number: the id that the client has given its event.
+        :param args_text: the arguments, the JSON text of an array.
+        """
+        self._put(Item(after, lambda framing: ack_block(namespace, number, args_text, framing), len(args_text)))
+
+    def _put(self, item: Item) -> None:
+        self._items.append(item)
+        self.size += item.size
