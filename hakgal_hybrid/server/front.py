@@ -21,10 +21,12 @@ from .admission import AdmissionControl, Budget
 from .fanout.fanout import Fanout
 from .fanout.lag import DeliveryLag, LoopLag
 from .fanout.tls import Attached
+from .held import HeldAnswers
 from .notifier import EventNotifier
 from .openings import OpeningPool
 from .pool import ThreadPool
 from .spool import Spools
+from .websockets import WebSockets
 
 logger = get_logger(__name__)
 
@@ -90,6 +92,9 @@ class Front:
                                             lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
         self.notifier = EventNotifier(self.loop)
+        self.held = HeldAnswers(self.loop, node.hub.broker, self.notifier)
+        self.serves_engineio = node.serves_engineio
+        self.websockets = WebSockets(self.loop, node.hub, settings, lambda: node.stopping)
         #: The sockets that are not the fan-out writer's, and those that the app has taken over.
         self.sockets: WeakSet[Any] = WeakSet()
         self.upgrades = threading.Semaphore(settings.max_upgrades)
@@ -119,6 +124,8 @@ class Front:
         :param size: how large its body is (bytes).
         :return: one of the four pools.
         """
+        if self.serves_engineio(path):  # handlers run in threads of their own
+            return self.control
         return self._pools["large" if size > LARGE and self.is_ours(path) else self._lane_of(path)]
 
     def forked(self) -> list[int]:
@@ -126,7 +133,7 @@ class Front:
 
         :return: the descriptors of all connections.
         """
-        return [sock.fileno() for sock in list(self.sockets)] + self.fanout.forked()
+        return [*(sock.fileno() for sock in list(self.sockets)), *self.websockets.filenos(), *self.fanout.forked()]
 
     def _client_cut(self) -> None:
         logger.warning("cut the slowest client of a streamed answer, because requests wait for threads")

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from functools import lru_cache
 from typing import Any, BinaryIO
 
 import gevent
 
 from ..broker.environ import HANDOFF, UNREAD
-from ..broker.sse import STREAM_HEADERS, busy_body, stream_headers, wants_stream
+from ..broker.sse import STREAM_HEADERS, busy_body, wants_stream
 from ..broker.states import StreamEnd
-from ..broker.stream import SubscriberStream
 from ..errors import HybridError, Overloaded, Unfinished, UnsuitableServer, problem_response
 from ..logs import get_logger, redacted
 from .body import UnreadBody, read_body
 from .connection import HTTPConnection
 from .front import Endpoint, Front
+from .handoff import Handoff, Opened
 from .http1 import ChunkedBody, FixedBody, RequestHead
 from .response import ResponseWriter
 from .upgrade import start_upgrade
 from .watched import WatchedCall
-from .wsgi import End, Head, head_bytes
+from .wsgi import End, Head
 
 logger = get_logger(__name__)
 
@@ -53,7 +52,8 @@ class RequestHandler:
 
         :return: whether the connection can be used for another one.
         """
-        if self._head.upgrade:
+        ours = self._front.serves_engineio(self._environ["PATH_INFO"]) and not self._endpoint.secure
+        if self._head.upgrade and not ours:
             self._upgrade()
             return False
         if self._is_refused_unread():
@@ -108,12 +108,12 @@ class RequestHandler:
         environ["wsgi.input"] = body
         if length or "CONTENT_LENGTH" in environ:
             environ["CONTENT_LENGTH"] = str(length)
-        opened: list[SubscriberStream] = []
+        opened: list[Opened] = []
         environ[HANDOFF] = opened
         try:
             with WatchedCall(self._endpoint.application, environ, self._front, self._connection) as call:
                 message = call.begin(length)
-                return self._begin_stream(message, call, opened[0]) if opened else self._relay(message, call)
+                return self._hand_over(message, call, opened[0]) if opened else self._relay(message, call)
         except Overloaded as error:
             return self._turn_away(error)
 
@@ -192,25 +192,17 @@ class RequestHandler:
 
     # -- connections that leave the front ----------------------------------------------------------------------
 
-    def _begin_stream(self, message: Any, call: WatchedCall, stream: SubscriberStream) -> bool:
-        """Write a stream's head and hand its socket to the fan-out writer."""
-        if not isinstance(message, Head) or not message.status.startswith("200"):
-            self._front.stream_ended(stream, StreamEnd.REFUSED)  # a middleware has decided otherwise
+    def _hand_over(self, message: Any, call: WatchedCall, opened: Opened) -> bool:
+        """Go on without a thread; return whether the connection can be used again."""
+        handoff = Handoff(self._front, self._endpoint, self._connection, self._head, self.response)
+        if not handoff.fits(opened, message):
+            handoff.refuse(opened, StreamEnd.REFUSED)
             return self._relay(message, call)
-        stream.content.chunked = self._head.version == "HTTP/1.1"
         try:
-            head = _stream_head(message.status, tuple(message.headers), chunked=stream.content.chunked)
+            return handoff.begin(opened, message)
         except ValueError as error:
-            self._front.stream_ended(stream, StreamEnd.FAILED)
+            handoff.refuse(opened, StreamEnd.FAILED)
             return self._failed(End(error))
-        self.response.status = "200"
-        connection = self._connection
-        if self._endpoint.secure:
-            connection.leave()
-            self._front.attached.serve(connection.sock, stream, head)
-        else:
-            self._front.fanout.adopt(connection.detach(), stream, head)
-        return False
 
     def _upgrade(self) -> None:
         """Run a WebSocket request in a thread of its own, on a detached blocking socket (as Werkzeug offers it)."""
@@ -224,10 +216,3 @@ class RequestHandler:
         else:
             self._front.sockets.add(start_upgrade(self._endpoint.application, self._environ,
                                                   self._connection.detach(), self._front.upgrades.release))
-
-
-@lru_cache(maxsize=64)  # most streams of a server have the same
-def _stream_head(status: str, headers: tuple[tuple[str, str], ...], *, chunked: bool) -> bytes:
-    """Return the head of a stream, as it is sent."""
-    framing = [("Transfer-Encoding", "chunked")] if chunked else []
-    return head_bytes(status, [*stream_headers(list(headers)), *framing, ("Connection", "close")])

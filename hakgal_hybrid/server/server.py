@@ -165,6 +165,7 @@ class Server:
         self._node.server_statistics = front.statistics
         self._node.serving, self._node.stopping = True, False
         front.fanout.start()
+        front.websockets.start()
         front.lag.start()
         self._backlog.clogged = front.fanout.clogged
         self._backlog.start()
@@ -229,7 +230,8 @@ class Server:
         for listener in self._listeners:
             listener.close()
         with gevent.Timeout(seconds, False):
-            while front.active > len(front.attached):  # what they still emit is flushed before the farewell
+            # What they still emit is flushed before the farewell.
+            while front.active > len(front.attached) + len(front.held):
                 gevent.sleep(0.005)
         self._node.stop()
         ends = time.monotonic() + seconds
@@ -243,6 +245,8 @@ class Server:
         self._node.server_statistics = dict
         self._node.hub.broker.wake()
         front.spools.close()
+        front.websockets.close()
+        front.held.close()
         front.streams.close()
         front.notifier.close()
 

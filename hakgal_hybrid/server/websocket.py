@@ -1,0 +1,114 @@
+"""Connection: the detached socket of one of Socket.IO's WebSockets, and the bytes that it has not taken yet."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..broker.engineio.websocket import WebSocketEnd
+from .broadcast import Receiver
+from .fanout.disconnects import DisconnectWatcher
+
+_WRITE = 2
+#: What the kernel may hold for one slow client (bytes).
+SEND_BUFFER = 256 * 1024
+
+clock = time.monotonic
+
+
+class Connection(socket.SocketType):
+    """One detached socket and its WebSocket. For the loop's thread.
+
+    :param fileno: the socket's descriptor.
+    :ivar end: what comes and goes; set before anything else is done.
+    :ivar pending: what the socket has not taken yet.
+    :ivar progress_at: when it last took a byte, or from when on it is waited for (monotonic seconds).
+    :ivar receiver: set while it gets what all get.
+    :ivar last: whether the last frame was sent.
+    """
+
+    __slots__ = ("_watched", "_watcher", "end", "last", "pending", "progress_at", "receiver")
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.end: WebSocketEnd
+        self.pending: memoryview | None = None
+        self.progress_at = clock()
+        self.last = self._watched = False
+        self.receiver: Receiver | None = None
+        self._watcher: Any = None
+
+    def prepare(self) -> None:
+        """Set the socket's options.
+
+        :raises OSError: if the system refuses it: the peer is gone.
+        """
+        self.setblocking(False)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+
+    def offer(self, data: bytes) -> bool:
+        """Hand bytes to the socket, which has taken all that came before.
+
+        :param data: the bytes.
+        :return: true if it took all; what it did not take is ``pending``.
+        :raises OSError: if the connection is lost.
+        """
+        self.pending, self.progress_at = memoryview(data), clock()
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Hand the socket what it has not taken yet.
+
+        :return: true if nothing is left.
+        :raises OSError: if the connection is lost.
+        """
+        if self.pending is not None:
+            try:
+                taken = self.send(self.pending)
+            except (BlockingIOError, InterruptedError):
+                return False
+            self.progress_at = clock()
+            self.pending = self.pending[taken:] if taken < len(self.pending) else None
+        return self.pending is None
+
+    def await_room(self, loop: Any, call: Callable[[Connection], None]) -> None:
+        """Have a function called when the socket can take more.
+
+        :param loop: the loop that watches it.
+        :param call: the function; it is called with this connection until :meth:`stop_waiting`.
+        """
+        if self._watcher is None:
+            self._watcher = loop.io(self.fileno(), _WRITE)
+        if not self._watcher.active:
+            self._watcher.start(call, self)
+
+    def stop_waiting(self) -> None:
+        """End what :meth:`await_room` began."""
+        if self._watcher is not None:
+            self._watcher.stop()
+
+    def read_by(self, readable: DisconnectWatcher, wanted: bool) -> None:
+        """Have what comes in noticed, or not.
+
+        :param readable: notices it.
+        :param wanted: whether it is to be noticed from now on.
+        :raises OSError: if it cannot be watched; libuv raises ``ValueError``.
+        """
+        if wanted and not self._watched:
+            readable.watch(self.fileno())
+        elif self._watched and not wanted:
+            readable.forget(self.fileno())
+        self._watched = wanted
+
+    def close(self) -> None:
+        """Close the socket; what it has not taken is lost."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+        self.pending = None
+        with contextlib.suppress(OSError):  # the peer is gone
+            self.shutdown(socket.SHUT_RDWR)  # a child that was forked meanwhile may hold it, too
+        super().close()

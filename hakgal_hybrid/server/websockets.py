@@ -1,0 +1,250 @@
+"""WebSockets: the WebSockets of Socket.IO's clients. Each costs a socket and its state; no thread and no greenlet.
+
+What a socket does not take waits there, and nothing more is read from the log for it until it takes bytes again.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from ..broker.engineio.websocket import OpenedWebSocket
+from ..broker.hub import Hub
+from ..logs import get_logger
+from ..settings import Settings
+from .broadcast import Broadcast, Receiver
+from .fanout.disconnects import DisconnectWatcher
+from .notifier import LoopNotifier
+from .websocket import Connection
+
+logger = get_logger(__name__)
+
+#: How much is read at once (bytes).
+PIECE = 64 * 1024
+#: How long the others are kept waiting (seconds) before the loop polls.
+TURN_S = 0.005
+#: How often every WebSocket is looked at (seconds).
+ROUND_S = 1.0
+#: How long a client may take to read our last frame, and to close (seconds).
+CLOSE_S = 1.0
+
+clock = time.monotonic
+
+
+class Turn:
+    """Lets the loop poll when a turn is over."""
+
+    def __init__(self) -> None:
+        self._until = clock() + TURN_S
+
+    def end(self) -> None:
+        """Let the loop poll, if it is time."""
+        if clock() > self._until:
+            gevent.sleep(0)
+            self._until = clock() + TURN_S
+
+
+class WebSockets:
+    """All of them. Everything but ``wake`` belongs to the loop's thread.
+
+    :param loop: the loop.
+    :param hub: where events come from.
+    :param settings: the settings.
+    :param stopping: returns true once the server stops.
+    """
+
+    def __init__(self, loop: Any, hub: Hub, settings: Settings, stopping: Callable[[], bool]) -> None:
+        self._loop, self._stall_s, self._stopping = loop, settings.stall_s, stopping
+        self._broadcast = Broadcast(hub, settings.max_backlog_s)
+        self._all: dict[int, Connection] = {}
+        #: Those that read the log by themselves, and whose socket is not full.
+        self._alone: dict[Connection, None] = {}
+        self._woken: deque[Connection] = deque()
+        self._look_at_all = False
+        self._news = Event()
+        self._notifier = LoopNotifier(loop, self._news.set)
+        self._readable = DisconnectWatcher(loop, self._on_readable)
+        self._broker = hub.broker
+        self._remove_waker: Callable[[], None] = lambda: None
+        self._greenlets: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._remove_waker = self._broker.add_waker(self._on_event)
+        self._greenlets = [gevent.spawn(self._serve_for_ever), gevent.spawn(self._look_after)]
+
+    def filenos(self) -> list[int]:
+        """Return the descriptors of the sockets."""
+        return list(self._all)
+
+    def adopt(self, fileno: int, opened: OpenedWebSocket, head: bytes) -> None:
+        """Take over a detached socket.
+
+        :param fileno: the socket's descriptor.
+        :param opened: the WebSocket.
+        :param head: the answer to the handshake.
+        """
+        connection = Connection(fileno)
+        connection.end = opened.begin(partial(self._wake, connection))
+        try:
+            connection.prepare()
+            connection.read_by(self._readable, True)
+        except (OSError, ValueError):  # libuv raises the latter
+            connection.end.lost()
+            connection.close()
+            return
+        self._all[fileno] = connection
+        connection.pending = memoryview(head)
+        self._soon(connection)
+
+    def _wake(self, connection: Connection) -> None:
+        """Have one looked at soon. Any thread may call it; it never waits."""
+        self._woken.append(connection)
+        self._notifier.notify()
+
+    def _soon(self, connection: Connection) -> None:
+        """Have one looked at by the writer, which alone may have it join the others: not in the middle of a step."""
+        self._woken.append(connection)
+        self._news.set()
+
+    def _on_event(self) -> None:
+        if self._all:
+            self._look_at_all = True
+            self._notifier.notify()
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def _serve_for_ever(self) -> None:
+        while True:
+            self._news.wait()
+            self._news.clear()
+            everybody, self._look_at_all = self._look_at_all, False
+            some = {self._woken.popleft(): None for _ in range(len(self._woken))}
+            turn = Turn()
+            if everybody or self._alone:
+                for data, upto, receivers in self._broadcast.deliveries():
+                    for receiver in receivers:
+                        self._give(receiver, data, upto)
+                        turn.end()
+                some.update(dict.fromkeys(self._all.values() if self._stopping() else self._alone))
+            for connection in some:
+                self._serve(connection)
+                turn.end()
+
+    def _give(self, receiver: Receiver, data: bytes, upto: int) -> None:
+        """Send one of those that share events what is new."""
+        connection: Connection = receiver.connection
+        if connection.receiver is not receiver:
+            return  # it has left, or is closed: the loop has polled since the step was planned
+        if not data:
+            self._go_alone(connection)
+            return
+        try:
+            all_taken = connection.offer(data)
+        except OSError:
+            self._close(connection)
+            return
+        if not all_taken:
+            self._go_alone(connection, upto)
+            connection.await_room(self._loop, self._soon)
+
+    def _go_alone(self, connection: Connection, position: int | None = None) -> None:
+        receiver, connection.receiver = connection.receiver, None
+        if receiver is not None:
+            self._broadcast.leave(receiver, position)
+        self._alone[connection] = None
+
+    def _serve(self, connection: Connection) -> None:
+        """Send what there is, as long as the socket takes it; read again if that was suspended. For the writer."""
+        if connection.fileno() not in self._all:
+            return  # closed meanwhile
+        self._go_alone(connection)
+        try:
+            self._send(connection)
+            if connection.pending is None and not connection.last:
+                connection.receiver = self._broadcast.join(connection.end.session, connection)
+            if connection.receiver is not None or connection.pending is not None:
+                self._alone.pop(connection, None)
+        except OSError:
+            self._close(connection)
+        except Exception:
+            logger.exception("a WebSocket of Socket.IO failed and is closed")
+            self._close(connection, "transport error")
+
+    def _send(self, connection: Connection) -> None:
+        end = connection.end
+        if self._stopping():
+            end.stop()
+        all_taken = connection.flush()
+        while all_taken and not connection.last and (data := end.take()):
+            all_taken = connection.offer(data)
+        if not all_taken:
+            connection.await_room(self._loop, self._soon)
+            return
+        connection.stop_waiting()
+        if end.over and not connection.last:
+            connection.last = True
+            connection.shutdown(socket.SHUT_WR)  # the client reads the last frame, and closes
+        connection.read_by(self._readable, not end.paused)
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def _on_readable(self, fileno: int) -> None:
+        connection = self._all.get(fileno)
+        if connection is None:
+            return
+        try:
+            data = connection.recv(PIECE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(connection)
+        elif not connection.end.over:
+            connection.end.receive(data)
+            self._soon(connection)
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """Close those that take nothing, or do not close, and have those looked at whose time is over."""
+        while True:
+            gevent.sleep(ROUND_S)
+            now = clock()
+            for connection in list(self._all.values()):
+                quiet = now - connection.progress_at
+                if connection.pending is not None and quiet > self._stall_s:
+                    self._close(connection, "transport error")
+                elif connection.last and quiet > CLOSE_S:
+                    self._close(connection)
+                elif connection.end.wait_s == 0:
+                    self._soon(connection)
+
+    def _close(self, connection: Connection, reason: str = "transport close") -> None:
+        if self._all.pop(connection.fileno(), None) is None:
+            return
+        self._go_alone(connection)
+        del self._alone[connection]
+        connection.read_by(self._readable, False)
+        connection.close()
+        connection.end.lost(reason)
+
+    def close(self) -> None:
+        """Close all of them, and serve no more."""
+        self._remove_waker()
+        for connection in list(self._all.values()):
+            self._close(connection)
+        gevent.killall(self._greenlets)
+        self._readable.close()
+        self._notifier.close()
