@@ -14,7 +14,8 @@ from ..broker.journal import JournalStatistics
 class Statistics:
     """Everything that is counted, at one moment. ``GET /api/hybrid/status`` shows it as JSON.
 
-    :ivar transport: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
+    :ivar transport: ``sse``; ``sse+socketio`` where clients of Socket.IO are served too; ``websocket`` where the host
+        kept its own WebSocket, ``dual`` where it serves both.
     :ivar prefix: what our URLs begin with, before ``/api/``.
     :ivar origins: whose pages may be clients, by their origin: ``named``, ``app`` or ``every``.
     :ivar unsent: in profile DUAL, events that one side could not be given.

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..broker.client import Client
 from ..broker.sessions import SessionRegistry
+from ..broker.stream import SubscriberStream
 from ..commands.invocation import serving
 from ..web.state import AppState
 from .ack_wait import NotConnected
@@ -103,11 +104,13 @@ class ClientDirectory:
 
         :param sid: the client's ``sid``.
         :param namespace: its namespace, by default ``/``.
-        :return: ``sse``.
+        :return: ``sse``; ``polling`` or ``websocket`` for a client of Socket.IO itself.
         :raises KeyError: if the client is not connected.
         """
-        self.connected(sid, namespace)
-        return "sse"
+        session = self.connected(sid, namespace).session
+        stream = None if session is None else session.carrier
+        framing = stream.request.format.framing if isinstance(stream, SubscriberStream) else None
+        return "sse" if framing is None else framing.value
 
 
 def eio_sid_of(client: Client, sessions: SessionRegistry) -> str:

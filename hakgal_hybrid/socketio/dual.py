@@ -69,18 +69,7 @@ def _unite(state: AppState, socketio: Any) -> None:
     state.mode = "dual"
 
 
-def _path_of(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the options that say where our URLs are: none, if Flask-SocketIO answers whatever is there."""
-    path = options.get("path") or options.get("resource")
-    if path and prefix_of(options)["prefix"] == f"/{str(path).strip('/')}":
-        logger.warning("SocketIO(path=%r): in profile DUAL Flask-SocketIO answers everything below that path, so our "
-                       "URLs are not put there; HYBRID_PREFIX puts them below another one", path)
-        return {}
-    return options
-
-
 def _state_of(app: Flask, options: Mapping[str, Any]) -> AppState:
-    options = _path_of(options)
     if KEY not in app.extensions:
         serve_both(Transport.over(Apps("HybridTransport").init_app(app, prefix_of(options))).state)
     state = Transport.of(app).state

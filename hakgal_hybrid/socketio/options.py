@@ -9,6 +9,7 @@ from typing import Any
 import flask
 from flask import Flask
 
+from ..broker.engineio.upper import EngineOptions
 from ..errors import ConfigurationError
 from ..logs import get_logger
 from ..settings import Profile
@@ -22,10 +23,11 @@ logger = get_logger(__name__)
 IGNORED = frozenset((
     "allow_upgrades", "always_connect", "async_handlers", "async_mode", "binary", "channel", "client_manager",
     "compression_threshold", "cookie", "cors_credentials", "engineio_logger",
-    "http_compression", "max_http_buffer_size", "message_queue", "monitor_clients", "ping_interval",
-    "ping_timeout", "serializer", "transports", "write_only"))
+    "http_compression", "message_queue", "monitor_clients", "serializer", "transports", "write_only"))
 
-HONOURED = frozenset(("cors_allowed_origins", "json", "logger", "manage_session", "namespaces", "path", "resource"))
+HONOURED = frozenset((
+    "cors_allowed_origins", "json", "logger", "manage_session", "max_http_buffer_size", "namespaces", "path",
+    "ping_interval", "ping_timeout", "resource"))
 
 _ONE_PROCESS = "None, for this version serves one process; or APP_PROFILE=WEBSOCKET, in which Flask-SocketIO serves"
 
@@ -96,11 +98,40 @@ def apply_options(options: Mapping[str, Any], state: AppState) -> None:
     namespaces = options.get("namespaces") or ("/",)
     state.node.lifecycle.namespaces = "*" if namespaces == "*" else frozenset(
         (namespaces,) if isinstance(namespaces, str) else namespaces)
+    state.node.engine_options = engine_options(options, state.settings.prefix)
     state.node.use_json(_json_module(options.get("json"), state.app))
     if "manage_session" in options:
         state.handlers.manage_session = bool(options["manage_session"])
     if options.get("logger"):
         state.handlers.log = _event_logger(options["logger"])
+
+
+def engine_options(options: Mapping[str, Any], prefix: str) -> EngineOptions:
+    """Return what the keywords of a ``SocketIO`` say of Engine.IO.
+
+    :param options: the keywords.
+    :param prefix: what our URLs begin with.
+    :return: the options; for what is not given, those that python-engineio has.
+    :raises ConfigurationError: for a value that is not accepted.
+    """
+    given, usual = {name: value for name, value in options.items() if value is not None}, EngineOptions()
+    interval = given.get("ping_interval", usual.ping_interval_s)
+    if isinstance(interval, tuple) and interval:
+        interval = interval[0]  # the second one is how long the client may be late
+    path = given.get("path") or given.get("resource") or prefix + usual.path
+    if not isinstance(path, str) or not path.strip("/"):
+        raise ConfigurationError.bad_value("path", path, "a path such as 'socket.io'")
+    return EngineOptions(
+        _positive("ping_interval", interval),
+        _positive("ping_timeout", given.get("ping_timeout", usual.ping_timeout_s)),
+        int(_positive("max_http_buffer_size", given.get("max_http_buffer_size", usual.max_payload))),
+        "/" + path.strip("/"))
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ConfigurationError.bad_value(name, value, "a number above 0")
+    return value
 
 
 def _event_logger(given: Any) -> Any:

@@ -12,6 +12,7 @@ from werkzeug.routing import MapAdapter, Rule
 
 from ..errors import ConfigurationError
 from . import assets, clients, control, diagnosis, monitor, openapi, stream
+from .engineio import EngineEndpoint
 from .gate import Gate
 from .services import Services
 from .urls import Paths, find, normal
@@ -84,7 +85,8 @@ def answer_in_front(host: Flask, services: Services, paths: Paths) -> Gate:
     gate = Gate(
         host.wsgi_app, app, served, settings, origins=services.origins, paths=paths,
         known_as=services.known_as, knows_ticket=services.tickets.admits, rate=services.rate,
-        refusals=services.node.refusals, on_serving=partial(setattr, services.node, "serving", True))
+        refusals=services.node.refusals, on_serving=partial(setattr, services.node, "serving", True),
+        engineio=EngineEndpoint(services) if settings.enable_sse and settings.enable_ws_special else None)
     host.wsgi_app = gate  # type: ignore[method-assign]
     return gate
 

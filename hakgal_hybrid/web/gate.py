@@ -19,6 +19,7 @@ from ..logs import get_logger
 from ..settings import Settings
 from . import access
 from .cors import READABLE_BY_ALL, cors_headers, preflight_headers
+from .engineio import EngineEndpoint
 from .origins import Origins
 from .peers import address_of, hidden
 from .proxied import WSGIApp, behind_same_proxies
@@ -46,18 +47,21 @@ class Gate:
     :param rate: how fast one address may command.
     :param refusals: counts what is refused, by code.
     :param on_serving: called before the first request that a server passes on; a test client is none.
+    :param engineio: answers clients of Socket.IO, by rules of its own.
     :ivar served: the rules of the URLs that are answered, without prefix.
     """
 
     def __init__(self, host: WSGIApp, app: WSGIApp, served: Collection[str], settings: Settings, *,
                  origins: Origins, paths: Paths, known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool],
-                 rate: RateLimiter, refusals: Refusals, on_serving: Callable[[], object] = lambda: None) -> None:
+                 rate: RateLimiter, refusals: Refusals, on_serving: Callable[[], object] = lambda: None,
+                 engineio: EngineEndpoint | None = None) -> None:
         self._host, self._app, self.served, self._settings = host, app, served, settings
         self._origins = origins
         self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
         self._on_serving: Callable[[], object] | None = on_serving
         self._ours = behind_same_proxies(host, self._answer)
         self._paths = paths
+        self._engineio, self._socketio = engineio, behind_same_proxies(host, engineio or app)
         self._foreign: set[str] = set()
         self._logged_hidden = False
 
@@ -73,6 +77,8 @@ class Gate:
             self._on_serving = None
             warn_of_server(environ, self._settings)
             self._log_hidden(environ)
+        if self._engineio is not None and self._engineio.owns(environ.get("PATH_INFO", "")):
+            return self._socketio(environ, start_response)
         if self._route_of(environ) is None:
             return self._host(environ, start_response)
         if PATH in environ and environ["PATH_INFO"] != environ[PATH]:

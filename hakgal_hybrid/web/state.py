@@ -93,7 +93,9 @@ class AppState:
 
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
-        return snapshot(self.node, self.services.backlog, self.mode, self.services.origins.open_to)
+        node = self.node
+        more = "+socketio" if self.mode == "sse" and node.serves_engineio(node.engine_options.path) else ""
+        return snapshot(node, self.services.backlog, self.mode + more, self.services.origins.open_to)
 
 
 def _secret_keys(app: Flask) -> list[bytes]:

@@ -20,7 +20,7 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) 
 
     :param node: the log, the hub, and what takes commands.
     :param backlog: what streams still have to be sent.
-    :param transport: how clients are served: ``sse``, ``websocket`` or ``dual``.
+    :param transport: how clients are served: ``sse``, ``sse+socketio``, ``websocket`` or ``dual``.
     :param origins: whose pages may be clients, see :attr:`.Origins.open_to`.
     """
     log, sessions = node.log, node.hub.sessions

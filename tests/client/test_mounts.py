@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import websocket
 from support import browsers
 from support.hosts import free_port
 from support.mounted import ROOTS
@@ -182,19 +180,3 @@ def test_a_mount_is_learnt() -> None:
         assert server.ask("HEAD", "/live/api/events/stream").status == 200
         assert server.ask("POST", "/live/api/events/connect?release=1", {}).status == 200
         assert held.answer().body == b"released"
-
-
-@pytest.mark.parametrize("way", ["setting", "both"])
-def test_a_websocket_below_a_path(way: str) -> None:
-    """The WebSocket is below the prefix and the mount, too."""
-    with Mounted(way, ENABLE_WS_SPECIAL="true") as server:
-        ws = websocket.create_connection(f"ws://127.0.0.1:{server.port}{ROOTS[way]}/api/events/ws", timeout=10,
-                                         suppress_origin=True)
-        try:
-            assert json.loads(ws.recv())["event"] == "hybrid_open"
-            ws.send(json.dumps({"do": "emit", "event": "ask", "data": 1, "ref": 1}))
-            while "reply" not in (frame := json.loads(ws.recv())):
-                pass
-            assert frame["body"]["ack"]["answer"] == 1
-        finally:
-            ws.close()

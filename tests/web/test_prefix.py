@@ -15,7 +15,6 @@ from werkzeug.test import Client
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.errors import ConfigurationError
 from hakgal_hybrid.socketio import SocketIO
-from hakgal_hybrid.socketio.dual import dual_class
 from hakgal_hybrid.testing import open_stream
 from hakgal_hybrid.tools.commands.group import flask_group
 from hakgal_hybrid.web.urls import CONTROL, ROUTES, STATUS, Paths, find
@@ -255,17 +254,3 @@ def test_the_control_url_is_the_prefixes() -> None:
     """It stands in the list of what is served."""
     app = Flask("site")
     assert f"/live{CONTROL}" in {route.rule for route in HybridTransport(app, url_prefix="/live").routes()}
-
-
-@pytest.mark.parametrize(("options", "prefix"), [({"path": "/live/socket.io"}, "/live"), ({"resource": "live"}, "")])
-def test_the_path_in_profile_dual(options: dict[str, Any], prefix: str, monkeypatch: pytest.MonkeyPatch,
-                                  caplog: pytest.LogCaptureFixture) -> None:
-    """Flask-SocketIO serves Socket.IO there, and we what is ours; not where it answers everything, which is said."""
-    flask_socketio = pytest.importorskip("flask_socketio")
-    monkeypatch.setenv("APP_PROFILE", "DUAL")
-    app = Flask("site")
-    dual_class(flask_socketio.SocketIO)(app, async_mode="threading", **options)
-    assert served_below(app, prefix)
-    assert ("Flask-SocketIO answers everything below" in caplog.text) is (prefix == "")
-    path = "/live/socket.io" if "path" in options else "/live"
-    assert app.test_client().get(f"{path}/?EIO=4&transport=polling").status_code == 200

@@ -200,7 +200,7 @@ def _streaming(run: Run | None) -> tuple[bool | None, str]:
         return None, "the host after the migration was not measured"
     if not run.live:
         return None, "no live client was asked for (--clients)"
-    if run.transport != "sse":
+    if not run.transport.startswith("sse"):
         return False, run.trouble.get("connect", "no stream could be opened")
     events = run.quiet_delivery.events + run.delivery.events
     missing = run.quiet_delivery.facts_missing + run.delivery.facts_missing
@@ -224,7 +224,7 @@ def _swapped(run: Run | None) -> tuple[bool | None, str]:
     if run is None or run.status is None:
         return None, (run.status_missing if run else "") or "the host after the migration was not measured"
     transport, profile = run.status.get("transport"), run.status.get("profile")
-    return transport == "sse", f"GET /api/hybrid/status says transport {transport!r}, profile {profile!r}"
+    return str(transport).startswith("sse"), f"GET /api/hybrid/status says transport {transport!r}, profile {profile!r}"
 
 
 # -- thresholds --------------------------------------------------------------------------------------------------

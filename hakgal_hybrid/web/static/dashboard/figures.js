@@ -105,6 +105,6 @@ export function verdict(found) {
 }
 
 export function identity(status) {
-  const mode = { sse: "SSE and HTTP", websocket: "the host's WebSocket", dual: "SSE and the host's WebSocket" }[status.transport] ?? status.transport;
+  const mode = { sse: "SSE and HTTP", "sse+socketio": "SSE, HTTP and Socket.IO", websocket: "the host's WebSocket", dual: "SSE and the host's WebSocket" }[status.transport] ?? status.transport;
   return `Profile ${status.profile} · ${mode} · up ${duration(status.uptime_s)}`;
 }

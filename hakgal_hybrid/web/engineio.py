@@ -1,0 +1,260 @@
+"""Engine.IO over HTTP: the URL at which unmodified clients of Socket.IO are served, under every server.
+
+It has rules of its own for what a request must be and how it is refused, so it stands beside the views of our other
+URLs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from ..broker.engineio.held import TEXT, Answer, HeldAnswer, HeldPoll, HeldPost, refusal_answer
+from ..broker.engineio.packets import ProtocolError, decode_payload
+from ..broker.engineio.refusals import Refusal, RefusalCode
+from ..broker.engineio.registry import EngineRegistry
+from ..broker.engineio.session import EngineSession
+from ..broker.engineio.websocket import OpenedWebSocket, WebSocketEnd
+from ..broker.environ import ADDRESS, HANDOFF
+from ..broker.timers import TimerQueue
+from ..broker.wakeups import make_wakeup
+from ..commands.socketio_session import SocketIOSession
+from ..commands.worker import Worker
+from ..errors import AccessDenied, HybridError
+from ..logs import get_logger
+from . import access
+from .cors import cors_headers, preflight_headers
+from .engineio_socket import SocketLoop, accept, accepting_headers, is_handshake, serves_websockets, socket_of
+from .peers import address_of
+from .services import Services
+from .suitability import check_server
+from .urls import Access, Route
+
+logger = get_logger(__name__)
+
+#: How long a session may be without a client in any namespace after it has begun (seconds).
+CONNECT_S = 10.0
+#: How many calls of clients may wait for a thread.
+MAX_WAITING = 100_000
+
+#: The keys that describe a body. Handlers see the opening request without one.
+_OF_THE_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING")
+#: What the rules of CORS know of the URL.
+_ROUTE = Route("/socket.io/", "GET, POST, OPTIONS", Access.READ, clients=True)
+
+
+class EngineEndpoint:
+    """WSGI app: polling of Engine.IO.
+
+    :param services: the parts that it uses.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services, self._node = services, services.node
+        self._timers = TimerQueue()
+        self.sessions = EngineRegistry(self._timers)
+        self._worker = Worker("hakgal-hybrid-socketio", MAX_WAITING, services.node.settings.threads)
+
+    def owns(self, path: str) -> bool:
+        """Return true if a path is served here.
+
+        :param path: ``PATH_INFO`` of a request.
+        """
+        return self._node.serves_engineio(path)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve one request.
+
+        :param environ: the WSGI environment.
+        :param start_response: takes status and headers of the answer.
+        :return: the chunks of the answer.
+        """
+        cors = cors_headers(environ, _ROUTE, self._services.origins)
+        headers = [("Cache-Control", "no-store, no-transform"), ("X-Accel-Buffering", "no"), *cors]
+        try:
+            if environ["REQUEST_METHOD"] == "OPTIONS":
+                self._services.origins.check(environ, client=True)
+                start_response("204 No Content", [*headers, *preflight_headers(_ROUTE, cors, environ)])
+                return []
+            query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+            if _one(query, "transport") == "websocket" and serves_websockets(environ):
+                return self._websocket(environ, query, start_response)
+            answer = self._answer(environ, query)
+        except (Refusal, HybridError) as error:
+            if isinstance(error, HybridError):
+                self._node.refusals.count(error.code)
+            answer = refusal_answer(error if isinstance(error, Refusal) else _refusal_of(error))
+        except _TooLarge as error:
+            logger.warning("refused %s of a client of Socket.IO; max_http_buffer_size allows more", error)
+            self._node.refusals.count("body_too_large")
+            answer = Answer("413 Content Too Large", TEXT, b"")
+        if answer is None:  # our own server writes it
+            start_response("200 OK", headers)
+            return []
+        start_response(answer.status, [("Content-Type", answer.content_type),
+                                       ("Content-Length", str(len(answer.body))), *headers])
+        return [answer.body]
+
+    def _answer(self, environ: dict[str, Any], query: Mapping[str, list[str]]) -> Answer | None:
+        transport, sid, method = _one(query, "transport"), _one(query, "sid"), environ["REQUEST_METHOD"]
+        if transport != "polling":
+            raise Refusal(RefusalCode.UNKNOWN_TRANSPORT)
+        if "j" in query:
+            raise Refusal(RefusalCode.BAD_REQUEST, "JSONP is not served")
+        self._services.origins.check(environ, client=True)
+        if sid is None:
+            opened = self._open(environ, query).handshake(upgrades=serves_websockets(environ))
+            return Answer("200 OK", TEXT, opened.encode())
+        session = self.sessions.find(sid)
+        if method == "GET":
+            return self._hold(HeldPoll(session, lambda: self._node.stopping), environ)
+        if method == "POST":
+            return self._hold(self._receive(session, environ), environ)
+        raise Refusal(RefusalCode.BAD_REQUEST)
+
+    # -- the handshake ---------------------------------------------------------------------------------------
+
+    def _open(self, environ: dict[str, Any], query: Mapping[str, list[str]], *,
+              websocket: bool = False) -> EngineSession:
+        """Return a new session.
+
+        :raises Refusal: if the request is none for one; 4 also for what is not permitted, or too much.
+        :raises HybridError: if it is not permitted, or there are too many.
+        """
+        if environ["REQUEST_METHOD"] != "GET":
+            raise Refusal(RefusalCode.BAD_METHOD)
+        check_server(environ)
+        refusal = self._admit(environ, query)
+        if _one(query, "EIO") != "4":
+            raise Refusal(RefusalCode.UNSUPPORTED_VERSION)
+        options = self._node.engine_options
+        opening = {key: value for key, value in environ.items() if key not in _OF_THE_BODY}
+        upper = SocketIOSession(self._node, opening, self._worker.submit, max_bytes=options.max_payload,
+                                refusal=refusal)
+        session = EngineSession(upper, options, websocket=websocket)
+        self.sessions.add(session)
+        self._timers.call_later(CONNECT_S, lambda: None if upper.used else session.close("transport close"))
+        return session
+
+    def _admit(self, environ: dict[str, Any], query: Mapping[str, list[str]]) -> AccessDenied | None:
+        """Let a client in.
+
+        :return: why its events are not to be carried out, if they are not.
+        :raises AccessDenied: if it is refused.
+        """
+        environ[ADDRESS] = address_of(environ)
+        settings, known_as = self._node.settings, self._services.known_as()
+        key = _one(query, "apiKey")
+        judged = environ if key is None or "HTTP_X_API_KEY" in environ else {**environ, "HTTP_X_API_KEY": key}
+        if settings.access == "app":
+            access.has_key(judged, settings)
+            return None
+        access.check(judged, settings, commands=False, known_as=known_as)
+        try:
+            access.check(judged, settings, commands=True, known_as=known_as)
+        except AccessDenied as refusal:
+            return refusal
+        return None
+
+    def _websocket(self, environ: dict[str, Any], query: Mapping[str, list[str]],
+                   start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve a WebSocket in this thread until it ends."""
+        self._services.origins.check(environ, client=True)
+        sid, sock = _one(query, "sid"), socket_of(environ)
+        session = None if sid is None else self.sessions.find(sid)
+        if not is_handshake(environ) or (sock is None and HANDOFF not in environ):
+            raise Refusal(RefusalCode.BAD_REQUEST)
+        if session is None:
+            session = self._open(environ, query, websocket=True)
+        if sock is None:  # our own server serves it without this thread
+            environ[HANDOFF].append(OpenedWebSocket(session, self._node.engine_options.max_payload, sid is not None))
+            start_response("101 Switching Protocols", accepting_headers(environ))
+            return []
+        try:
+            accept(sock, environ)
+        except OSError:
+            if sid is None:
+                session.close("transport close")
+        else:
+            self._converse(sock, session, probing=sid is not None)
+        if "gunicorn.socket" in environ:
+            raise StopIteration  # by this it knows that the connection is over
+        if "werkzeug.socket" in environ:
+            start_response("200 OK", [])  # which it asks for, and cannot send any more
+        return []
+
+    def _converse(self, sock: Any, session: EngineSession, *, probing: bool) -> None:
+        settings, node = self._node.settings, self._node
+        loop = SocketLoop(sock, settings.stall_s, lambda: node.stopping)
+        end = WebSocketEnd(session, loop.wake, node.engine_options.max_payload, probing=probing)
+        remove_waker = node.hub.broker.add_waker(loop.wake)
+        try:
+            loop.run(end, lambda: session.close("transport close"))
+        finally:
+            remove_waker()
+
+    # -- down and up -----------------------------------------------------------------------------------------
+
+    def _hold(self, held: HeldAnswer, environ: dict[str, Any]) -> Answer | None:
+        """Wait in this thread for an answer; under our own server, have it wait without one."""
+        if HANDOFF in environ:
+            environ[HANDOFF].append(held)
+            return None
+        woken, answer = make_wakeup(), None
+        held.on_wake = woken.set
+        remove_waker = self._node.hub.broker.add_waker(woken.set)
+        try:
+            while (answer := held.take()) is None:
+                woken.wait(held.wait_s)
+                woken.clear()
+        finally:
+            remove_waker()
+            if answer is None:
+                held.abandon()
+        return answer
+
+    def _receive(self, session: EngineSession, environ: dict[str, Any]) -> HeldPost:
+        """Take the packets of a request's body."""
+        polling = session.polling
+        if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() == "application/octet-stream":
+            session.close("transport error")
+            raise Refusal(RefusalCode.BAD_REQUEST)
+        polling.begin_post()
+        try:
+            for packet in decode_payload(_body_of(environ, self._node.engine_options.max_payload)):
+                session.receive(packet)
+            return HeldPost(session)
+        except ProtocolError as error:
+            logger.info("closed a session of Socket.IO: %s", error)
+            session.close("transport error")
+            polling.end_post()
+            raise Refusal(RefusalCode.BAD_REQUEST) from error
+        except BaseException:
+            polling.end_post()
+            raise
+
+
+class _TooLarge(Exception):
+    """A body is larger than it may be."""
+
+
+def _body_of(environ: Mapping[str, Any], limit: int) -> bytes:
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length.isdecimal() and int(length) > limit:
+        raise _TooLarge(f"a body of {length} bytes")
+    if not length.isdecimal() and not environ.get("wsgi.input_terminated"):
+        return b""
+    body: bytes = environ["wsgi.input"].read(int(length) if length.isdecimal() else limit + 1)
+    if len(body) > limit:
+        raise _TooLarge(f"a body of more than {limit} bytes")
+    return body
+
+
+def _one(query: Mapping[str, list[str]], name: str) -> str | None:
+    """Return the first value of a parameter."""
+    return next(iter(query.get(name, ())), None)
+
+
+def _refusal_of(error: HybridError) -> Refusal:
+    return Refusal(RefusalCode.FORBIDDEN, f"{error.code}: {error.detail}")
