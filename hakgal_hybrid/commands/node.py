@@ -57,6 +57,7 @@ class Node:
     :ivar journal: keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
     :ivar json: the host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
     :ivar encode: returns the JSON text of events, acknowledgements and answers of handlers; see :func:`.payload_text`.
+    :ivar host_socketio: true where the host serves clients of Socket.IO by a server of its own.
     :ivar engine_options: what all sessions of Engine.IO have in common.
     :ivar early: has a unit for each numbered event that may wait in a thread of our server's for those before it.
     :ivar early_elsewhere: the same for another server, which may have few threads.
@@ -75,6 +76,7 @@ class Node:
         self.early = threading.Semaphore(max(1, settings.threads // EARLY_SHARE))
         self.early_elsewhere = threading.Semaphore(EARLY_ELSEWHERE)
         self.json: Any = None
+        self.host_socketio = False
         self.engine_options = EngineOptions(path=settings.prefix + EngineOptions().path)
         self.encode: Encode = partial(payload_text, default=default_of(app))
         self.acks = Acks()
@@ -144,7 +146,7 @@ class Node:
         """
         settings = self.settings
         return (path.rstrip("/") == self.engine_options.path and settings.enable_sse
-                and settings.enable_ws_special and settings.profile is not Profile.WEBSOCKET)
+                and settings.enable_ws_special and not self.host_socketio and settings.profile is not Profile.WEBSOCKET)
 
     def use_json(self, module: Any) -> None:
         """Read and write JSON by a module of the host's own.

@@ -55,7 +55,7 @@ class AppState:
         self.governor: Any = None
         self.governors: list[Callable[[], Any]] = []
         self.host: Any = None
-        self.mode = "sse"
+        self._mode = "sse"
         self.facade: Any = None
         self.refuses: Callable[[dict[str, Any]], bool] = lambda environ: False
         self._served: Collection[str] = ()
@@ -71,6 +71,16 @@ class AppState:
             gate = answer_in_front(app, self.services, self.paths)
             self._served, self.refuses = gate.served, gate.refuses
             redact_server_logs()
+
+    @property
+    def mode(self) -> str:
+        """How clients are served."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._mode = mode
+        self.node.host_socketio = mode != "sse"
 
     def routes(self) -> list[Route]:
         """Return the URLs that are served in front of the app; its ``url_map`` does not have them."""

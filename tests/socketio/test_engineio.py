@@ -574,3 +574,16 @@ def test_a_client_that_is_too_slow_for_the_log_is_closed(short: Site) -> None:
                what="the end is counted")
     assert short.ask(query=sid) == refusal(1, "Session ID unknown")
     assert short.fetch(short.connect())
+
+
+def test_where_the_host_serves_its_own_clients_we_do_not() -> None:
+    """In profile DUAL, and where the host has kept its WebSocket, ``/socket.io/`` is the host's."""
+    site = Site("werkzeug")
+    try:
+        state = site.app.extensions["hakgal_hybrid"].state
+        assert site.ask()[0] == 200
+        state.mode = "dual"
+        assert site.ask()[0] == 404
+        assert site.socketio.transport.statistics().transport == "dual"
+    finally:
+        site.stop()
