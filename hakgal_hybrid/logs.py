@@ -184,7 +184,7 @@ class JsonFormatter(logging.Formatter):
 #: One ``name=value`` of a query, in whatever text it stands.
 _PAIR = re.compile(r"(?P<before>[?&;])(?P<name>[^=&;\s\"']{1,200})=(?P<value>[^&;\s\"']+)")
 #: What the name of a secret looks like once it is decoded.
-_SECRET = re.compile(r"(?:ticket|token|secret|passwd|password|(?:^|[_.-]|api)key)$", re.IGNORECASE)
+_SECRET = re.compile(r"(?:ticket|token|secret|passwd|password|^sid|(?:^|[_.-]|api)key)$", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:

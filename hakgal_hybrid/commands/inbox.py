@@ -19,12 +19,14 @@ class Inbox:
 
     :param submit: has a function called in a thread; false if it cannot.
     :param max_bytes: how many bytes may wait before it is full.
+    :param may_run: returns false while no call is to begin; :meth:`resume` is called when that may have changed.
     """
 
-    __slots__ = ("_calls", "_lock", "_max_bytes", "_on_room", "_running", "_size", "_submit")
+    __slots__ = ("_calls", "_lock", "_max_bytes", "_may_run", "_on_room", "_running", "_size", "_submit")
 
-    def __init__(self, submit: Callable[[Callable[[], object]], bool], max_bytes: int) -> None:
-        self._submit, self._max_bytes = submit, max_bytes
+    def __init__(self, submit: Callable[[Callable[[], object]], bool], max_bytes: int,
+                 may_run: Callable[[], bool] = lambda: True) -> None:
+        self._submit, self._max_bytes, self._may_run = submit, max_bytes, may_run
         self._lock = threading.RLock()  # re-entrant: a finalizer of the host's may end a session in here
         self._calls: deque[tuple[Callable[[], object], int]] = deque()
         self._size = 0
@@ -46,10 +48,16 @@ class Inbox:
         with self._lock:
             self._calls.append((call, size))
             self._size += size
-            if self._running:
+            if self._running or not self._may_run():
                 return True
             self._running = self._submit(self._run)
             return self._running
+
+    def resume(self) -> None:
+        """Go on, if calls may begin again."""
+        with self._lock:
+            if self._calls and not self._running and self._may_run():
+                self._running = self._submit(self._run)
 
     def when_room(self, call: Callable[[], object]) -> None:
         """Call a function as soon as this is not full: perhaps at once, else in the thread that makes room.
@@ -77,7 +85,7 @@ class Inbox:
 
     def _next(self) -> Callable[[], object] | None:
         with self._lock:
-            if not self._calls:
+            if not self._calls or not self._may_run():
                 self._running = False
                 return None
             call, size = self._calls.popleft()

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from ..broker.engineio.packets import Framing
 from ..broker.engineio.socketio_packets import Kind, ack_block, control_packet
 
+#: How many items may wait, and how many bytes of them, about, before no more is to be added by what a client sends.
+MAX_ITEMS, MAX_BYTES = 64, 1 << 20
+
 
 class Item(NamedTuple):
     """Something to be sent.
@@ -34,6 +37,11 @@ class Outbox:
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self.size = 0
+
+    @property
+    def full(self) -> bool:
+        """True while the client fetches nothing of much that waits."""
+        return len(self._items) > MAX_ITEMS or self.size > MAX_BYTES
 
     def __len__(self) -> int:
         """Return how many items wait."""

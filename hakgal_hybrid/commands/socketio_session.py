@@ -37,7 +37,7 @@ class SocketIOSession:
     def __init__(self, node: Node, environ: dict[str, Any], submit: Callable[[Callable[[], object]], bool], *,
                  max_bytes: int, refusal: AccessDenied | None = None) -> None:
         self._reader = PacketReader(max_bytes, None if node.json is None else node.json.loads)
-        self.inbox = Inbox(submit, max_bytes)
+        self.inbox = Inbox(submit, max_bytes, self._may_run)
         self._reason = ""
         session = node.hub.new_session(environ)
         self._down = SocketIOStream(session, node.hub, node.stream_options, node.lifecycle.on_gap)
@@ -92,9 +92,15 @@ class SocketIOSession:
         if self._down.lost:
             logger.info("closed a session of Socket.IO, whose client was too slow for the log; it connects again")
             self._calls.engine.close("transport close")
-        elif not blocks and self._dismissed:
+        elif blocks:
+            self.inbox.resume()
+        elif self._dismissed:
             self._calls.engine.close("server disconnect")
         return blocks
+
+    def _may_run(self) -> bool:
+        """Say whether more of the client may be carried out: not while it fetches no answers."""
+        return not self._down.outbox.full or self._calls.engine.over
 
     @property
     def _dismissed(self) -> bool:

@@ -545,6 +545,23 @@ def test_stopping_closes_sessions(few: Site) -> None:
     assert ws.recv() == ""
 
 
+def test_a_client_that_fetches_no_answers_is_not_served_for_ever(few: Site) -> None:
+    """Its events wait, and its request, until it fetches some; then all are answered in order."""
+    sid = few.connect()
+    few.fetch(sid)
+    answers: list[Any] = []
+    body = "\x1e".join(f'42{number}["echo","{"x" * 100}"]' for number in range(500))
+    posting = threading.Thread(target=lambda: answers.append(few.ask("POST", sid, body)))
+    posting.start()
+    posting.join(0.5)
+    assert answers == []
+    packets = few.fetch(sid, "43499[").split("\x1e")
+    posting.join(10)
+    assert answers == [(200, "ok")]
+    acks = [packet.partition("[")[0] for packet in packets if packet.startswith("43")]
+    assert acks == [f"43{number}" for number in range(500)]
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Our own server with a log of few events."""
