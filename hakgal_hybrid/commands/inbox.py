@@ -20,13 +20,19 @@ class Inbox:
     :param submit: has a function called in a thread; false if it cannot.
     :param max_bytes: how many bytes may wait before it is full.
     :param may_run: returns false while no call is to begin; :meth:`resume` is called when that may have changed.
+    :param pace: returns 0 if the next call may begin, else after how many seconds to ask again. It is not asked for
+        calls that keep no bytes.
+    :param later: has a function called after some seconds, in a thread that must not wait.
     """
 
-    __slots__ = ("_calls", "_lock", "_max_bytes", "_may_run", "_on_room", "_running", "_size", "_submit")
+    __slots__ = ("_calls", "_later", "_lock", "_max_bytes", "_may_run", "_on_room", "_pace", "_pausing", "_running",
+                 "_size", "_submit")
 
     def __init__(self, submit: Callable[[Callable[[], object]], bool], max_bytes: int,
-                 may_run: Callable[[], bool] = lambda: True) -> None:
+                 may_run: Callable[[], bool] = lambda: True, *, pace: Callable[[], float] = lambda: 0.0,
+                 later: Callable[[float, Callable[[], object]], object] = lambda seconds, call: call()) -> None:
         self._submit, self._max_bytes, self._may_run = submit, max_bytes, may_run
+        self._pace, self._later, self._pausing = pace, later, False
         self._lock = threading.RLock()  # re-entrant: a finalizer of the host's may end a session in here
         self._calls: deque[tuple[Callable[[], object], int]] = deque()
         self._size = 0
@@ -48,7 +54,7 @@ class Inbox:
         with self._lock:
             self._calls.append((call, size))
             self._size += size
-            if self._running or not self._may_run():
+            if self._running or self._pausing or not self._may_run():
                 return True
             self._running = self._submit(self._run)
             return self._running
@@ -56,7 +62,7 @@ class Inbox:
     def resume(self) -> None:
         """Go on, if calls may begin again."""
         with self._lock:
-            if self._calls and not self._running and self._may_run():
+            if self._calls and not self._running and not self._pausing and self._may_run():
                 self._running = self._submit(self._run)
 
     def when_room(self, call: Callable[[], object]) -> None:
@@ -88,6 +94,15 @@ class Inbox:
             if not self._calls or not self._may_run():
                 self._running = False
                 return None
-            call, size = self._calls.popleft()
+            call, size = self._calls[0]
+            if size and (wait := self._pace()):
+                self._pausing, self._running = True, False
+                self._later(wait, self._go_on)
+                return None
+            self._calls.popleft()
             self._size -= size
             return call
+
+    def _go_on(self) -> None:
+        self._pausing = False
+        self.resume()

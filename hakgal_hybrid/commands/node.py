@@ -15,6 +15,7 @@ from ..broker.blocks import encode_entry
 from ..broker.broker import Broker
 from ..broker.client import Session
 from ..broker.counters import Refusals
+from ..broker.engineio.counters import EngineCounters
 from ..broker.engineio.upper import EngineOptions
 from ..broker.epochs import Record, RestoredHistory
 from ..broker.event import Event, glob_matcher
@@ -59,6 +60,8 @@ class Node:
     :ivar encode: returns the JSON text of events, acknowledgements and answers of handlers; see :func:`.payload_text`.
     :ivar host_socketio: true where the host serves clients of Socket.IO by a server of its own.
     :ivar engine_options: what all sessions of Engine.IO have in common.
+    :ivar engine_counters: counts sessions of Engine.IO and what happens to them.
+    :ivar on_stop: called when every stream shall end.
     :ivar early: has a unit for each numbered event that may wait in a thread of our server's for those before it.
     :ivar early_elsewhere: the same for another server, which may have few threads.
     :ivar serving: true once a server has had requests of clients answered in this process.
@@ -73,6 +76,8 @@ class Node:
         self.serving = self.stopping = False
         self.server_statistics: Callable[[], dict[str, Any]] = dict
         self.refusals = Refusals()
+        self.engine_counters = EngineCounters()
+        self.on_stop: Callable[[], object] = lambda: None
         self.early = threading.Semaphore(max(1, settings.threads // EARLY_SHARE))
         self.early_elsewhere = threading.Semaphore(EARLY_ELSEWHERE)
         self.json: Any = None
@@ -170,6 +175,7 @@ class Node:
     def stop(self) -> None:
         """End every stream with a farewell."""
         self.stopping = True
+        self.on_stop()
         self.hub.broker.wake()
 
     def _session_lapsed(self, session: Session, before: SessionState) -> None:

@@ -11,9 +11,10 @@ from ..broker.engineio.socketio_packets import Kind, SocketPacket
 from ..broker.environ import OpeningRequest
 from ..broker.event import Event
 from ..broker.states import StreamEnd
-from ..errors import AccessDenied, EventError, HybridError, RequestError
+from ..errors import EventError, HybridError, RequestError
 from ..logs import get_logger
 from .node import Node
+from .socketio_admission import Admission
 from .socketio_stream import SocketIOStream
 
 logger = get_logger(__name__)
@@ -25,15 +26,14 @@ class SocketIOCalls:
     :param node: the log, the clients and the host's handlers.
     :param environ: the WSGI environment of the request that has opened the session.
     :param down: what is sent to the client.
-    :param refusal: why its events are not carried out, if they are not.
+    :param admission: what it may do.
     :ivar clients: the client of each namespace; ``None`` where the host has refused.
     :ivar deciding: the namespaces that the host decides about.
     :ivar engine: the session of Engine.IO; set before anything is carried out.
     """
 
-    def __init__(self, node: Node, environ: dict[str, Any], down: SocketIOStream,
-                 refusal: AccessDenied | None) -> None:
-        self._node, self._opening, self._down, self._refusal = node, OpeningRequest(environ), down, refusal
+    def __init__(self, node: Node, environ: dict[str, Any], down: SocketIOStream, admission: Admission) -> None:
+        self._node, self._opening, self._down, self._admission = node, OpeningRequest(environ), down, admission
         self.clients: dict[str, Client | None] = {}
         self.deciding: set[str] = set()
         self.engine: EngineSession
@@ -51,10 +51,10 @@ class SocketIOCalls:
             return
         if packet.kind is Kind.DISCONNECT:
             self._node.lifecycle.end_client(client, "client disconnect", wait=True)
+        elif self._admission.refusal is not None:
+            self._node.refusals.count(self._admission.refusal.code)
         elif packet.kind is Kind.ACK:
             self._acknowledge(client, packet.id, packet.data)
-        elif self._refusal is not None:
-            self._node.refusals.count(self._refusal.code)
         else:
             self._dispatch(client, packet)
 
@@ -64,9 +64,11 @@ class SocketIOCalls:
             # Events from here on are for the client if it is let in; it must not get them before the answer.
             down.barrier = node.log.newest
         try:
-            if len(self.clients) >= MAX_SESSION_CLIENTS:
+            self._admission.connect(auth)
+            if len(self.clients) >= MAX_SESSION_CLIENTS and namespace not in self.clients:
                 raise RequestError(f"a session has at most {MAX_SESSION_CLIENTS} namespaces", code="too_many_clients")
             with _request(self._node, self._opening):
+                node.authorizer.check(node.app, "stream", namespace)
                 client = node.lifecycle.open_client(self._opening.opening_environ(), namespace, auth,
                                                     session=down.stream.session, with_stream=True)
         except HybridError as error:
@@ -81,7 +83,7 @@ class SocketIOCalls:
             with self.engine.lock:
                 down.outbox.put_control(after, answer, namespace, said)
                 down.barrier = None
-                if client is not None or len(self.clients) < MAX_SESSION_CLIENTS:
+                if namespace in self.clients or len(self.clients) < MAX_SESSION_CLIENTS:
                     self.clients[namespace] = client
                 self.deciding.discard(namespace)
             self.engine.notify()

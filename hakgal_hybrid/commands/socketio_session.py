@@ -5,40 +5,70 @@ Packets of the client are read in the thread that brings them, and carried out o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from ..broker.blocks import SERVER_DISCONNECT
 from ..broker.engineio.packets import Framing, ProtocolError
 from ..broker.engineio.session import EngineSession
-from ..broker.engineio.socketio_packets import Kind, PacketReader
+from ..broker.engineio.socketio_packets import Kind
+from ..broker.engineio.socketio_reader import IncomingPacket, PacketReader
 from ..broker.stream import SubscriberStream
-from ..errors import AccessDenied
 from ..logs import get_logger
 from .inbox import Inbox
 from .node import Node
+from .socketio_admission import Admission
 from .socketio_calls import SocketIOCalls
 from .socketio_stream import SocketIOStream
 
 logger = get_logger(__name__)
 
+#: How long a session may be without a client that has asked for a namespace, and may (seconds).
+CONNECT_S = 10.0
+#: How long the attachments of one packet may take, from the packet on (seconds).
+ATTACHMENTS_S = 30.0
+#: How large a message of a client may be that still has to show the key (bytes).
+MAX_UNPROVEN = 16 * 1024
+
+
+class Sharing(NamedTuple):
+    """What the sessions of one app share.
+
+    :ivar node: the log, the clients and the host's handlers.
+    :ivar submit: has a function called in a thread of its own; false if it cannot.
+    :ivar pace: takes an address; returns 0 if a message of it may be carried out, else after how many seconds to ask
+        again.
+    :ivar later: has a function called after some seconds, in a thread that must not wait.
+    :ivar clock: monotonic seconds.
+    """
+
+    node: Node
+    submit: Callable[[Callable[[], object]], bool]
+    pace: Callable[[str], float] = lambda address: 0.0
+    later: Callable[[float, Callable[[], object]], object] = lambda seconds, call: call()
+    clock: Callable[[], float] = time.monotonic
+
 
 class SocketIOSession:
     """The Socket.IO part of one session of Engine.IO.
 
-    :param node: the log, the clients and the host's handlers.
+    :param sharing: what all sessions share.
     :param environ: the WSGI environment of the request that opens the session.
-    :param submit: has a function called in a thread of its own; false if it cannot.
-    :param max_bytes: how large a packet may be together with its attachments.
-    :param refusal: why events of the client are not carried out, if they are not.
+    :param admission: what the client may do; it is ended with the session.
     :raises Overloaded: if there are too many streams.
     """
 
-    def __init__(self, node: Node, environ: dict[str, Any], submit: Callable[[Callable[[], object]], bool], *,
-                 max_bytes: int, refusal: AccessDenied | None = None) -> None:
+    def __init__(self, sharing: Sharing, environ: dict[str, Any], admission: Admission) -> None:
+        node = self._node = sharing.node
+        max_bytes = node.engine_options.max_payload
         self._reader = PacketReader(max_bytes, None if node.json is None else node.json.loads)
-        self.inbox = Inbox(submit, max_bytes, self._may_run)
-        self._reason = ""
+        self.inbox = Inbox(sharing.submit, max_bytes, self._may_run, pace=self._pace, later=sharing.later)
+        self._sharing, self._admission = sharing, admission
+        self._attach_until: float | None = None
+        self._reason, self._broken = "", False
+        self._leaving: set[str] = set()  # what the client has left, and has not asked for again
         session = node.hub.new_session(environ)
         self._down = SocketIOStream(session, node.hub, node.stream_options, node.lifecycle.on_gap)
         stream = self._down.stream
@@ -48,12 +78,8 @@ class SocketIOSession:
         except BaseException:
             node.hub.sessions.drop(session)
             raise
-        self._calls = SocketIOCalls(node, environ, self._down, refusal)
-
-    @property
-    def used(self) -> bool:
-        """True once the client has asked for a namespace."""
-        return bool(self._calls.clients or self._calls.deciding)
+        self._address = session.address
+        self._calls = SocketIOCalls(node, environ, self._down, admission)
 
     # -- what the session of Engine.IO calls, under its lock -------------------------------------------------
 
@@ -63,6 +89,24 @@ class SocketIOSession:
         :param session: the session of Engine.IO.
         """
         self._calls.engine = session
+        self._sharing.later(CONNECT_S, self._check_used)
+
+    def _check_used(self) -> None:
+        """Close the session if its client has not asked for a namespace, or has not shown the key that it needs."""
+        if self._admission.provisional or not (self._calls.clients or self._calls.deciding):
+            self._calls.engine.close("transport error")
+
+    def _check_attachments(self) -> None:
+        """Close the session if the attachments of a packet have taken too long."""
+        with self._calls.engine.lock:
+            if not self._reader.incomplete or self._attach_until is None:
+                self._attach_until = None
+                return
+            wait = self._attach_until - self._sharing.clock()
+            if wait > 0:
+                self._sharing.later(wait, self._check_attachments)
+            else:
+                self._calls.engine.close("transport error")
 
     def message(self, message: str | bytes) -> None:
         """Take a message of the client.
@@ -70,16 +114,38 @@ class SocketIOSession:
         :param message: the message.
         :raises ProtocolError: for one that a client must not send.
         """
+        begun = self._reader.incomplete
         packet = self._reader.read(message)
         if packet is None:
+            if not begun:
+                before, self._attach_until = self._attach_until, self._sharing.clock() + ATTACHMENTS_S
+                if before is None:  # one timer for all packets that come until it fires
+                    self._sharing.later(ATTACHMENTS_S, self._check_attachments)
             return
+        if self._admission.provisional and (packet.kind is not Kind.CONNECT or packet.size > MAX_UNPROVEN):
+            raise ProtocolError("a client that still has to show the key sends something else")
         if packet.kind is Kind.CONNECT:
             if not self._may_connect(packet.namespace):
                 return
             self._calls.deciding.add(packet.namespace)
         elif packet.namespace not in self._calls.clients and packet.namespace not in self._calls.deciding:
             raise ProtocolError(f"a packet for the namespace {packet.namespace[:80]!r}, which is not connected")
-        self.inbox.put(lambda: self._calls.carry_out(packet), len(message))
+        elif packet.kind is Kind.DISCONNECT:
+            self._leaving.add(packet.namespace)
+        self.inbox.put(partial(self._carry_out, packet), packet.size)
+
+    def _carry_out(self, packet: IncomingPacket) -> None:
+        """Carry out a packet, which is parsed only here if it is large."""
+        if self._broken:
+            return
+        try:
+            complete = packet.complete(self._reader.loads)
+        except ProtocolError as error:
+            self._broken = True
+            logger.info("closed a session of Socket.IO: %s", error)
+            self._calls.engine.close("transport error")
+        else:
+            self._calls.carry_out(complete)
 
     def take(self, framing: Framing, packets: int) -> bytes:
         """Return what is to be sent next.
@@ -91,6 +157,7 @@ class SocketIOSession:
         blocks = self._down.take(framing, packets)
         if self._down.lost:
             logger.info("closed a session of Socket.IO, whose client was too slow for the log; it connects again")
+            self._node.engine_counters.count("gaps")
             self._calls.engine.close("transport close")
         elif blocks:
             self.inbox.resume()
@@ -101,6 +168,14 @@ class SocketIOSession:
     def _may_run(self) -> bool:
         """Say whether more of the client may be carried out: not while it fetches no answers."""
         return not self._down.outbox.full or self._calls.engine.over
+
+    def _pace(self) -> float:
+        """Return 0 if the next message of the client may be carried out, else after how many seconds to ask again."""
+        wait = self._sharing.pace(self._address)
+        if wait and self._node.engine_counters.count("delayed"):
+            logger.warning("a client of Socket.IO at %s sends faster than HYBRID_COMMAND_RATE; its messages wait",
+                           self._address)
+        return wait
 
     @property
     def _dismissed(self) -> bool:
@@ -126,6 +201,15 @@ class SocketIOSession:
         if reason:
             self.closed(reason)
 
+    def oversized(self, size: int) -> None:
+        """Note that the client has sent a body or message that is too large, which is not taken.
+
+        :param size: how large it is, at least, in bytes.
+        """
+        if self._node.engine_counters.count("oversized") == 1:  # a client that sends it again and again says no more
+            logger.warning("a client of Socket.IO at %s has sent %d bytes, of %d at most (max_http_buffer_size); the "
+                           "next ones are counted only", self._address, size, self._node.engine_options.max_payload)
+
     def closed(self, reason: str) -> None:
         """End. What the client has sent before is carried out first.
 
@@ -134,6 +218,8 @@ class SocketIOSession:
         if self._down.stream.group is not None:
             self._reason = reason  # its writer has it leave the others first
         else:
+            self._node.engine_counters.ended(reason)
+            self._admission.end()
             self.inbox.put(lambda: self._calls.end(reason))
 
     def _may_connect(self, namespace: str) -> bool:
@@ -141,6 +227,9 @@ class SocketIOSession:
 
         :raises ProtocolError: if the client is connected to it.
         """
+        if namespace in self._leaving:  # that it has left it may still have to be carried out
+            self._leaving.discard(namespace)
+            return True
         client = self._calls.clients.get(namespace)
         if client is not None and not client.ended:
             raise ProtocolError(f"the namespace {namespace[:80]!r} is connected already")

@@ -71,10 +71,22 @@ def has_key(environ: Mapping[str, Any], settings: Settings) -> bool:
     key = environ.get("HTTP_X_API_KEY")
     if key is None or settings.api_key is None:
         return False
+    check_key(key, settings)
+    return True
+
+
+def check_key(key: str, settings: Settings, name: str = "X-API-Key") -> None:
+    """Refuse a wrong key.
+
+    :param key: what a client shows.
+    :param settings: the key, which is set.
+    :param name: what the client calls it.
+    :raises AccessDenied: 401, code ``wrong_key``.
+    """
+    assert settings.api_key is not None
     # Compared as bytes: hmac refuses text that is not ASCII, and WSGI hands headers over as Latin-1.
     if not same_secret(key.encode("latin-1", "replace"), settings.api_key.encode("ascii")):
-        raise AccessDenied("X-API-Key is wrong", status=401, code="wrong_key")
-    return True
+        raise AccessDenied(f"{name} is wrong", status=401, code="wrong_key")
 
 
 def same_secret(given: bytes, secret: bytes) -> bool:

@@ -19,12 +19,12 @@ from ..broker.engineio.websocket import OpenedWebSocket, WebSocketEnd
 from ..broker.environ import ADDRESS, HANDOFF
 from ..broker.timers import TimerQueue
 from ..broker.wakeups import make_wakeup
-from ..commands.socketio_session import SocketIOSession
+from ..commands.socketio_session import Sharing, SocketIOSession
 from ..commands.worker import Worker
-from ..errors import AccessDenied, HybridError
+from ..errors import HybridError, UnsuitableServer
 from ..logs import get_logger
-from . import access
 from .cors import cors_headers, preflight_headers
+from .engineio_access import EngineAccess
 from .engineio_socket import SocketLoop, accept, accepting_headers, is_handshake, serves_websockets, socket_of
 from .peers import address_of
 from .services import Services
@@ -33,8 +33,6 @@ from .urls import Access, Route
 
 logger = get_logger(__name__)
 
-#: How long a session may be without a client in any namespace after it has begun (seconds).
-CONNECT_S = 10.0
 #: How many calls of clients may wait for a thread.
 MAX_WAITING = 100_000
 
@@ -54,7 +52,10 @@ class EngineEndpoint:
         self._services, self._node = services, services.node
         self._timers = TimerQueue()
         self.sessions = EngineRegistry(self._timers)
-        self._worker = Worker("hakgal-hybrid-socketio", MAX_WAITING, services.node.settings.threads)
+        self._access = EngineAccess(services)
+        worker = Worker("hakgal-hybrid-socketio", MAX_WAITING, services.node.settings.threads)
+        self._sharing = Sharing(services.node, worker.submit, services.rate.wait_s, self._timers.call_later)
+        self._node.engine_counters.sessions, self._node.on_stop = self.sessions.all, self.sessions.stop
 
     def owns(self, path: str) -> bool:
         """Return true if a path is served here.
@@ -82,11 +83,8 @@ class EngineEndpoint:
                 return self._websocket(environ, query, start_response)
             answer = self._answer(environ, query)
         except (Refusal, HybridError) as error:
-            if isinstance(error, HybridError):
-                self._node.refusals.count(error.code)
-            answer = refusal_answer(error if isinstance(error, Refusal) else _refusal_of(error))
-        except _TooLarge as error:
-            logger.warning("refused %s of a client of Socket.IO; max_http_buffer_size allows more", error)
+            answer = refusal_answer(self._counted(error))
+        except _TooLarge:
             self._node.refusals.count("body_too_large")
             answer = Answer("413 Content Too Large", TEXT, b"")
         if answer is None:  # our own server writes it
@@ -102,7 +100,7 @@ class EngineEndpoint:
             raise Refusal(RefusalCode.UNKNOWN_TRANSPORT)
         if "j" in query:
             raise Refusal(RefusalCode.BAD_REQUEST, "JSONP is not served")
-        self._services.origins.check(environ, client=True)
+        self._access.check(environ, _one(query, "apiKey"))
         if sid is None:
             opened = self._open(environ, query).handshake(upgrades=serves_websockets(environ))
             return Answer("200 OK", TEXT, opened.encode())
@@ -112,6 +110,15 @@ class EngineEndpoint:
         if method == "POST":
             return self._hold(self._receive(session, environ), environ)
         raise Refusal(RefusalCode.BAD_REQUEST)
+
+    def _counted(self, error: Refusal | HybridError) -> Refusal:
+        """Count a refusal; return it by the codes of Engine.IO."""
+        if isinstance(error, Refusal):
+            self._node.engine_counters.refused(error.code.name.lower())
+            return error
+        self._node.refusals.count(error.code)
+        self._node.engine_counters.refused(error.code)
+        return _refusal_of(error)
 
     # -- the handshake ---------------------------------------------------------------------------------------
 
@@ -125,42 +132,25 @@ class EngineEndpoint:
         if environ["REQUEST_METHOD"] != "GET":
             raise Refusal(RefusalCode.BAD_METHOD)
         check_server(environ)
-        refusal = self._admit(environ, query)
         if _one(query, "EIO") != "4":
             raise Refusal(RefusalCode.UNSUPPORTED_VERSION)
-        options = self._node.engine_options
-        opening = {key: value for key, value in environ.items() if key not in _OF_THE_BODY}
-        upper = SocketIOSession(self._node, opening, self._worker.submit, max_bytes=options.max_payload,
-                                refusal=refusal)
-        session = EngineSession(upper, options, websocket=websocket)
-        self.sessions.add(session)
-        self._timers.call_later(CONNECT_S, lambda: None if upper.used else session.close("transport close"))
-        return session
-
-    def _admit(self, environ: dict[str, Any], query: Mapping[str, list[str]]) -> AccessDenied | None:
-        """Let a client in.
-
-        :return: why its events are not to be carried out, if they are not.
-        :raises AccessDenied: if it is refused.
-        """
         environ[ADDRESS] = address_of(environ)
-        settings, known_as = self._node.settings, self._services.known_as()
-        key = _one(query, "apiKey")
-        judged = environ if key is None or "HTTP_X_API_KEY" in environ else {**environ, "HTTP_X_API_KEY": key}
-        if settings.access == "app":
-            access.has_key(judged, settings)
-            return None
-        access.check(judged, settings, commands=False, known_as=known_as)
+        opening = {key: value for key, value in environ.items() if key not in _OF_THE_BODY}
+        admission = self._access.admit(environ, _one(query, "apiKey"))
         try:
-            access.check(judged, settings, commands=True, known_as=known_as)
-        except AccessDenied as refusal:
-            return refusal
-        return None
+            upper = SocketIOSession(self._sharing, opening, admission)
+        except BaseException:
+            admission.end()
+            raise
+        session = EngineSession(upper, self._node.engine_options, websocket=websocket)
+        self.sessions.add(session)
+        self._node.engine_counters.count("opened")
+        return session
 
     def _websocket(self, environ: dict[str, Any], query: Mapping[str, list[str]],
                    start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a WebSocket in this thread until it ends."""
-        self._services.origins.check(environ, client=True)
+        self._access.check(environ, _one(query, "apiKey"))
         sid, sock = _one(query, "sid"), socket_of(environ)
         session = None if sid is None else self.sessions.find(sid)
         if not is_handshake(environ) or (sock is None and HANDOFF not in environ):
@@ -190,7 +180,7 @@ class EngineEndpoint:
         end = WebSocketEnd(session, loop.wake, node.engine_options.max_payload, probing=probing)
         remove_waker = node.hub.broker.add_waker(loop.wake)
         try:
-            loop.run(end, lambda: session.close("transport close"))
+            loop.run(end)
         finally:
             remove_waker()
 
@@ -225,6 +215,10 @@ class EngineEndpoint:
             for packet in decode_payload(_body_of(environ, self._node.engine_options.max_payload)):
                 session.receive(packet)
             return HeldPost(session)
+        except _TooLarge as error:
+            session.oversized(error.size)
+            polling.end_post()
+            raise
         except ProtocolError as error:
             logger.info("closed a session of Socket.IO: %s", error)
             session.close("transport error")
@@ -236,18 +230,25 @@ class EngineEndpoint:
 
 
 class _TooLarge(Exception):
-    """A body is larger than it may be."""
+    """A body is larger than it may be.
+
+    :param size: how large it is, at least, in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
 
 
 def _body_of(environ: Mapping[str, Any], limit: int) -> bytes:
     length = environ.get("CONTENT_LENGTH") or ""
     if length.isdecimal() and int(length) > limit:
-        raise _TooLarge(f"a body of {length} bytes")
+        raise _TooLarge(int(length))
     if not length.isdecimal() and not environ.get("wsgi.input_terminated"):
         return b""
     body: bytes = environ["wsgi.input"].read(int(length) if length.isdecimal() else limit + 1)
     if len(body) > limit:
-        raise _TooLarge(f"a body of more than {limit} bytes")
+        raise _TooLarge(len(body))
     return body
 
 
@@ -257,4 +258,5 @@ def _one(query: Mapping[str, list[str]], name: str) -> str | None:
 
 
 def _refusal_of(error: HybridError) -> Refusal:
-    return Refusal(RefusalCode.FORBIDDEN, f"{error.code}: {error.detail}")
+    return Refusal(RefusalCode.FORBIDDEN, f"{error.code}: {error.detail}",
+                   400 if isinstance(error, UnsuitableServer) else None)

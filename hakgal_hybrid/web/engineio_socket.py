@@ -99,18 +99,17 @@ class SocketLoop:
             except OSError:  # it has ended
                 pass
 
-    def run(self, end: WebSocketEnd, close: Callable[[], object]) -> None:
+    def run(self, end: WebSocketEnd) -> None:
         """Go on until either side has closed.
 
         :param end: what comes and goes.
-        :param close: called when the server stops, to close the session.
         """
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._ear, selectors.EVENT_READ)
-                self._exchange(end, close, selector)
+                self._exchange(end, selector)
         except OSError:  # the client is gone
             pass
         finally:
@@ -122,11 +121,11 @@ class SocketLoop:
             except OSError:
                 pass
 
-    def _exchange(self, end: WebSocketEnd, close: Callable[[], object], selector: selectors.BaseSelector) -> None:
+    def _exchange(self, end: WebSocketEnd, selector: selectors.BaseSelector) -> None:
         left, progress_at, closed_at, watched = memoryview(b""), clock(), 0.0, 0
         while True:
             if self._stopping():
-                close()
+                end.stop()
             while left or (left := memoryview(end.take())):
                 try:
                     left = left[self._sock.send(left):]

@@ -21,13 +21,21 @@ class RateLimiter:
         self._per_second = per_second
         self._buckets = TokenBuckets(per_second, per_second, clock)
 
+    def wait_s(self, address: str) -> float:
+        """Take one token, if there is one.
+
+        :param address: whose token it is.
+        :return: 0 if there was one, else in how many seconds there will be one.
+        """
+        return self._buckets.take(address)
+
     def take(self, address: str) -> None:
         """Take one token.
 
         :param address: whose token it is.
         :raises Overloaded: 429 if there is none; ``Retry-After`` says when there will be.
         """
-        wait = self._buckets.take(address)
+        wait = self.wait_s(address)
         if wait:
             raise Overloaded(f"more than {self._per_second:g} commands a second (HYBRID_COMMAND_RATE)",
                              code="too_many_commands", status=429, retry_after=max(1, math.ceil(wait)))

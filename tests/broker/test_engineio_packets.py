@@ -21,15 +21,14 @@ from hakgal_hybrid.broker.engineio.packets import (
 )
 from hakgal_hybrid.broker.engineio.socketio_packets import (
     ACK_IDS,
-    MAX_ATTACHMENTS,
     RESERVED_NAMES,
     Kind,
-    PacketReader,
     SocketPacket,
     ack_block,
     control_packet,
     event_block,
 )
+from hakgal_hybrid.broker.engineio.socketio_reader import MAX_ATTACHMENTS, PacketReader
 from hakgal_hybrid.broker.event import MAX_NAME, Event, Target
 
 POLLING, WEBSOCKET = Framing.POLLING, Framing.WEBSOCKET
@@ -40,7 +39,7 @@ def read(*messages: str | bytes, max_bytes: int = 1000) -> SocketPacket | None:
     reader, packet = PacketReader(max_bytes), None
     for message in messages:
         packet = reader.read(message)
-    return packet
+    return None if packet is None else packet.complete(reader.loads)
 
 
 # -- Engine.IO ---------------------------------------------------------------------------------------------------

@@ -304,7 +304,7 @@ def test_sessions_are_found_until_they_have_ended() -> None:
     assert registry.find(session.sid) is session
     assert woken.wait(5)
     assert session.polling.take(waiting) == b"2"
-    registry.close("transport close")
+    registry.stop()
     assert poll(registry.find(session.sid)) == b"1"
     for sid in (session.sid, "other"):
         with pytest.raises(Refusal):

@@ -96,7 +96,7 @@ def test_what_is_no_packet_ends_it(packet: str) -> None:
 
 
 def test_it_ends_with_its_session() -> None:
-    """Whoever closes that: the client by a packet, or the server."""
+    """Whoever closes that: the client by a packet, or the server, which says that it is going away."""
     browser = Browser()
     browser.end.take()
     assert browser.say("1") == closed(CloseReason.NORMAL_CLOSURE)
@@ -105,7 +105,7 @@ def test_it_ends_with_its_session() -> None:
     browser.end.take()
     browser.end.stop()
     assert browser.woken
-    assert browser.end.take() == closed(CloseReason.NORMAL_CLOSURE)
+    assert browser.end.take() == closed(CloseReason.GOING_AWAY)
     assert browser.end.take() == b""
 
 

@@ -355,10 +355,12 @@ def test_a_bad_frame_ends_the_session(site: Site, frame: str) -> None:
 
 def test_a_message_that_is_too_large_ends_the_session(site: Site) -> None:
     """The close frame says why, whether it came in one frame or in several."""
+    before = site.app.extensions["hakgal_hybrid"].state.node.engine_counters.snapshot().oversized
     ws = site.websocket()
     ws.recv()
     ws.send("4" + "x" * 1_000_000)
     assert ws.recv_data() == (8, b"\x03\xf1")
+    assert site.app.extensions["hakgal_hybrid"].state.node.engine_counters.snapshot().oversized > before
 
 
 def test_a_websocket_for_no_session_is_refused(site: Site) -> None:
@@ -530,7 +532,7 @@ def test_handlers_that_take_long_hold_up_their_own_client_alone(few: Site) -> No
 
 
 def test_stopping_closes_sessions(few: Site) -> None:
-    """A poll is answered with a close packet, a WebSocket with a close frame."""
+    """A poll is answered with a close packet, a WebSocket with a close frame that says why; handlers are told."""
     sid, answers = few.connect(), []
     few.fetch(sid)
     ws = few.websocket()
@@ -542,7 +544,8 @@ def test_stopping_closes_sessions(few: Site) -> None:
     few.stop()
     polling.join(10)
     assert answers == [(200, "1")]
-    assert ws.recv() == ""
+    assert ws.recv_data() == (8, b"\x03\xe9")
+    wait_until(lambda: few.log.count(("disconnect", "transport close")) == 2, what="both handlers run")
 
 
 def test_a_client_that_fetches_no_answers_is_not_served_for_ever(few: Site) -> None:

@@ -62,6 +62,9 @@ class Echo:
     def left(self) -> None:
         pass
 
+    def oversized(self, size: int) -> None:
+        self.log.append(("oversized", size))
+
     def closed(self, reason: str) -> None:
         self.log.append(("closed", reason))
 

@@ -64,14 +64,21 @@ class Polling:
     :param session: the session.
     :param clock: monotonic seconds.
     :ivar posting: true while a request that brings packets has not been answered.
+    :ivar offered: true if the client may change over to a WebSocket.
     """
 
-    __slots__ = ("_clock", "_poll", "_session", "posting")
+    __slots__ = ("_began_at", "_clock", "_poll", "_session", "offered", "posting")
 
     def __init__(self, session: PolledSession, clock: Callable[[], float]) -> None:
         self._session, self._clock = session, clock
         self._poll: Poll | None = None
-        self.posting = False
+        self.posting = self.offered = False
+        self._began_at = clock()
+
+    @property
+    def upgradable_s(self) -> float:
+        """For how long the client could have changed over to a WebSocket, and has not (seconds)."""
+        return self._clock() - self._began_at if self.offered and self._session.state is EngineState.POLLING else 0.0
 
     @property
     def waiting(self) -> bool:

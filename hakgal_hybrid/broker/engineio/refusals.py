@@ -32,13 +32,14 @@ class Refusal(Exception):
 
     :param code: why.
     :param message: what the answer says; by default the text of the code.
+    :param status: the status of the answer; by default that of the code.
     :ivar status: the status of the answer.
     """
 
-    def __init__(self, code: RefusalCode, message: str = "") -> None:
+    def __init__(self, code: RefusalCode, message: str = "", status: int | None = None) -> None:
         super().__init__(message or _TEXTS[code])
         self.code = code
-        self.status = 403 if code is RefusalCode.FORBIDDEN else 400
+        self.status = status or (403 if code is RefusalCode.FORBIDDEN else 400)
 
     def body(self) -> bytes:
         """Return the body of the answer, an object."""

@@ -45,13 +45,15 @@ class EngineRegistry:
             raise Refusal(RefusalCode.UNKNOWN_SID)
         return session
 
-    def close(self, reason: str) -> None:
-        """End all sessions.
+    def all(self) -> list[EngineSession]:
+        """Return all of them."""
+        return list(self._sessions.values())
 
-        :param reason: why, in the words that ``disconnect`` handlers know.
-        """
-        for session in list(self._sessions.values()):
-            session.close(reason)
+    def stop(self) -> None:
+        """End those that poll, because the server stops. Whoever writes a WebSocket closes it with that reason."""
+        for session in self.all():
+            if session.state is not EngineState.WEBSOCKET:
+                session.close("transport close")
 
     def _look_after(self, session: EngineSession) -> None:
         wait = session.tick()

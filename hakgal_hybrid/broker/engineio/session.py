@@ -38,6 +38,7 @@ class EngineSession:
     :ivar wake: called, from any thread, when :meth:`frames` is to be called, or the session is over.
     :ivar farewell: the last packet, for a poll that is or will be waiting.
     :ivar lock: held while something changes.
+    :ivar oversized: called with the size (bytes) of a body or message that is too large, and not taken.
     """
 
     def __init__(self, upper: Upper, options: EngineOptions, clock: Callable[[], float] = time.monotonic, *,
@@ -49,7 +50,7 @@ class EngineSession:
         self.farewell = PacketType.CLOSE
         self.heartbeat = Heartbeat(options, clock)
         self.polling = Polling(self, clock)
-        self._upper, self._options, self._clock = upper, options, clock
+        self._upper, self._options, self._clock, self.oversized = upper, options, clock, upper.oversized
         upper.opened(self)
 
     @property
@@ -68,7 +69,7 @@ class EngineSession:
         :param upgrades: true if the client may change over to a WebSocket.
         :return: the packet as text.
         """
-        options = self._options
+        options, self.polling.offered = self._options, upgrades
         return PacketType.OPEN.value + json.dumps({
             "sid": self.sid, "upgrades": ["websocket"] if upgrades else [],
             "pingInterval": round(options.ping_interval_s * 1000), "pingTimeout": round(options.ping_timeout_s * 1000),

@@ -62,6 +62,12 @@ class Upper(Protocol):
     def left(self) -> None:
         """Note that the writer has made the stream leave those that share events."""
 
+    def oversized(self, size: int) -> None:
+        """Note that the client has sent a body or message that is too large, which is not taken.
+
+        :param size: how large it is, at least, in bytes.
+        """
+
     def closed(self, reason: str) -> None:
         """End. It is called once.
 

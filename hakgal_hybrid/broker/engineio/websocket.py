@@ -104,11 +104,12 @@ class WebSocketEnd:
 
     def stop(self) -> None:
         """Close, because the server stops."""
+        if self.over:
+            return
         if self._stage is _Stage.CARRYING:
-            self.session.close("transport close")
-        else:
-            self._close(CloseReason.GOING_AWAY)
-            self.lost()
+            self._out.append(self.session.frames())
+        self._close(CloseReason.GOING_AWAY)
+        self.lost()
 
     def _resume(self) -> None:
         self.paused = False
@@ -125,6 +126,7 @@ class WebSocketEnd:
             self._message.append(data)
             self._size += len(data)
             if self._size > self._max_bytes:
+                self.session.oversized(self._size)
                 self._fail(CloseReason.MESSAGE_TOO_BIG)
             elif frame.message_finished:
                 message, self._message, self._size = b"".join(self._message), [], 0
