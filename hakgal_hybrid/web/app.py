@@ -108,6 +108,37 @@ def refuse_conflicts(host: Flask, served: Collection[str], prefix: str) -> None:
                                      "hakgal_hybrid needs; move the host's route")
 
 
+def refuse_other_socketio(host: Flask, path: str) -> None:
+    """Check that nothing else serves the URL of Socket.IO's clients: some of them would come there, and miss events.
+
+    Files below it, such as ``/socket.io/<path:name>``, are no conflict.
+
+    :param host: the host's app.
+    :param path: the path of the URL, without a slash at its end.
+    :raises ConfigurationError: naming what does.
+    """
+    other = next((f"the host's endpoint {rule.endpoint!r}" for rule in host.url_map.iter_rules()
+                  if rule.rule.rstrip("/") == path), None) or _other_socketio(host.wsgi_app, path)
+    if other is not None:
+        raise ConfigurationError(f"{other} owns {path}/, the URL where hakgal_hybrid serves clients of Socket.IO; move "
+                                 "it, give SocketIO another path (path=…), or set ENABLE_WS_SPECIAL=false")
+
+
+def _other_socketio(app: Any, path: str) -> str | None:
+    """Return what serves a path among the WSGI apps that are put around an app."""
+    seen: set[int] = set()
+    while app is not None and id(app) not in seen and not isinstance(app, Flask):
+        seen.add(id(app))
+        if getattr(app, "engineio_path", "").rstrip("/") == path:
+            return f"a server of python-socketio's ({type(app).__module__}.{type(app).__qualname__})"
+        if path in (getattr(app, "mounts", None) or ()):
+            return f"an app that is mounted there by {type(app).__qualname__}"
+        # The names that Werkzeug's and python-engineio's middleware have for the app behind them, and ours.
+        app = next((found for name in ("wsgi_app", "app", "host")
+                    if (found := getattr(app, name, None)) is not None), None)
+    return None
+
+
 def _blueprints(services: Services) -> Iterator[Blueprint]:
     """Yield what answers the URLs that the settings ask for."""
     settings = services.node.settings

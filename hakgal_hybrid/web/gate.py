@@ -49,13 +49,14 @@ class Gate:
     :param on_serving: called before the first request that a server passes on; a test client is none.
     :param engineio: answers clients of Socket.IO, by rules of its own.
     :ivar served: the rules of the URLs that are answered, without prefix.
+    :ivar host: the host's WSGI app.
     """
 
     def __init__(self, host: WSGIApp, app: WSGIApp, served: Collection[str], settings: Settings, *,
                  origins: Origins, paths: Paths, known_as: Callable[[], str], knows_ticket: Callable[[str, str], bool],
                  rate: RateLimiter, refusals: Refusals, on_serving: Callable[[], object] = lambda: None,
                  engineio: EngineEndpoint | None = None) -> None:
-        self._host, self._app, self.served, self._settings = host, app, served, settings
+        self.host, self._app, self.served, self._settings = host, app, served, settings
         self._origins = origins
         self._known_as, self._knows_ticket, self._rate, self._refusals = known_as, knows_ticket, rate, refusals
         self._on_serving: Callable[[], object] | None = on_serving
@@ -80,7 +81,7 @@ class Gate:
         if self._engineio is not None and self._engineio.owns(environ.get("PATH_INFO", "")):
             return self._socketio(environ, start_response)
         if self._route_of(environ) is None:
-            return self._host(environ, start_response)
+            return self.host(environ, start_response)
         if PATH in environ and environ["PATH_INFO"] != environ[PATH]:
             self._paths.learn(environ[PATH], environ["PATH_INFO"])
         return self._ours(environ, start_response)
@@ -94,7 +95,7 @@ class Gate:
         """Answer a request for one of our URLs, seen as the host's proxies let it be seen."""
         route = self._route_of(environ)
         if route is None:  # a ProxyFix changes no path
-            return self._host(environ, start_response)
+            return self.host(environ, start_response)
         cors = cors_headers(environ, route, self._origins)
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Any:

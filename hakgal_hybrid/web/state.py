@@ -17,7 +17,7 @@ from ..monitoring.backlog import BacklogMonitor
 from ..monitoring.samples import SampleHistory
 from ..monitoring.statistics import Statistics
 from ..settings import Profile, Settings
-from .app import answer_in_front, refuse_conflicts
+from .app import answer_in_front, refuse_conflicts, refuse_other_socketio
 from .origins import Origins
 from .ratelimit import RateLimiter
 from .services import Services
@@ -88,13 +88,16 @@ class AppState:
         return [replace(route, rule=prefix + route.rule) for route in ROUTES.values() if route.rule in self._served]
 
     def refuse_conflicts(self) -> None:
-        """Check that the app has no route of its own for one of our URLs; see :func:`.refuse_conflicts`.
+        """Check that nothing of the app's own serves one of our URLs; see :func:`.refuse_conflicts`.
 
         It is called again when a host has registered all of its routes.
 
         :raises ConfigurationError: naming the URL and the app's endpoint.
         """
         refuse_conflicts(self.app, self._served, self.settings.prefix)
+        path = self.node.engine_options.path
+        if self.node.serves_engineio(path):
+            refuse_other_socketio(self.app, path)
 
     def find_governor(self) -> Any:
         """Return the governor: the one of this app, the one for all apps, or the host's own; ``None`` without any."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
 from support.servers import wait_until
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from hakgal_hybrid.errors import AccessDenied, Overloaded
+from hakgal_hybrid.errors import AccessDenied, ConfigurationError, Overloaded
 from hakgal_hybrid.socketio import SocketIO
 from hakgal_hybrid.web.engineio_access import MAX_PROVISIONAL, EngineAccess
 
@@ -213,3 +217,50 @@ def test_the_bound_is_the_makers() -> None:
         admission.end()
         admission.end()
         assert judge.provisional == 0
+
+
+# -- what else serves the URL ------------------------------------------------------------------------------------
+
+
+def served(*, prepare: Callable[[Flask], object], **options: Any) -> None:
+    """Have a host do something of its own, and check it as :meth:`.SocketIO.run` does."""
+    app = Flask("site", static_folder=None)
+    app.config.update(SECRET_KEY="for tests", HYBRID_ENABLE_WS_SPECIAL=True)
+    socketio = SocketIO(app, **options)
+    prepare(app)
+    socketio.transport.refuse_conflicts()
+
+
+def beside(app: Flask) -> None:
+    """Put python-socketio's own server around an app, as Flask-SocketIO does."""
+    package = pytest.importorskip("socketio")
+    app.wsgi_app = package.WSGIApp(package.Server(async_mode="threading"), app.wsgi_app)
+
+
+def mounted(app: Flask) -> None:
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/socket.io": Flask("other")})  # type: ignore[method-assign]
+
+
+def behind_a_proxy(app: Flask) -> None:
+    beside(app)
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("prepare", "what"), [
+    (lambda app: app.add_url_rule("/socket.io/", "mine", lambda: ""), "the host's endpoint 'mine'"),
+    (lambda app: app.add_url_rule("/socket.io", "mine", lambda: ""), "the host's endpoint 'mine'"),
+    (beside, "a server of python-socketio's (socketio.middleware.WSGIApp)"),
+    (behind_a_proxy, "a server of python-socketio's (socketio.middleware.WSGIApp)"),
+    (mounted, "an app that is mounted there by DispatcherMiddleware"),
+])
+def test_something_else_at_the_url_is_refused_at_the_start(prepare: Callable[[Flask], object], what: str) -> None:
+    """The error says what it is and what can be done; with another path, both are served."""
+    with pytest.raises(ConfigurationError, match=re.escape(f"{what} owns /socket.io/, ")) as caught:
+        served(prepare=prepare)
+    assert "ENABLE_WS_SPECIAL=false" in str(caught.value)
+    served(prepare=prepare, path="live")
+
+
+def test_files_below_the_url_are_the_hosts() -> None:
+    """Clients of Socket.IO never ask for them."""
+    served(prepare=lambda app: app.add_url_rule("/socket.io/<path:name>", "files", lambda name: name))
