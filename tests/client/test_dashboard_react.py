@@ -1,9 +1,10 @@
-"""The React example in a real browser: the same sources and tests over socket.io-client and over our client."""
+"""The React example in a real browser: the same sources and tests over socket.io-client and over our client.
+
+The build with socket.io-client is also tried on the host that is swapped.
+"""
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
 import re
@@ -16,8 +17,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from support import browsers
-from support.hosts import EXEC, REPOSITORY, SRC, START, Running, free_port, in_a_thread, running, until
+from support.hosts import EXEC, REPOSITORY, SRC, START, Running, free_port, running, until
 from support.needs import missing
+from support.socketio_apps import UNMODIFIED, variables
+from support.websites import served
 
 browser = browsers.browser
 
@@ -73,49 +76,38 @@ def project(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- frontend and backend ----------------------------------------------------------------------------------------
 
 
-class Files(http.server.SimpleHTTPRequestHandler):
-    """Serves a built page."""
-
-    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}  # noqa: RUF012
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[int]:
-    """A static server on a port of its own."""
-    files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=folder))
-    with in_a_thread(files) as port:
-        yield port
-
-
 class Side(NamedTuple):
     """A built page, where it is served, and how its backend is run."""
 
     name: str
     dist: Path
     page: str
-    push: bool
-    profile: str
 
     def backend(self, folder: Path, port: int, **env: str) -> AbstractContextManager[Running]:
         """The legacy backend, on native threads in both cases, so that only the transport differs."""
-        start = START.format(src=SRC, push=self.push, port=port, extra="")
+        start = START.format(src=SRC, push=self.name == "socketio", port=port, extra="")
         command = [*EXEC, "python", "-c", f"import sys; sys.modules['eventlet'] = None\n{start}"]
-        settings = {"APP_PROFILE": self.profile, **({} if self.push else {"HYBRID_RESUME_S": "60"}), **env}
-        return running(folder, command, port, **settings)
+        return running(folder, command, port, **SIDES[self.name], **env)
 
 
-@pytest.fixture(scope="module", params=[pytest.param("socketio", marks=pytest.mark.long), "hybrid"])
+#: The environment of the backend, by the name of the side.
+SIDES = {
+    "socketio": variables("WEBSOCKET"),
+    "unmodified": variables(UNMODIFIED),
+    "hybrid": {**variables("HYBRID"), "HYBRID_RESUME_S": "60"},
+}
+
+
+@pytest.fixture(scope="module", params=[name if name == "hybrid" else pytest.param(name, marks=pytest.mark.long)
+                                        for name in SIDES])
 def side(request: pytest.FixtureRequest, project: Path) -> Iterator[Side]:
-    """Before: socket.io-client and Flask-SocketIO. After: the alias, and the host hybridized."""
+    """Before: socket.io-client and Flask-SocketIO. Between: the host hybridized. After: the alias as well."""
     hybrid = request.param == "hybrid"
     done = npm("run", "build:hybrid" if hybrid else "build", cwd=project)
     assert done.returncode == 0, done.stdout
     dist = project / ("dist-hybrid" if hybrid else "dist")
     with served(dist) as port:
-        yield Side(request.param, dist, f"http://127.0.0.1:{port}/", not hybrid, "HYBRID" if hybrid else "WEBSOCKET")
+        yield Side(request.param, dist, f"http://127.0.0.1:{port}/")
 
 
 @pytest.fixture
@@ -410,7 +402,7 @@ def test_a_key_opens_the_commands(side: Side, tmp_path: Path, visit: Callable[..
     dashboard.complaints = [text for text in dashboard.complaints if not NETWORK.search(text)]
 
 
-@pytest.mark.parametrize("side", ["hybrid"], indirect=True)
+@pytest.mark.parametrize("side", ["hybrid", pytest.param("unmodified", marks=pytest.mark.long)], indirect=True)
 def test_the_load_arrives(dashboard: Dashboard) -> None:
     """The monitor's events, which Flask-SocketIO sends to a room that nobody has joined, are on the page."""
     dashboard.shows("load-cpu", re.compile(r"^\d+\.\d %$"))

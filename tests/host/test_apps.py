@@ -1,7 +1,7 @@
 """Flask-SocketIO apps as people write them, unmodified: started by the prefix, and rolled back by the environment.
 
-Each is started by its own start command, used by a client of ours and, with ``APP_PROFILE=WEBSOCKET``, by one of
-Socket.IO: the same must happen to both.
+Each is started by its own start command and used by a client of ours, by one of Socket.IO that is not changed
+(``ENABLE_WS_SPECIAL=true``) and, with ``APP_PROFILE=WEBSOCKET``, by the same: the same must happen to all.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from pathlib import Path
 import pytest
 from support.hosts import EXEC, Running, free_port, report, running
 from support.npm import install
-from support.socketio_apps import APPS, STARTS, SWAPPED
+from support.socketio_apps import APPS, STARTS, SWAPPED, UNMODIFIED, variables
 from support.visitors import Refused, SocketVisitor, SseVisitor, Visitor, cookie_of
 
 import hakgal_hybrid
 
 Connect = Callable[..., Visitor]
+
+def visitor(profile: str) -> type[SocketVisitor | SseVisitor]:
+    """A client of that kind."""
+    return SocketVisitor if profile in ("WEBSOCKET", UNMODIFIED) else SseVisitor
 
 
 @contextmanager
@@ -35,14 +39,14 @@ def started(folder: Path, name: str, profile: str) -> Iterator[tuple[Running, Co
         pytest.skip(f"{app.needs} is not installed")
     command = [word.format(port=port) for word in app.command.split()]
     prefix = EXEC if app.prefix == "exec" else [*EXEC[:-2], "run"]
-    with running(folder, [*prefix, *command], port, cwd=APPS, APP_PROFILE=profile,
-                 TODO_DB=str(folder / "todo.db"), PYTHONDONTWRITEBYTECODE="1") as server:
-        yield server, partial(SocketVisitor if profile == "WEBSOCKET" else SseVisitor, port)
+    with running(folder, [*prefix, *command], port, cwd=APPS, TODO_DB=str(folder / "todo.db"),
+                 PYTHONDONTWRITEBYTECODE="1", **variables(profile)) as server:
+        yield server, partial(visitor(profile), port)
         lines = server.text().count(SWAPPED)
     assert lines == (0 if profile == "WEBSOCKET" else 1), server.text()
 
 
-@pytest.fixture(params=["HYBRID", "WEBSOCKET"])
+@pytest.fixture(params=["HYBRID", "WEBSOCKET", UNMODIFIED])
 def profile(request: pytest.FixtureRequest) -> str:
     """By which transport."""
     return str(request.param)
@@ -245,13 +249,13 @@ if __name__ == "__main__":
 def test_an_app_that_changed_its_import_is_rolled_back_too(tmp_path: Path, profile: str) -> None:
     """In profile WEBSOCKET the names of ``hakgal_hybrid.socketio`` are Flask-SocketIO's own."""
     (tmp_path / "changed.py").write_text(CHANGED, encoding="utf-8")
-    port, client = free_port(), SocketVisitor if profile == "WEBSOCKET" else SseVisitor
+    port = free_port()
     with running(tmp_path, [sys.executable, "changed.py", str(port)], port, cwd=tmp_path,
-                 APP_PROFILE=profile) as server, client(port, "/chat") as visitor:
+                 **variables(profile)) as server, visitor(profile)(port, "/chat") as client:
         home = "flask_socketio" if profile == "WEBSOCKET" else "hakgal_hybrid.socketio.socketio"
         assert server.get("/health").body == {"home": home, "is": True}
-        visitor.emit("say", "hello")
-        assert visitor.first("said") == "hello"
+        client.emit("say", "hello")
+        assert client.first("said") == "hello"
 
 
 NAMES = """
@@ -314,6 +318,8 @@ socket.on("welcome", name => socket.emit("enter", "table 2", rooms => {
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("profile", ["HYBRID", "WEBSOCKET", pytest.param(UNMODIFIED, marks=pytest.mark.long)],
+                         indirect=True)
 def test_a_page_that_uses_socket_io_client(tmp_path: Path, profile: str) -> None:
     """The code of a page runs on ``client.js``, by the alias of its bundler, and on socket.io-client as it is."""
     modules = install(Path(__file__).parents[1] / "socketio" / "transcripts", tmp_path)

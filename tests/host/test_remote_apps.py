@@ -1,7 +1,8 @@
 """The same apps for users of other machines: started with ``HYBRID_ACCESS=app``, used by their pages.
 
 A page is loaded from the app's address as another machine has it, and imports ``socket.io-client``. In profile HYBRID
-its bundler's alias gives it our client, in profile WEBSOCKET the client of npm: what the page does is the same in both.
+its bundler's alias gives it our client, in profile WEBSOCKET the client of npm, and with ``ENABLE_WS_SPECIAL=true`` the
+same on our transport: what the page does is the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from support import browsers
 from support.elsewhere import elsewhere
 from support.hosts import EXEC, free_port, running
 from support.npm import install
-from support.socketio_apps import APPS, STARTS, SWAPPED
+from support.socketio_apps import APPS, STARTS, SWAPPED, UNMODIFIED, variables
 
 import hakgal_hybrid
 
@@ -154,26 +155,27 @@ def used_by_its_page(page: Any, origin: str, does: str, client: Path) -> Any:
     return result
 
 
-#: Of these the short tests have both profiles, the long ones have the others.
-SHORT = ("login", "todo by name")
+#: What the short tests have; the long ones have the others.
+SHORT = [("login", "HYBRID"), ("login", "WEBSOCKET"), ("login", UNMODIFIED),
+         ("todo by name", "HYBRID"), ("todo by name", "WEBSOCKET")]
 
 
-@pytest.mark.parametrize("profile", ["HYBRID", "WEBSOCKET"])
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[] if name in SHORT else [pytest.mark.long]) for name in SCENARIOS])
+@pytest.mark.parametrize(("name", "profile"), [
+    pytest.param(name, way, marks=[] if (name, way) in SHORT else [pytest.mark.long])
+    for name in SCENARIOS for way in ("HYBRID", "WEBSOCKET", UNMODIFIED)])
 def test_an_app_for_users_of_other_machines(tmp_path: Path, page: Any, theirs: Path, name: str, profile: str) -> None:
     """Unmodified, by its page, from another machine's address: on our transport, and rolled back by the environment."""
     app, scenario, port = STARTS[name], SCENARIOS[name], free_port()
     pytest.importorskip(app.needs)
     command = [word.format(port=port) for word in (scenario.command or app.command).split()]
     prefix = EXEC if app.prefix == "exec" else [*EXEC[:-2], "run"]
-    with running(tmp_path, [*prefix, *command], port, cwd=APPS, APP_PROFILE=profile, HYBRID_ACCESS="app",
-                 HOST="0.0.0.0", TODO_DB=str(tmp_path / "todo.db"), PYTHONDONTWRITEBYTECODE="1") as server:
-        client = theirs if profile == "WEBSOCKET" else OURS
+    with running(tmp_path, [*prefix, *command], port, cwd=APPS, HYBRID_ACCESS="app", HOST="0.0.0.0",
+                 TODO_DB=str(tmp_path / "todo.db"), PYTHONDONTWRITEBYTECODE="1", **variables(profile)) as server:
+        client = OURS if profile == "HYBRID" else theirs
         found = used_by_its_page(page, f"http://{HOST}:{port}", scenario.does, client)
         assert found == scenario.expected, server.text()
         assert server.text().count(SWAPPED) == (0 if profile == "WEBSOCKET" else 1)
-        if profile == "HYBRID":
+        if profile != "WEBSOCKET":
             page.goto(f"http://{HOST}:{port}/api/hybrid/status")
             assert json.loads(page.inner_text("body"))["code"] == "loopback_only"
 

@@ -19,7 +19,7 @@ import pytest
 from support import browsers
 from support.hosts import free_port
 from support.needs import missing
-from support.npm import install
+from support.npm import install, packaged
 from support.servers import SOON, STREAM, TESTS, wait_until
 
 browser = browsers.browser
@@ -32,8 +32,6 @@ EXAMPLES = TESTS.parent / "examples"
 #: What npm has of Datastar is older than its events' present names. This package has the bundle of 1.0.1 in it (with
 #: two changes of its own, which are not about streams).
 DATASTAR_WHEEL, DATASTAR_FILE = "starhtml==0.7.0", "starhtml/static/js/datastar-core.js"
-#: ``https://cdn.jsdelivr.net/npm/<package>@<version>/<file>``
-PACKAGED = re.compile(r"https://cdn\.jsdelivr\.net/npm/((?:@[^/]+/)?[^/@]+)@([^/]+)/(.+)")
 #: What Chromium and the libraries say of a server that is not there.
 NETWORK = re.compile(r"Failed to load resource|net::ERR_|network error|Failed to fetch|htmx:sse:?[eE]rror|"
                      r"\[object Event\]|Datastar failed to reach")
@@ -78,17 +76,13 @@ def datastar(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def file_of(url: str, modules: Path, datastar: Callable[[], str]) -> str:
     """Return the file that a page loads: the package and version that its URL names."""
-    found = PACKAGED.fullmatch(url)
-    if found is None:
+    text = packaged(url, modules)
+    if text is None:
         version, = re.fullmatch(r"https://cdn\.jsdelivr\.net/gh/starfederation/datastar@v([^/]+)/bundles/datastar\.js",
                                 url).groups()  # type: ignore[union-attr]
         text = datastar()
         assert text.startswith(f"// Datastar v{version} ")
-        return text
-    name, version, path = found.groups()
-    folder = modules / ("htmx4" if (name, version[0]) == ("htmx.org", "4") else name)
-    assert f'"version": "{version}"' in (folder / "package.json").read_text(encoding="utf-8")
-    return (folder / path).read_text(encoding="utf-8")
+    return text
 
 
 class App:

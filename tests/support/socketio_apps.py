@@ -8,6 +8,13 @@ from typing import NamedTuple
 APPS = Path(__file__).parents[1] / "host" / "apps"
 #: What is said of each app whose SocketIO is swapped.
 SWAPPED = "is swapped: its events leave by Server-Sent Events"
+#: Clients of Socket.IO that are not changed, on an app that is swapped; the other ways to serve an app are profiles.
+UNMODIFIED = "UNMODIFIED"
+
+
+def variables(way: str) -> dict[str, str]:
+    """The environment that has an app served in one of these ways."""
+    return {"APP_PROFILE": "HYBRID", "ENABLE_WS_SPECIAL": "true"} if way == UNMODIFIED else {"APP_PROFILE": way}
 
 
 class App(NamedTuple):

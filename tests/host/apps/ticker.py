@@ -4,7 +4,7 @@ import os
 import sys
 from threading import Lock
 
-from flask import Flask, copy_current_request_context, request, session
+from flask import Flask, copy_current_request_context, render_template, request, session
 from flask_socketio import SocketIO, disconnect, emit
 
 async_mode = None
@@ -23,6 +23,12 @@ def background_thread():
         socketio.sleep(0.1)
         count += 1
         socketio.emit("my_response", {"data": "Server generated event", "count": count})
+
+
+@app.get("/")
+def index():
+    """Show the page."""
+    return render_template("ticker.html", async_mode=socketio.async_mode)
 
 
 @app.get("/health")
