@@ -20,6 +20,7 @@ from werkzeug.serving import make_server
 from hakgal_hybrid.broker.engineio.packets import MAX_PACKETS
 from hakgal_hybrid.socketio import SocketIO, disconnect, emit
 
+requests = pytest.importorskip("requests", reason="python-socketio's client needs it for polling")
 socketio_package = pytest.importorskip("socketio", reason="python-socketio's client is not installed")
 
 PATH = "/socket.io/?EIO=4&transport="
@@ -47,7 +48,12 @@ class Site:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self.port = free.getsockname()[1]
             run, self._stop = self._serve, self.socketio.stop
-        self._thread = threading.Thread(target=run, daemon=True)
+        self._run = run
+        self.start()
+
+    def start(self) -> None:
+        """Serve; our own server may be started again after a stop."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         wait_until(self._answers, what="the server answers")
 
@@ -532,7 +538,7 @@ def test_handlers_that_take_long_hold_up_their_own_client_alone(few: Site) -> No
 
 
 def test_stopping_closes_sessions(few: Site) -> None:
-    """A poll is answered with a close packet, a WebSocket with a close frame that says why; handlers are told."""
+    """A poll is answered by no close packet; a WebSocket gets a close frame that says why; handlers are told."""
     sid, answers = few.connect(), []
     few.fetch(sid)
     ws = few.websocket()
@@ -543,9 +549,36 @@ def test_stopping_closes_sessions(few: Site) -> None:
     time.sleep(0.2)
     few.stop()
     polling.join(10)
-    assert answers == [(200, "1")]
+    assert answers == [(200, "6")]
     assert ws.recv_data() == (8, b"\x03\xe9")
     wait_until(lambda: few.log.count(("disconnect", "transport close")) == 2, what="both handlers run")
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_pythons_client_comes_back_after_a_stop(few: Site, transport: str) -> None:
+    """It connects to the next server at the same address, as a new client."""
+    connected = threading.Semaphore(0)
+
+    class Kept(Brisk):
+        """A WebSocket that is closed in the end: the client forgets one that it has lost."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            few.opened.append(self)
+
+    with requests.Session() as session:
+        client = socketio_package.Client(reconnection_delay=0.1, reconnection_delay_max=0.2, http_session=session,
+                                         websocket_extra_options={"class_": Kept})
+        client.on("connect", connected.release)
+        client.connect(f"http://127.0.0.1:{few.port}", transports=[transport])
+        try:
+            assert connected.acquire(timeout=10)
+            few.stop()
+            few.start()
+            assert connected.acquire(timeout=20)
+            assert client.call("echo", "again") == "again"
+        finally:
+            client.shutdown()
 
 
 def test_a_client_that_fetches_no_answers_is_not_served_for_ever(few: Site) -> None:
@@ -585,7 +618,7 @@ def test_a_client_that_is_too_slow_for_the_log_is_closed(short: Site) -> None:
     for number in range(100):
         short.socketio.emit("count", number)
         assert ws.recv() == f'42["count",{number}]'
-    assert short.ask(query=sid) == (200, "1")
+    assert short.ask(query=sid) == (200, "6")
     wait_until(lambda: ("disconnect", "transport close") in short.log, what="the disconnect handler runs")
     status = json.loads(short.ask(path="/api/hybrid/status")[1])
     assert status["transport"] == "sse+socketio"

@@ -21,7 +21,8 @@ from .upper import EngineOptions, Upper
 
 #: How long a client may take from probing a WebSocket to changing over to it (seconds).
 UPGRADE_S = 10.0
-#: How long the last packet of a session waits to be fetched (seconds).
+#: How long the last packet of a session waits to be fetched (seconds). A client that is to connect again is sent no
+#: close packet, after which python-socketio never does: its next poll is refused.
 FAREWELL_S = 30.0
 
 
@@ -211,6 +212,7 @@ class EngineSession:
                 return
             keep = keep and self.state is not EngineState.WEBSOCKET
             self.state = after(self.state, EngineEvent.CLOSED)
+            self.farewell = PacketType.NOOP if reason == "transport close" else self.farewell  # see FAREWELL_S
             self.heartbeat.pause(FAREWELL_S)
             if not keep:
                 self.end()
