@@ -22,7 +22,6 @@ class PolledSession(Protocol):
     lock: threading.RLock
     state: EngineState
     heartbeat: Heartbeat
-    farewell: PacketType
 
     @property
     def over(self) -> bool:
@@ -63,17 +62,19 @@ class Polling:
 
     :param session: the session.
     :param clock: monotonic seconds.
+    :ivar farewell: the last packet, for a poll that is or will be waiting. A client that is to connect again is sent no
+        close packet, after which python-socketio never does: its next poll is refused.
     :ivar posting: true while a request that brings packets has not been answered.
     :ivar offered: true if the client may change over to a WebSocket.
     """
 
-    __slots__ = ("_began_at", "_clock", "_poll", "_session", "offered", "posting")
+    __slots__ = ("_began_at", "_clock", "_poll", "_session", "farewell", "offered", "posting")
 
     def __init__(self, session: PolledSession, clock: Callable[[], float]) -> None:
         self._session, self._clock = session, clock
         self._poll: Poll | None = None
         self.posting = self.offered = False
-        self._began_at = clock()
+        self._began_at, self.farewell = clock(), PacketType.CLOSE
 
     @property
     def upgradable_s(self) -> float:
@@ -133,7 +134,7 @@ class Polling:
         blocks = session.blocks(Framing.POLLING) if session.state is EngineState.POLLING else b""
         if session.state is EngineState.CLOSING:  # perhaps just now, because events were lost
             session.end()
-            return session.farewell.value.encode()
+            return self.farewell.value.encode()
         if session.state is EngineState.POLLING:
             return body_of(blocks)
         raise Refusal(RefusalCode.UNKNOWN_SID if session.over else RefusalCode.BAD_REQUEST)

@@ -21,8 +21,7 @@ from .upper import EngineOptions, Upper
 
 #: How long a client may take from probing a WebSocket to changing over to it (seconds).
 UPGRADE_S = 10.0
-#: How long the last packet of a session waits to be fetched (seconds). A client that is to connect again is sent no
-#: close packet, after which python-socketio never does: its next poll is refused.
+#: How long the last packet of a session waits to be fetched (seconds).
 FAREWELL_S = 30.0
 
 
@@ -37,7 +36,6 @@ class EngineSession:
     :ivar state: see :class:`~hakgal_hybrid.broker.states.EngineState`.
     :ivar polling: what belongs to requests.
     :ivar wake: called, from any thread, when :meth:`frames` is to be called, or the session is over.
-    :ivar farewell: the last packet, for a poll that is or will be waiting.
     :ivar lock: held while something changes.
     :ivar oversized: called with the size (bytes) of a body or message that is too large, and not taken.
     """
@@ -48,7 +46,6 @@ class EngineSession:
         self.state = EngineState.WEBSOCKET if websocket else EngineState.POLLING
         self.lock = threading.RLock()
         self.wake: Callable[[], object] = _nothing
-        self.farewell = PacketType.CLOSE
         self.heartbeat = Heartbeat(options, clock)
         self.polling = Polling(self, clock)
         self._upper, self._options, self._clock, self.oversized = upper, options, clock, upper.oversized
@@ -128,7 +125,7 @@ class EngineSession:
             if self.state is EngineState.UPGRADING:
                 self.heartbeat.pause(UPGRADE_S)
         elif packet.type is PacketType.CLOSE:
-            self.farewell = PacketType.NOOP
+            self.polling.farewell = PacketType.NOOP
             self.close("client disconnect", keep=self.polling.waiting)
         else:
             raise ProtocolError(f"a client does not send a packet of type {packet.type.value} here")
@@ -212,7 +209,8 @@ class EngineSession:
                 return
             keep = keep and self.state is not EngineState.WEBSOCKET
             self.state = after(self.state, EngineEvent.CLOSED)
-            self.farewell = PacketType.NOOP if reason == "transport close" else self.farewell  # see FAREWELL_S
+            if reason == "transport close":
+                self.polling.farewell = PacketType.NOOP
             self.heartbeat.pause(FAREWELL_S)
             if not keep:
                 self.end()
