@@ -42,7 +42,7 @@ class SubscriberStream:
     :ivar resumed: true if its session has had a stream before.
     :ivar replay_until: the number of the last event that it gets however old it is: a resume gets all the log has.
     :ivar own_delivered: its count of events, less that of its group, if it is in one.
-    :ivar medium: ``sse``, ``websocket`` or ``socketio``, for the list of clients.
+    :ivar medium: ``sse``, ``websocket``, ``socketio-polling`` or ``socketio-websocket``, for the list of clients.
     """
 
     __slots__ = ("_opening", "content", "edge", "hub", "medium", "options", "own_delivered",

@@ -36,7 +36,7 @@ class SocketIOStream:
                  on_gap: Callable[[Client, Gap], None]) -> None:
         self._on_gap = on_gap
         self.stream = SubscriberStream(session, hub, options, StreamRequest(format=Format.SOCKETIO_POLLING), self._gap)
-        self.stream.medium = "socketio"
+        self.stream.medium = "socketio-polling"
         self.outbox = Outbox()
         self.barrier: int | None = None
         self.lost = False
@@ -54,6 +54,7 @@ class SocketIOStream:
         form = Format.framed(framing)
         if request.format is not form:
             self.stream.content.request = dataclasses.replace(request, format=form)
+            self.stream.medium = f"socketio-{framing.value}"
         if framing is Framing.WEBSOCKET:
             blocks = as_frames(rest) + self._read(framing, _MANY)
         else:

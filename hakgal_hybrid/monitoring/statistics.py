@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..broker.counters import DeliveryStatistics
+from ..broker.engineio.counters import EngineStatistics
 from ..broker.entry import LogStatistics
 from ..broker.journal import JournalStatistics
 
@@ -23,6 +24,7 @@ class Statistics:
     :ivar clients: clients, those that may come back included; a stream may carry several.
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
     :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
+    :ivar socketio: the sessions of clients of Socket.IO.
     :ivar governor: whether there is a governor and commands for it are served; ``health``: whether the host's app has a
         route ``/health``.
     :ivar receiver_errors: blinker receivers that raised; ``slow_receivers``: that took over 100 ms.
@@ -50,6 +52,7 @@ class Statistics:
     log: LogStatistics
     journal: JournalStatistics
     traffic: DeliveryStatistics
+    socketio: EngineStatistics
     governor: bool
     health: bool
     commands_waiting: int

@@ -114,7 +114,7 @@ class EngineEndpoint:
     def _counted(self, error: Refusal | HybridError) -> Refusal:
         """Count a refusal; return it by the codes of Engine.IO."""
         if isinstance(error, Refusal):
-            self._node.engine_counters.refused(error.code.name.lower())
+            self._node.engine_counters.refused(error.counted_as)
             return error
         self._node.refusals.count(error.code)
         self._node.engine_counters.refused(error.code)
@@ -153,7 +153,9 @@ class EngineEndpoint:
         self._access.check(environ, _one(query, "apiKey"))
         sid, sock = _one(query, "sid"), socket_of(environ)
         session = None if sid is None else self.sessions.find(sid)
-        if not is_handshake(environ) or (sock is None and HANDOFF not in environ):
+        if not is_handshake(environ):
+            raise _without_upgrade(environ)
+        if sock is None and HANDOFF not in environ:
             raise Refusal(RefusalCode.BAD_REQUEST)
         if session is None:
             session = self._open(environ, query, websocket=True)
@@ -255,6 +257,16 @@ def _body_of(environ: Mapping[str, Any], limit: int) -> bytes:
 def _one(query: Mapping[str, list[str]], name: str) -> str | None:
     """Return the first value of a parameter."""
     return next(iter(query.get(name, ())), None)
+
+
+def _without_upgrade(environ: Mapping[str, Any]) -> Refusal:
+    """Return the refusal of a request for a WebSocket that is no handshake."""
+    refusal = Refusal(RefusalCode.BAD_REQUEST)
+    if "HTTP_UPGRADE" not in environ:  # browsers always send it
+        refusal.counted_as = "no_upgrade_header"
+        logger.warning("a client of Socket.IO asks for a WebSocket, and its request has no header Upgrade: a proxy "
+                       "takes it away, and the client goes on polling")
+    return refusal
 
 
 def _refusal_of(error: HybridError) -> Refusal:

@@ -33,7 +33,7 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) 
         acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,
         oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
         journal=JournalStatistics() if node.journal is None else node.journal.statistics(),
-        traffic=node.hub.deliveries.snapshot(),
+        traffic=node.hub.deliveries.snapshot(), socketio=node.engine_counters.snapshot(),
         governor=node.settings.enable_control_http and node.governor_queue.there,
         health=any(rule.rule == "/health" for rule in node.app.url_map.iter_rules()),
         commands_waiting=node.governor_queue.waiting,

@@ -35,11 +35,16 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Server]:
     """A server of ours on which something has happened."""
-    with Server("ours") as server:
+    with Server("ours", ENABLE_WS_SPECIAL="true") as server:
         with server.opened() as stream:
             server.emit("note", n=20)
             stream.wait_for("note", 20)
         wait_until(lambda: server.status()["traffic"]["ended"])
+        polling = "/socket.io/?EIO=4&transport=polling"
+        sid = json.loads(server.ask("GET", polling).body[1:])["sid"]
+        assert server.ask("POST", f"{polling}&sid={sid}", b"1").status == 200
+        assert server.ask("GET", f"{polling}&sid=unknown").status == 400
+        wait_until(lambda: sum(server.status()["traffic"]["ended"].values()) == 2)
         assert server.ask("PUT", "/api/hybrid/status").status == 405
         with server.opened():
             yield server
@@ -122,7 +127,10 @@ def test_values_are_those_of_the_status(busy) -> None:
     assert told["hakgal_hybrid_log_newest_number"] == 20
     assert told["hakgal_hybrid_streams"] == 1
     reason, = status["traffic"]["ended"]
-    assert told[f'hakgal_hybrid_streams_ended_total{{"reason": "{reason}"}}'] == 1
+    assert told[f'hakgal_hybrid_streams_ended_total{{"reason": "{reason}"}}'] == 2
+    assert told["hakgal_hybrid_socketio_sessions_opened_total"] == 1
+    assert told['hakgal_hybrid_socketio_sessions_ended_total{"reason": "client disconnect"}'] == 1
+    assert told['hakgal_hybrid_socketio_refused_requests_total{"code": "unknown_sid"}'] == 1
     assert told['hakgal_hybrid_lane_busy_threads{"lane": "control"}'] >= 1
     assert told['hakgal_hybrid_patched{"library": "gevent"}'] == 0
     assert told['hakgal_hybrid_refusals_total{"code": "method_not_allowed"}'] == 1

@@ -310,3 +310,30 @@ def test_a_namespace_can_be_left_and_entered_at_once(run_between: bool) -> None:
     assert bench.got == ["client disconnect", "client disconnect", 1]
     with pytest.raises(ProtocolError):
         say(session, "0")
+
+
+def test_a_websocket_whose_upgrade_was_taken_away_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """It is refused as by Engine.IO, counted by itself, and a warning says what a proxy does."""
+    bench = Bench()
+    query = "/socket.io/?EIO=4&transport=websocket"
+    answer = bench.app.test_client().get(query, environ_overrides={"werkzeug.socket": threading.local()})
+    assert (answer.status_code, answer.get_json()["code"]) == (400, 3)
+    assert bench.counted().refused["no_upgrade_header"] == 1
+    assert any("takes it away" in record.message for record in caplog.records)
+
+
+def test_a_session_that_stays_with_polling_is_counted() -> None:
+    """After half a minute, if its client was told that it may change over, and until it does."""
+    bench = Bench()
+    session = bench.session(websocket=False)
+    bench.node.engine_counters.sessions = lambda: [session]
+    session.handshake(upgrades=True)
+    bench.clock.now += 29
+    assert bench.counted().not_upgraded == 0
+    bench.clock.now += 1
+    counted = bench.counted()
+    assert (counted.polling, counted.websocket, counted.not_upgraded) == (1, 0, 1)
+    session.probe()
+    session.upgrade(lambda: None)
+    counted = bench.counted()
+    assert (counted.polling, counted.websocket, counted.not_upgraded) == (0, 1, 0)

@@ -34,11 +34,12 @@ class Refusal(Exception):
     :param message: what the answer says; by default the text of the code.
     :param status: the status of the answer; by default that of the code.
     :ivar status: the status of the answer.
+    :ivar counted_as: the name under which it is counted.
     """
 
     def __init__(self, code: RefusalCode, message: str = "", status: int | None = None) -> None:
         super().__init__(message or _TEXTS[code])
-        self.code = code
+        self.code, self.counted_as = code, code.name.lower()
         self.status = status or (403 if code is RefusalCode.FORBIDDEN else 400)
 
     def body(self) -> bytes:

@@ -69,6 +69,10 @@ export function checks(status, history, host) {
   if (server.fanout) found.push([server.fanout.blocked ? "warn" : "good", "Slow readers", server.fanout.blocked
     ? `${plural(server.fanout.blocked, "stream")} of ${number(server.fanout.streams)} with a full socket` : "no socket is full"]);
   if (lane) found.push([lane.waiting ? "warn" : "good", "Threads for the host", `${number(lane.busy)} busy, ${plural(lane.waiting, "request")} waiting`]);
+  const { polling, websocket, not_upgraded: stuck, oversized } = status.socketio;
+  if (status.socketio.opened) found.push([stuck || oversized ? "warn" : "good", "Socket.IO",
+    [`${number(websocket)} on a WebSocket`, `${number(polling)} polling`, stuck ? `${number(stuck)} of them for 30 s, though they could have a WebSocket` : null,
+      oversized ? `${plural(oversized, "message")} too large` : null].filter(Boolean).join(", ")]);
   const lost = history.growth(...DROPS);
   found.push([lost ? "warn" : "good", "Losses in 10 minutes", lost
     ? `${plural(history.growth("gaps"), "gap")} sent, ${plural(history.growth("stalled"), "stalled stream")} closed, ${number(history.growth("refused", "rejected"))} turned away`
