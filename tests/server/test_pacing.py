@@ -8,7 +8,8 @@ import gevent
 import pytest
 from support.loops import on_a_loop
 
-from hakgal_hybrid.server.fanout.pacing import SECONDS_PER_TURN, SENDS_PER_TURN, Pace
+from hakgal_hybrid.broker.live import Delivery
+from hakgal_hybrid.server.fanout.pacing import SECONDS_PER_TURN, SENDS_PER_TURN, Pace, in_turns
 
 TURNS = 16
 
@@ -53,3 +54,12 @@ def test_streams_get_as_long_as_the_others_have_taken() -> None:
     """What is sent to many streams does not wait for others after each 64 of them: both get half of the time."""
     # 1,024 sends of 10 µs are two turns of 4 ms and a bit; by their number they would be 16.
     assert on_a_loop(lambda: polls(10e-6, others_s=0.004)) <= TURNS // 2
+
+
+def test_members_of_one_delivery_do_not_wait_for_all_of_another() -> None:
+    """Each member is sent to once, in order; the first of a delivery before those of another that joined much later."""
+    sizes = {"a": 7, "b": 0, "c": 3}
+    deliveries = [Delivery(name.encode(), 1, 0, [f"{name}{number}" for number in range(size)])
+                  for name, size in sizes.items()]
+    turns = [(delivery.data, members) for delivery, members in in_turns(deliveries, 3)]
+    assert turns == [(b"a", ["a0", "a1", "a2"]), (b"c", ["c0", "c1", "c2"]), (b"a", ["a3", "a4", "a5"]), (b"a", ["a6"])]

@@ -26,7 +26,7 @@ from .connection import Connection, why_lost
 from .connections import Connections
 from .heartbeats import Caretaker
 from .intervals import Intervals
-from .pacing import SECONDS_PER_TURN, Pace, Precedence
+from .pacing import SECONDS_PER_TURN, Pace, Precedence, in_turns
 from .replay_cache import ReplayCache
 from .tls import Attached
 
@@ -173,14 +173,14 @@ class Fanout:
             logger.exception("a step of the live streams failed; each goes on alone")
             step = self._live.scatter()
         self._connections.catching_up.update(dict.fromkeys(step.to_catch_up))
-        for delivery in step.deliveries:
-            self._deliver(delivery, step.upto)
+        for delivery, members in in_turns(step.deliveries):
+            self._deliver(delivery, members, step.upto)
         self._live.arrive(step)
         self._pace.sent(0)  # it may have gone through much that is for nobody
 
-    def _deliver(self, delivery: Delivery, upto: int) -> None:
+    def _deliver(self, delivery: Delivery, members: list[Any], upto: int) -> None:
         """Send many members the same bytes. This is the hot loop: nearly all of its time is spent in ``send``."""
-        data, size, members, now, failed = delivery.data, len(delivery.data), delivery.members, clock(), 0
+        data, size, now, failed = delivery.data, len(delivery.data), clock(), 0
         for start in range(0, len(members), SENDS_PER_LOOK):
             some: list[Connection] = members[start:start + SENDS_PER_LOOK]
             for connection in some:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
+
+from ...broker.live import Delivery
 
 #: A pass lets the loop poll for I/O after so many sends, or so many seconds: beside a thread that burns CPU a single
 #: send can cost milliseconds, because it gives up the GIL.
@@ -18,6 +20,23 @@ SECONDS_PER_TURN = 0.005
 _PAUSE_S = 1e-6
 
 clock = time.monotonic
+
+
+def in_turns(deliveries: list[Delivery], most: int = SENDS_PER_TURN) -> Iterator[tuple[Delivery, list[Any]]]:
+    """Go through the members of several deliveries, so that none waits for all members of another.
+
+    Members are in the order in which they became live. So those that have been live for long need not wait for many
+    that have just come back, whatever these asked for.
+
+    :param deliveries: the deliveries.
+    :param most: how many members have a turn at most.
+    :return: yields a delivery, and the members that it is to be sent to next.
+    """
+    longest = max((len(delivery.members) for delivery in deliveries), default=0)
+    for start in range(0, longest, most):
+        for delivery in deliveries:
+            if start < len(delivery.members):
+                yield delivery, delivery.members[start:start + most]
 
 
 class Precedence:
