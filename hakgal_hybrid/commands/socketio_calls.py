@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,6 +20,10 @@ from .socketio_stream import SocketIOStream
 
 logger = get_logger(__name__)
 
+#: How long after the answer to a connect the first event is sent on a WebSocket (seconds). Bare WebSocket clients that
+#: await one message after the other lose what comes in one piece with it.
+PAUSE_S = 0.01
+
 
 class SocketIOCalls:
     """What a session's client asks for: to be in a namespace, to have handlers and callbacks run.
@@ -27,13 +32,16 @@ class SocketIOCalls:
     :param environ: the WSGI environment of the request that has opened the session.
     :param down: what is sent to the client.
     :param admission: what it may do.
+    :param later: has a function called after some seconds, in a thread that must not wait.
     :ivar clients: the client of each namespace; ``None`` where the host has refused.
     :ivar deciding: the namespaces that the host decides about.
     :ivar engine: the session of Engine.IO; set before anything is carried out.
     """
 
-    def __init__(self, node: Node, environ: dict[str, Any], down: SocketIOStream, admission: Admission) -> None:
+    def __init__(self, node: Node, environ: dict[str, Any], down: SocketIOStream, admission: Admission,
+                 later: Callable[[float, Callable[[], object]], object]) -> None:
         self._node, self._opening, self._down, self._admission = node, OpeningRequest(environ), down, admission
+        self._later = later
         self.clients: dict[str, Client | None] = {}
         self.deciding: set[str] = set()
         self.engine: EngineSession
@@ -83,10 +91,18 @@ class SocketIOCalls:
             with self.engine.lock:
                 down.outbox.put_control(after, answer, namespace, said)
                 down.barrier = None
+                if self.engine.transport == "websocket" and node.log.newest > after:
+                    down.pause = after
+                    self._later(PAUSE_S, self._go_on)
                 if namespace in self.clients or len(self.clients) < MAX_SESSION_CLIENTS:
                     self.clients[namespace] = client
                 self.deciding.discard(namespace)
             self.engine.notify()
+
+    def _go_on(self) -> None:
+        with self.engine.lock:
+            self._down.pause = None
+        self.engine.notify()
 
     def _dispatch(self, client: Client, packet: SocketPacket) -> None:
         node, (name, *args) = self._node, packet.data

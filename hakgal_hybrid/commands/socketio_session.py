@@ -79,7 +79,7 @@ class SocketIOSession:
             node.hub.sessions.drop(session)
             raise
         self._address = session.address
-        self._calls = SocketIOCalls(node, environ, self._down, admission)
+        self._calls = SocketIOCalls(node, environ, self._down, admission, sharing.later)
 
     # -- what the session of Engine.IO calls, under its lock -------------------------------------------------
 

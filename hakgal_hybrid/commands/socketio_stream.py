@@ -29,6 +29,7 @@ class SocketIOStream:
     :ivar stream: the stream, which has begun.
     :ivar outbox: what is sent besides events.
     :ivar barrier: the number of the last event that may be sent for now; ``None`` for any.
+    :ivar pause: the same, for a moment after the answer to a connect; see :meth:`SocketIOCalls._connect`.
     :ivar lost: true once events are lost. There is no packet to say so, so nothing more may be sent.
     """
 
@@ -39,6 +40,7 @@ class SocketIOStream:
         self.stream.medium = "socketio-polling"
         self.outbox = Outbox()
         self.barrier: int | None = None
+        self.pause: int | None = None
         self.lost = False
         self._rest = b""
 
@@ -64,7 +66,7 @@ class SocketIOStream:
     @property
     def shareable(self) -> bool:
         """True if all that is sent next are events, in frames."""
-        return (not self.outbox and not self._rest and self.barrier is None and not self.lost
+        return (not self.outbox and not self._rest and self.barrier is None and self.pause is None and not self.lost
                 and self.stream.request.format is Format.SOCKETIO_WEBSOCKET)
 
     def _read(self, framing: Framing, packets: int) -> bytes:
@@ -77,7 +79,7 @@ class SocketIOStream:
             if after is not None and after <= before:
                 block = outbox.take(framing)
             else:
-                upto = min(limit for limit in (after, self.barrier, newest) if limit is not None)
+                upto = min(limit for limit in (after, self.barrier, self.pause, newest) if limit is not None)
                 if before >= upto and not any(client.ended for client in stream.session.clients):
                     break
                 block = stream.take(upto=max(before, upto), most=packets)

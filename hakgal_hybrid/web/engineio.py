@@ -210,7 +210,7 @@ class EngineEndpoint:
         """Take the packets of a request's body."""
         polling = session.polling
         if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() == "application/octet-stream":
-            session.close("transport error")
+            session.fail("transport error")
             raise Refusal(RefusalCode.BAD_REQUEST)
         polling.begin_post()
         try:
@@ -223,7 +223,7 @@ class EngineEndpoint:
             raise
         except ProtocolError as error:
             logger.info("closed a session of Socket.IO: %s", error)
-            session.close("transport error")
+            session.fail("transport error")
             polling.end_post()
             raise Refusal(RefusalCode.BAD_REQUEST) from error
         except BaseException:

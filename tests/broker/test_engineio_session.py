@@ -9,6 +9,7 @@ from threading import Event as EventFlag
 import pytest
 from support.engines import Clock, engine
 
+from hakgal_hybrid.broker.engineio.heartbeat import LATE_S
 from hakgal_hybrid.broker.engineio.packets import (
     MAX_PACKETS,
     Framing,
@@ -20,7 +21,8 @@ from hakgal_hybrid.broker.engineio.packets import (
 from hakgal_hybrid.broker.engineio.polling import UPGRADING_S
 from hakgal_hybrid.broker.engineio.refusals import Refusal, RefusalCode
 from hakgal_hybrid.broker.engineio.registry import EngineRegistry
-from hakgal_hybrid.broker.engineio.session import FAREWELL_S, UPGRADE_S, EngineSession
+from hakgal_hybrid.broker.engineio.session import FAREWELL_S, PASSING_S, EngineSession
+from hakgal_hybrid.broker.engineio.upgrade import UPGRADE_S
 from hakgal_hybrid.broker.states import EngineState
 from hakgal_hybrid.broker.timers import TimerQueue
 
@@ -110,25 +112,40 @@ def test_a_second_post_ends_the_session() -> None:
 
 @pytest.mark.parametrize("body", [b"abc", b"2", b"0{}", b"5", b"6"])
 def test_what_a_client_must_not_post_ends_the_session(body: bytes) -> None:
-    """What is no packet is for the reader of the payload; packets of other directions end the session here."""
+    """What is no packet is for the reader of the payload; packets of other directions end the session here. A poll that
+    waits gets a close packet; without one, nothing is known any more.
+    """
     session, echo = engine()
     with pytest.raises(ProtocolError):
         post(session, body)
     if body != b"abc":
         assert echo.log[-1] == ("closed", "transport error")
-        assert poll(session) == b"1"
+        assert refused(session) is RefusalCode.UNKNOWN_SID
+        session, _ = engine()
+        waiting = session.polling.begin_poll(nothing)
+        with pytest.raises(ProtocolError):
+            post(session, body)
+        assert session.polling.take(waiting) == b"1"
 
 
 def test_a_client_closes() -> None:
-    """A poll that waits is answered with nothing to do; without one, nothing is known any more."""
+    """A poll that waits, or was on its way, is answered with nothing to do; then nothing is known any more."""
     session, echo = engine()
     waiting = session.polling.begin_poll(nothing)
     post(session, b"1")
     assert session.polling.take(waiting) == b"6"
     assert refused(session) is RefusalCode.UNKNOWN_SID
     assert echo.log[-1] == ("closed", "client disconnect")
-    session, _ = engine()
+    session, echo = engine()
     post(session, b"1\x1e4late")
+    assert poll(session) == b"6"
+    assert refused(session) is RefusalCode.UNKNOWN_SID
+    assert echo.log == ["opened", ("closed", "client disconnect")]
+    clock = Clock()
+    session, _ = engine(clock)
+    post(session, b"1")
+    clock.now += PASSING_S
+    assert session.tick() is None
     assert refused(session) is RefusalCode.UNKNOWN_SID
 
 
@@ -185,6 +202,39 @@ def test_a_client_that_does_not_answer_is_dead() -> None:
     assert echo.log[-1] == ("closed", "ping timeout")
 
 
+def test_a_clock_that_is_looked_at_late_gives_no_more_time() -> None:
+    """Little of it: the pong of a client that does not poll is due as if the ping had been noted in time. After a long
+    pause of the machine it has its whole time.
+    """
+    clock = Clock()
+    session, echo = engine(clock)
+    clock.now += INTERVAL + LATE_S / 2
+    session.tick()
+    clock.now += TIMEOUT - LATE_S / 2
+    assert session.tick() is None
+    assert echo.log[-1] == ("closed", "ping timeout")
+    session, _ = engine(clock)
+    clock.now += 1000
+    session.tick()
+    clock.now += TIMEOUT - 2 * LATE_S
+    session.tick()
+    assert not session.over
+
+
+def test_a_session_whose_time_is_over_is_not_found() -> None:
+    """Even if nobody has looked after it since."""
+    clock = Clock()
+    registry = EngineRegistry(TimerQueue())
+    session, echo = engine(clock)
+    registry.add(session)
+    clock.now += INTERVAL
+    assert registry.find(session.sid) is session
+    clock.now += TIMEOUT
+    with pytest.raises(Refusal):
+        registry.find(session.sid)
+    assert echo.log[-1] == ("closed", "ping timeout")
+
+
 def test_a_client_that_waits_for_its_post_is_alive() -> None:
     """It sends no other one meanwhile, so it cannot answer a ping. Posts do not put a ping off."""
     clock = Clock()
@@ -202,10 +252,11 @@ def test_a_client_that_waits_for_its_post_is_alive() -> None:
 
 
 def test_a_poll_whose_client_is_gone_ends_the_session() -> None:
-    """What it would have got is not asked for again."""
+    """What it would have got is not asked for again, and nothing is known any more."""
     session, echo = engine()
     session.polling.abandon(session.polling.begin_poll(nothing))
     assert echo.log[-1] == ("closed", "transport close")
+    assert refused(session) is RefusalCode.UNKNOWN_SID
 
 
 # -- changing over -----------------------------------------------------------------------------------------------
@@ -216,7 +267,7 @@ def test_a_client_changes_over() -> None:
     clock = Clock()
     session, echo = engine(clock)
     waiting = session.polling.begin_poll(nothing)
-    assert session.probe()
+    assert session.upgrade.probe()
     assert session.polling.take(waiting) == b"6"
     echo.send("kept")
     assert session.frames() == b""
@@ -226,7 +277,7 @@ def test_a_client_changes_over() -> None:
     clock.now += UPGRADING_S
     assert session.polling.take(late) == b"6"
     woken = []
-    assert session.upgrade(lambda: woken.append(1))
+    assert session.upgrade.complete(lambda: woken.append(1))
     assert woken
     assert session.frames() == Framing.WEBSOCKET.message("kept")
     assert refused(session) is RefusalCode.BAD_REQUEST
@@ -240,9 +291,9 @@ def test_a_client_changes_over() -> None:
 def test_a_poll_that_meets_the_change_is_refused() -> None:
     """It waits for a moment, in which the client has changed over; the session goes on."""
     session, _ = engine()
-    session.probe()
+    session.upgrade.probe()
     waiting = session.polling.begin_poll(nothing)
-    session.upgrade(nothing)
+    session.upgrade.complete(nothing)
     with pytest.raises(Refusal) as caught:
         session.polling.take(waiting)
     assert caught.value.code is RefusalCode.BAD_REQUEST
@@ -250,13 +301,20 @@ def test_a_poll_that_meets_the_change_is_refused() -> None:
 
 
 def test_there_is_one_websocket() -> None:
-    """A second probe is refused, before and after the change."""
+    """A second one is refused, before and after the change; another one may come when it has failed."""
     session, _ = engine()
-    assert session.probe()
-    assert not session.probe()
-    assert session.upgrade(nothing)
-    assert not session.probe()
-    assert not engine(websocket=True)[0].probe()
+    assert session.upgrade.open()
+    assert not session.upgrade.open()
+    assert session.upgrade.probe()
+    assert not session.upgrade.open()
+    assert not session.upgrade.probe()
+    session.upgrade.fail()
+    assert session.upgrade.open()
+    assert session.upgrade.probe()
+    assert session.upgrade.complete(nothing)
+    assert not session.upgrade.open()
+    assert not session.upgrade.probe()
+    assert not engine(websocket=True)[0].upgrade.open()
 
 
 def test_a_change_that_takes_too_long_fails() -> None:
@@ -264,17 +322,17 @@ def test_a_change_that_takes_too_long_fails() -> None:
     clock = Clock()
     session, echo = engine(clock)
     clock.now += INTERVAL - 1
-    session.probe()
+    session.upgrade.probe()
     clock.now += UPGRADE_S
     session.tick()
     assert session.state is EngineState.POLLING
-    assert not session.upgrade(nothing)
+    assert not session.upgrade.complete(nothing)
     assert session.tick() == INTERVAL
     echo.send("x")
     assert poll(session) == b"4x"
-    session.probe()
-    session.fail_upgrade()
-    session.fail_upgrade()
+    session.upgrade.probe()
+    session.upgrade.fail()
+    session.upgrade.fail()
     assert session.state is EngineState.POLLING
 
 

@@ -7,7 +7,8 @@ from support.engines import Clock, Echo, engine
 from wsproto.frame_protocol import CloseReason, FrameProtocol
 
 from hakgal_hybrid.broker.engineio.packets import Framing
-from hakgal_hybrid.broker.engineio.session import UPGRADE_S, EngineSession
+from hakgal_hybrid.broker.engineio.session import EngineSession
+from hakgal_hybrid.broker.engineio.upgrade import UPGRADE_S
 from hakgal_hybrid.broker.engineio.websocket import OpenedWebSocket, WebSocketEnd
 from hakgal_hybrid.broker.states import EngineState
 
@@ -140,6 +141,22 @@ def test_a_client_that_does_not_change_over_in_time(said: list[str]) -> None:
     browser.session.tick()
     assert browser.end.take() == closed(CloseReason.PROTOCOL_ERROR)
     assert browser.session.state is EngineState.POLLING
+
+
+def test_a_second_websocket_is_closed_at_once() -> None:
+    """It need not say anything; the first one goes on. When that is gone, there may be another one."""
+    browser = Browser(probing=True)
+    second = WebSocketEnd(browser.session, browser._wake, 100, probing=True)
+    assert second.over
+    assert second.take() == closed(CloseReason.NORMAL_CLOSURE)
+    second.lost()
+    assert browser.say("2probe") == FRAME.packet("3probe")
+    browser.end.lost()
+    assert browser.session.state is EngineState.POLLING
+    third = WebSocketEnd(browser.session, browser._wake, 100, probing=True)
+    browser.end.lost()
+    assert not third.over
+    assert WebSocketEnd(browser.session, browser._wake, 100, probing=True).over
 
 
 def test_nothing_is_read_while_too_much_waits() -> None:

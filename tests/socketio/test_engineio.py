@@ -270,6 +270,7 @@ def test_a_bad_packet_ends_the_session(site: Site, body: str) -> None:
     sid = site.connect()
     assert site.ask("POST", sid, body) == refusal(3, "Bad request")
     wait_until(lambda: ("disconnect", "transport error") in site.log, what="the disconnect handler runs")
+    assert site.ask(query=sid) == refusal(1, "Session ID unknown")
     assert site.ask("POST", sid, "3") == refusal(1, "Session ID unknown")
 
 
@@ -337,9 +338,7 @@ def test_a_client_changes_over(site: Site) -> None:
     ws.send("2probe")
     assert ws.recv() == "3probe"
     assert site.ask(query=sid) == (200, "6")
-    second = site.websocket(sid)
-    second.send("2probe")
-    assert second.recv() == ""
+    assert site.websocket(sid).recv() == ""
     ws.send("5")
     assert ws.recv().startswith('40{"sid":"')
     assert ws.recv().startswith('42["welcome",')
@@ -348,6 +347,17 @@ def test_a_client_changes_over(site: Site) -> None:
     assert ws.recv() == '42["later",1]'
     ws.send("1")
     wait_until(lambda: ("disconnect", "client disconnect") in site.log, what="the disconnect handler runs")
+
+
+def test_events_do_not_come_in_one_piece_with_the_answer_to_connect(site: Site) -> None:
+    """A client that awaits one message, and only then listens for the next one, misses nothing."""
+    ws = site.websocket()
+    ws.recv()
+    ws.send("40")
+    answer = ws.sock.recv(65536)
+    assert answer[2:].startswith(b'40{"sid":"')
+    assert b"welcome" not in answer
+    assert ws.recv().startswith('42["welcome",')
 
 
 @pytest.mark.parametrize("frame", ["4abc", "x", "2", "0{}"])

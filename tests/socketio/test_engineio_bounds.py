@@ -333,7 +333,7 @@ def test_a_session_that_stays_with_polling_is_counted() -> None:
     bench.clock.now += 1
     counted = bench.counted()
     assert (counted.polling, counted.websocket, counted.not_upgraded) == (1, 0, 1)
-    session.probe()
-    session.upgrade(lambda: None)
+    session.upgrade.probe()
+    session.upgrade.complete(lambda: None)
     counted = bench.counted()
     assert (counted.polling, counted.websocket, counted.not_upgraded) == (0, 1, 0)

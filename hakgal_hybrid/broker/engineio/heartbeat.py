@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 from .upper import EngineOptions
 
+#: How late the ping of a client that does not poll may be noted as due (seconds), and the time of its pong not be put
+#: off by that. A machine that has slept gives it the whole time.
+LATE_S = 0.1
+
 
 class Heartbeat:
     """The server's clock of one session: a ping, the pong, and the next ping one interval after it.
@@ -48,7 +52,7 @@ class Heartbeat:
         if self._awaiting:
             return False
         self.ping = self._awaiting = True
-        self.extend()
+        self.due = max(self.due, self._clock() - LATE_S) + self._options.ping_timeout_s
         return True
 
     def sent(self) -> None:

@@ -87,7 +87,7 @@ class HeldPost:
     def abandon(self) -> None:
         """Note that the client is gone, or did not get the answer."""
         self._session.polling.end_post()
-        self._session.close("transport close")
+        self._session.fail("transport close")
 
 
 class HeldPoll:
@@ -124,4 +124,4 @@ class HeldPoll:
     def abandon(self) -> None:
         """Note that the client is gone, or did not get the answer: packets are not asked for twice."""
         self._session.polling.abandon(self._poll)
-        self._session.close("transport close")
+        self._session.fail("transport close")

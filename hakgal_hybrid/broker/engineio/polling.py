@@ -33,8 +33,8 @@ class PolledSession(Protocol):
         :param framing: how packets are carried.
         """
 
-    def close(self, reason: str) -> None:
-        """End the session.
+    def fail(self, reason: str) -> None:
+        """End the session for the client's fault.
 
         :param reason: why.
         """
@@ -103,7 +103,7 @@ class Polling:
         with session.lock:
             self._check()
             if self._poll is not None:
-                session.close("transport error")
+                session.fail("transport error")
                 raise Refusal(RefusalCode.BAD_REQUEST)
             self._poll = Poll(wake, self._clock(), session.state is EngineState.UPGRADING)
             return self._poll
@@ -156,7 +156,7 @@ class Polling:
         with self._session.lock:
             if self._poll is poll:
                 self._poll = None
-                self._session.close("transport close")
+                self._session.fail("transport close")
 
     def begin_post(self) -> None:
         """Begin to take packets from a request's body.
@@ -169,7 +169,7 @@ class Polling:
             if session.over:
                 raise Refusal(RefusalCode.UNKNOWN_SID)
             if self.posting:
-                session.close("transport error")
+                session.fail("transport error")
                 raise Refusal(RefusalCode.BAD_REQUEST)
             self.posting = True
 

@@ -41,7 +41,7 @@ class EngineRegistry:
         :raises Refusal: if there is none.
         """
         session = self._sessions.get(sid)
-        if session is None or session.state is EngineState.ENDED:
+        if session is None or session.tick() is None:  # its time may be over just now
             raise Refusal(RefusalCode.UNKNOWN_SID)
         return session
 

@@ -17,12 +17,13 @@ from ..stream import SubscriberStream
 from .heartbeat import Heartbeat
 from .packets import MAX_PACKETS, Framing, Packet, PacketType, ProtocolError
 from .polling import Polling
+from .upgrade import UPGRADE_S, Upgrade
 from .upper import EngineOptions, Upper
 
-#: How long a client may take from probing a WebSocket to changing over to it (seconds).
-UPGRADE_S = 10.0
 #: How long the last packet of a session waits to be fetched (seconds).
 FAREWELL_S = 30.0
+#: How long a poll may have been on its way when its client closed the session in another request (seconds).
+PASSING_S = 0.5
 
 
 class EngineSession:
@@ -36,6 +37,7 @@ class EngineSession:
     :ivar state: see :class:`~hakgal_hybrid.broker.states.EngineState`.
     :ivar polling: what belongs to requests.
     :ivar wake: called, from any thread, when :meth:`frames` is to be called, or the session is over.
+    :ivar upgrade: the WebSocket that its client changes over to.
     :ivar lock: held while something changes.
     :ivar oversized: called with the size (bytes) of a body or message that is too large, and not taken.
     """
@@ -47,7 +49,7 @@ class EngineSession:
         self.lock = threading.RLock()
         self.wake: Callable[[], object] = _nothing
         self.heartbeat = Heartbeat(options, clock)
-        self.polling = Polling(self, clock)
+        self.polling, self.upgrade = Polling(self, clock), Upgrade(self)
         self._upper, self._options, self._clock, self.oversized = upper, options, clock, upper.oversized
         upper.opened(self)
 
@@ -114,7 +116,7 @@ class EngineSession:
             try:
                 self._receive(packet)
             except ProtocolError:
-                self.close("transport error")
+                self.fail("transport error")
                 raise
 
     def _receive(self, packet: Packet) -> None:
@@ -126,7 +128,7 @@ class EngineSession:
                 self.heartbeat.pause(UPGRADE_S)
         elif packet.type is PacketType.CLOSE:
             self.polling.farewell = PacketType.NOOP
-            self.close("client disconnect", keep=self.polling.waiting)
+            self.close("client disconnect", keep_s=PASSING_S)
         else:
             raise ProtocolError(f"a client does not send a packet of type {packet.type.value} here")
 
@@ -136,43 +138,6 @@ class EngineSession:
         :param call: the function; it takes the place of one that was given before.
         """
         self._upper.when_room(call)
-
-    # -- changing over ---------------------------------------------------------------------------------------
-
-    def probe(self) -> bool:
-        """Note that the client has probed a WebSocket.
-
-        :return: false if that WebSocket must be closed: there is one already.
-        """
-        with self.lock:
-            if self.state is not EngineState.POLLING:
-                return False
-            self.state = after(self.state, EngineEvent.PROBED)
-            self.heartbeat.pause(UPGRADE_S)
-            self.notify()
-            return True
-
-    def upgrade(self, wake: Callable[[], object]) -> bool:
-        """Note that the client changes over to the WebSocket that it has probed.
-
-        :param wake: becomes the attribute of that name.
-        :return: false if it took too long for that.
-        """
-        with self.lock:
-            if self.state is not EngineState.UPGRADING:
-                return False
-            self.state, self.wake = after(self.state, EngineEvent.UPGRADED), wake
-            self.heartbeat.extend()
-            self.notify()
-            return True
-
-    def fail_upgrade(self) -> None:
-        """Note that the WebSocket that was probed is gone: polling goes on."""
-        with self.lock:
-            if self.state is EngineState.UPGRADING:
-                self.state = after(self.state, EngineEvent.UPGRADE_FAILED)
-                self.heartbeat.extend()
-                self.notify()
 
     # -- time and end ----------------------------------------------------------------------------------------
 
@@ -190,29 +155,37 @@ class EngineSession:
         if self.state is EngineState.CLOSING:
             self.end()
         elif self.state is EngineState.UPGRADING:
-            self.fail_upgrade()
+            self.upgrade.expire()
         elif self.heartbeat.beat():
             self.notify()
         elif self.polling.posting:  # the client waits for us, and sends nothing else meanwhile
             self.heartbeat.alive()
         else:
-            self.close("ping timeout", keep=False)
+            self.fail("ping timeout")
 
-    def close(self, reason: str, *, keep: bool = True) -> None:
+    def fail(self, reason: str) -> None:
+        """End the session for the client's fault. A poll that waits is answered; then nobody knows the session.
+
+        :param reason: why, in the words that ``disconnect`` handlers know.
+        """
+        with self.lock:
+            self.close(reason, keep_s=FAREWELL_S if self.polling.waiting else 0)
+
+    def close(self, reason: str, *, keep_s: float = FAREWELL_S) -> None:
         """End the session. Nothing happens if it is over.
 
         :param reason: why, in the words that ``disconnect`` handlers know.
-        :param keep: true to keep its last packet until the client fetches it, for a while.
+        :param keep_s: for how long its last packet is kept for a poll, in seconds.
         """
         with self.lock:
             if self.over:
                 return
-            keep = keep and self.state is not EngineState.WEBSOCKET
+            polling = self.state is not EngineState.WEBSOCKET
             self.state = after(self.state, EngineEvent.CLOSED)
             if reason == "transport close":
                 self.polling.farewell = PacketType.NOOP
-            self.heartbeat.pause(FAREWELL_S)
-            if not keep:
+            self.heartbeat.pause(keep_s)
+            if not (keep_s and polling):
                 self.end()
             self._upper.closed(reason)
             self.notify()

@@ -13,17 +13,20 @@ from typing import NamedTuple
 from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
 
 from .packets import Framing, Packet, PacketType, ProtocolError, decode_packet
-from .session import UPGRADE_S, EngineSession
+from .session import EngineSession
+from .upgrade import UPGRADE_S
 
 
 class _Stage(Enum):
     """Where a WebSocket is.
 
+    :cvar REFUSED: it is not used, or not any more.
     :cvar NEW: nothing has come; the session is polling.
     :cvar PROBED: the client may change over to it.
     :cvar CARRYING: it is the session's transport.
     """
 
+    REFUSED = 0
     NEW = 1
     PROBED = 2
     CARRYING = 3
@@ -55,6 +58,9 @@ class WebSocketEnd:
         if not probing:
             session.wake = wake
             self._out.append(Framing.WEBSOCKET.packet(session.handshake(upgrades=False)))
+        elif not session.upgrade.open():
+            self._stage = _Stage.REFUSED
+            self._close(CloseReason.NORMAL_CLOSURE)
 
     def receive(self, data: bytes) -> None:
         """Read what has come.
@@ -99,8 +105,9 @@ class WebSocketEnd:
         self.over = True
         if self._stage is _Stage.CARRYING:
             self.session.close(reason)
-        elif self._stage is _Stage.PROBED:
-            self.session.fail_upgrade()
+        elif self._stage is not _Stage.REFUSED:
+            self._stage = _Stage.REFUSED
+            self.session.upgrade.fail()
 
     def stop(self) -> None:
         """Close, because the server stops."""
@@ -136,10 +143,11 @@ class WebSocketEnd:
     def _packet(self, packet: Packet) -> None:
         if self._stage is _Stage.CARRYING:
             self.session.receive(packet)
-        elif self._stage is _Stage.NEW and packet == (PacketType.PING, "probe") and self.session.probe():
+        elif self._stage is _Stage.NEW and packet == (PacketType.PING, "probe") and self.session.upgrade.probe():
             self._stage = _Stage.PROBED
             self._out.append(Framing.WEBSOCKET.packet("3probe"))
-        elif self._stage is _Stage.PROBED and packet.type is PacketType.UPGRADE and self.session.upgrade(self._wake):
+        elif self._stage is _Stage.PROBED and packet.type is PacketType.UPGRADE and (
+                self.session.upgrade.complete(self._wake)):
             self._stage = _Stage.CARRYING
         else:
             raise ProtocolError("a WebSocket that changes nothing over")
