@@ -54,7 +54,8 @@ def blueprint(services: Services) -> Blueprint:
 
 
 def _seen(services: Services) -> dict[str, Any]:
-    environ = request.environ
+    environ, node = request.environ, services.node
+    path = node.engine_options.path
     return {
         "peer": peer_of(environ),
         "peer_port": port_of(environ),
@@ -65,6 +66,7 @@ def _seen(services: Services) -> dict[str, Any]:
         "headers": {name: request.headers[name] for name in _HEADERS if name in request.headers},
         "key_set": services.node.settings.api_key is not None,
         "heartbeat_s": services.node.settings.heartbeat_s,
+        "socketio": path if node.serves_engineio(path) else None,
         "patched": replaced_parts(),
         "versions": _versions(),
     }

@@ -1,7 +1,8 @@
 """The doctor: why is a backend slow? Checks from outside, each with its evidence and a remedy.
 
 Read in this order: ``findings.py``, ``target.py``, then the checks: ``connectivity.py`` (name and addresses),
-``responsiveness.py`` (the host itself), ``streaming.py`` (the way between), ``stalled.py`` (clients that do not read).
+``responsiveness.py`` (the host itself), ``streaming.py`` (the way between), ``polling.py`` (the same for clients of
+Socket.IO), ``stalled.py`` (clients that do not read).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import datetime, timezone
 from ..remote.request import Base, key_headers
 from .connectivity import check_addresses, check_resolution
 from .findings import Finding, Level, Report, not_checked
+from .polling import PollWatch, check_upgrade
 from .responsiveness import check_health, check_patching, check_stacks
 from .silence import Silence, check_forwarding
 from .stalled import check_stalled
@@ -62,8 +64,12 @@ def _examine(host: ExaminedHost, note: Callable[[Finding], None]) -> None:
     host.identify()
     for check in (check_stacks, check_patching, check_forwarding, check_stream):
         note(check(host))
-    silence = Silence(host)  # takes as long as the host's heartbeat, so that the others go on beside it
+    # These take as long as the host's heartbeat, and its ping, so that the others go on beside them.
+    silence, polls = Silence(host), PollWatch(host) if host.seen.get("socketio") else None
     for check in (check_resuming, check_cors):
         note(check(host))
     note(silence.finding())
+    if polls is not None:
+        note(check_upgrade(host))
+        note(polls.finding())
     note(check_stalled(host))
