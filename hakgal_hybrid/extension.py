@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from .settings import Profile
 from .socketio.adoption import attach
-from .socketio.dual import serve_both
 from .socketio.running import port_of
 from .socketio.socketio import SocketIO
 from .web.tickets import Tickets
@@ -72,23 +70,19 @@ class HybridTransport(Transport):
             self._enter(made.state)
         else:
             super().init_app(app)
-            state = HybridTransport.of(app).state
-            if state.settings.profile is Profile.DUAL:
-                serve_both(state)
         if self._facade is not None:
             self._facade.represent(HybridTransport.of(app).state)
 
     @property
     def socketio(self) -> SocketIO:
-        """The :class:`~hakgal_hybrid.socketio.SocketIO` of this app; the host's own in profile DUAL.
+        """The :class:`~hakgal_hybrid.socketio.SocketIO` of this app.
 
         May be used before :meth:`init_app`: what is registered with it is kept for each app.
         """
         state = self._apps.found()
-        made: Any = None if state is None else state.facade
-        if made is not None and (self._apps.only is None or _serves_one(made)):
-            facade: SocketIO = made
-            return facade
+        made: SocketIO | None = None if state is None else state.facade
+        if made is not None and (self._apps.only is None or len(made.apps.served()) < 2):
+            return made  # it cannot mean another app
         if self._facade is None:
             self._facade = SocketIO.over(self._apps)
             for state in self._apps.served():
@@ -114,8 +108,3 @@ class HybridTransport(Transport):
         """
         port = port_of(self.app, self.settings.port) if port is None else port
         self.socketio.run(self.app, host, port, **options)
-
-
-def _serves_one(facade: Any) -> bool:
-    """True for a ``SocketIO`` that cannot mean another app: Flask-SocketIO's, or one of ours with a single app."""
-    return not isinstance(facade, SocketIO) or len(facade.apps.served()) < 2

@@ -149,9 +149,8 @@ class Node:
 
         :param path: ``PATH_INFO`` of a request.
         """
-        settings = self.settings
-        return (path.rstrip("/") == self.engine_options.path and settings.enable_sse
-                and settings.enable_ws_special and not self.host_socketio and settings.profile is not Profile.WEBSOCKET)
+        return (self.settings.serves_socketio and path.rstrip("/") == self.engine_options.path
+                and not self.host_socketio)
 
     def use_json(self, module: Any) -> None:
         """Read and write JSON by a module of the host's own.

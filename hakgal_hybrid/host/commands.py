@@ -138,7 +138,7 @@ def _run_app(app: Any, host: str, port: int, debug: bool, rollback: bool) -> Non
     from ..extension import HybridTransport
     from ..web.transport import KEY
 
-    if KEY not in app.extensions and "socketio" in app.extensions and current_profile() is Profile.HYBRID:
+    if KEY not in app.extensions and "socketio" in app.extensions:
         get_logger(__name__).warning(
             "the SocketIO of this app is none of Flask-SocketIO's and was not swapped: its events do not leave by SSE")
     transport = HybridTransport.of(app) if KEY in app.extensions else HybridTransport(app)

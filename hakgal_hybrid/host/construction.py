@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..extension import HybridTransport
-from ..logs import get_logger
 from ..monitoring.patching import refuse_patched_process
 from ..settings import Profile, current_profile
-from ..socketio.adoption import FLAG, NOTHING_TO_KEEP, check_emitter
-from ..socketio.substitution import dual_classes, facades, swapped, threading_socketio
+from ..socketio.adoption import FLAG, check_emitter
+from ..socketio.substitution import facades, swapped, threading_socketio
 from ..web.transport import KEY
 from .stand_in import stand_in
-
-logger = get_logger(__name__)
 
 
 def construct(host: Any, cls: type, original: Callable[..., None], args: tuple[Any, ...],
@@ -30,15 +28,13 @@ def construct(host: Any, cls: type, original: Callable[..., None], args: tuple[A
     :param kwargs: its keywords.
     """
     swap = _turn_flag(original, host, args, kwargs)
-    dual = current_profile() is Profile.DUAL
-    if swap is not None:
-        if dual:
-            logger.warning(NOTHING_TO_KEEP, FLAG, FLAG)
-        else:
-            refuse_patched_process()
+    replacements = threading_socketio  # the host keeps its WebSocket
+    if swap is not None or current_profile() is Profile.DUAL:
+        refuse_patched_process()
         stand_in()
-        args, kwargs = swap
-    with swapped(facades(cls) if swap is not None else dual_classes(cls) if dual else threading_socketio()):
+        replacements = partial(facades, None if swap is None else cls)
+    args, kwargs = swap or (args, kwargs)
+    with swapped(replacements()):
         original(host, *args, **kwargs)
     app = getattr(host, "app", None)
     if app is None:

@@ -30,30 +30,26 @@ hooked: list[str] = []
 def prepare() -> None:
     """Make this process ready for a host, before anything of the host is imported.
 
-    In profile HYBRID real threads stay real from now on: ``import eventlet`` gives :mod:`.native_threads`, and neither
-    its ``monkey_patch`` nor those of gevent patch anything. In profile DUAL the host's own server may need them. If
-    ``flask_socketio`` is not installed, :mod:`hakgal_hybrid.socketio` stands in for it. In profile WEBSOCKET this does
-    nothing.
+    Real threads stay real from now on: ``import eventlet`` gives :mod:`.native_threads`, and neither its
+    ``monkey_patch`` nor those of gevent patch anything. If ``flask_socketio`` is not installed,
+    :mod:`hakgal_hybrid.socketio` stands in for it. In profile WEBSOCKET this does nothing.
 
     :raises ConfigurationError: if eventlet has patched this process already, or ``APP_PROFILE`` is not accepted.
     """
-    profile = current_profile()
-    if profile is Profile.WEBSOCKET:
+    if current_profile() is Profile.WEBSOCKET:
         return
-    if profile is Profile.HYBRID:
-        refuse_patched_process()
-        stand_in_for_eventlet()
-        keep_from_patching_by_gevent()
+    refuse_patched_process()
+    stand_in_for_eventlet()
+    keep_from_patching_by_gevent()
     stand_in()
 
 
 def hybridize(cls: C) -> C:
     """Return a subclass of a host's class that uses our transport. Also usable as a decorator.
 
-    With ``enable_websocket=False`` in profile HYBRID its constructor runs the host's own with
-    ``enable_websocket=True``, while every ``SocketIO`` of ``flask_socketio`` is our facade. With ``True`` the host
-    keeps its WebSocket; in profile DUAL whatever that emits leaves by SSE too. In profile WEBSOCKET it does exactly
-    what the class itself does.
+    With ``enable_websocket=False`` its constructor runs the host's own with ``enable_websocket=True``, while every
+    ``SocketIO`` of ``flask_socketio`` is our facade. With ``True`` the host keeps its WebSocket in profile HYBRID, and
+    is swapped all the same in profile DUAL. In profile WEBSOCKET it does exactly what the class itself does.
 
     :param cls: the host's class.
     """

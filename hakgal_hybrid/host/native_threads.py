@@ -1,4 +1,4 @@
-"""What ``import eventlet`` gives a host in profile HYBRID: the names most hosts use, over native threads.
+"""What ``import eventlet`` gives a host that is swapped: the names most hosts use, over native threads.
 
 Nothing is patched, so real threads stay real threads. A host that begins with ``eventlet.monkey_patch()`` starts as it
 is, also where eventlet is not installed.
@@ -22,7 +22,7 @@ def monkey_patch(*args: Any, **kwargs: Any) -> None:
     :param args: mean nothing.
     :param kwargs: mean nothing.
     """
-    logger.info("eventlet.monkey_patch() does nothing: in profile HYBRID the app runs in native threads")
+    logger.info("eventlet.monkey_patch() does nothing: the app runs in native threads")
 
 
 def sleep(seconds: float = 0) -> None:
@@ -107,5 +107,6 @@ def spawn_after(seconds: float, function: Callable[..., Any], *args: Any, **kwar
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):  # what looks over all modules asks for these
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    raise ImportError(f"eventlet.{name} is not to be had in profile HYBRID, in which the app runs in native threads; "
-                      f"use what threading has, or start it with APP_PROFILE=WEBSOCKET", name="eventlet")
+    raise ImportError(f"eventlet.{name} is not to be had in the profiles HYBRID and DUAL, in which the app runs in "
+                      f"native threads; use what threading has, or start it with APP_PROFILE=WEBSOCKET",
+                      name="eventlet")

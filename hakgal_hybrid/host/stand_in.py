@@ -72,7 +72,7 @@ def _patching_for_servers_only(patch: Callable[..., Any]) -> Callable[..., Any]:
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if caller.partition(".")[0] in _GEVENT_SERVERS:
             return patch(*args, **kwargs)
-        logger.info("gevent.monkey.%s() does nothing: in profile HYBRID the app runs in native threads", patch.__name__)
+        logger.info("gevent.monkey.%s() does nothing: the app runs in native threads", patch.__name__)
         return None
 
     return unless_a_server_asks

@@ -81,7 +81,6 @@ METRICS = (
     Metric("commands_waiting", "commands_waiting", "gauge", "Governor commands that have not begun."),
     Metric("receiver_errors", "receiver_errors", "counter", "Signal receivers that raised."),
     Metric("slow_receivers", "slow_receivers", "counter", "Signal receivers that took more than 100 ms."),
-    Metric("unsent", "unsent_events", "counter", "In profile DUAL: events that one side could not be given."),
     Metric("oldest_undelivered_s", "oldest_undelivered_seconds", "gauge",
            "How long the oldest event has been waiting that an open stream still has to be sent."),
     Metric("oldest_undelivered_max_s", "oldest_undelivered_max_seconds", "gauge", "The most of it since the start."),

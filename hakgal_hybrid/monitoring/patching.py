@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..settings import Profile, current_profile
 
 #: The parts of the standard library for which both libraries have replacements.
 PARTS = ("os", "select", "socket", "ssl", "subprocess", "threading", "thread", "time", "queue")
@@ -58,8 +57,6 @@ def refuse_patched_process() -> None:
         return
     remedy = ("start the host with 'hakgal-hybrid exec' or 'hakgal-hybrid run', or call hakgal_hybrid.prepare() before "
               "the host is imported")
-    if current_profile() is Profile.DUAL:
-        remedy = "serve the app by the run of its own SocketIO, or start it with APP_PROFILE=HYBRID"
     raise ConfigurationError(
         f"eventlet has monkey-patched this process, and gevent cannot run beside it; {remedy}",
         code="eventlet_patched")

@@ -16,10 +16,9 @@ class Statistics:
     """Everything that is counted, at one moment. ``GET /api/hybrid/status`` shows it as JSON.
 
     :ivar transport: ``sse``; ``sse+socketio`` where clients of Socket.IO are served too; ``websocket`` where the host
-        kept its own WebSocket, ``dual`` where it serves both.
+        kept its own WebSocket.
     :ivar prefix: what our URLs begin with, before ``/api/``.
     :ivar origins: whose pages may be clients, by their origin: ``named``, ``app`` or ``every``.
-    :ivar unsent: in profile DUAL, events that one side could not be given.
     :ivar streams: open streams; ``refused``: streams that a limit kept out.
     :ivar clients: clients, those that may come back included; a stream may carry several.
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
@@ -58,7 +57,6 @@ class Statistics:
     commands_waiting: int
     receiver_errors: int
     slow_receivers: int
-    unsent: int
     oldest_undelivered_s: float
     oldest_undelivered_max_s: float
     patched: dict[str, bool]

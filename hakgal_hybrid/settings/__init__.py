@@ -60,12 +60,12 @@ class Settings:
     """All settings of one transport. Times are seconds, sizes are bytes, unless the name says otherwise."""
 
     profile: Profile = _setting("APP_PROFILE", _profile, Profile.HYBRID,
-                                "HYBRID, DUAL for both at once, or WEBSOCKET for rollback.")
+                                "HYBRID, DUAL for clients of Socket.IO too, or WEBSOCKET for rollback.")
     enable_sse: bool = _setting("ENABLE_SSE", parse_boolean, True,
                                 "Serve the stream, and the URLs by which clients connect, acknowledge and leave.")
     enable_control_http: bool = _setting("ENABLE_CONTROL_HTTP", parse_boolean, True, "Serve the URLs for commands.")
     enable_ws_special: bool = _setting("ENABLE_WS_SPECIAL", parse_boolean, False,
-                                      "Serve `/api/events/ws`, a WebSocket.")
+                                      "Serve clients of Socket.IO, and `/api/events/ws`, a WebSocket.")
     api_key: str | None = _setting("HAKGAL_API_KEY", key_text, None, "Key that commands and remote readers must send.",
                                    secret=True)
     access: Literal["local", "app"] = _setting(
@@ -153,6 +153,12 @@ class Settings:
         if self.max_event_bytes > self.log_bytes:
             raise ConfigurationError.bad_value(
                 "HYBRID_MAX_EVENT_BYTES", self.max_event_bytes, f"at most HYBRID_LOG_BYTES ({self.log_bytes})")
+
+    @property
+    def serves_socketio(self) -> bool:
+        """True if clients of Socket.IO are to be served."""
+        wanted = self.profile is Profile.DUAL or (self.profile is Profile.HYBRID and self.enable_ws_special)
+        return wanted and self.enable_sse
 
     def __repr__(self) -> str:
         shown = (f"{f.name}={'***' if f.metadata['secret'] and getattr(self, f.name) else getattr(self, f.name)!r}"

@@ -21,12 +21,10 @@ logger = get_logger(__name__)
 
 #: The keyword of a host's constructor that says whether it serves its own WebSocket.
 FLAG = "enable_websocket"
-NOTHING_TO_KEEP = ("the host was started with %s=False in profile DUAL: it has no WebSocket to keep, and is served as "
-                   "in profile HYBRID; start it with %s=True for both")
 
 
 def attach(transport: Transport, api: Any) -> None:
-    """Give a transport to a finished host that was built with ``enable_websocket=False`` (or, for DUAL, ``True``).
+    """Give a transport to a finished host that was built with ``enable_websocket=False``.
 
     Builds the adapter through the host's own ``create_websocket_adapter``, sets ``websocket_adapter`` and
     ``socketio``, gives the latter to adapters that hold ``socketio = None``, has the host register its handlers, and
@@ -47,10 +45,7 @@ def attach(transport: Transport, api: Any) -> None:
     if getattr(api, "socketio", None):
         check_emitter(api, state, False)
         return
-    if state.settings.profile is Profile.DUAL:
-        logger.warning(NOTHING_TO_KEEP, FLAG, FLAG)
-    else:
-        refuse_patched_process()
+    refuse_patched_process()
     home = home_of(type(api), FACTORY)
     if home is None:
         logger.warning("%s has no %s: nothing of its own is emitted; transport.emit and bridged signals work",
@@ -91,15 +86,16 @@ def check_emitter(host: Any, state: AppState, swap: bool) -> None:
         logger.error("the host's socketio is %s.%s, which was not made while it was constructed and could not be "
                      "swapped: its events do not leave by SSE", type(own).__module__, type(own).__qualname__)
     else:
-        _keep_websocket(state)
+        _keep_websocket(own, state)
 
 
-def _keep_websocket(state: AppState) -> None:
+def _keep_websocket(own: object, state: AppState) -> None:
     state.mode = "websocket"
     if state.settings.profile is Profile.DUAL:
-        logger.warning("the host's own SocketIO is not Flask-SocketIO's, and was not made while the host was "
-                       "hybridized: its events do not leave by SSE; start the host with 'hakgal-hybrid exec', or "
-                       "hybridize its class")
+        logger.warning("the host's own SocketIO (%s.%s) was not swapped: its events do not leave by SSE, and its "
+                       "clients are not served from the log; 'hakgal-hybrid exec' and hybridize(cls) swap one that is "
+                       "Flask-SocketIO's, and with %s=False any other", type(own).__module__, type(own).__qualname__,
+                       FLAG)
         return
     logger.warning("the host was started with %s=True in profile HYBRID: it keeps its own WebSocket, and its events do "
                    "not leave by SSE; start it with %s=False to swap", FLAG, FLAG)

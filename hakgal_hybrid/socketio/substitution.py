@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from ..logs import get_logger
-from ..settings import Profile, current_profile
-from .dual import SWAPPED, DualSocketIO, EventletSocketIO, dual_class, werkzeug_options
+from ..settings import current_profile
 from .socketio import SocketIO
 
 logger = get_logger(__name__)
+
+#: What is said of each ``SocketIO`` that was swapped, once it serves an app.
+SWAPPED = "the SocketIO of app %r is swapped: its events leave by Server-Sent Events (APP_PROFILE=%s)"
 
 #: The function a host builds its push channel with.
 FACTORY = "create_websocket_adapter"
@@ -31,7 +34,7 @@ _originals: list[type] = []
 
 
 def substitute(module: ModuleType) -> None:
-    """Have every ``SocketIO`` of ``flask_socketio`` be ours from now on; in profile DUAL, serve our clients too.
+    """Have every ``SocketIO`` of ``flask_socketio`` be ours from now on.
 
     The constructor of a hybridized class still decides by its flag: see :func:`swapped`.
 
@@ -40,7 +43,7 @@ def substitute(module: ModuleType) -> None:
     original = module.SocketIO
     if not _originals and not _is_ours(original):
         _originals.append(original)
-        _rebind({original: dual_class(original) if current_profile() is Profile.DUAL else _facade(original)})
+        _rebind({original: _facade(original)})
 
 
 @contextmanager
@@ -77,16 +80,15 @@ def _is_ours(cls: type) -> bool:
     return cls.__module__.startswith(_OURS)
 
 
-def _socketio_classes(cls: type) -> list[type]:
-    """Return the ``SocketIO`` of ``flask_socketio``, and the one in the module that holds the host's factory.
+def _socketio_classes(cls: type | None) -> list[type]:
+    """Return the ``SocketIO`` of ``flask_socketio``, and the one in the module that holds the factory of a host.
 
     Those that are ours already are left out.
     """
     found = []
     if importlib.util.find_spec("flask_socketio") is not None:
         found.append(importlib.import_module("flask_socketio").SocketIO)
-    home = home_of(cls, FACTORY)
-    own = getattr(home, "SocketIO", None)
+    own = None if cls is None else getattr(home_of(cls, FACTORY), "SocketIO", None)
     if isinstance(own, type) and own not in found:
         found.append(own)
     return [item for item in found if not _is_ours(item)]
@@ -120,26 +122,22 @@ def home_of(cls: type, name: str) -> ModuleType | None:
     return next(defining, None)
 
 
-def facades(cls: type) -> dict[type, type]:
-    """Return a facade for every ``SocketIO`` the host could use; ``isinstance`` takes it for what it stands in for.
+def facades(cls: type | None) -> dict[type, type]:
+    """Return a facade for every ``SocketIO`` a host could use; ``isinstance`` takes it for what it stands in for.
 
-    :param cls: the host's class.
+    :param cls: the host's class; ``None`` to leave a ``SocketIO`` alone that is not Flask-SocketIO's.
     """
     return {original: _facade(original) for original in _socketio_classes(cls)}
 
 
 def _facade(original: type) -> type:
-    base: Any = SocketIO
-    if current_profile() is Profile.DUAL:
-        base = EventletSocketIO  # eventlet was let through
-
     def init_app(self: Any, app: Any, **kwargs: Any) -> None:
-        base.init_app(self, app, **kwargs)
+        SocketIO.init_app(self, app, **kwargs)
         if app is not None:
             logger.info(SWAPPED, app.import_name, current_profile().value)
 
     names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__, "init_app": init_app}
-    return type("SocketIO", (base,), {**names, "__class__": _class_property(original)})
+    return type("SocketIO", (SocketIO,), {**names, "__class__": _class_property(original)})
 
 
 def _class_property(original: type) -> property:
@@ -148,15 +146,6 @@ def _class_property(original: type) -> property:
     The type stays ours. A common base class would let behaviour of the original in.
     """
     return property(lambda self: original)
-
-
-def dual_classes(cls: type) -> dict[type, type]:
-    """Return for every ``SocketIO`` the host could use a subclass that serves our clients too.
-
-    :param cls: the host's class.
-    """
-    return {original: dual_class(original) for original in _socketio_classes(cls)
-            if not issubclass(original, DualSocketIO)}
 
 
 def threading_socketio() -> dict[type, type]:
@@ -181,6 +170,15 @@ def threading_socketio() -> dict[type, type]:
             super().init_app(app, **kwargs)
 
         def run(self, app: Any, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
-            super().run(app, host, port, **werkzeug_options(kwargs))
+            super().run(app, host, port, **_werkzeug_options(kwargs))
 
     return {bound: SocketIO}
+
+
+def _werkzeug_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of ``run`` that Werkzeug's server takes, and that it may serve."""
+    from werkzeug.serving import run_simple
+
+    known = {"debug", "use_reloader", "log_output", "reloader_options", "extra_files",
+             *inspect.signature(run_simple).parameters}
+    return {**{name: value for name, value in options.items() if name in known}, "allow_unsafe_werkzeug": True}

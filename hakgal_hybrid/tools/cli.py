@@ -21,6 +21,6 @@ class MainGroup(ToolGroup):
 def main() -> None:
     """Serve a Flask-SocketIO backend by Server-Sent Events and HTTP commands, without a change to its code.
 
-    APP_PROFILE=HYBRID (the default) swaps the transport; APP_PROFILE=DUAL keeps the host's WebSocket beside it;
-    APP_PROFILE=WEBSOCKET runs the host as if this were not installed.
+    APP_PROFILE=HYBRID (the default) swaps the transport; APP_PROFILE=DUAL does so, and serves clients of
+    Socket.IO too; APP_PROFILE=WEBSOCKET runs the host as if this were not installed.
     """

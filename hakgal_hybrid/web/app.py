@@ -86,7 +86,7 @@ def answer_in_front(host: Flask, services: Services, paths: Paths) -> Gate:
         host.wsgi_app, app, served, settings, origins=services.origins, paths=paths,
         known_as=services.known_as, knows_ticket=services.tickets.admits, rate=services.rate,
         refusals=services.node.refusals, on_serving=partial(setattr, services.node, "serving", True),
-        engineio=EngineEndpoint(services) if settings.enable_sse and settings.enable_ws_special else None)
+        engineio=EngineEndpoint(services) if settings.serves_socketio else None)
     host.wsgi_app = gate  # type: ignore[method-assign]
     return gate
 

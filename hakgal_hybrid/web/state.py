@@ -42,8 +42,8 @@ class AppState:
     :ivar governor: the governor of this app alone, if one was named.
     :ivar governors: each returns a governor that was named for all apps of an object, or ``None``.
     :ivar host: the object that the app belongs to, if there is one.
-    :ivar mode: ``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both.
-    :ivar facade: the ``SocketIO`` object of this app, ours or Flask-SocketIO's, once there is one.
+    :ivar mode: ``sse``; ``websocket`` where the host kept its own WebSocket.
+    :ivar facade: the ``SocketIO`` of this app, once there is one.
     :ivar paths: our URLs as our own server sees them.
     :ivar refuses: returns whether a request, by its WSGI environment, seems not to be permitted: :meth:`.Gate.refuses`.
     """

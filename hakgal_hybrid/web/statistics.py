@@ -20,7 +20,7 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) 
 
     :param node: the log, the hub, and what takes commands.
     :param backlog: what streams still have to be sent.
-    :param transport: how clients are served: ``sse``, ``sse+socketio``, ``websocket`` or ``dual``.
+    :param transport: how clients are served: ``sse``, ``sse+socketio`` or ``websocket``.
     :param origins: whose pages may be clients, see :attr:`.Origins.open_to`.
     """
     log, sessions = node.log, node.hub.sessions
@@ -38,7 +38,6 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) 
         health=any(rule.rule == "/health" for rule in node.app.url_map.iter_rules()),
         commands_waiting=node.governor_queue.waiting,
         receiver_errors=node.announcer.errors, slow_receivers=node.announcer.slow,
-        unsent=0 if node.publisher.mirror is None else node.publisher.mirror.unsent,
         oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
         warnings_suppressed=LIMIT.suppressed, refusals=node.refusals.snapshot(), server=node.server_statistics())
 

@@ -146,7 +146,7 @@ class Transport:
 
     @property
     def mode(self) -> str:
-        """``sse``; ``websocket`` where the host kept its own WebSocket, ``dual`` where it serves both."""
+        """``sse``; ``websocket`` where the host kept its own WebSocket."""
         return self.state.mode
 
     @property
@@ -167,7 +167,7 @@ class Transport:
 
     def emit(self, event: str, *args: Any, to: Hashable | Iterable[Hashable] = None, namespace: str | None = None,
              skip_sid: Hashable | Iterable[Hashable] = None, callback: Callback | None = None) -> None:
-        """Send an event. Waits for no client. In profile DUAL the host's own clients get it as well, a moment later.
+        """Send an event. Waits for no client.
 
         :param event: the event's name.
         :param args: its arguments: JSON values and ``bytes``.

@@ -640,13 +640,13 @@ def test_a_client_that_is_too_slow_for_the_log_is_closed(short: Site) -> None:
 
 
 def test_where_the_host_serves_its_own_clients_we_do_not() -> None:
-    """In profile DUAL, and where the host has kept its WebSocket, ``/socket.io/`` is the host's."""
+    """Where the host has kept its WebSocket, ``/socket.io/`` is the host's."""
     site = Site("werkzeug")
     try:
         state = site.app.extensions["hakgal_hybrid"].state
         assert site.ask()[0] == 200
-        state.mode = "dual"
+        state.mode = "websocket"
         assert site.ask()[0] == 404
-        assert site.socketio.transport.statistics().transport == "dual"
+        assert site.socketio.transport.statistics().transport == "websocket"
     finally:
         site.stop()

@@ -80,8 +80,8 @@ export function checks(status, history, host) {
   found.push(["good", "Log", `${number(log.events)} events, ${number(log.bytes / 1024)} KiB; ${number(traffic.delivered)} delivered since start`]);
   const patched = Object.keys(status.patched).filter(name => status.patched[name]);
   if (patched.length) found.push(["warn", "Patched process", `${patched.join(" and ")} has patched the standard library`]);
-  if (status.receiver_errors + status.unsent + status.acks_dropped)
-    found.push(["warn", "Errors", `${number(status.receiver_errors)} receivers raised, ${number(status.unsent)} events unsent, ${number(status.acks_dropped)} acknowledgements dropped`]);
+  if (status.receiver_errors + status.acks_dropped)
+    found.push(["warn", "Errors", `${number(status.receiver_errors)} receivers raised, ${number(status.acks_dropped)} acknowledgements dropped`]);
   return found;
 }
 
@@ -109,6 +109,6 @@ export function verdict(found) {
 }
 
 export function identity(status) {
-  const mode = { sse: "SSE and HTTP", "sse+socketio": "SSE, HTTP and Socket.IO", websocket: "the host's WebSocket", dual: "SSE and the host's WebSocket" }[status.transport] ?? status.transport;
+  const mode = { sse: "SSE and HTTP", "sse+socketio": "SSE, HTTP and Socket.IO", websocket: "the host's WebSocket" }[status.transport] ?? status.transport;
   return `Profile ${status.profile} · ${mode} · up ${duration(status.uptime_s)}`;
 }
