@@ -121,7 +121,8 @@ def refuse_other_socketio(host: Flask, path: str) -> None:
                   if rule.rule.rstrip("/") == path), None) or _other_socketio(host.wsgi_app, path)
     if other is not None:
         raise ConfigurationError(f"{other} owns {path}/, the URL where hakgal_hybrid serves clients of Socket.IO; move "
-                                 "it, give SocketIO another path (path=…), or set ENABLE_WS_SPECIAL=false")
+                                 "it, give SocketIO another path (path=…), or set APP_PROFILE=HYBRID and "
+                                 "ENABLE_WS_SPECIAL=false")
 
 
 def _other_socketio(app: Any, path: str) -> str | None:
