@@ -7,6 +7,7 @@ page in the same browser: what their requests have in common is kept once.
 from __future__ import annotations
 
 import re
+import sys
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,8 @@ CONNECTIONS = (*SOCKETS, "gunicorn.sock", "eventlet.input", "waitress.client_dis
 CONNECTION_KEYS = ("wsgi.input", "werkzeug.request", *CONNECTIONS, HANDOFF)
 #: What differs from one connection to the next of the same client.
 _PORT = "REMOTE_PORT"
+#: What differs from one request to the next: tickets and what shall keep caches away are in there.
+_QUERY = "QUERY_STRING"
 #: A port. Some servers take it from a header of the client's.
 _NUMBER = re.compile("[1-9][0-9]{0,4}")
 
@@ -55,18 +58,20 @@ _commons: weakref.WeakValueDictionary[tuple[tuple[str, Any], ...], _Common] = we
 
 
 class OpeningRequest:
-    """Keeps one request: what it has in common with others, and its port.
+    """Keeps one request: what it has in common with others, its port and its query.
 
     :param environ: the WSGI environment of the request.
     """
 
-    __slots__ = ("_common", "_port")
+    __slots__ = ("_common", "_port", "_query")
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._port = port_of(environ)
         rest = dict(environ)
         if self._port is not None:
             del rest[_PORT]
+        query = rest.pop(_QUERY, None)
+        self._query: str | None = sys.intern(query) if type(query) is str else query
         try:
             key = tuple(rest.items())
             # Two threads may each make one for the same request: a little memory, no harm.
@@ -84,4 +89,9 @@ class OpeningRequest:
 
     def opening_environ(self) -> dict[str, Any]:
         """Return the WSGI environment of the request, as a dict of the caller's own."""
-        return dict(self._common) if self._port is None else {**self._common, _PORT: str(self._port)}
+        environ = dict(self._common)
+        if self._port is not None:
+            environ[_PORT] = str(self._port)
+        if self._query is not None:
+            environ[_QUERY] = self._query
+        return environ

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 import time
 from collections.abc import Callable
 from itertools import count
+from typing import Generic, TypeVar
 
 from ..logs import get_logger
 from .forks import fork_aware
 
 logger = get_logger(__name__)
+T = TypeVar("T")
 
 
 class TimerHandle:
@@ -117,3 +120,51 @@ class TimerQueue:
                 elif not self._changed.wait_for(lambda: self._heap, self._idle_s):
                     self._running = False
                     return None
+
+
+class TimerWheel(Generic[T]):
+    """Times that are many and need not be exact: those of the same step are one timer of a queue.
+
+    :param timers: the queue.
+    :param step_s: how long a step is, at least: how much later than it is due a call may be made (seconds). Times that
+        are far away may have steps that are a 32nd of that.
+    :param call: called with each item at its time, in the thread of the timers.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(self, timers: TimerQueue, step_s: float, call: Callable[[T], object],
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._timers, self._step_s, self._call, self._clock = timers, step_s, call, clock
+        self.forked()
+        fork_aware(self)
+
+    def forked(self) -> None:
+        """Forget all in a child: the items are the other process's."""
+        self._lock = threading.RLock()  # re-entrant: a finalizer may set a timer
+        self._steps: dict[int, list[T]] = {}
+
+    def call_later(self, seconds: float, item: T) -> None:
+        """Arrange for the function to be called with an item.
+
+        :param seconds: how long from now.
+        :param item: the item.
+        """
+        now = self._clock()
+        steps = 1 << max(0, int(seconds / self._step_s / 32).bit_length() - 1)  # a power of two, so that many are equal
+        step = math.ceil((now + seconds) / (steps * self._step_s)) * steps
+        with self._lock:
+            items = self._steps.get(step)
+            if items is not None:
+                items.append(item)
+                return
+            self._steps[step] = [item]
+        self._timers.call_later(step * self._step_s - now, lambda: self._run(step))
+
+    def _run(self, step: int) -> None:
+        with self._lock:
+            items = self._steps.pop(step, [])
+        for item in items:
+            try:
+                self._call(item)
+            except Exception:
+                logger.exception("a timer's call raised")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 from ..logs import get_logger
 
@@ -23,17 +25,20 @@ class Inbox:
     :param pace: returns 0 if the next call may begin, else after how many seconds to ask again. It is not asked for
         calls that keep no bytes.
     :param later: has a function called after some seconds, in a thread that must not wait.
+    :param lock: held for moments only; re-entrant, as a finalizer of the host's may end a session in here.
+    :param on_idle: called, under the lock, when all was run.
     """
 
-    __slots__ = ("_calls", "_later", "_lock", "_max_bytes", "_may_run", "_on_room", "_pace", "_pausing", "_running",
-                 "_size", "_submit")
+    __slots__ = ("_calls", "_later", "_lock", "_max_bytes", "_may_run", "_on_idle", "_on_room", "_pace", "_pausing",
+                 "_running", "_size", "_submit")
 
     def __init__(self, submit: Callable[[Callable[[], object]], bool], max_bytes: int,
                  may_run: Callable[[], bool] = lambda: True, *, pace: Callable[[], float] = lambda: 0.0,
-                 later: Callable[[float, Callable[[], object]], object] = lambda seconds, call: call()) -> None:
+                 later: Callable[[float, Callable[[], object]], object] = lambda seconds, call: call(),
+                 lock: AbstractContextManager[Any] | None = None, on_idle: Callable[[], object] = lambda: None) -> None:
         self._submit, self._max_bytes, self._may_run = submit, max_bytes, may_run
         self._pace, self._later, self._pausing = pace, later, False
-        self._lock = threading.RLock()  # re-entrant: a finalizer of the host's may end a session in here
+        self._lock, self._on_idle = threading.RLock() if lock is None else lock, on_idle
         self._calls: deque[tuple[Callable[[], object], int]] = deque()
         self._size = 0
         self._running = False
@@ -93,6 +98,8 @@ class Inbox:
         with self._lock:
             if not self._calls or not self._may_run():
                 self._running = False
+                if not self._calls:
+                    self._on_idle()
                 return None
             call, size = self._calls[0]
             if size and (wait := self._pace()):

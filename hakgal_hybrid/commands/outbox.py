@@ -41,7 +41,7 @@ class Outbox:
     @property
     def full(self) -> bool:
         """True while the client fetches nothing of much that waits."""
-        return len(self._items) > MAX_ITEMS or self.size > MAX_BYTES
+        return len(self) > MAX_ITEMS or self.size > MAX_BYTES
 
     def __len__(self) -> int:
         """Return how many items wait."""

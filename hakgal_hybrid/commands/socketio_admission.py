@@ -19,9 +19,11 @@ class Admission:
     :ivar provisional: true while the client may not be in a namespace.
     """
 
+    __slots__ = ("_check_key", "_on_end", "provisional", "refusal")
+
     def __init__(self, refusal: AccessDenied | None = None, *, provisional: bool = False,
                  check_key: Callable[[str], object] = lambda key: None,
-                 on_end: Callable[[], object] = lambda: None) -> None:
+                 on_end: Callable[[], object] | None = None) -> None:
         self.refusal, self.provisional = refusal, provisional
         self._check_key, self._on_end = check_key, on_end
 
@@ -43,5 +45,10 @@ class Admission:
 
     def end(self) -> None:
         """Note that the session has ended."""
-        on_end, self._on_end = self._on_end, lambda: None
-        on_end()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+
+#: That of clients that may do everything.
+FULL_ADMISSION = Admission()

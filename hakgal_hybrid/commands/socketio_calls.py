@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from ..broker.client import MAX_SESSION_CLIENTS, Client
+from ..broker.engineio.packets import ProtocolError
 from ..broker.engineio.session import EngineSession
 from ..broker.engineio.socketio_packets import Kind, SocketPacket
+from ..broker.engineio.socketio_reader import IncomingPacket, PacketReader
 from ..broker.environ import OpeningRequest
 from ..broker.event import Event
 from ..broker.states import StreamEnd
 from ..errors import EventError, HybridError, RequestError
 from ..logs import get_logger
+from .inbox import Inbox
 from .node import Node
 from .socketio_admission import Admission
 from .socketio_stream import SocketIOStream
@@ -23,34 +28,126 @@ logger = get_logger(__name__)
 #: How long after the answer to a connect the first event is sent on a WebSocket (seconds). Bare WebSocket clients that
 #: await one message after the other lose what comes in one piece with it.
 PAUSE_S = 0.01
+NONE: frozenset[str] = frozenset()  # one for all
+
+
+class Sharing(NamedTuple):
+    """What the sessions of one app share.
+
+    :ivar node: the log, the clients and the host's handlers.
+    :ivar submit: has a function called in a thread of its own; false if it cannot.
+    :ivar pace: takes an address; returns 0 if a message of it may be carried out, else after how many seconds to ask
+        again.
+    :ivar later: has a function called after some seconds, in a thread that must not wait.
+    :ivar clock: monotonic seconds.
+    """
+
+    node: Node
+    submit: Callable[[Callable[[], object]], bool]
+    pace: Callable[[str], float] = lambda address: 0.0
+    later: Callable[[float, Callable[[], object]], object] = lambda seconds, call: call()
+    clock: Callable[[], float] = time.monotonic
+
+    def new_reader(self) -> PacketReader:
+        """Return what reads the messages of one session."""
+        node = self.node
+        return PacketReader(node.engine_options.max_payload, None if node.json is None else node.json.loads)
 
 
 class SocketIOCalls:
     """What a session's client asks for: to be in a namespace, to have handlers and callbacks run.
 
-    :param node: the log, the clients and the host's handlers.
+    :param sharing: what all sessions share.
     :param environ: the WSGI environment of the request that has opened the session.
     :param down: what is sent to the client.
     :param admission: what it may do.
-    :param later: has a function called after some seconds, in a thread that must not wait.
     :ivar clients: the client of each namespace; ``None`` where the host has refused.
     :ivar deciding: the namespaces that the host decides about.
     :ivar engine: the session of Engine.IO; set before anything is carried out.
     """
 
-    def __init__(self, node: Node, environ: dict[str, Any], down: SocketIOStream, admission: Admission,
-                 later: Callable[[float, Callable[[], object]], object]) -> None:
-        self._node, self._opening, self._down, self._admission = node, OpeningRequest(environ), down, admission
-        self._later = later
+    __slots__ = ("_admission", "_broken", "_down", "_inbox", "_node", "_opening", "_sharing", "clients", "deciding",
+                 "engine")
+
+    def __init__(self, sharing: Sharing, environ: dict[str, Any], down: SocketIOStream, admission: Admission) -> None:
+        node = self._node = sharing.node
+        self._sharing, self._down, self._admission = sharing, down, admission
+        self._inbox: Inbox | None = None
+        self._broken = False
+        self._opening = OpeningRequest({**environ, "flask.app": node.app})  # as its clients keep it, so it is kept once
         self.clients: dict[str, Client | None] = {}
-        self.deciding: set[str] = set()
+        self.deciding: frozenset[str] = NONE
         self.engine: EngineSession
 
-    def carry_out(self, packet: SocketPacket) -> None:
-        """Carry out one packet.
+    # -- in order --------------------------------------------------------------------------------------------
+
+    def put(self, packet: IncomingPacket) -> None:
+        """Have a packet carried out after all that came before it.
 
         :param packet: the packet.
         """
+        self._waiting().put(partial(self._carry_out, packet), packet.size)
+
+    def put_end(self, reason: str) -> None:
+        """Have all ended after everything that was sent before.
+
+        :param reason: why, in the words that ``disconnect`` handlers know.
+        """
+        self._waiting().put(partial(self._end, reason))
+
+    def resume(self) -> None:
+        """Go on, if the client has fetched what had to be fetched first."""
+        if self._inbox is not None:
+            self._inbox.resume()
+
+    def when_room(self, call: Callable[[], object]) -> None:
+        """Call a function as soon as the client may send more.
+
+        :param call: the function.
+        """
+        with self.engine.lock:
+            if self._inbox is not None:
+                self._inbox.when_room(call)
+                return
+        call()
+
+    def _waiting(self) -> Inbox:
+        """Return what waits. It is kept while there is some: there are many clients, and most of them send little."""
+        if self._inbox is None:
+            sharing = self._sharing
+            self._inbox = Inbox(sharing.submit, sharing.node.engine_options.max_payload, self._may_run,
+                                pace=self._pace, later=sharing.later, lock=self.engine.lock, on_idle=self._drop_inbox)
+        return self._inbox
+
+    def _drop_inbox(self) -> None:
+        self._inbox = None
+
+    def _may_run(self) -> bool:
+        """Say whether more of the client may be carried out: not while it fetches no answers."""
+        return not self._down.full or self.engine.over
+
+    def _pace(self) -> float:
+        """Return 0 if the next message of the client may be carried out, else after how many seconds to ask again."""
+        address = self._down.stream.session.address
+        wait = self._sharing.pace(address)
+        if wait and self._node.engine_counters.count("delayed"):
+            logger.warning("a client of Socket.IO at %s sends faster than HYBRID_COMMAND_RATE; its messages wait",
+                           address)
+        return wait
+
+    # -- what is carried out ---------------------------------------------------------------------------------
+
+    def _carry_out(self, incoming: IncomingPacket) -> None:
+        """Carry out a packet, which is parsed only here if it is large."""
+        if self._broken:
+            return
+        try:
+            packet = incoming.complete(self._sharing.new_reader().loads)
+        except ProtocolError as error:
+            self._broken = True
+            logger.info("closed a session of Socket.IO: %s", error)
+            self.engine.close("transport error")
+            return
         if packet.kind is Kind.CONNECT:
             self._connect(packet.namespace, packet.data)
             return
@@ -93,10 +190,12 @@ class SocketIOCalls:
                 down.barrier = None
                 if self.engine.transport == "websocket" and node.log.newest > after:
                     down.pause = after
-                    self._later(PAUSE_S, self._go_on)
+                    self._sharing.later(PAUSE_S, self._go_on)
+                if client is not None:
+                    self._opening = client  # it keeps the same request
                 if namespace in self.clients or len(self.clients) < MAX_SESSION_CLIENTS:
                     self.clients[namespace] = client
-                self.deciding.discard(namespace)
+                self.deciding = self.deciding - {namespace} or NONE
             self.engine.notify()
 
     def _go_on(self) -> None:
@@ -133,11 +232,7 @@ class SocketIOCalls:
         except Exception:  # the host's fault
             logger.exception("the callback of an acknowledged event raised")
 
-    def end(self, reason: str) -> None:
-        """End the clients, and their stream.
-
-        :param reason: why, in the words that ``disconnect`` handlers know.
-        """
+    def _end(self, reason: str) -> None:
         node, session = self._node, self._down.stream.session
         for client in session.living:
             node.lifecycle.end_client(client, reason, wait=True)

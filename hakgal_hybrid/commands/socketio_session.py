@@ -5,10 +5,8 @@ Packets of the client are read in the thread that brings them, and carried out o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..broker.blocks import SERVER_DISCONNECT
 from ..broker.engineio.packets import Framing, ProtocolError
@@ -17,10 +15,8 @@ from ..broker.engineio.socketio_packets import Kind
 from ..broker.engineio.socketio_reader import IncomingPacket, PacketReader
 from ..broker.stream import SubscriberStream
 from ..logs import get_logger
-from .inbox import Inbox
-from .node import Node
 from .socketio_admission import Admission
-from .socketio_calls import SocketIOCalls
+from .socketio_calls import NONE, Sharing, SocketIOCalls
 from .socketio_stream import SocketIOStream
 
 logger = get_logger(__name__)
@@ -33,24 +29,6 @@ ATTACHMENTS_S = 30.0
 MAX_UNPROVEN = 16 * 1024
 
 
-class Sharing(NamedTuple):
-    """What the sessions of one app share.
-
-    :ivar node: the log, the clients and the host's handlers.
-    :ivar submit: has a function called in a thread of its own; false if it cannot.
-    :ivar pace: takes an address; returns 0 if a message of it may be carried out, else after how many seconds to ask
-        again.
-    :ivar later: has a function called after some seconds, in a thread that must not wait.
-    :ivar clock: monotonic seconds.
-    """
-
-    node: Node
-    submit: Callable[[Callable[[], object]], bool]
-    pace: Callable[[str], float] = lambda address: 0.0
-    later: Callable[[float, Callable[[], object]], object] = lambda seconds, call: call()
-    clock: Callable[[], float] = time.monotonic
-
-
 class SocketIOSession:
     """The Socket.IO part of one session of Engine.IO.
 
@@ -60,17 +38,18 @@ class SocketIOSession:
     :raises Overloaded: if there are too many streams.
     """
 
+    __slots__ = ("_address", "_admission", "_attach_until", "_calls", "_down", "_leaving", "_node",
+                 "_reader", "_reason", "_sharing")
+
     def __init__(self, sharing: Sharing, environ: dict[str, Any], admission: Admission) -> None:
         node = self._node = sharing.node
-        max_bytes = node.engine_options.max_payload
-        self._reader = PacketReader(max_bytes, None if node.json is None else node.json.loads)
-        self.inbox = Inbox(sharing.submit, max_bytes, self._may_run, pace=self._pace, later=sharing.later)
+        self._reader: PacketReader | None = None  # while attachments are awaited
         self._sharing, self._admission = sharing, admission
         self._attach_until: float | None = None
-        self._reason, self._broken = "", False
-        self._leaving: set[str] = set()  # what the client has left, and has not asked for again
+        self._reason = ""
+        self._leaving = NONE  # what the client has left, and has not asked for again
         session = node.hub.new_session(environ)
-        self._down = SocketIOStream(session, node.hub, node.stream_options, node.lifecycle.on_gap)
+        self._down = SocketIOStream(session, node.hub, node.stream_options, node.lifecycle)
         stream = self._down.stream
         try:
             node.hub.sessions.attach(session, stream)
@@ -79,7 +58,7 @@ class SocketIOSession:
             node.hub.sessions.drop(session)
             raise
         self._address = session.address
-        self._calls = SocketIOCalls(node, environ, self._down, admission, sharing.later)
+        self._calls = SocketIOCalls(sharing, environ, self._down, admission)
 
     # -- what the session of Engine.IO calls, under its lock -------------------------------------------------
 
@@ -99,7 +78,7 @@ class SocketIOSession:
     def _check_attachments(self) -> None:
         """Close the session if the attachments of a packet have taken too long."""
         with self._calls.engine.lock:
-            if not self._reader.incomplete or self._attach_until is None:
+            if self._reader is None or self._attach_until is None:
                 self._attach_until = None
                 return
             wait = self._attach_until - self._sharing.clock()
@@ -114,8 +93,8 @@ class SocketIOSession:
         :param message: the message.
         :raises ProtocolError: for one that a client must not send.
         """
-        begun = self._reader.incomplete
-        packet = self._reader.read(message)
+        begun = self._reader is not None
+        packet = self._read(message)
         if packet is None:
             if not begun:
                 before, self._attach_until = self._attach_until, self._sharing.clock() + ATTACHMENTS_S
@@ -127,25 +106,18 @@ class SocketIOSession:
         if packet.kind is Kind.CONNECT:
             if not self._may_connect(packet.namespace):
                 return
-            self._calls.deciding.add(packet.namespace)
+            self._calls.deciding |= {packet.namespace}
         elif packet.namespace not in self._calls.clients and packet.namespace not in self._calls.deciding:
             raise ProtocolError(f"a packet for the namespace {packet.namespace[:80]!r}, which is not connected")
         elif packet.kind is Kind.DISCONNECT:
-            self._leaving.add(packet.namespace)
-        self.inbox.put(partial(self._carry_out, packet), packet.size)
+            self._leaving |= {packet.namespace}
+        self._calls.put(packet)
 
-    def _carry_out(self, packet: IncomingPacket) -> None:
-        """Carry out a packet, which is parsed only here if it is large."""
-        if self._broken:
-            return
-        try:
-            complete = packet.complete(self._reader.loads)
-        except ProtocolError as error:
-            self._broken = True
-            logger.info("closed a session of Socket.IO: %s", error)
-            self._calls.engine.close("transport error")
-        else:
-            self._calls.carry_out(complete)
+    def _read(self, message: str | bytes) -> IncomingPacket | None:
+        reader = self._reader or self._sharing.new_reader()
+        packet = reader.read(message)
+        self._reader = reader if reader.incomplete else None
+        return packet
 
     def take(self, framing: Framing, packets: int) -> bytes:
         """Return what is to be sent next.
@@ -160,22 +132,10 @@ class SocketIOSession:
             self._node.engine_counters.count("gaps")
             self._calls.engine.close("transport close")
         elif blocks:
-            self.inbox.resume()
+            self._calls.resume()
         elif self._dismissed:
             self._calls.engine.close("server disconnect")
         return blocks
-
-    def _may_run(self) -> bool:
-        """Say whether more of the client may be carried out: not while it fetches no answers."""
-        return not self._down.outbox.full or self._calls.engine.over
-
-    def _pace(self) -> float:
-        """Return 0 if the next message of the client may be carried out, else after how many seconds to ask again."""
-        wait = self._sharing.pace(self._address)
-        if wait and self._node.engine_counters.count("delayed"):
-            logger.warning("a client of Socket.IO at %s sends faster than HYBRID_COMMAND_RATE; its messages wait",
-                           self._address)
-        return wait
 
     @property
     def _dismissed(self) -> bool:
@@ -189,7 +149,7 @@ class SocketIOSession:
 
         :param call: the function.
         """
-        self.inbox.when_room(call)
+        self._calls.when_room(call)
 
     def shareable(self) -> SubscriberStream | None:
         """Return what its events are read by, if all that it sends next are events, in frames."""
@@ -220,7 +180,7 @@ class SocketIOSession:
         else:
             self._node.engine_counters.ended(reason)
             self._admission.end()
-            self.inbox.put(lambda: self._calls.end(reason))
+            self._calls.put_end(reason)
 
     def _may_connect(self, namespace: str) -> bool:
         """Say whether a namespace can be asked for; false while the host decides about it already.
@@ -228,7 +188,7 @@ class SocketIOSession:
         :raises ProtocolError: if the client is connected to it.
         """
         if namespace in self._leaving:  # that it has left it may still have to be carried out
-            self._leaving.discard(namespace)
+            self._leaving = self._leaving - {namespace} or NONE
             return True
         client = self._calls.clients.get(namespace)
         if client is not None and not client.ended:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-
 from ..broker.client import Client, Session
 from ..broker.engineio.packets import Framing, as_frames, count_packets, split_blocks
 from ..broker.entry import Gap
@@ -13,8 +10,13 @@ from ..broker.hub import Hub
 from ..broker.reading import MAX_TAKE
 from ..broker.stream import SubscriberStream
 from ..broker.subscription import StreamOptions, StreamRequest
+from .lifecycle import ClientLifecycle
 from .outbox import Outbox
 
+#: What sessions ask for, as other streams say it.
+_REQUESTS = {framing: StreamRequest(format=Format.framed(framing)) for framing in Framing}
+#: How they are listed.
+_MEDIA = {framing: f"socketio-{framing.value}" for framing in Framing}
 #: How many events one reading for a WebSocket takes, at most.
 _MANY = 256
 
@@ -25,24 +27,36 @@ class SocketIOStream:
     :param session: the session.
     :param hub: where its clients and their rooms are.
     :param options: what all streams have in common.
-    :param on_gap: called with every gap, for each client that it concerns.
+    :param lifecycle: is told of every gap, for each client that it concerns.
     :ivar stream: the stream, which has begun.
-    :ivar outbox: what is sent besides events.
     :ivar barrier: the number of the last event that may be sent for now; ``None`` for any.
     :ivar pause: the same, for a moment after the answer to a connect; see :meth:`SocketIOCalls._connect`.
     :ivar lost: true once events are lost. There is no packet to say so, so nothing more may be sent.
     """
 
-    def __init__(self, session: Session, hub: Hub, options: StreamOptions,
-                 on_gap: Callable[[Client, Gap], None]) -> None:
-        self._on_gap = on_gap
-        self.stream = SubscriberStream(session, hub, options, StreamRequest(format=Format.SOCKETIO_POLLING), self._gap)
-        self.stream.medium = "socketio-polling"
-        self.outbox = Outbox()
+    __slots__ = ("_lifecycle", "_outbox", "_rest", "barrier", "lost", "pause", "stream")
+
+    def __init__(self, session: Session, hub: Hub, options: StreamOptions, lifecycle: ClientLifecycle) -> None:
+        self._lifecycle = lifecycle
+        self.stream = SubscriberStream(session, hub, options, _REQUESTS[Framing.POLLING], self)
+        self.stream.medium = _MEDIA[Framing.POLLING]
+        self._outbox: Outbox | None = None
         self.barrier: int | None = None
         self.pause: int | None = None
         self.lost = False
         self._rest = b""
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is sent besides events. Most of the time there is nothing, and it is not kept."""
+        if self._outbox is None:
+            self._outbox = Outbox()
+        return self._outbox
+
+    @property
+    def full(self) -> bool:
+        """True while the client fetches nothing of much that waits besides events."""
+        return self._outbox is not None and self._outbox.full
 
     def take(self, framing: Framing, packets: int) -> bytes:
         """Return what is to be sent next.
@@ -52,11 +66,7 @@ class SocketIOStream:
         :return: blocks; nothing if there is nothing, or if events are lost.
         """
         rest, self._rest = self._rest, b""
-        request = self.stream.content.request
-        form = Format.framed(framing)
-        if request.format is not form:
-            self.stream.content.request = dataclasses.replace(request, format=form)
-            self.stream.medium = f"socketio-{framing.value}"
+        self.stream.content.request, self.stream.medium = _REQUESTS[framing], _MEDIA[framing]
         if framing is Framing.WEBSOCKET:
             blocks = as_frames(rest) + self._read(framing, _MANY)
         else:
@@ -66,18 +76,20 @@ class SocketIOStream:
     @property
     def shareable(self) -> bool:
         """True if all that is sent next are events, in frames."""
-        return (not self.outbox and not self._rest and self.barrier is None and self.pause is None and not self.lost
+        return (self._outbox is None and not self._rest and self.barrier is self.pause is None and not self.lost
                 and self.stream.request.format is Format.SOCKETIO_WEBSOCKET)
 
     def _read(self, framing: Framing, packets: int) -> bytes:
-        stream, outbox, newest = self.stream, self.outbox, self.stream.hub.log.newest
+        stream, newest = self.stream, self.stream.hub.log.newest
         parts: list[bytes] = []
         size = 0
         while packets > 0 and size < MAX_TAKE and not self.lost:
             before = stream.position
-            after = outbox.after
-            if after is not None and after <= before:
+            outbox = self._outbox
+            after = None if outbox is None else outbox.after
+            if outbox is not None and after is not None and after <= before:
                 block = outbox.take(framing)
+                self._outbox = outbox or None
             else:
                 upto = min(limit for limit in (after, self.barrier, self.pause, newest) if limit is not None)
                 if before >= upto and not any(client.ended for client in stream.session.clients):
@@ -90,6 +102,11 @@ class SocketIOStream:
             packets -= count_packets(block) if framing is Framing.POLLING else bool(block)
         return b"".join(parts)
 
-    def _gap(self, client: Client, gap: Gap) -> None:
+    def __call__(self, client: Client, gap: Gap) -> None:
+        """Note that events are lost; its stream calls this.
+
+        :param client: a client that they were for.
+        :param gap: what is lost.
+        """
         self.lost = True
-        self._on_gap(client, gap)
+        self._lifecycle.on_gap(client, gap)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
-from ..broker.engineio.session import EngineSession
+from ..broker.engineio.websocket import WebSocketEnd
 from ..broker.hub import Hub
 from ..broker.live import LiveGroup
-from ..broker.stream import SubscriberStream
 from ..logs import get_logger
 
 logger = get_logger(__name__)
 
 
-class Receiver:
+class Receiver(Protocol):
     """A WebSocket, as the live group knows it.
 
-    :param stream: what its events are read by.
-    :param session: whose WebSocket it is.
-    :param connection: its connection.
+    :ivar stream: what its events are read by; set when it joins.
+    :ivar end: what comes and goes.
     """
 
-    __slots__ = ("connection", "session", "stream")
-
-    def __init__(self, stream: SubscriberStream, session: EngineSession, connection: Any) -> None:
-        self.stream, self.session, self.connection = stream, session, connection
+    stream: Any
+    end: WebSocketEnd
 
 
 class Broadcast:
@@ -38,20 +34,19 @@ class Broadcast:
     def __init__(self, hub: Hub, max_backlog_s: float) -> None:
         self._hub, self._live = hub, LiveGroup(hub, max_backlog_s)
 
-    def join(self, session: EngineSession, connection: Any) -> Receiver | None:
+    def join(self, receiver: Receiver) -> bool:
         """Have a WebSocket get what all get, if it has everything.
 
-        :param session: its session.
-        :param connection: its connection.
-        :return: the receiver; ``None`` if the WebSocket must go on alone.
+        :param receiver: the WebSocket.
+        :return: false if it must go on alone.
         """
+        session = receiver.end.session
         with session.lock:
-            stream = session.shareable()
-            if stream is None:
-                return None
-            receiver = Receiver(stream, session, connection)
+            receiver.stream = session.shareable()
+            if receiver.stream is None:
+                return False
             self._live.adopt(receiver)
-            return receiver if self._live.join(receiver) else None
+            return self._live.join(receiver)
 
     def leave(self, receiver: Receiver, position: int | None = None) -> None:
         """Have a WebSocket go on alone.
@@ -60,9 +55,9 @@ class Broadcast:
         :param position: number of the last event that it was given; by default the group's.
         """
         self._live.leave(receiver, self._live.position if position is None else position)
-        receiver.session.left()
+        receiver.end.session.left()
 
-    def deliveries(self) -> Iterator[tuple[bytes, int, list[Receiver]]]:
+    def deliveries(self) -> Iterator[tuple[bytes, int, list[Any]]]:
         """Yield what is new: bytes, the number of the last event in them, and who gets them."""
         newest = self._hub.log.newest
         while True:
@@ -72,7 +67,7 @@ class Broadcast:
                 logger.exception("a step of the WebSockets failed; each goes on alone")
                 step = self._live.scatter()
             for receiver in step.to_catch_up:
-                receiver.session.left()
+                receiver.end.session.left()
             if step.to_catch_up:
                 yield b"", 0, step.to_catch_up
             for delivery in step.deliveries:

@@ -35,13 +35,14 @@ def base_environ(address: Any, *, secure: bool) -> dict[str, Any]:
 def read_request(data: bytes) -> tuple[RequestHead, dict[str, Any]]:
     """Parse the head of a request.
 
-    Clients that ask again and again, by polling for example, send the same bytes each time: these are parsed once.
+    Clients that ask again and again, by polling for example, send the same bytes each time: these are parsed once. No
+    two handshakes of WebSockets are the same.
 
     :param data: its bytes, from the request line to the empty line.
     :return: what it says, and the part of the environment that it says; the latter is not to be changed.
     :raises RequestError: 400 or 431; see :func:`.parse_head`.
     """
-    return _known(data) if len(data) <= _KNOWN_BYTES else _read(data)
+    return _known(data) if len(data) <= _KNOWN_BYTES and b"Sec-WebSocket-Key" not in data else _read(data)
 
 
 def _read(data: bytes) -> tuple[RequestHead, dict[str, Any]]:

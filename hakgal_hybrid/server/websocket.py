@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ..broker.engineio.websocket import WebSocketEnd
-from .broadcast import Receiver
 from .fanout.disconnects import DisconnectWatcher
 
 _WRITE = 2
@@ -20,26 +19,37 @@ clock = time.monotonic
 
 
 class Connection(socket.SocketType):
-    """One detached socket and its WebSocket. For the loop's thread.
+    """One detached socket and its WebSocket. For the loop's thread; any thread may call it, as a function, to wake it.
 
     :param fileno: the socket's descriptor.
+    :param on_wake: called with this connection when there may be something to send, from any thread.
     :ivar end: what comes and goes; set before anything else is done.
     :ivar pending: what the socket has not taken yet.
     :ivar progress_at: when it last took a byte, or from when on it is waited for (monotonic seconds).
-    :ivar receiver: set while it gets what all get.
+    :ivar stream: what its events are read by, once it has got what all get.
     :ivar last: whether the last frame was sent.
     """
 
-    __slots__ = ("_watched", "_watcher", "end", "last", "pending", "progress_at", "receiver")
+    __slots__ = ("_on_wake", "_watched", "_watcher", "end", "last", "pending", "progress_at", "stream")
 
-    def __init__(self, fileno: int) -> None:
+    def __init__(self, fileno: int, on_wake: Callable[[Connection], object]) -> None:
         super().__init__(fileno=fileno)
         self.end: WebSocketEnd
         self.pending: memoryview | None = None
         self.progress_at = clock()
         self.last = self._watched = False
-        self.receiver: Receiver | None = None
+        self.stream: Any = None
+        self._on_wake = on_wake
         self._watcher: Any = None
+
+    @property
+    def shares(self) -> bool:
+        """True while it gets what all get."""
+        return self.stream is not None and self.stream.group is not None
+
+    def __call__(self) -> None:
+        """Have it looked at soon. Any thread may call it; it never waits."""
+        self._on_wake(self)
 
     def prepare(self) -> None:
         """Set the socket's options.

@@ -9,7 +9,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import gevent
@@ -19,7 +18,7 @@ from ..broker.engineio.websocket import OpenedWebSocket
 from ..broker.hub import Hub
 from ..logs import get_logger
 from ..settings import Settings
-from .broadcast import Broadcast, Receiver
+from .broadcast import Broadcast
 from .fanout.disconnects import DisconnectWatcher
 from .notifier import LoopNotifier
 from .websocket import Connection
@@ -67,6 +66,7 @@ class WebSockets:
         #: Those that read the log by themselves, and whose socket is not full.
         self._alone: dict[Connection, None] = {}
         self._woken: deque[Connection] = deque()
+        self._on_wake = self._wake  # one for all of them
         self._look_at_all = False
         self._news = Event()
         self._notifier = LoopNotifier(loop, self._news.set)
@@ -94,8 +94,8 @@ class WebSockets:
         :param opened: the WebSocket.
         :param head: the answer to the handshake.
         """
-        connection = Connection(fileno)
-        connection.end = opened.begin(partial(self._wake, connection))
+        connection = Connection(fileno, self._on_wake)
+        connection.end = opened.begin(connection)
         try:
             connection.prepare()
             connection.read_by(self._readable, True)
@@ -133,22 +133,23 @@ class WebSockets:
             turn = Turn()
             if everybody or self._alone:
                 for data, upto, receivers in self._broadcast.deliveries():
-                    for receiver in receivers:
-                        self._give(receiver, data, upto)
+                    for connection in receivers:
+                        self._give(connection, data, upto)
                         turn.end()
                 some.update(dict.fromkeys(self._all.values() if self._stopping() else self._alone))
             for connection in some:
                 self._serve(connection)
                 turn.end()
 
-    def _give(self, receiver: Receiver, data: bytes, upto: int) -> None:
-        """Send one of those that share events what is new."""
-        connection: Connection = receiver.connection
-        if connection.receiver is not receiver:
-            return  # it has left, or is closed: the loop has polled since the step was planned
+    def _give(self, connection: Connection, data: bytes, upto: int) -> None:
+        """Send one of those that share events what is new; nothing, if it has had to leave them."""
+        if connection.fileno() not in self._all:
+            return  # closed: the loop has polled since the step was planned
         if not data:
             self._go_alone(connection)
             return
+        if not connection.shares:
+            return  # it has left
         try:
             all_taken = connection.offer(data)
         except OSError:
@@ -159,9 +160,9 @@ class WebSockets:
             connection.await_room(self._loop, self._soon)
 
     def _go_alone(self, connection: Connection, position: int | None = None) -> None:
-        receiver, connection.receiver = connection.receiver, None
-        if receiver is not None:
-            self._broadcast.leave(receiver, position)
+        if connection.stream is not None:
+            self._broadcast.leave(connection, position)
+            connection.stream = None
         self._alone[connection] = None
 
     def _serve(self, connection: Connection) -> None:
@@ -172,8 +173,8 @@ class WebSockets:
         try:
             self._send(connection)
             if connection.pending is None and not connection.last:
-                connection.receiver = self._broadcast.join(connection.end.session, connection)
-            if connection.receiver is not None or connection.pending is not None:
+                self._broadcast.join(connection)
+            if connection.shares or connection.pending is not None:
                 self._alone.pop(connection, None)
         except OSError:
             self._close(connection)

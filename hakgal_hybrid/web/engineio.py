@@ -13,13 +13,14 @@ from urllib.parse import parse_qs
 from ..broker.engineio.held import TEXT, Answer, HeldAnswer, HeldPoll, HeldPost, refusal_answer
 from ..broker.engineio.packets import ProtocolError, decode_payload
 from ..broker.engineio.refusals import Refusal, RefusalCode
-from ..broker.engineio.registry import EngineRegistry
+from ..broker.engineio.registry import TICK_S, EngineRegistry
 from ..broker.engineio.session import EngineSession
 from ..broker.engineio.websocket import OpenedWebSocket, WebSocketEnd
-from ..broker.environ import ADDRESS, HANDOFF
-from ..broker.timers import TimerQueue
+from ..broker.environ import ADDRESS, CONNECTION_KEYS, HANDOFF
+from ..broker.timers import TimerQueue, TimerWheel
 from ..broker.wakeups import make_wakeup
-from ..commands.socketio_session import Sharing, SocketIOSession
+from ..commands.socketio_calls import Sharing
+from ..commands.socketio_session import SocketIOSession
 from ..commands.worker import Worker
 from ..errors import HybridError, UnsuitableServer
 from ..logs import get_logger
@@ -36,8 +37,9 @@ logger = get_logger(__name__)
 #: How many calls of clients may wait for a thread.
 MAX_WAITING = 100_000
 
-#: The keys that describe a body. Handlers see the opening request without one.
-_OF_THE_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING")
+#: What means nothing once a request is answered. Handlers see the opening request without it: what is left is mostly
+#: the same for many clients, and kept once.
+_PASSING = (*CONNECTION_KEYS, "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING", "HTTP_SEC_WEBSOCKET_KEY")
 #: What the rules of CORS know of the URL.
 _ROUTE = Route("/socket.io/", "GET, POST, OPTIONS", Access.READ, clients=True)
 
@@ -50,11 +52,12 @@ class EngineEndpoint:
 
     def __init__(self, services: Services) -> None:
         self._services, self._node = services, services.node
-        self._timers = TimerQueue()
-        self.sessions = EngineRegistry(self._timers)
+        timers = TimerQueue()
+        self.sessions = EngineRegistry(timers)
+        later = TimerWheel[Callable[[], object]](timers, TICK_S, lambda call: call())
         self._access = EngineAccess(services)
         worker = Worker("hakgal-hybrid-socketio", MAX_WAITING, services.node.settings.threads)
-        self._sharing = Sharing(services.node, worker.submit, services.rate.wait_s, self._timers.call_later)
+        self._sharing = Sharing(services.node, worker.submit, services.rate.wait_s, later.call_later)
         self._node.engine_counters.sessions, self._node.on_stop = self.sessions.all, self.sessions.stop
 
     def owns(self, path: str) -> bool:
@@ -135,7 +138,7 @@ class EngineEndpoint:
         if _one(query, "EIO") != "4":
             raise Refusal(RefusalCode.UNSUPPORTED_VERSION)
         environ[ADDRESS] = address_of(environ)
-        opening = {key: value for key, value in environ.items() if key not in _OF_THE_BODY}
+        opening = {key: value for key, value in environ.items() if key not in _PASSING}
         admission = self._access.admit(environ, _one(query, "apiKey"))
         try:
             upper = SocketIOSession(self._sharing, opening, admission)
@@ -218,7 +221,7 @@ class EngineEndpoint:
                 session.receive(packet)
             return HeldPost(session)
         except _TooLarge as error:
-            session.oversized(error.size)
+            session.upper.oversized(error.size)
             polling.end_post()
             raise
         except ProtocolError as error:

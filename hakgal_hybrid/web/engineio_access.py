@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ..commands.socketio_admission import Admission
+from ..commands.socketio_admission import FULL_ADMISSION, Admission
 from ..errors import AccessDenied, Overloaded
 from ..logs import get_logger
 from . import access
@@ -74,7 +74,7 @@ class EngineAccess:
             self._take_place()
             return Admission(refusal, provisional=True, check_key=check_key, on_end=self._free_place)
         if settings.api_key is None or settings.access == "app" or key is not None or "HTTP_X_API_KEY" in environ:
-            return Admission()
+            return FULL_ADMISSION
         self._warn()
         return Admission(AccessDenied("this needs the key", status=401, code="key_required"), check_key=check_key)
 

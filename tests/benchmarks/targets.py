@@ -16,6 +16,7 @@ class Target:
 
     :ivar metric: the metric's key.
     :ivar peer: whom it is a ratio to; None for a figure by itself.
+    :ivar ours: which of our peers it is about.
     :ivar case: the number of the workload's case, from 0; ``other_case`` that of the peer.
     """
 
@@ -25,10 +26,11 @@ class Target:
     most: float | None
     case: int
     other_case: int
+    ours: str = "ours"
 
     def measured(self, find: Find) -> float | None:
         """Return what was reached, or None if it was not measured."""
-        ours = find("ours", self.metric, self.case)
+        ours = find(self.ours, self.metric, self.case)
         if self.peer is None or ours is None:
             return ours
         theirs = find(self.peer, self.metric, self.other_case)
@@ -39,14 +41,15 @@ class Target:
 
 
 def ratio(metric: str, peer: str, *, least: float | None = None, most: float | None = None, case: int = 0,
-          other_case: int | None = None) -> Target:
+          other_case: int | None = None, ours: str = "ours") -> Target:
     """Return a target of our median over a peer's in the same run."""
-    return Target(metric, peer, least, most, case, case if other_case is None else other_case)
+    return Target(metric, peer, least, most, case, case if other_case is None else other_case, ours)
 
 
-def figure(metric: str, *, least: float | None = None, most: float | None = None, case: int = 0) -> Target:
+def figure(metric: str, *, least: float | None = None, most: float | None = None, case: int = 0,
+           ours: str = "ours") -> Target:
     """Return a target of our median by itself, in the unit of the row."""
-    return Target(metric, None, least, most, case, case)
+    return Target(metric, None, least, most, case, case, ours)
 
 
 def judged(targets: list[Target], find: Find) -> list[dict[str, Any]]:

@@ -168,7 +168,7 @@ def test_nothing_is_read_while_too_much_waits() -> None:
             later.append(call)
 
     browser = Browser()
-    session = EngineSession(Busy(), browser.session._options, browser.clock, websocket=True)
+    session = EngineSession(Busy(), browser.session.heartbeat.options, browser.clock, websocket=True)
     end = OpenedWebSocket(session, 100, False).begin(browser._wake)
     end.receive(bytes(browser.frames.send_data("4x", True)))
     assert end.paused

@@ -19,7 +19,8 @@ from hakgal_hybrid.broker.engineio.session import EngineSession
 from hakgal_hybrid.broker.engineio.socketio_reader import PARSE_AT_ONCE
 from hakgal_hybrid.broker.states import EngineState
 from hakgal_hybrid.commands.socketio_admission import Admission
-from hakgal_hybrid.commands.socketio_session import ATTACHMENTS_S, CONNECT_S, Sharing, SocketIOSession
+from hakgal_hybrid.commands.socketio_calls import Sharing
+from hakgal_hybrid.commands.socketio_session import ATTACHMENTS_S, CONNECT_S, SocketIOSession
 from hakgal_hybrid.errors import AccessDenied
 from hakgal_hybrid.socketio import SocketIO
 
@@ -278,7 +279,7 @@ def test_attachments_count_for_what_waits() -> None:
     say(session, "0")
     for _ in range(2):
         say(session, '51-["say",{"_placeholder":true,"num":0}]', b"x" * 900)
-    session.when_room(lambda: room.append(True))
+    session.upper.when_room(lambda: room.append(True))
     assert room == []
     bench.run()
     assert room == [True]

@@ -92,8 +92,9 @@ class EngineCounters:
         polls = not_upgraded = 0
         for session in self.sessions():
             states[session.state] += 1
-            polls += session.polling.waiting
-            not_upgraded += session.polling.upgradable_s >= UPGRADE_EXPECTED_S
+            if session.state is not EngineState.WEBSOCKET:
+                polls += session.polling.waiting
+                not_upgraded += session.polling.upgradable_s >= UPGRADE_EXPECTED_S
         with self._lock:
             numbers = self._numbers
             return EngineStatistics(

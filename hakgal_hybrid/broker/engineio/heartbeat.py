@@ -16,14 +16,16 @@ class Heartbeat:
 
     :param options: how long things take.
     :param clock: monotonic seconds.
+    :ivar options: how long things take.
+    :ivar clock: monotonic seconds.
     :ivar due: the clock's reading at which something is to be done.
     :ivar ping: true while a ping is to be sent and has not been.
     """
 
-    __slots__ = ("_awaiting", "_clock", "_options", "due", "ping")
+    __slots__ = ("_awaiting", "clock", "due", "options", "ping")
 
     def __init__(self, options: EngineOptions, clock: Callable[[], float]) -> None:
-        self._options, self._clock = options, clock
+        self.options, self.clock = options, clock
         self.ping = self._awaiting = False
         self.due = clock() + options.ping_interval_s
 
@@ -32,11 +34,11 @@ class Heartbeat:
 
         :param seconds: for how long.
         """
-        self.due = self._clock() + seconds
+        self.due = self.clock() + seconds
 
     def extend(self) -> None:
         """Begin anew with the time that is running: that of the pong, or that until the next ping."""
-        options = self._options
+        options = self.options
         self.pause(options.ping_timeout_s if self._awaiting else options.ping_interval_s)
 
     def alive(self) -> None:
@@ -52,7 +54,7 @@ class Heartbeat:
         if self._awaiting:
             return False
         self.ping = self._awaiting = True
-        self.due = max(self.due, self._clock() - LATE_S) + self._options.ping_timeout_s
+        self.due = max(self.due, self.clock() - LATE_S) + self.options.ping_timeout_s
         return True
 
     def sent(self) -> None:

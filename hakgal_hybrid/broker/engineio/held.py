@@ -66,7 +66,7 @@ class HeldPost:
     def __init__(self, session: EngineSession) -> None:
         self.on_wake: Callable[[], object] = lambda: None
         self._session, self._room = session, False
-        session.when_room(self._on_room)
+        session.upper.when_room(self._on_room)
 
     def _on_room(self) -> None:
         self._room = True

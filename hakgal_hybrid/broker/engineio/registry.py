@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ..states import EngineState
-from ..timers import TimerQueue
+from ..timers import TimerQueue, TimerWheel
 from .refusals import Refusal, RefusalCode
 from .session import EngineSession
 
 #: How often a session is looked after, at least (seconds): what is due may have become due sooner than it was.
 ROUND_S = 5.0
+#: How much later than it is due something may be done (seconds).
+TICK_S = 0.02
 
 
 class EngineRegistry:
@@ -18,7 +20,7 @@ class EngineRegistry:
     """
 
     def __init__(self, timers: TimerQueue) -> None:
-        self._timers = timers
+        self._wheel: TimerWheel[EngineSession] = TimerWheel(timers, TICK_S, self._look_after)
         self._sessions: dict[str, EngineSession] = {}
 
     def __len__(self) -> int:
@@ -60,4 +62,4 @@ class EngineRegistry:
         if wait is None:
             self._sessions.pop(session.sid, None)
         else:
-            self._timers.call_later(min(wait, ROUND_S), lambda: self._look_after(session))
+            self._wheel.call_later(min(wait, ROUND_S), session)

@@ -35,12 +35,11 @@ class EngineSession:
     :param websocket: true if it begins on a WebSocket.
     :ivar sid: its id, a secret.
     :ivar state: see :class:`~hakgal_hybrid.broker.states.EngineState`.
-    :ivar polling: what belongs to requests.
     :ivar wake: called, from any thread, when :meth:`frames` is to be called, or the session is over.
-    :ivar upgrade: the WebSocket that its client changes over to.
     :ivar lock: held while something changes.
-    :ivar oversized: called with the size (bytes) of a body or message that is too large, and not taken.
     """
+
+    __slots__ = ("_polling", "_upgrade", "heartbeat", "lock", "sid", "state", "upper", "wake")
 
     def __init__(self, upper: Upper, options: EngineOptions, clock: Callable[[], float] = time.monotonic, *,
                  websocket: bool = False) -> None:
@@ -49,9 +48,20 @@ class EngineSession:
         self.lock = threading.RLock()
         self.wake: Callable[[], object] = _nothing
         self.heartbeat = Heartbeat(options, clock)
-        self.polling, self.upgrade = Polling(self, clock), Upgrade(self)
-        self._upper, self._options, self._clock, self.oversized = upper, options, clock, upper.oversized
+        self._polling = None if websocket else Polling(self, clock)
+        self._upgrade = None if websocket else Upgrade(self)
+        self.upper = upper
         upper.opened(self)
+
+    @property
+    def polling(self) -> Polling:
+        """What belongs to requests. A session that began on a WebSocket only refuses them, and keeps none."""
+        return self._polling or Polling(self, self.heartbeat.clock)
+
+    @property
+    def upgrade(self) -> Upgrade:
+        """The WebSocket that its client changes over to; another one is refused."""
+        return self._upgrade or Upgrade(self)
 
     @property
     def over(self) -> bool:
@@ -69,7 +79,7 @@ class EngineSession:
         :param upgrades: true if the client may change over to a WebSocket.
         :return: the packet as text.
         """
-        options, self.polling.offered = self._options, upgrades
+        options, self.polling.offered = self.heartbeat.options, upgrades
         return PacketType.OPEN.value + json.dumps({
             "sid": self.sid, "upgrades": ["websocket"] if upgrades else [],
             "pingInterval": round(options.ping_interval_s * 1000), "pingTimeout": round(options.ping_timeout_s * 1000),
@@ -92,17 +102,17 @@ class EngineSession:
         if self.heartbeat.ping:
             ping = framing.packet(PacketType.PING.value)
             self.heartbeat.sent()
-        return ping + self._upper.take(framing, MAX_PACKETS - bool(ping))
+        return ping + self.upper.take(framing, MAX_PACKETS - bool(ping))
 
     def shareable(self) -> SubscriberStream | None:
         """Return what its events are read by, if these are all that it sends next; see :meth:`.Upper.shareable`."""
         carrying = self.state is EngineState.WEBSOCKET and not self.heartbeat.ping
-        return self._upper.shareable() if carrying else None
+        return self.upper.shareable() if carrying else None
 
     def left(self) -> None:
         """Note that the writer has made the stream leave those that share events."""
         with self.lock:
-            self._upper.left()
+            self.upper.left()
 
     def receive(self, packet: Packet) -> None:
         """Take one packet of the client.
@@ -121,7 +131,7 @@ class EngineSession:
 
     def _receive(self, packet: Packet) -> None:
         if packet.type is PacketType.MESSAGE:
-            self._upper.message(packet.data)
+            self.upper.message(packet.data)
         elif packet.type is PacketType.PONG:
             self.heartbeat.ponged()
             if self.state is EngineState.UPGRADING:
@@ -132,12 +142,6 @@ class EngineSession:
         else:
             raise ProtocolError(f"a client does not send a packet of type {packet.type.value} here")
 
-    def when_room(self, call: Callable[[], object]) -> None:
-        """Call a function as soon as the client may send more: perhaps at once, else in another thread.
-
-        :param call: the function; it takes the place of one that was given before.
-        """
-        self._upper.when_room(call)
 
     # -- time and end ----------------------------------------------------------------------------------------
 
@@ -147,9 +151,11 @@ class EngineSession:
         :return: after how many seconds to call this again, at most; ``None`` if the session has ended.
         """
         with self.lock:
-            if self.state is not EngineState.ENDED and self._clock() >= self.heartbeat.due:
+            if self.state is not EngineState.ENDED and self.heartbeat.clock() >= self.heartbeat.due:
                 self._act()
-            return None if self.state is EngineState.ENDED else max(0.0, self.heartbeat.due - self._clock())
+            if self.state is EngineState.WEBSOCKET and not self.polling.waiting:
+                self._polling = self._upgrade = None  # of no use any more
+            return None if self.state is EngineState.ENDED else max(0.0, self.heartbeat.due - self.heartbeat.clock())
 
     def _act(self) -> None:
         if self.state is EngineState.CLOSING:
@@ -187,7 +193,7 @@ class EngineSession:
             self.heartbeat.pause(keep_s)
             if not (keep_s and polling):
                 self.end()
-            self._upper.closed(reason)
+            self.upper.closed(reason)
             self.notify()
 
     def end(self) -> None:
@@ -196,7 +202,8 @@ class EngineSession:
 
     def notify(self) -> None:
         """Have whatever carries the session look: there may be something to send, or it is over."""
-        self.polling.wake()
+        if self._polling is not None:
+            self._polling.wake()
         self.wake()
 
 

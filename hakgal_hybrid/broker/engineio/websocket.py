@@ -16,6 +16,11 @@ from .packets import Framing, Packet, PacketType, ProtocolError, decode_packet
 from .session import EngineSession
 from .upgrade import UPGRADE_S
 
+#: What writes the few frames that are written one by one. It keeps nothing.
+_FRAMES = FrameProtocol(client=False, extensions=[])
+#: The first byte of a message in one frame: text, bytes.
+_TEXT, _BYTES = 0x81, 0x82
+
 
 class _Stage(Enum):
     """Where a WebSocket is.
@@ -45,19 +50,21 @@ class WebSocketEnd:
     :ivar paused: true while nothing is to be read, because too much of the client waits to be carried out.
     """
 
+    __slots__ = ("_clock", "_frames", "_max_bytes", "_message", "_out", "_stage", "_until", "_wake", "over", "paused",
+                 "session")
+
     def __init__(self, session: EngineSession, wake: Callable[[], object], max_bytes: int, *, probing: bool,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.over = self.paused = False
         self.session, self._wake, self._max_bytes, self._clock = session, wake, max_bytes, clock
         self._stage = _Stage.NEW if probing else _Stage.CARRYING
-        self._frames = FrameProtocol(client=False, extensions=[])
-        self._out: list[bytes] = []
-        self._message: list[bytes] = []
-        self._size = 0
-        self._until = clock() + UPGRADE_S
+        self._frames: FrameProtocol | None = None
+        self._out = b""
+        self._message: bytearray | None = None  # what has come of one that is sent in parts
+        self._until = clock() + UPGRADE_S if probing else 0
         if not probing:
             session.wake = wake
-            self._out.append(Framing.WEBSOCKET.packet(session.handshake(upgrades=False)))
+            self._out = Framing.WEBSOCKET.packet(session.handshake(upgrades=False))
         elif not session.upgrade.open():
             self._stage = _Stage.REFUSED
             self._close(CloseReason.NORMAL_CLOSURE)
@@ -67,29 +74,29 @@ class WebSocketEnd:
 
         :param data: some bytes.
         """
-        self._frames.receive_bytes(data)
         try:
-            for frame in self._frames.received_frames():
-                if not self.over:
-                    self._receive(frame)
+            if self._frames is None:
+                data = self._read_whole(data)
+            if data:
+                self._read(data)
         except ParseFailed as error:
             self._fail(error.code)
         except ProtocolError:
             self._fail(CloseReason.PROTOCOL_ERROR)
         if not self.over:
             self.paused = True
-            self.session.when_room(self._resume)
+            self.session.upper.when_room(self._resume)
 
     def take(self) -> bytes:
         """Return what is to be sent next; nothing if there is nothing."""
         if self._stage is _Stage.CARRYING and not self.over:
             if not self.session.over:
-                self._out.append(self.session.frames())
+                self._out += self.session.frames()
             if self.session.over:  # perhaps just now, because events were lost
                 self._close(CloseReason.NORMAL_CLOSURE)
         elif not self.over and self._clock() >= self._until:
             self._fail(CloseReason.PROTOCOL_ERROR)
-        out, self._out = b"".join(self._out), []
+        out, self._out = self._out, b""
         return out
 
     @property
@@ -114,7 +121,7 @@ class WebSocketEnd:
         if self.over:
             return
         if self._stage is _Stage.CARRYING:
-            self._out.append(self.session.frames())
+            self._out += self.session.frames()
         self._close(CloseReason.GOING_AWAY)
         self.lost()
 
@@ -122,30 +129,50 @@ class WebSocketEnd:
         self.paused = False
         self._wake()
 
+    def _read_whole(self, data: bytes) -> bytes:
+        """Read the messages that are here as a whole, each in one frame; return the rest.
+
+        That is all that most clients send: so most have no :class:`FrameProtocol`, which takes more memory than all
+        else of a client, and more time.
+        """
+        while not self.over and (found := _whole_message(data)) is not None and found.size <= self._max_bytes:
+            self._take_message(found.message)
+            data = data[found.ends:]
+        return data
+
+    def _read(self, data: bytes) -> None:
+        if self._frames is None:
+            self._frames = FrameProtocol(client=False, extensions=[])
+        self._frames.receive_bytes(data)
+        for frame in self._frames.received_frames():
+            if not self.over:
+                self._receive(frame)
+
     def _receive(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PING:
-            self._out.append(bytes(self._frames.pong(_bytes(frame))))
+            self._out += _FRAMES.pong(_bytes(frame))
         elif frame.opcode is Opcode.CLOSE:
             self._close(CloseReason.NORMAL_CLOSURE)
             self.lost()
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY):
-            data = _bytes(frame)
-            self._message.append(data)
-            self._size += len(data)
-            if self._size > self._max_bytes:
-                self.session.oversized(self._size)
+            message = self._message = bytearray() if self._message is None else self._message
+            message += _bytes(frame)
+            if len(message) > self._max_bytes:
+                self.session.upper.oversized(len(message))
                 self._fail(CloseReason.MESSAGE_TOO_BIG)
             elif frame.message_finished:
-                message, self._message, self._size = b"".join(self._message), [], 0
-                binary = frame.opcode is Opcode.BINARY
-                self._packet(Packet(PacketType.MESSAGE, message) if binary else decode_packet(message.decode()))
+                self._message = None
+                self._take_message(bytes(message) if frame.opcode is Opcode.BINARY else message.decode())
+
+    def _take_message(self, message: str | bytes) -> None:
+        self._packet(decode_packet(message) if isinstance(message, str) else Packet(PacketType.MESSAGE, message))
 
     def _packet(self, packet: Packet) -> None:
         if self._stage is _Stage.CARRYING:
             self.session.receive(packet)
         elif self._stage is _Stage.NEW and packet == (PacketType.PING, "probe") and self.session.upgrade.probe():
             self._stage = _Stage.PROBED
-            self._out.append(Framing.WEBSOCKET.packet("3probe"))
+            self._out += Framing.WEBSOCKET.packet("3probe")
         elif self._stage is _Stage.PROBED and packet.type is PacketType.UPGRADE and (
                 self.session.upgrade.complete(self._wake)):
             self._stage = _Stage.CARRYING
@@ -159,7 +186,7 @@ class WebSocketEnd:
     def _close(self, code: CloseReason) -> None:
         if not self.over:
             self.over = True
-            self._out.append(bytes(self._frames.close(code)))
+            self._out += _FRAMES.close(code)
 
 
 class OpenedWebSocket(NamedTuple):
@@ -185,6 +212,40 @@ class OpenedWebSocket(NamedTuple):
         """Note that there will be no WebSocket."""
         if not self.probing:
             self.session.close("transport close")
+
+
+class _Whole(NamedTuple):
+    """A message that is here as a whole, in one frame.
+
+    :ivar message: the message.
+    :ivar size: its size in bytes.
+    :ivar ends: where the frame ends.
+    """
+
+    message: str | bytes
+    size: int
+    ends: int
+
+
+def _whole_message(data: bytes) -> _Whole | None:
+    """Return the message that data begins with, if it is one in one frame, without anything that is seldom (RFC 6455,
+    section 5.2).
+    """
+    if len(data) < 6 or data[0] not in (_TEXT, _BYTES) or data[1] < 128 or data[1] == 255:
+        return None
+    size, begins = data[1] & 127, 6
+    if size == 126:
+        size, begins = int.from_bytes(data[2:4], "big"), 8
+    ends = begins + size
+    if len(data) < ends or (begins == 8 and size < 126):
+        return None
+    mask = data[begins - 4:begins] * (size // 4 + 1)
+    payload = (int.from_bytes(data[begins:ends], "little") ^ int.from_bytes(mask[:size], "little")).to_bytes(
+        size, "little")
+    try:
+        return _Whole(payload.decode() if data[0] == _TEXT else payload, size, ends)
+    except UnicodeDecodeError:
+        return None  # FrameProtocol refuses it
 
 
 def _bytes(frame: Frame) -> bytes:

@@ -1,8 +1,15 @@
-"""Flask-SocketIO as a host runs it: gevent, everything monkey-patched, a connect handler and a room."""
+"""Flask-SocketIO as a host runs it: a connect handler and a room. With gevent, everything is monkey-patched.
 
-from gevent import monkey
+With ``BENCH_ASYNC_MODE=threading`` it is threads under Werkzeug.
+"""
 
-monkey.patch_all()
+import os
+
+MODE = os.environ.get("BENCH_ASYNC_MODE", "gevent")
+if MODE == "gevent":
+    from gevent import monkey
+
+    monkey.patch_all()
 
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
@@ -18,7 +25,7 @@ FRAMING = len('..42["tick",]') + 2  # a frame's head is 4 bytes from 126 on
 app = Flask(__name__)
 handlers.install(app)
 lag = handlers.Lag()
-socketio = SocketIO(app, async_mode="gevent")
+socketio = SocketIO(app, async_mode=MODE)
 
 
 @app.get("/health")
@@ -37,5 +44,6 @@ def emit(payload: Payload, **to: Any) -> None:
 
 if __name__ == "__main__":
     socketio.start_background_task(Publisher(int(sys.argv[2]), emit, FRAMING, lag=lag.told).serve)
-    socketio.start_background_task(lag.watch)
-    socketio.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_output=False)
+    if MODE == "gevent":
+        socketio.start_background_task(lag.watch)
+    socketio.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_output=False, allow_unsafe_werkzeug=True)

@@ -8,6 +8,7 @@ of several threads at once, ``took`` tells what ``GET /emit`` took.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ class Lab:
     def __init__(self) -> None:
         self.app = Flask("lab")
         self.transport = HybridTransport(self.app, max_streams=20_000, max_streams_per_address=20_000,
-                                         connect_rate=1_000_000, max_clients=50_000)
+                                         connect_rate=1_000_000, max_clients=50_000, **_ping())
         self.socketio = self.transport.socketio
         self.emitted = 0
         self.lag = handlers.Lag()
@@ -115,6 +116,11 @@ class Lab:
         """Begin to number what is timed at 1 again."""
         self._numbers = itertools.count(1)
         return {}
+
+
+def _ping() -> dict[str, float]:
+    """Return how often clients of Socket.IO are asked whether they are there, if that is not to be the default."""
+    return {"ping_interval": float(os.environ["BENCH_PING_S"])} if "BENCH_PING_S" in os.environ else {}
 
 
 def _summary(times: list[tuple[int, int]]) -> dict[str, Any]:

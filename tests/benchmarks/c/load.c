@@ -301,9 +301,11 @@ static void ready(struct client *c) {
         memcpy(paths, g->path, sizeof paths);
         for (const char *at = paths; *at; at++) several += *at == '|';
         for (int i = 0; i <= c->index % several; i++) path = strsep(&rest, "|");
+        char upgrade[160]; /* each client has a key of its own: 16 bytes as base64 */
+        snprintf(upgrade, sizeof upgrade, "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: %021dA==\r\n", c->index);
         int length = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s%s%s\r\n", path, g->port,
-            g->header, g->header[0] ? "\r\n" : "", g->websocket ? "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n" : "Accept: text/event-stream\r\n");
+            g->header, g->header[0] ? "\r\n" : "", g->websocket ? upgrade : "Accept: text/event-stream\r\n");
         if (send(c->fd, text, (size_t)length, MSG_NOSIGNAL) != length) {
             shut(c);
             return;

@@ -1,13 +1,14 @@
-/* The reference: what an SSE server costs when nothing but the kernel does.
+/* The reference: what a server of SSE, or of Socket.IO's WebSockets, costs when nothing but the kernel does.
  *
- *   reference PORT CONTROL_PORT each|coalesce
+ *   reference PORT CONTROL_PORT each|coalesce [websocket]
  *
  * each:      one send for each event and client.
  * coalesce:  one log, a cursor a client; each pass over the clients sends a client everything new at once.
+ * websocket: clients speak Engine.IO 4 and Socket.IO 5 on a WebSocket. What they send is taken for what they must send.
  *
  * One loop of epoll, non-blocking sockets, no thread. A client whose socket is full waits for EPOLLOUT and then
  * catches up from the log; one that the log has lapped is closed. Orders come by UDP to CONTROL_PORT, as publisher.py
- * describes them. GET /events is the stream, GET /health a small answer, kept open if the client wants.
+ * describes them. GET /events (or /socket.io/) is the stream, GET /health a small answer, kept open if the client wants.
  */
 #include "common.h"
 #include <arpa/inet.h>
@@ -22,7 +23,7 @@
 #define AT_ONCE 64 /* how many events are appended before a pass when there is no rate to keep */
 
 struct client {
-    int fd, streams, blocked, at, gone;
+    int fd, streams, upgraded, blocked, at, gone;
     uint64_t cursor; /* coalesce: bytes of the log; each: events of it */
     uint32_t part;   /* each: bytes of that event already sent */
     char request[1024];
@@ -33,9 +34,15 @@ struct client {
 static char *ring;
 static uint64_t bytes_end, events_end, *event_start;
 static struct client **streams, *graves;
-static int stream_count, stream_room, blocked_count, epoll, coalesce;
+static int stream_count, stream_room, blocked_count, epoll, coalesce, websocket;
 static char stream_head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
                             "Connection: close\r\n\r\n: open\n\n";
+/* The answer to the key is not computed: load.c does not look at it. */
+static char websocket_head[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                               "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n"
+                               "\x81\x60" "0{\"sid\":\"reference\",\"upgrades\":[],\"pingInterval\":25000,"
+                               "\"pingTimeout\":20000,\"maxPayload\":1000000}";
+static char connected[] = "\x81\x15" "40{\"sid\":\"reference\"}";
 static char health[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\": \"ok\"}";
 
 static void watch(struct client *c, uint32_t events, int operation) {
@@ -66,19 +73,37 @@ static void make_ring(void) {
     event_start = calloc(EVENTS, sizeof *event_start);
 }
 
+static void appended(int length) {
+    event_start[events_end % EVENTS] = bytes_end;
+    bytes_end += (uint64_t)length;
+    events_end++;
+    event_start[events_end % EVENTS] = bytes_end;
+}
+
+/* Append one event of about `size` bytes, at most 64 KiB, as a frame with a head of 4 bytes. */
+static void append_frame(char *place, long n, int64_t stamp, int size) {
+    int used = 4 + sprintf(place + 4, "42[\"tick\",{\"n\":%ld,\"t\":%lld,\"z\":\"", n, (long long)stamp);
+    int padding = size - used - 3 < 126 - used ? 126 - used : size - used - 3, length = used + padding + 3 - 4;
+    memset(place + used, 'x', (size_t)padding);
+    memcpy(place + used + padding, "\"}]", 3);
+    place[0] = (char)0x81, place[1] = 126, place[2] = (char)(length >> 8), place[3] = (char)length;
+    appended(length + 4);
+}
+
 /* Append one event of about `size` bytes on the wire. */
 static void append(long n, int64_t stamp, int size) {
     char *place = ring + bytes_end % RING;
+    if (websocket) {
+        append_frame(place, n, stamp, size);
+        return;
+    }
     int used = sprintf(place, "id: 1755412806000-%llu\nevent: tick\ndata: {\"n\":%ld,\"t\":%lld,\"z\":\"",
                        (unsigned long long)events_end, n, (long long)stamp);
     int padding = size - used - 4;
     if (padding < 0) padding = 0;
     memset(place + used, 'x', (size_t)padding);
     memcpy(place + used + padding, "\"}\n\n", 4);
-    event_start[events_end % EVENTS] = bytes_end;
-    bytes_end += (uint64_t)(used + padding + 4);
-    events_end++;
-    event_start[events_end % EVENTS] = bytes_end;
+    appended(used + padding + 4);
 }
 
 /* Where in the log a client is. */
@@ -132,7 +157,9 @@ static void become_stream(struct client *c) {
     c->at = stream_count;
     streams[stream_count++] = c;
     c->cursor = coalesce ? bytes_end : events_end;
-    if (send(c->fd, stream_head, sizeof stream_head - 1, MSG_NOSIGNAL) < 0) drop(c);
+    char *first = websocket ? connected : stream_head;
+    size_t length = websocket ? sizeof connected - 1 : sizeof stream_head - 1;
+    if (send(c->fd, first, length, MSG_NOSIGNAL) < 0) drop(c);
 }
 
 static void serve(struct client *c) {
@@ -142,6 +169,10 @@ static void serve(struct client *c) {
         return;
     }
     if (c->streams) return;
+    if (c->upgraded) { /* it asks for a namespace */
+        become_stream(c);
+        return;
+    }
     c->length += (int)got;
     c->request[c->length] = 0;
     if (!strstr(c->request, "\r\n\r\n")) {
@@ -150,6 +181,10 @@ static void serve(struct client *c) {
     }
     c->length = 0;
     if (strncmp(c->request, "GET /events", 11) == 0) become_stream(c);
+    else if (websocket && strncmp(c->request, "GET /socket.io/", 15) == 0) {
+        c->upgraded = 1;
+        if (send(c->fd, websocket_head, sizeof websocket_head - 1, MSG_NOSIGNAL) < 0) drop(c);
+    }
     else if (send(c->fd, health, sizeof health - 1, MSG_NOSIGNAL) < 0 || strstr(c->request, "Connection: close")) drop(c);
 }
 
@@ -222,8 +257,8 @@ static int64_t work(int control) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 4) return fprintf(stderr, "usage: reference PORT CONTROL_PORT each|coalesce\n"), 2;
-    coalesce = strcmp(arguments[3], "coalesce") == 0;
+    if (count < 4) return fprintf(stderr, "usage: reference PORT CONTROL_PORT each|coalesce [websocket]\n"), 2;
+    coalesce = strcmp(arguments[3], "coalesce") == 0, websocket = count > 4;
     make_ring();
     int front = listening(SOCK_STREAM, atoi(arguments[1])), control = listening(SOCK_DGRAM, atoi(arguments[2]));
     epoll = epoll_create1(0);

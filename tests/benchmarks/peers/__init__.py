@@ -51,10 +51,18 @@ class Peer:
             yield server
 
 
-def python_app(name: str) -> Callable[[Server], None]:
-    """Return a ``start`` that runs ``apps/<name>.py``, which takes the port and the control port."""
+#: Where clients of Socket.IO open a WebSocket.
+SOCKETIO_PATH = "/socket.io/?EIO=4&transport=websocket"
+
+
+def python_app(name: str, **variables: str) -> Callable[[Server], None]:
+    """Return a ``start`` that runs ``apps/<name>.py``, which takes the port and the control port.
+
+    :param variables: environment variables of the server.
+    """
     def start(server: Server) -> None:
-        server.spawn([sys.executable, "-m", f"tests.benchmarks.apps.{name}", str(server.port), str(server.control)])
+        server.spawn([sys.executable, "-m", f"tests.benchmarks.apps.{name}", str(server.port), str(server.control)],
+                     env=variables)
 
     return start
 
@@ -63,5 +71,6 @@ def all_peers() -> list[Peer]:
     """Return every peer, installed or not."""
     from . import flask_socketio, flask_sse, nchan, ours, recipes, reference, sse_starlette
 
-    return [reference.EACH, reference.COALESCING, ours.PEER, nchan.PEER, recipes.GEVENT, flask_socketio.PEER,
-            sse_starlette.PEER, flask_sse.PEER, recipes.THREADS]
+    return [reference.EACH, reference.COALESCING, reference.WEBSOCKET, ours.PEER, ours.WEBSOCKET, nchan.PEER,
+            recipes.GEVENT, flask_socketio.PEER, flask_socketio.THREADING, sse_starlette.PEER, flask_sse.PEER,
+            recipes.THREADS]

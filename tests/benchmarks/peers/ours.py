@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..system import versions
-from . import Peer, python_app
+from . import SOCKETIO_PATH, Peer, python_app
 
 
 def _check() -> dict[str, str]:
@@ -17,3 +17,7 @@ PEER = Peer("ours", "hakgal_hybrid", _check, python_app("ours"),
             path="/api/events/stream|/api/events/stream?events=tick,note_*",
             note="the complete product: connect handlers, a room for everybody, filters for half of the clients, a "
                  "receiver of `event_emitted`; `socketio.emit` in a host thread")
+#: Clients of Socket.IO, served from the same log.
+WEBSOCKET = Peer("ours-ws", "hakgal_hybrid, WebSocket", _check, python_app("ours", ENABLE_WS_SPECIAL="true"),
+                 path=SOCKETIO_PATH, kind="ws", note="the same product with `ENABLE_WS_SPECIAL=true`: all clients are "
+                 "Socket.IO's, on WebSockets")

@@ -57,6 +57,16 @@ QUICK = Scale("quick", many=2000, idle=4000, seconds=0.75, runs=1)
 TINY = Scale("tiny", clients=20, many=40, idle=40, seconds=0.2, runs=1)
 
 
+def streams(peer: Peer) -> bool:
+    """For cases about clients of SSE, beside what they take the place of: the usual clients of Flask-SocketIO."""
+    return peer.kind == "sse" or peer.key == "flask-socketio"
+
+
+def websockets(peer: Peer) -> bool:
+    """For cases about clients of Socket.IO on WebSockets."""
+    return peer.kind == "ws"
+
+
 @dataclass(frozen=True)
 class Case:
     """One setting of a workload: with each peer it is one row.
@@ -68,7 +78,7 @@ class Case:
 
     label: str
     parameters: dict[str, Any] = field(default_factory=dict)
-    applies: Callable[[Peer], bool] = lambda peer: True
+    applies: Callable[[Peer], bool] = streams
     reference: str = "c"
     runs: int = 1_000
 

@@ -8,7 +8,7 @@ from ..peers import Peer
 from ..targets import figure
 from . import Case, Metric, Scale, Values, Workload
 from .audience import SIZE, audience
-from .lab import lab, ours_only
+from .lab import lab, our_websockets, ours_only
 from .w3_memory import settled
 
 #: How finely the time of heartbeats is looked at.
@@ -16,7 +16,7 @@ BIN_S = 0.1
 
 
 def measure(peer: Peer, scale: Scale, clients: int, heartbeat_s: float) -> Values:
-    ours = lab(HYBRID_HEARTBEAT_S=heartbeat_s)
+    ours = lab(peer=peer, HYBRID_HEARTBEAT_S=heartbeat_s, BENCH_PING_S=heartbeat_s)
     with audience(ours, 10) as (server, load):
         load.order(f"each 3 {SIZE}")
         before = settled(server)
@@ -52,7 +52,10 @@ WORKLOAD = Workload(
     "W11", "Idle clients", measure,
     lambda scale: [Case(f"{scale.idle} clients", {"clients": scale.idle,
                                                   "heartbeat_s": {"full": 15, "quick": 5}.get(scale.name, 1)},
-                        ours_only, runs=1)],
+                        ours_only, runs=1),
+                   Case(f"{scale.idle} WebSockets", {"clients": scale.idle,
+                                                     "heartbeat_s": {"full": 15, "quick": 5}.get(scale.name, 1)},
+                        our_websockets, runs=1)],
     [Metric("mb_above_base", "above base", "MB"), Metric("cpu_percent", "CPU", "%"),
      Metric("lag_p50_ms", "loop lag p50", "ms", digits=2), Metric("lag_p99_ms", "p99", "ms"),
      Metric("lag_max_ms", "most", "ms"),

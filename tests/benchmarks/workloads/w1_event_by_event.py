@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..peers import Peer
 from ..targets import ratio
-from . import Case, Metric, Scale, Values, Workload
+from . import Case, Metric, Scale, Values, Workload, streams, websockets
 from .audience import SIZE, audience, told_losses
 
 
@@ -31,12 +31,15 @@ def measure(peer: Peer, scale: Scale, clients: int) -> Values:
 WORKLOAD = Workload(
     "W1", "Event by event", measure,
     lambda scale: [Case(f"{scale.clients} clients", {"clients": scale.clients},
-                        lambda peer: peer.key != "c-coalescing")],
+                        lambda peer: streams(peer) and peer.key != "c-coalescing"),
+                   Case(f"{scale.clients} WebSockets", {"clients": scale.clients}, websockets, reference="c-ws")],
     [Metric("deliveries_per_s", "deliveries", "k/s", scale=1000, higher=True, ratio=True, plot=True),
      Metric("cpu_s_per_million", "CPU a million", "s", ratio=True, plot=True),
      Metric("p50_ms", "p50", "ms"), Metric("p99_ms", "p99", "ms"),
      Metric("load_cpu_percent", "load's CPU", "%", digits=0, higher=None)],
     explanation="The next event is published when every client has got the last one.",
     targets=[ratio("deliveries_per_s", "c", least=0.75), ratio("deliveries_per_s", "nchan", least=1.1),
-             ratio("deliveries_per_s", "gevent-recipe", least=3), ratio("deliveries_per_s", "flask-socketio", least=4)],
+             ratio("deliveries_per_s", "gevent-recipe", least=3), ratio("deliveries_per_s", "flask-socketio", least=4),
+             *(ratio("deliveries_per_s", peer, least=least, case=1, ours="ours-ws") for peer, least in
+               (("c-ws", 0.65), ("flask-socketio", 5), ("flask-socketio-threads", 5)))],
 )

@@ -6,7 +6,7 @@ from ..load import Load, Ping
 from ..peers import Peer
 from ..server import Server
 from ..targets import figure, ratio
-from . import Case, Metric, Scale, Values, Workload
+from . import Case, Metric, Scale, Values, Workload, websockets
 from .audience import SIZE, audience, told_losses
 
 RATE = 50
@@ -59,7 +59,8 @@ def published(server: Server, load: Load, seconds: float) -> Values:
 
 WORKLOAD = Workload(
     "W2", "50 events a second, and requests meanwhile (W4)", measure,
-    lambda scale: [Case(f"{scale.clients} clients", {"clients": scale.clients})],
+    lambda scale: [Case(f"{scale.clients} clients", {"clients": scale.clients}),
+                   Case(f"{scale.clients} WebSockets", {"clients": scale.clients}, websockets, reference="c-ws")],
     [Metric("p50_ms", "p50", "ms", ratio=True, plot=True), Metric("p99_ms", "p99", "ms", ratio=True, plot=True),
      Metric("cpu_percent", "CPU", "%", digits=0, ratio=True, plot=True),
      Metric("health_kept_p50_ms", "/health p50, kept", "ms"),

@@ -10,7 +10,7 @@ from .. import system
 from ..peers import Peer
 from ..server import Server
 from ..targets import figure
-from . import Case, Metric, Scale, Values, Workload
+from . import Case, Metric, Scale, Values, Workload, websockets
 from .audience import SIZE, audience
 
 
@@ -49,7 +49,8 @@ WORKLOAD = Workload(
     "W3", "Memory of idle clients", measure,
     lambda scale: [Case(f"{scale.clients} clients", {"clients": scale.clients}),
                    Case(f"{scale.idle} clients", {"clients": scale.idle},
-                        lambda peer: peer.key in ("c", "ours", "nchan"))],
+                        lambda peer: peer.key in ("c", "ours", "nchan")),
+                   Case(f"{scale.clients} WebSockets", {"clients": scale.clients}, websockets, reference="c-ws")],
     [Metric("kb_per_client", "a client", "KB", digits=2, ratio=True, plot=True),
      Metric("mb_above_base", "above base", "MB"), Metric("base_mb", "base", "MB", higher=None),
      Metric("kernel_buffers_kb_per_client", "kernel: buffers", "KB", digits=2, higher=None),
@@ -58,5 +59,6 @@ WORKLOAD = Workload(
     explanation="Proportional set size (PSS) of the server's processes with and without idle clients. The kernel's "
                 "share is told apart: socket buffers from `/proc/net/sockstat`, its objects from `Slab` in "
                 "`/proc/meminfo` (of the whole machine, so of the load's ends too).",
-    targets=[figure("kb_per_client", most=1), figure("mb_above_base", most=20, case=1)],
+    targets=[figure("kb_per_client", most=1), figure("mb_above_base", most=20, case=1),
+             figure("kb_per_client", most=2, case=2, ours="ours-ws")],
 )

@@ -9,7 +9,7 @@ from ..load import Load
 from ..peers import Peer
 from ..server import Server
 from ..targets import figure
-from . import Case, Metric, Scale, Values, Workload
+from . import Case, Metric, Scale, Values, Workload, websockets
 from .audience import add_group, audience, told_losses
 from .w3_memory import settled
 
@@ -74,7 +74,9 @@ WORKLOAD = Workload(
     "W5", "Five clients that do not read", measure,
     lambda scale: [Case(f"{int(20_000 * scale.seconds)} events of 4 KB", {"events": int(20_000 * scale.seconds)},
                         lambda peer: peer.key in ("c-coalescing", "ours", "gevent-recipe", "flask-socketio"),
-                        reference="c-coalescing")],
+                        reference="c-coalescing"),
+                   Case(f"{int(20_000 * scale.seconds)} events of 4 KB, WebSockets",
+                        {"events": int(20_000 * scale.seconds)}, websockets, reference="c-ws")],
     [Metric("emit_p50_us", "emit p50", "µs"), Metric("emit_p99_us", "emit p99", "µs", plot=True),
      Metric("mb_at_few", "memory after 1/15", "MB"), Metric("mb_at_half", "after a half", "MB"),
      Metric("mb_growth", "grown in the second half", "MB", plot=True),
@@ -87,5 +89,7 @@ WORKLOAD = Workload(
                 "closed: those hung up on. Slower: the others' p99 over what it was (or over 5 ms). Targets: memory "
                 "does not grow once the bounded log is full; the others' p99 is at most doubled.",
     targets=[figure("emit_p99_us", most=100), figure("mb_growth", most=2), figure("healthy_slower", most=2),
-             figure("stalled_answered", least=CLIENTS)],
+             figure("stalled_answered", least=CLIENTS),
+             *(figure(metric, most=most, case=1, ours="ours-ws") for metric, most in
+               (("emit_p99_us", 100), ("mb_growth", 2), ("healthy_slower", 2)))],
 )

@@ -11,13 +11,13 @@ from ..peers import Peer
 from ..targets import figure, ratio
 from . import Case, Metric, Scale, Values, Workload
 from .audience import audience
-from .lab import lab, ours_only
+from .lab import lab, our_websockets, ours_only
 
 ROUND = 100
 
 
 def measure(peer: Peer, scale: Scale, clients: int, threads: int) -> Values:
-    with audience(lab(), clients, sparse=1) as (server, load):
+    with audience(lab(peer=peer), clients, sparse=1) as (server, load):
         rounds = max(2, round(scale.seconds * 10 / threads))
         server.order(f"emits {threads} {ROUND}")
         hot = []
@@ -50,7 +50,9 @@ def cases(scale: Scale) -> list[Case]:
     settings = [(clients, 1) for clients in steps] + [(scale.clients, threads) for threads in (4, 32)]
     return [Case(f"{clients} client{'s' * (clients > 1)}, {threads} thread{'s' * (threads > 1)}",
                  {"clients": clients, "threads": threads}, ours_only,
-                 runs=1_000 if (clients, threads) in decisive else 1) for clients, threads in settings]
+                 runs=1_000 if (clients, threads) in decisive else 1) for clients, threads in settings] + [
+        Case(f"{clients} WebSocket{'s' * (clients > 1)}", {"clients": clients, "threads": 1}, our_websockets)
+        for clients in (1, scale.idle)]
 
 
 WORKLOAD = Workload(
@@ -66,5 +68,7 @@ WORKLOAD = Workload(
     targets=[figure("hot_p50_us", most=15), figure("hot_p99_us", most=250), figure("cold_p50_us", most=80),
              figure("cold_p99_us", most=250),
              ratio("hot_p50_us", "ours", most=1.2, case=4, other_case=0),
-             ratio("cold_p50_us", "ours", most=1.2, case=4, other_case=0)],
+             ratio("cold_p50_us", "ours", most=1.2, case=4, other_case=0),
+             *(ratio(metric, "ours-ws", most=1.2, case=8, other_case=7, ours="ours-ws")
+               for metric in ("hot_p50_us", "cold_p50_us"))],
 )
