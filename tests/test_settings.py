@@ -88,6 +88,8 @@ VARIABLES = [
     Variable("stall_s", "HYBRID_STALL_S", "HYBRID_STALL_S", 20, "1.5", 1.5, "2", 2),
     Variable("drain_s", "HYBRID_DRAIN_S", "HYBRID_DRAIN_S", 2, "0", 0, "600", 600),
     Variable("resume_s", "HYBRID_RESUME_S", "HYBRID_RESUME_S", 60, "0", 0, "86400", 86400),
+    Variable("socketio_recovery", "HYBRID_SOCKETIO_RECOVERY", "HYBRID_SOCKETIO_RECOVERY", "off",
+             "auto", "auto", " On ", "on"),
     Variable("connect_s", "HYBRID_CONNECT_S", "HYBRID_CONNECT_S", 30, "0.05", 0.05, "3600", 3600),
     Variable("max_clients", "HYBRID_MAX_CLIENTS", "HYBRID_MAX_CLIENTS", 50_000, "1", 1, "9", 9),
     Variable("allow_blocking_call", "HYBRID_ALLOW_BLOCKING_CALL", "HYBRID_ALLOW_BLOCKING_CALL", False,

@@ -66,7 +66,7 @@ def entry_block(entry: Entry, event_id: str | None, *, form: Format, conflated: 
     """
     framing = form.framing
     if framing is not None:
-        return event_block(entry.event, entry.seq, framing)
+        return event_block(entry.event, entry.seq, framing, event_id if form.offsets else None)
     if form is Format.ENVELOPE:
         return envelope(entry.event, event_id, entry.ts, conflated, to)
     if form is Format.DATASTAR:

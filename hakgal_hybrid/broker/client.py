@@ -66,6 +66,8 @@ class Client(OpeningRequest):
     :ivar state: see :class:`~hakgal_hybrid.broker.states.ClientState`.
     :ivar ended_at: the number of the last event before it ended; ``None`` until then.
     :ivar end_reason: why it ended.
+    :ivar replayed_upto: the number of the last event that a replay of its own gives it, in place of its stream; 0 for
+        none. See :mod:`.replay`.
     :ivar joined: the rooms that it is in, or left not long ago; kept by the table of rooms.
     :ivar opened_at: when it connected, in seconds since 1970.
     :ivar saved_session: the Flask session that its handlers share: a copy, made at first use, of the session of the
@@ -73,7 +75,7 @@ class Client(OpeningRequest):
     """
 
     __slots__ = ("_environ", "_rooms", "_sequencer", "_store", "end_reason", "ended_at", "joined", "namespace",
-                 "opened_at", "saved_session", "session", "sid", "since", "state")
+                 "opened_at", "replayed_upto", "saved_session", "session", "sid", "since", "state")
 
     def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, session: Session | None = None,
                  rooms: Membership[Client] | None = None) -> None:
@@ -84,6 +86,7 @@ class Client(OpeningRequest):
         self.since = since
         self.state = ClientState.CONNECTED
         self.ended_at: int | None = None
+        self.replayed_upto = 0
         self.end_reason = ""
         self.opened_at = time.time()
         self.saved_session: Any = None
@@ -282,7 +285,7 @@ def steady(clients: tuple[Client, ...], position: int) -> bool:
     :param position: the position in the log.
     :return: true if that is so.
     """
-    return all(client.since <= position and client.ended_at is None for client in clients)
+    return all(client.since <= position >= client.replayed_upto and client.ended_at is None for client in clients)
 
 
 def bad_ticket() -> AccessDenied:

@@ -45,7 +45,7 @@ class StreamContent:
         :return: true if both hold.
         :raises LookupError: if that cannot be known without the name.
         """
-        if not any(client.is_for(seq, target) for client in self.session.clients):
+        if not any(_gets(client, seq, target) for client in self.session.clients):
             return False
         if name is None and self.request.events:
             raise LookupError("the name of a dropped event is forgotten")
@@ -58,8 +58,8 @@ class StreamContent:
         :param later: the later one.
         :return: true if the older one can be left out.
         """
-        return all(client.is_for(later.seq, later.event.target) for client in self.session.clients
-                   if client.is_for(older.seq, older.event.target))
+        return all(_gets(client, later.seq, later.event.target) for client in self.session.clients
+                   if _gets(client, older.seq, older.event.target))
 
     # -- as bytes --------------------------------------------------------------------------------------------
 
@@ -184,3 +184,8 @@ class StreamContent:
                  if client.namespace == event.target.namespace and (replayed or client.was_connected_at(entry.seq))]
         meant = [client.sid for client in there if client.is_for(entry.seq, event.target)]
         return None if len(meant) == len(there) else meant
+
+
+def _gets(client: Client, seq: int, target: Target) -> bool:
+    """Return true for an event that is for a client, and that no replay of its own gives it."""
+    return client.replayed_upto < seq and client.is_for(seq, target)

@@ -24,21 +24,33 @@ class Format(Enum):
     SOCKETIO_POLLING = "socketio polling"
     #: Packets of Socket.IO in frames of a WebSocket.
     SOCKETIO_WEBSOCKET = "socketio websocket"
+    #: The same with the id of each event as its last argument, by which a client says what it has.
+    SOCKETIO_POLLING_OFFSETS = "socketio polling, offsets"
+    SOCKETIO_WEBSOCKET_OFFSETS = "socketio websocket, offsets"
 
     @property
     def framing(self) -> Framing | None:
         """How packets of Socket.IO are carried; ``None`` for event streams."""
         return _FRAMINGS.get(self)
 
+    @property
+    def offsets(self) -> bool:
+        """True if the id of an event is its last argument."""
+        return self in (Format.SOCKETIO_POLLING_OFFSETS, Format.SOCKETIO_WEBSOCKET_OFFSETS)
+
     @classmethod
-    def framed(cls, framing: Framing) -> Format:
+    def framed(cls, framing: Framing, *, offsets: bool = False) -> Format:
         """Return the format of packets of Socket.IO.
 
         :param framing: how they are carried.
+        :param offsets: whether the id of each event is its last argument.
         """
-        return cls.SOCKETIO_POLLING if framing is Framing.POLLING else cls.SOCKETIO_WEBSOCKET
+        if framing is Framing.POLLING:
+            return cls.SOCKETIO_POLLING_OFFSETS if offsets else cls.SOCKETIO_POLLING
+        return cls.SOCKETIO_WEBSOCKET_OFFSETS if offsets else cls.SOCKETIO_WEBSOCKET
 
 
-_FRAMINGS = {Format.SOCKETIO_POLLING: Framing.POLLING, Format.SOCKETIO_WEBSOCKET: Framing.WEBSOCKET}
+_FRAMINGS = {Format.SOCKETIO_POLLING: Framing.POLLING, Format.SOCKETIO_POLLING_OFFSETS: Framing.POLLING,
+             Format.SOCKETIO_WEBSOCKET: Framing.WEBSOCKET, Format.SOCKETIO_WEBSOCKET_OFFSETS: Framing.WEBSOCKET}
 #: Those of event streams.
 EVENT_STREAMS = tuple(form for form in Format if form.framing is None)

@@ -68,6 +68,18 @@ class Acks:
             self._by_number.pop(ack_id(self._pending.popitem(last=False)[1].seq), None)
             self.dropped += 1
 
+    def unanswered(self, entry: Entry, client: Client) -> bool:
+        """Say whether a client that comes back is to be sent an event once more: it has not acknowledged it.
+
+        :param entry: the event, which is to be acknowledged.
+        :param client: the client.
+        :return: true if it is to be sent.
+        """
+        pending = self._pending.get(entry.event.ack or "")
+        if pending is None:  # the only client that it was for has answered; or others have, and it gave way
+            return entry.event.target.rooms != frozenset({client.sid})
+        return client.sid not in pending.answered
+
     def answer_number(self, number: int, client: Client, args: list[Any]) -> None:
         """Do what :meth:`answer` does, for a packet of Socket.IO. Anybody can guess a number, but only a client that
         the event was for may answer.

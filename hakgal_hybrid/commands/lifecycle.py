@@ -157,7 +157,8 @@ class ClientLifecycle:
         :param before: the state it was in.
         """
         for client in session.clients:
-            self.end_client(client, "ping timeout" if before is SessionState.WAITING else "transport close")
+            lost = "ping timeout" if before is SessionState.WAITING else "transport close"
+            self.end_client(client, client.end_reason or lost)
         for client in session.clients:
             self._hub.release(client)
 

@@ -17,13 +17,15 @@ class Item(NamedTuple):
     """Something to be sent.
 
     :ivar after: the number of the event that it comes after.
-    :ivar block: returns its bytes.
+    :ivar block: returns its bytes: called with how packets are carried, and how many there may be at most.
     :ivar size: how many bytes that are, about.
+    :ivar done: returns false while there are more bytes of it to be had.
     """
 
     after: int
-    block: Callable[[Framing], bytes]
+    block: Callable[[Framing, int], bytes]
     size: int
+    done: Callable[[], bool] = lambda: True
 
 
 class Outbox:
@@ -52,14 +54,18 @@ class Outbox:
         """The number of the event that the next item comes after; ``None`` if there is no item."""
         return self._items[0].after if self._items else None
 
-    def take(self, framing: Framing) -> bytes:
-        """Return the bytes of the next item, which is then gone.
+    def take(self, framing: Framing, packets: int) -> bytes:
+        """Return the bytes of the next item, which is then gone unless there is more of it.
 
         :param framing: how packets are carried.
+        :param packets: how many there may be at most.
         """
-        item = self._items.popleft()
-        self.size -= item.size
-        return item.block(framing)
+        item = self._items[0]
+        block = item.block(framing, packets)
+        if item.done():
+            self._items.popleft()
+            self.size -= item.size
+        return block
 
     def put_control(self, after: int, kind: Kind, namespace: str, data: dict[str, object] | None = None) -> None:
         """Add a packet that is no event.
@@ -70,7 +76,7 @@ class Outbox:
         :param data: what it says.
         """
         text = control_packet(kind, namespace, data)
-        self._put(Item(after, lambda framing: framing.packet(text), len(text)))
+        self.put(Item(after, lambda framing, packets: framing.packet(text), len(text)))
 
     def put_ack(self, after: int, namespace: str, number: int, args_text: str) -> None:
         """Add an acknowledgement.
@@ -80,8 +86,13 @@ class Outbox:
         :param number: the id that the client has given its event.
         :param args_text: the arguments, the JSON text of an array.
         """
-        self._put(Item(after, lambda framing: ack_block(namespace, number, args_text, framing), len(args_text)))
+        self.put(Item(after, lambda framing, packets: ack_block(namespace, number, args_text, framing),
+                      len(args_text)))
 
-    def _put(self, item: Item) -> None:
+    def put(self, item: Item) -> None:
+        """Add an item.
+
+        :param item: the item.
+        """
         self._items.append(item)
         self.size += item.size

@@ -21,6 +21,7 @@ from ..logs import get_logger
 from .inbox import Inbox
 from .node import Node
 from .socketio_admission import Admission
+from .socketio_recovery import admitted, claim_of, pid_of
 from .socketio_stream import SocketIOStream
 
 logger = get_logger(__name__)
@@ -152,7 +153,7 @@ class SocketIOCalls:
             self._connect(packet.namespace, packet.data)
             return
         client = self.clients.get(packet.namespace)
-        if client is None or client.ended:
+        if client is None or client.ended or client.session is not self._down.stream.session:
             return
         if packet.kind is Kind.DISCONNECT:
             self._node.lifecycle.end_client(client, "client disconnect", wait=True)
@@ -164,7 +165,8 @@ class SocketIOCalls:
             self._dispatch(client, packet)
 
     def _connect(self, namespace: str, auth: Any) -> None:
-        node, down, client = self._node, self._down, None
+        node, down, client, replay = self._node, self._down, None, None
+        claim, auth = claim_of(auth)
         with self.engine.lock:
             # Events from here on are for the client if it is let in; it must not get them before the answer.
             down.barrier = node.log.newest
@@ -174,8 +176,8 @@ class SocketIOCalls:
                 raise RequestError(f"a session has at most {MAX_SESSION_CLIENTS} namespaces", code="too_many_clients")
             with _request(self._node, self._opening):
                 node.authorizer.check(node.app, "stream", namespace)
-                client = node.lifecycle.open_client(self._opening.opening_environ(), namespace, auth,
-                                                    session=down.stream.session, with_stream=True)
+                client, replay = admitted(node, down.stream.session, self._opening.opening_environ(), namespace, auth,
+                                          claim if down.offsets else None)
         except HybridError as error:
             node.refusals.count(error.code)
             answer, said, after = Kind.CONNECT_ERROR, _why(error), 0
@@ -183,15 +185,19 @@ class SocketIOCalls:
             answer, said, after = Kind.CONNECT_ERROR, {"message": "the connect handler failed"}, 0
             raise
         else:
-            answer, said, after = Kind.CONNECT, {"sid": client.sid}, client.since
+            answer, said, after = Kind.CONNECT, {"sid": client.sid}, max(client.since, client.replayed_upto)
+            if down.offsets:
+                said["pid"] = pid_of(client)
         finally:
             with self.engine.lock:
                 down.outbox.put_control(after, answer, namespace, said)
+                if replay is not None:
+                    down.put_replay(after, replay)
                 down.barrier = None
                 if self.engine.transport == "websocket" and node.log.newest > after:
                     down.pause = after
                     self._sharing.later(PAUSE_S, self._go_on)
-                if client is not None:
+                if client is not None and replay is None:
                     self._opening = client  # it keeps the same request
                 if namespace in self.clients or len(self.clients) < MAX_SESSION_CLIENTS:
                     self.clients[namespace] = client
@@ -235,7 +241,10 @@ class SocketIOCalls:
     def _end(self, reason: str) -> None:
         node, session = self._node, self._down.stream.session
         for client in session.living:
-            node.lifecycle.end_client(client, reason, wait=True)
+            if self._down.offsets and not self._down.lost and not node.stopping:
+                client.end_reason = reason  # for when it does not come back
+            else:
+                node.lifecycle.end_client(client, reason, wait=True)
         for client in session.clients:
             node.hub.release(client)
         end = StreamEnd.GAP if self._down.lost else StreamEnd.STOPPED if node.stopping else StreamEnd.GONE

@@ -17,6 +17,7 @@ from ..broker.stream import SubscriberStream
 from ..logs import get_logger
 from .socketio_admission import Admission
 from .socketio_calls import NONE, Sharing, SocketIOCalls
+from .socketio_recovery import may_recover
 from .socketio_stream import SocketIOStream
 
 logger = get_logger(__name__)
@@ -49,7 +50,8 @@ class SocketIOSession:
         self._reason = ""
         self._leaving = NONE  # what the client has left, and has not asked for again
         session = node.hub.new_session(environ)
-        self._down = SocketIOStream(session, node.hub, node.stream_options, node.lifecycle)
+        self._down = SocketIOStream(session, node.hub, node.stream_options, node.lifecycle,
+                                    offsets=may_recover(node.settings, environ))
         stream = self._down.stream
         try:
             node.hub.sessions.attach(session, stream)
@@ -139,10 +141,11 @@ class SocketIOSession:
 
     @property
     def _dismissed(self) -> bool:
-        """True if the host has ended the last of its clients, and the client knows it."""
+        """True if the last client was ended by the host, and knows it; or it has come back elsewhere."""
+        session = self._down.stream.session
         clients = [client for client in self._calls.clients.values() if client is not None]
-        return bool(clients) and not self._calls.deciding and not self._down.stream.session.clients and any(
-            client.end_reason == SERVER_DISCONNECT for client in clients)
+        return bool(clients) and not self._calls.deciding and not session.clients and any(
+            client.end_reason == SERVER_DISCONNECT or client.session is not session for client in clients)
 
     def when_room(self, call: Callable[[], object]) -> None:
         """Call a function as soon as the client may send more.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..broker.client import Client, Session
 from ..broker.engineio.packets import Framing, as_frames, count_packets, split_blocks
 from ..broker.entry import Gap
 from ..broker.formats import Format
 from ..broker.hub import Hub
 from ..broker.reading import MAX_TAKE
+from ..broker.replay import Replay
 from ..broker.stream import SubscriberStream
 from ..broker.subscription import StreamOptions, StreamRequest
 from .lifecycle import ClientLifecycle
-from .outbox import Outbox
+from .outbox import Item, Outbox
 
 #: What sessions ask for, as other streams say it.
-_REQUESTS = {framing: StreamRequest(format=Format.framed(framing)) for framing in Framing}
+_REQUESTS = {(framing, offsets): StreamRequest(format=Format.framed(framing, offsets=offsets))
+             for framing in Framing for offsets in (False, True)}
 #: How they are listed.
 _MEDIA = {framing: f"socketio-{framing.value}" for framing in Framing}
 #: How many events one reading for a WebSocket takes, at most.
@@ -28,6 +32,7 @@ class SocketIOStream:
     :param hub: where its clients and their rooms are.
     :param options: what all streams have in common.
     :param lifecycle: is told of every gap, for each client that it concerns.
+    :param offsets: whether the id of each event is its last argument.
     :ivar stream: the stream, which has begun.
     :ivar barrier: the number of the last event that may be sent for now; ``None`` for any.
     :ivar pause: the same, for a moment after the answer to a connect; see :meth:`SocketIOCalls._connect`.
@@ -36,9 +41,10 @@ class SocketIOStream:
 
     __slots__ = ("_lifecycle", "_outbox", "_rest", "barrier", "lost", "pause", "stream")
 
-    def __init__(self, session: Session, hub: Hub, options: StreamOptions, lifecycle: ClientLifecycle) -> None:
+    def __init__(self, session: Session, hub: Hub, options: StreamOptions, lifecycle: ClientLifecycle, *,
+                 offsets: bool = False) -> None:
         self._lifecycle = lifecycle
-        self.stream = SubscriberStream(session, hub, options, _REQUESTS[Framing.POLLING], self)
+        self.stream = SubscriberStream(session, hub, options, _REQUESTS[Framing.POLLING, offsets], self)
         self.stream.medium = _MEDIA[Framing.POLLING]
         self._outbox: Outbox | None = None
         self.barrier: int | None = None
@@ -66,7 +72,7 @@ class SocketIOStream:
         :return: blocks; nothing if there is nothing, or if events are lost.
         """
         rest, self._rest = self._rest, b""
-        self.stream.content.request, self.stream.medium = _REQUESTS[framing], _MEDIA[framing]
+        self.stream.content.request, self.stream.medium = _REQUESTS[framing, self.offsets], _MEDIA[framing]
         if framing is Framing.WEBSOCKET:
             blocks = as_frames(rest) + self._read(framing, _MANY)
         else:
@@ -77,7 +83,28 @@ class SocketIOStream:
     def shareable(self) -> bool:
         """True if all that is sent next are events, in frames."""
         return (self._outbox is None and not self._rest and self.barrier is self.pause is None and not self.lost
-                and self.stream.request.format is Format.SOCKETIO_WEBSOCKET)
+                and self.stream.request.format.framing is Framing.WEBSOCKET)
+
+    @property
+    def offsets(self) -> bool:
+        """True if the id of each event is its last argument: its clients may come back."""
+        return self.stream.request.format.offsets
+
+    def put_replay(self, after: int, replay: Replay) -> None:
+        """Have a client get what it has missed.
+
+        :param after: the number of the event that it comes after.
+        :param replay: what it has missed.
+        """
+        self.outbox.put(Item(after, partial(self._replayed, replay), 0, lambda: replay.done))
+
+    def _replayed(self, replay: Replay, framing: Framing, packets: int) -> bytes:
+        block, delivered = replay.take(Format.framed(framing, offsets=self.offsets), packets)
+        if replay.gap is not None:
+            self(replay.client, replay.gap)
+        self.stream.own_delivered += delivered
+        self.stream.hub.deliveries.delivered(delivered, len(block))
+        return block
 
     def _read(self, framing: Framing, packets: int) -> bytes:
         stream, newest = self.stream, self.stream.hub.log.newest
@@ -88,7 +115,7 @@ class SocketIOStream:
             outbox = self._outbox
             after = None if outbox is None else outbox.after
             if outbox is not None and after is not None and after <= before:
-                block = outbox.take(framing)
+                block = outbox.take(framing, packets)
                 self._outbox = outbox or None
             else:
                 upto = min(limit for limit in (after, self.barrier, self.pause, newest) if limit is not None)

@@ -76,6 +76,7 @@ METRICS = (
     Metric("socketio.ended.*", "socketio_sessions_ended", "counter", "Sessions that have ended, by reason.", "reason"),
     Metric("socketio.refused.*", "socketio_refused_requests", "counter", "Requests that were refused, by code.",
            "code"),
+    Metric("socketio.recoveries.*", "socketio_recoveries", "counter", "Clients that asked to come back.", "outcome"),
     Metric("governor", "governor", "gauge", "1 if there is a governor, and commands for it are served."),
     Metric("health", "health_route", "gauge", "1 if the host's app has a route /health."),
     Metric("commands_waiting", "commands_waiting", "gauge", "Governor commands that have not begun."),

@@ -105,6 +105,9 @@ class Settings:
     drain_s: float = _setting("HYBRID_DRAIN_S", number(0, 600), 2, "Time to flush streams and requests at stop.")
     resume_s: float = _setting("HYBRID_RESUME_S", number(0, 86400), 60,
                                "Time after a stream's end in which its clients may come back.")
+    socketio_recovery: Literal["off", "auto", "on"] = _setting(
+        "HYBRID_SOCKETIO_RECOVERY", choice("off", "auto", "on"), "off",
+        "Which clients of Socket.IO may come back within that time: none, those that seem to be socket.io-client, all.")
     connect_s: float = _setting("HYBRID_CONNECT_S", number(0.05, 3600), 30,
                                 "Time a client that has connected by POST has to open its stream.")
     max_streams: int = _setting("HYBRID_MAX_STREAMS", count(0, 1_000_000), 10_000, "Open streams in total.")

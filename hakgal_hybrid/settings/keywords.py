@@ -39,6 +39,7 @@ class SettingsKeywords(TypedDict, total=False):
     stall_s: float | None
     drain_s: float | None
     resume_s: float | None
+    socketio_recovery: Literal["off", "auto", "on"] | None
     connect_s: float | None
     max_streams: int | None
     max_streams_per_address: int | None

@@ -79,7 +79,7 @@ def choice(*accepted: str) -> Callable[[object], Any]:
     def parse(value: object) -> str:
         word = str(value).strip().lower()
         if word not in accepted:
-            raise Refused(" or ".join(accepted))
+            raise Refused(f"{', '.join(accepted[:-1])} or {accepted[-1]}")
         return word
 
     return parse

@@ -326,7 +326,7 @@ def test_what_the_table_accepts_is_accepted(row: str) -> None:
                  if f"`{field.metadata['env']}`" == env)
     bounds = re.fullmatch(r"a(?: whole)? number from `([\d.]+)`[^`]* to `([\d.]+)`.*", accepted)
     if bounds is None:
-        assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "local or app",
+        assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "local or app", "off, auto or on",
                                     "a comma-separated list", "printable ASCII", "a path of a file",
                                     "a path such as /live"))
         return

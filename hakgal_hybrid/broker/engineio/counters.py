@@ -26,6 +26,8 @@ class EngineStatistics:
     :ivar gaps: sessions that were closed because their client was too slow for the log.
     :ivar oversized: bodies and messages that were larger than ``max_http_buffer_size``.
     :ivar delayed: how often what a client sends had to wait, because it came too fast.
+    :ivar recoveries: clients that asked to come back: as who they were (``recovered``), as new ones with what followed
+        a restart (``replayed``), as new ones (``failed``).
     :ivar ended: sessions that have ended, by the reason that ``disconnect`` handlers know.
     :ivar refused: requests that were refused, by why.
     """
@@ -38,6 +40,7 @@ class EngineStatistics:
     gaps: int
     oversized: int
     delayed: int
+    recoveries: dict[str, int]
     ended: dict[str, int]
     refused: dict[str, int]
 
@@ -51,6 +54,7 @@ class EngineCounters:
     def __init__(self) -> None:
         self.sessions: Callable[[], Iterable[EngineSession]] = tuple
         self._numbers: Counter[str] = Counter()
+        self._recoveries = dict.fromkeys(("recovered", "replayed", "failed"), 0)
         self._ended: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self.forked()
@@ -69,6 +73,14 @@ class EngineCounters:
         with self._lock:
             self._numbers[what] += 1
             return self._numbers[what]
+
+    def recovery(self, outcome: str) -> None:
+        """Count a client that asks to come back.
+
+        :param outcome: ``recovered``, ``replayed`` or ``failed``.
+        """
+        with self._lock:
+            self._recoveries[outcome] += 1
 
     def ended(self, reason: str) -> None:
         """Count a session that has ended.
@@ -101,5 +113,5 @@ class EngineCounters:
                 polling=states[EngineState.POLLING] + states[EngineState.UPGRADING],
                 websocket=states[EngineState.WEBSOCKET], polls=polls, not_upgraded=not_upgraded,
                 opened=numbers["opened"], gaps=numbers["gaps"], oversized=numbers["oversized"],
-                delayed=numbers["delayed"], ended=dict(sorted(self._ended.items())),
+                delayed=numbers["delayed"], recoveries=dict(self._recoveries), ended=dict(sorted(self._ended.items())),
                 refused=dict(sorted(self._refused.items())))

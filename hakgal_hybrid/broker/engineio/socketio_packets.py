@@ -49,18 +49,22 @@ class SocketPacket(NamedTuple):
     data: Any
 
 
-def event_block(event: Event, number: int, framing: Framing) -> bytes:
+def event_block(event: Event, number: int, framing: Framing, offset: str | None = None) -> bytes:
     """Return an event as bytes, the same ones for every session.
 
     :param event: the event.
     :param number: its number in the log; it is acknowledged under that.
     :param framing: how packets are carried.
+    :param offset: the event's id, which becomes its last argument; ``None`` for no such argument. An event that is to
+        be acknowledged never has one.
     :return: the block of its packet, with those of its attachments; nothing for one that no client may be sent.
     """
     if event.name in RESERVED_NAMES or event.name.startswith(RESERVED_PREFIX):
         return b""
     name = json.dumps(event.name, ensure_ascii=False)
     args = f"[{name},{event.args_text[1:]}" if event.arg_count else f"[{name}]"
+    if offset is not None and not event.ack:
+        args = f'{args[:-1]},"{offset}"]'
     return _block(Kind.EVENT, event.target.namespace, ack_id(number) if event.ack else None, args, framing)
 
 
