@@ -295,6 +295,24 @@ def test_hosts_that_run_already(urls: Measured) -> None:
 
 
 @pytest.mark.long
+def test_clients_of_socketio_before_and_after(tmp_path: Path) -> None:
+    """The same unmodified clients are connected to both; after the migration, too, each gets everything."""
+    found = measured(tmp_path, *TARGET, *SMALL, "--after-clients", "socketio", "--env", "LEGACY_BROADCASTER=socketio",
+                     "--env", "LEGACY_VINTAGE=early")
+    jsonschema.Draft202012Validator(SCHEMA).validate(found.json)
+    before, after = found.json["runs"]["before"], found.json["runs"]["after"]
+    assert (before["transport"], after["transport"]) == ("socketio", "socketio")
+    for run in (before, after):
+        assert run["complete"], run["trouble"]
+        assert all(deliveries["facts_missing"] == 0 for deliveries in run["deliveries"].values())
+    assert after["status"]["transport"] == "sse+socketio"
+    assert after["status"]["socketio"]["ended"]
+    assert not after["stall"]["felt"]
+    assert found.row("Socket.IO streaming works")["verdict"] == "met"
+    assert "3 Socket.IO clients received" in found.row("Socket.IO streaming works")["evidence"]
+
+
+@pytest.mark.long
 @pytest.mark.once
 def test_a_host_without_a_push_channel(tmp_path: Path) -> None:
     """It is measured as far as that goes, and what takes clients says why it is missing."""

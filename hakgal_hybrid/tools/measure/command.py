@@ -29,6 +29,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--clients", default=20, show_default=True, type=click.IntRange(0, 5000), help="Live dashboards.")
 @click.option("--stalled", default=1, show_default=True, type=click.IntRange(0, 1000),
               help="Dashboards that connect and stop reading.")
+@click.option("--after-clients", default="sse", show_default=True, type=click.Choice(["sse", "socketio"]),
+              help="What the dashboards are after the migration: readers of streams, or unmodified Socket.IO clients.")
 @click.option("--rate", default=50.0, show_default=True, type=click.FloatRange(0.1, 10_000),
               help="Events a second that each live dashboard is sent while CPU is counted.")
 @click.option("--requests", default=50, show_default=True, type=click.IntRange(1, 100_000),
@@ -106,7 +108,7 @@ def _load(options: dict[str, Any]) -> Any:
     from .timing import Endpoint
 
     same = {name: options[name] for name in ("clients", "stalled", "rate", "requests", "seconds", "write", "control",
-                                             "ws_path")}
+                                             "ws_path", "after_clients")}
     key = _pairs(options["variables"], "--env").get("HAKGAL_API_KEY")
     return Options(**same, endpoints=tuple(map(Endpoint.of, options["endpoints"])), headers=key_headers(key))
 
@@ -117,6 +119,7 @@ def _shown(options: dict[str, Any]) -> dict[str, Any]:
 
     endpoints = options["endpoints"] or [f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS]
     return {"live clients": options["clients"], "stalled clients": options["stalled"],
+            "clients after the migration": {"sse": "event streams", "socketio": "Socket.IO"}[options["after_clients"]],
             "events per second and client": options["rate"], "seconds of events": options["seconds"],
             "requests per endpoint": options["requests"], "endpoints": ", ".join(endpoints),
             "requests of one endpoint under way": PARALLEL,
@@ -150,7 +153,7 @@ def _target(target: str, options: dict[str, Any]) -> Target:
 
     return Target(target, options["app_dir"].resolve(), options["sets"], _pairs(options["variables"], "--env"),
                   _pairs(options["before_env"], "--before-env"), _pairs(options["reference_env"], "--reference-env"),
-                  options["db"], options["db_env"])
+                  options["db"], options["db_env"], options["after_clients"] == "socketio")
 
 
 def _starter(target: Target, folder: Path) -> OpenHost:

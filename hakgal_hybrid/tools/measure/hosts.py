@@ -81,6 +81,7 @@ class Target:
     :ivar variables: more environment variables, for every mode; ``before``, ``reference``: for that mode only.
     :ivar db: the knowledge base to begin with; every host gets a copy of it.
     :ivar db_variable: the variable that tells the host where its knowledge base lies.
+    :ivar serves_socketio: whether the host serves Socket.IO's own clients after the migration, too.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Target:
     reference: dict[str, str] = field(default_factory=dict)
     db: Path | None = None
     db_variable: str = "HAKGAL_DB"
+    serves_socketio: bool = False
 
     def __post_init__(self) -> None:
         module, _, name = self.name.partition(":")
@@ -103,6 +105,8 @@ class Target:
         :param mode: ``before``, ``after`` or ``reference``.
         """
         more = {"before": self.before, "reference": {**self.before, **self.reference}}.get(mode, {})
+        if mode == "after" and self.serves_socketio:
+            more = {"ENABLE_WS_SPECIAL": "true"}
         return {**VARIABLES["after" if mode == "after" else "before"], **self.variables, **more}
 
     def command(self, port: int) -> list[str]:

@@ -35,7 +35,7 @@ class LiveClients:
     def connect(self) -> None:
         """Connect the live ones; why they cannot is noted in the record."""
         host, options, run = self._host, self._options, self._run
-        kind = "sse" if host.mode == "after" else detect_channel(host.base, options)
+        kind = options.after_clients if host.mode == "after" else detect_channel(host.base, options)
         if kind == "none":
             run.trouble["connect"] = ("the host has no push channel that is known here: neither Socket.IO nor a "
                                       f"WebSocket at {options.ws_path}")

@@ -33,6 +33,7 @@ class Options:
     :ivar endpoints: none means those of :data:`ENDPOINTS` that the host has.
     :ivar write: whether facts may be stored (only to knowledge bases of our own, unless forced).
     :ivar control: whether the governor may be started and stopped.
+    :ivar after_clients: what the clients are after the migration: ``sse`` or ``socketio``.
     """
 
     clients: int = 20
@@ -45,3 +46,4 @@ class Options:
     write: bool | None = None
     control: bool = True
     ws_path: str = "/ws"
+    after_clients: str = "sse"

@@ -57,7 +57,7 @@ def targets(runs: Mapping[str, Run | None], results: Results) -> list[Row]:
                                         equal=True))),
         out.of_cpu(_below("CPU per request -30 % or better", True, both["cpu_requests_change"], -30, equal=True)),
         out.of_times(out.of_events(_backlog(after))),
-        out.of_events(_judged("SSE streaming works", True, *_streaming(run))),
+        out.of_events(_judged(f"{_channel(run)} streaming works", True, *_streaming(run))),
         out.of_control(_judged("governor control over HTTP works", True, *_controlled(run))),
         out.of_health(_below("latency mean of /health < 50 ms", False, after["mean"], 50)),
         out.of_health(_below("/health < 10 ms (mean)", False, after["mean"], 10)),
@@ -76,7 +76,7 @@ def validation(runs: Mapping[str, Run | None], results: Results) -> list[Row]:
     errors = results.after["log_errors"]
     return [
         _judged("backend started with WebSocket disabled", True, *_swapped(run)),
-        out.of_events(_judged("SSE endpoint responding", True, *_streaming(run))),
+        out.of_events(_judged(f"{_channel(run)} endpoint responding", True, *_streaming(run))),
         out.of_control(_judged("HTTP control working", True, *_controlled(run))),
         out.of_gain(_above("performance improved > 10x", both["speedup"], 10)),
         out.of_cpu(_both("CPU reduced > 30 %", _below("", True, per_event, -30), _below("", True, per_request, -30),
@@ -195,22 +195,27 @@ def _backlog(after: Figures) -> Row:
     return Row(text, True, MET if holds else MISSED, f"longest delivery to a live client: {_said(seen)}; {host}")
 
 
+def _channel(run: Run | None) -> str:
+    """Return what the live clients were connected by after the migration."""
+    return "Socket.IO" if run is not None and run.transport == "socketio" else "SSE"
+
+
 def _streaming(run: Run | None) -> tuple[bool | None, str]:
     if run is None or not run.phases:
         return None, "the host after the migration was not measured"
     if not run.live:
         return None, "no live client was asked for (--clients)"
-    if not run.transport.startswith("sse"):
+    if run.transport not in ("sse", "socketio"):
         return False, run.trouble.get("connect", "no stream could be opened")
     events = run.quiet_delivery.events + run.delivery.events
     missing = run.quiet_delivery.facts_missing + run.delivery.facts_missing
     sent = run.quiet_delivery.facts_sent + run.delivery.facts_sent
     closed = max(run.quiet_delivery.closed, run.delivery.closed)
-    evidence = f"{run.opened} streams received {events:,} events"
+    evidence = f"{run.opened} {'streams' if run.transport == 'sse' else 'Socket.IO clients'} received {events:,} events"
     if sent:
         evidence += f"; of {sent} facts {'each arrived at each' if not missing else f'{missing} arrivals are missing'}"
     if closed:
-        evidence += f"; {closed} streams were closed by the host"
+        evidence += f"; {closed} of them were closed by the host"
     return bool(run.opened and events and not missing and not closed), evidence
 
 
