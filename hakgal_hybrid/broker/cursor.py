@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .entry import Entry, Gap, Reason, Wants
+from .epochs import LOSS_MARKER
 from .log import EventLog
 
 
@@ -143,6 +144,8 @@ class Cursor:
                 break
             self.position = entry.seq
             event = entry.event
+            if event is LOSS_MARKER:
+                self._conflation.clear()  # its gap covers what was left out before
             if not self.wants(entry.seq, event.name, event.target):
                 continue
             if self._superseded(entry, upto):

@@ -118,14 +118,14 @@ def engine_options(options: Mapping[str, Any], prefix: str) -> EngineOptions:
     interval = given.get("ping_interval", usual.ping_interval_s)
     if isinstance(interval, tuple) and interval:
         interval = interval[0]  # the second one is how long the client may be late
-    path = given.get("path") or given.get("resource") or prefix + usual.path
-    if not isinstance(path, str) or not path.strip("/"):
+    path = given.get("path") or given.get("resource") or ""
+    if not isinstance(path, str):
         raise ConfigurationError.bad_value("path", path, "a path such as 'socket.io'")
     return EngineOptions(
         _positive("ping_interval", interval),
         _positive("ping_timeout", given.get("ping_timeout", usual.ping_timeout_s)),
         int(_positive("max_http_buffer_size", given.get("max_http_buffer_size", usual.max_payload))),
-        "/" + path.strip("/"))
+        "/" + path.strip("/") if path.strip("/") else prefix + usual.path)
 
 
 def _positive(name: str, value: Any) -> float:

@@ -429,3 +429,18 @@ def test_a_gap_behind_a_filter_that_can_be_counted() -> None:
     (gap,) = [got for got in machine.persons[-1].all if got.event == "hybrid_gap"]
     assert gap.data["missed"] == 1
     machine.teardown()
+
+
+def test_what_a_loss_covers_is_counted_once() -> None:
+    """An event that was left out before the gap of a kill is not counted again by a gap after it."""
+    machine = DeliveryMachine()
+    machine.begin()
+    machine.restart(killed=True, lost=0, back=0)
+    machine.publish_several(several=["a", "a", "c"])
+    machine.flush()
+    machine.restart(killed=True, lost=0, back=0)
+    machine.publish_several(several=["a", "a", "c"])
+    machine.come_back(same=False, which=0)
+    machine.write(most=150)
+    machine.publish_several(several=["a"] * 6)
+    machine.teardown()

@@ -18,7 +18,7 @@ from hakgal_hybrid import EventError, Html, HybridTransport
 from hakgal_hybrid.broker.blocks import BlockCache, encode_entry, entry_block
 from hakgal_hybrid.broker.entry import Entry
 from hakgal_hybrid.broker.event import Event
-from hakgal_hybrid.broker.formats import Format
+from hakgal_hybrid.broker.formats import EVENT_STREAMS, Format
 from hakgal_hybrid.broker.markup import MODES
 from hakgal_hybrid.broker.sse import Decoder, Message
 from hakgal_hybrid.socketio import SocketIO, emit
@@ -216,7 +216,7 @@ def test_datastar_gets_a_gap_as_a_signal() -> None:
                                         f'"reason":"restarted","resume_from":"{EPOCH}-0"}}}}\nid: {EPOCH}-0')
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", EVENT_STREAMS)
 def test_snapshot_and_conflation(form: Format) -> None:
     """A snapshot has the newest of each name without an id, a reader behind the newest state with its id."""
     house = LogAndHub()
