@@ -20,6 +20,9 @@ logger = get_logger(__name__)
 #: taken until the last connection of the server before us has ended.
 PATIENCE_S = 5.0 if sys.platform == "win32" else 0.0
 _RETRY_S = 0.25
+#: How many connections may wait to be accepted. The system's own bound counts (``net.core.somaxconn`` on Linux):
+#: a connection that finds no place is dropped, and its client's system tries again after a second.
+QUEUE = 65535
 _REMEDY = "choose a free port (port=, --port; HAKGAL_PORT for transport.run)"
 #: The address is taken, or, on Windows, taken exclusively.
 _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1))
@@ -93,7 +96,7 @@ def _bound(family: int, address: Any) -> Any:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        sock.listen(1024)
+        sock.listen(QUEUE)
     except OSError:
         sock.close()
         raise

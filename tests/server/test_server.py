@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import statistics
+import struct
 import subprocess
 import sys
 import threading
@@ -959,6 +960,16 @@ def test_every_address_of_a_name_is_listened_on() -> None:
     finally:
         for sock in sockets:
             sock.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel of Linux")
+def test_as_many_connections_wait_as_the_system_allows() -> None:
+    """Clients that come at once are not dropped while the system has room: they would try again a second later."""
+    allowed = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    [sock] = listening_sockets("127.0.0.1", 0)
+    with contextlib.closing(sock):
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    assert struct.unpack_from("I", info, 28)[0] == min(allowed, 65535)  # tcpi_sacked: the bound, for one that listens
 
 
 @needs_ipv6
