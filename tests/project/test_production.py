@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import re
 import shutil
 import subprocess
@@ -16,8 +17,10 @@ import pytest
 from support.hosts import environment, free_port, listens, until
 from support.proxies import PAGE, Proxy, found, nginx, replaced, running, shown
 from support.servers import STATUS, STREAM, Http, Server, wait_until
+from support.socketio_clients import client
 
 from hakgal_hybrid import Settings
+from hakgal_hybrid.broker.engineio.upper import EngineOptions
 from hakgal_hybrid.tools.doctor import Options, examine
 
 pytestmark = pytest.mark.once
@@ -35,10 +38,16 @@ def host() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def caddy(folder: Path, upstream: int) -> Iterator[Proxy]:
-    """Run Caddy with the page's configuration, over plain HTTP and without its port for administrators."""
+def caddy(folder: Path, upstream: int, *, socketio: bool = False) -> Iterator[Proxy]:
+    """Run Caddy with the page's configuration, over plain HTTP and without its port for administrators.
+
+    :param socketio: with the page's matcher for clients of Socket.IO.
+    """
     program, port = found("caddy"), free_port()
+    matcher = "@host path /api/* /health /socket.io/*"
+    assert f"`{matcher}`" in PAGE.read_text(encoding="utf-8")
     (folder / "Caddyfile").write_text(replaced(shown("caddy"), **{
+        "@host path /api/* /health": matcher if socketio else "@host path /api/* /health",
         "127.0.0.1:5001": f"127.0.0.1:{upstream}", "dash.example {": f"http://127.0.0.1:{port} {{",
         "{\n\tgrace_period": "{\n\tadmin off\n\tgrace_period"}))
     command = [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
@@ -129,6 +138,26 @@ def test_nginx_lets_websockets_through_if_told_to(host: Server, tmp_path: Path) 
         http.request("GET", "/api/events/ws", headers=HANDSHAKE)
         assert http.head()[0] == 101
         http.until(b"hybrid_open")
+
+
+@pytest.mark.parametrize("kind", [nginx, caddy], ids=["nginx", "caddy"])
+def test_clients_of_socketio(host: Server, tmp_path: Path, kind: Callable[..., AbstractContextManager[Proxy]]) -> None:
+    """With what the page shows for them: by polling, by a WebSocket, and from one to the other; events come at once."""
+    clients, got = [], {}
+    with kind(tmp_path, host.port, socketio=True) as proxy:
+        try:
+            for way, transports in {"polling": ["polling"], "websocket": ["websocket"], "upgrade": None}.items():
+                clients.append(client())
+                got[way] = queue.SimpleQueue()
+                clients[-1].on("note", got[way].put)
+                clients[-1].connect(f"http://127.0.0.1:{proxy.port}", transports=transports)
+            assert [client.transport() for client in clients] == ["polling", "websocket", "websocket"]
+            for number in range(3):
+                host.emit("note", data=number)
+                assert [notes.get(timeout=10) for notes in got.values()] == [number] * 3
+        finally:
+            for one in clients:
+                one.disconnect()
 
 
 def test_a_client_that_stops_reading_is_the_hosts_to_close(host: Server, proxy: Proxy) -> None:
@@ -299,14 +328,16 @@ def test_time_outs_are_in_the_order_that_the_page_demands() -> None:
     """What the configurations say agrees with the defaults of the settings."""
     settings = Settings()
 
-    def seconds(name: str) -> float:
-        [value] = re.findall(rf"^\s*{name} (\d+)s;", shown("nginx: site"), re.MULTILINE)
+    def seconds(name: str, mark: str = "nginx: site") -> float:
+        [value] = re.findall(rf"^\s*{name} (\d+)s;", shown(mark), re.MULTILINE)
         return float(value)
 
     assert settings.heartbeat_s * 2 <= seconds("proxy_read_timeout")
     assert settings.stall_s < seconds("send_timeout")
     assert seconds("keepalive_timeout") < settings.request_s
     assert settings.queue_s < seconds("proxy_read_timeout")
+    beats = EngineOptions()
+    assert beats.ping_interval_s + beats.ping_timeout_s < seconds("proxy_read_timeout", "nginx: socketio")
     assert f"client_max_body_size {settings.max_body_bytes >> 20}m;" in shown("nginx: site")
     assert f'maxAllowedContentLength="{settings.max_body_bytes}"' in shown("iis: site")
     assert settings.stall_s < settings.max_backlog_s

@@ -83,9 +83,12 @@ def found(program: str) -> str:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, upstream: int | str, *, websocket: bool = False,
+def nginx(folder: Path, upstream: int | str, *, websocket: bool = False, socketio: bool = False,
           port: int | None = None) -> Iterator[Proxy]:
-    """Run nginx with the page's configuration: its ports, paths and certificate exchanged, nothing else."""
+    """Run nginx with the page's configuration: its ports, paths and certificate exchanged, nothing else.
+
+    :param websocket: with the page's location for our WebSocket. :param socketio: with that for clients of Socket.IO.
+    """
     program, openssl = found("nginx"), found("openssl")
     port, tls, elsewhere = port or free_port(), free_port(), free_port()
     folder.chmod(0o755)  # its workers may be somebody else
@@ -99,6 +102,9 @@ def nginx(folder: Path, upstream: int | str, *, websocket: bool = False,
         f" listen 127.0.0.1:{elsewhere} proxy_protocol; set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;"})
     if websocket:
         site = replaced(site, **{"    location ~ ": shown("nginx: websocket") + "    location ~ "})
+    if socketio:
+        site = shown("nginx: socketio map") + replaced(site, **{
+            "    location ~ ": shown("nginx: socketio") + "    location ~ "})
     temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in (
         "client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(
