@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import logging
 import re
@@ -26,8 +27,11 @@ ANSWERS = Path("tools", "measure", "clients.py")
 LEVELS = ("warning", "error", "exception", "critical")
 
 
-def trees() -> list[tuple[Path, ast.AST]]:
-    return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))]
+@functools.cache
+def calls() -> list[tuple[Path, list[tuple[ast.Call, str]]]]:
+    """Return each module of the package, and of each call in it what is called."""
+    return [(path, [(node, ast.unparse(node.func)) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                    if isinstance(node, ast.Call)]) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
 # -- the house ---------------------------------------------------------------------------------------------------
@@ -36,37 +40,34 @@ def trees() -> list[tuple[Path, ast.AST]]:
 def test_nothing_is_printed() -> None:
     """No ``print``, no traceback to standard error, no writing to it: the host decides what is shown."""
     found = []
-    for path, tree in trees():
-        for node in ast.walk(tree) if path.relative_to(PACKAGE) != ANSWERS else ():
-            if isinstance(node, ast.Call):
-                called = ast.unparse(node.func)
-                if called in ("print", "pprint", "traceback.print_exc", "traceback.print_exception", "warnings.warn",
-                              "sys.stderr.write", "sys.stdout.write"):
-                    found.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {called}")
+    for path, called in calls():
+        for node, name in called if path.relative_to(PACKAGE) != ANSWERS else ():
+            if name in ("print", "pprint", "traceback.print_exc", "traceback.print_exception", "warnings.warn",
+                        "sys.stderr.write", "sys.stdout.write"):
+                found.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {name}")
     assert found == []
 
 
 def test_every_logger_is_of_the_tree() -> None:
     """Loggers are named by their module, or beneath ``hakgal_hybrid``; the root logger is nobody's to speak for."""
-    for path, tree in trees():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("logging.getLogger", "get_logger"):
+    for path, called in calls():
+        for node, function in called:
+            if function in ("logging.getLogger", "get_logger"):
                 name = ast.unparse(node.args[0]) if node.args else ""
                 where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
                 known = name in ("__name__", "name") or name.startswith("'hakgal_hybrid")
                 assert known or path.name in ("logs.py", "options.py"), where  # they ask if others have set up
-            if isinstance(node, ast.Call) and re.fullmatch(r"logging\.(debug|info|warning|error|exception|critical)",
-                                                           ast.unparse(node.func)):
+            if re.fullmatch(r"logging\.(debug|info|warning|error|exception|critical)", function):
                 pytest.fail(f"{path.relative_to(PACKAGE)}:{node.lineno} logs to the root logger")
 
 
 def test_every_logger_that_warns_is_behind_the_limit() -> None:
     """A module that has a warning or worse to say gets its logger from ``logs``."""
     wrong = []
-    for path, tree in trees():
-        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        warns = any(call.endswith(f"logger.{level}") for call in calls for level in LEVELS)
-        if warns and "logging.getLogger" in calls and "get_logger" not in calls and path.name != "commands.py":
+    for path, called in calls():
+        names = {name for _, name in called}
+        warns = any(name.endswith(f"logger.{level}") for name in names for level in LEVELS)
+        if warns and "logging.getLogger" in names and "get_logger" not in names and path.name != "commands.py":
             wrong.append(str(path.relative_to(PACKAGE)))
     assert wrong == []
 

@@ -164,7 +164,8 @@ class Visit:
         self.page.get_by_role("button", name="Add").click()
 
 
-@pytest.fixture(params=LIBRARIES, ids=str)
+@pytest.fixture(params=[one if one.path == "/" and one.folder == "htmx" else pytest.param(one, marks=pytest.mark.long)
+                        for one in LIBRARIES], ids=str)
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[App]:
     """A running example."""
     running = App(request.param, tmp_path)

@@ -193,6 +193,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_the_sdist_holds_all_that_its_tests_need(tmp_path: Path) -> None:
     """It has every file that git has, and tests pass from there: units, a server in a process, the documentation."""
     sdist = built("sdist", checkout(tmp_path / "source"), tmp_path / "dist")

@@ -36,7 +36,8 @@ needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs
 
 
 def _kinds() -> list[Any]:
-    return [pytest.param(kind, marks=needs_posix) if kind.startswith("gunicorn") else kind for kind in SERVERS]
+    return [pytest.param(kind, marks=[needs_posix, *[pytest.mark.long] * (kind == "gunicorn-gthread")])
+            if kind.startswith("gunicorn") else kind for kind in SERVERS]
 
 
 #: The server that the tests here share.
