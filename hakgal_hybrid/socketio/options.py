@@ -98,7 +98,7 @@ def apply_options(options: Mapping[str, Any], state: AppState) -> None:
     namespaces = options.get("namespaces") or ("/",)
     state.node.lifecycle.namespaces = "*" if namespaces == "*" else frozenset(
         (namespaces,) if isinstance(namespaces, str) else namespaces)
-    state.node.engine_options = engine_options(options, state.settings.prefix)
+    state.node.engine_options = _bounded(engine_options(options, state.settings.prefix), state.settings.max_body_bytes)
     state.node.use_json(_json_module(options.get("json"), state.app))
     if "manage_session" in options:
         state.handlers.manage_session = bool(options["manage_session"])
@@ -126,6 +126,15 @@ def engine_options(options: Mapping[str, Any], prefix: str) -> EngineOptions:
         _positive("ping_timeout", given.get("ping_timeout", usual.ping_timeout_s)),
         int(_positive("max_http_buffer_size", given.get("max_http_buffer_size", usual.max_payload))),
         "/" + path.strip("/") if path.strip("/") else prefix + usual.path)
+
+
+def _bounded(options: EngineOptions, limit: int) -> EngineOptions:
+    """Return options by which clients send no more than the server takes."""
+    if not 0 < limit < options.max_payload:
+        return options
+    logger.warning("max_http_buffer_size=%d is more than HYBRID_MAX_BODY_BYTES (%d), which counts", options.max_payload,
+                   limit)
+    return options._replace(max_payload=limit)
 
 
 def _positive(name: str, value: Any) -> float:

@@ -24,7 +24,7 @@ from ..commands.socketio_session import SocketIOSession
 from ..commands.worker import Worker
 from ..errors import HybridError, UnsuitableServer
 from ..logs import get_logger
-from .cors import cors_headers, preflight_headers
+from .cors import READABLE_BY_ALL, cors_headers, preflight_headers
 from .engineio_access import EngineAccess
 from .engineio_socket import SocketLoop, accept, accepting_headers, is_handshake, serves_websockets, socket_of
 from .peers import address_of
@@ -87,6 +87,9 @@ class EngineEndpoint:
             answer = self._answer(environ, query)
         except (Refusal, HybridError) as error:
             answer = refusal_answer(self._counted(error))
+            if isinstance(error, HybridError) and error.code == "foreign_origin" and "HTTP_ORIGIN" in environ:
+                self._services.origins.log_refused(environ["HTTP_ORIGIN"])
+                headers = [*headers, *READABLE_BY_ALL]
         except _TooLarge:
             self._node.refusals.count("body_too_large")
             answer = Answer("413 Content Too Large", TEXT, b"")

@@ -29,9 +29,6 @@ from .urls import Access, Paths, Route, find
 
 logger = get_logger(__name__)
 
-#: Of how many foreign origins the refusal is logged, each once.
-_MAX_LOGGED = 100
-
 
 class Gate:
     """WSGI middleware that admits requests for our URLs, and gives their answers CORS headers and problem documents.
@@ -63,7 +60,6 @@ class Gate:
         self._ours = behind_same_proxies(host, self._answer)
         self._paths = paths
         self._engineio, self._socketio = engineio, behind_same_proxies(host, engineio or app)
-        self._foreign: set[str] = set()
         self._logged_hidden = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -121,7 +117,7 @@ class Gate:
                 self._log_hidden(environ)
             status, headers, body = problem_response(problem)
             if problem.code == "foreign_origin" and "HTTP_ORIGIN" in environ:
-                self._log_foreign(environ["HTTP_ORIGIN"])
+                self._origins.log_refused(environ["HTTP_ORIGIN"])
                 headers = [*headers, *READABLE_BY_ALL]
             start(status, headers)
             return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
@@ -184,13 +180,6 @@ class Gate:
         # One only: whatever reads the query behind us must not find another one than was judged here.
         tickets = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "ticket"]
         return len(tickets) == 1 and self._knows_ticket(tickets[0], query)
-
-    def _log_foreign(self, origin: str) -> None:
-        """Tell the operator which origin was refused, once, so that a page in a loop does not fill the log."""
-        if origin not in self._foreign and len(self._foreign) < _MAX_LOGGED:
-            self._foreign.add(origin)
-            logger.warning("refused a page of the origin %.200r; HYBRID_ORIGINS names the origins that are allowed",
-                           origin)
 
     def _log_hidden(self, environ: dict[str, Any]) -> None:
         """Tell the operator once that the server leaves nobody to be this machine."""

@@ -15,6 +15,8 @@ logger = get_logger(__name__)
 
 #: The value that stands for every origin.
 EVERY = "*"
+#: Of how many foreign origins the refusal is logged, each once.
+_MAX_LOGGED = 100
 #: The ports that browsers leave out of ``Origin`` and ``Host``. Settings and proxies may name them.
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -33,6 +35,7 @@ class Origins:
         self.checked = True
         self._is_set = named is not None
         self._named: frozenset[str] = frozenset()
+        self._logged: set[str] = set()
         self._function: Callable[..., object] | None = None
         self._allow(named or (), "HYBRID_ORIGINS")
 
@@ -118,6 +121,16 @@ class Origins:
                                code="foreign_origin")
         if origin is None and _is_embedded_elsewhere(environ) and not (client and EVERY in self._named):
             raise AccessDenied("a page of another site may not load this", code="foreign_origin")
+
+    def log_refused(self, origin: str) -> None:
+        """Tell the operator which origin was refused, once, so that a page in a loop does not fill the log.
+
+        :param origin: the header ``Origin``.
+        """
+        if origin not in self._logged and len(self._logged) < _MAX_LOGGED:
+            self._logged.add(origin)
+            logger.warning("refused a page of the origin %.200r; HYBRID_ORIGINS names the origins that are allowed",
+                           origin)
 
 
 def _without_default_port(origin: str) -> str:

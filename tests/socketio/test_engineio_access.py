@@ -80,6 +80,16 @@ def test_a_page_that_has_rebound_its_name_is_refused() -> None:
     assert site.ask(query=f"&apiKey={KEY}", Host="evil.test")[0] == 200
 
 
+def test_a_page_of_a_foreign_origin_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The operator reads which one it was, and the page why."""
+    site = Site()
+    for query in ("", "&sid=x"):
+        assert code(site.ask(query=query, Origin="https://evil.test")) == (403, 4, "foreign_origin")
+    answer = site.app.test_client().get(URL, headers={"Origin": "https://evil.test"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert len([record for record in caplog.records if "'https://evil.test'" in record.message]) == 1
+
+
 def test_another_machine_without_a_key_that_is_set() -> None:
     """It is refused at every request."""
     site = Site()

@@ -232,6 +232,16 @@ def test_what_is_too_large_is_said_once(caplog: pytest.LogCaptureFixture) -> Non
         "are counted only"]
 
 
+def test_clients_are_not_told_to_send_more_than_the_server_takes(caplog: pytest.LogCaptureFixture) -> None:
+    """``max_http_buffer_size`` is at most HYBRID_MAX_BODY_BYTES; where it is not, a warning says which one counts."""
+    bench = Bench(max_http_buffer_size=2000, HYBRID_MAX_BODY_BYTES=1000)
+    assert json.loads(bench.ask()[1][1:])["maxPayload"] == 1000
+    assert "max_http_buffer_size=2000 is more than HYBRID_MAX_BODY_BYTES (1000), which counts" in caplog.text
+    bench = Bench(max_http_buffer_size=1000, HYBRID_MAX_BODY_BYTES=1000)
+    assert json.loads(bench.ask()[1][1:])["maxPayload"] == 1000
+    assert caplog.text.count("which counts") == 1
+
+
 class Watched:
     """JSON that knows in which thread it was parsed."""
 
