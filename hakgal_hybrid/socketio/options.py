@@ -18,16 +18,16 @@ from ..web.state import AppState
 
 logger = get_logger(__name__)
 
-#: Keywords of Flask-SocketIO, python-socketio and python-engineio that are about what there is not here: WebSockets,
-#: Engine.IO, asynchronous modes, queues.
+#: Keywords of Flask-SocketIO, python-socketio and python-engineio that are about what there is not here: asynchronous
+#: modes, queues, other encodings than JSON, compression.
 IGNORED = frozenset((
-    "allow_upgrades", "always_connect", "async_handlers", "async_mode", "binary", "channel", "client_manager",
-    "compression_threshold", "cookie", "cors_credentials", "engineio_logger",
-    "http_compression", "message_queue", "monitor_clients", "serializer", "transports", "write_only"))
+    "always_connect", "async_handlers", "async_mode", "binary", "channel", "client_manager", "compression_threshold",
+    "cookie", "cors_credentials", "engineio_logger", "http_compression", "message_queue", "monitor_clients",
+    "serializer", "write_only"))
 
 HONOURED = frozenset((
-    "cors_allowed_origins", "json", "logger", "manage_session", "max_http_buffer_size", "namespaces", "path",
-    "ping_interval", "ping_timeout", "resource"))
+    "allow_upgrades", "cors_allowed_origins", "json", "logger", "manage_session", "max_http_buffer_size", "namespaces",
+    "path", "ping_interval", "ping_timeout", "resource", "transports"))
 
 _ONE_PROCESS = "None, for this version serves one process; or APP_PROFILE=WEBSOCKET, in which Flask-SocketIO serves"
 
@@ -125,7 +125,17 @@ def engine_options(options: Mapping[str, Any], prefix: str) -> EngineOptions:
         _positive("ping_interval", interval),
         _positive("ping_timeout", given.get("ping_timeout", usual.ping_timeout_s)),
         int(_positive("max_http_buffer_size", given.get("max_http_buffer_size", usual.max_payload))),
-        "/" + path.strip("/") if path.strip("/") else prefix + usual.path)
+        "/" + path.strip("/") if path.strip("/") else prefix + usual.path,
+        _transports(given.get("transports", usual.transports)),
+        bool(given.get("allow_upgrades", usual.allow_upgrades)))
+
+
+def _transports(given: Any) -> tuple[str, ...]:
+    wanted = given if isinstance(given, (list, tuple, set, frozenset)) else (given,)
+    found = tuple(name for name in EngineOptions().transports if name in wanted)
+    if not found:
+        raise ConfigurationError.bad_value("transports", given, "'polling', 'websocket' or a list of both")
+    return found
 
 
 def _bounded(options: EngineOptions, limit: int) -> EngineOptions:

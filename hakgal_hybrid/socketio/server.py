@@ -13,6 +13,7 @@ from ..logs import printable
 from ..web.state import AppState
 from .ack_wait import NotConnected, as_type_error, wait_for_answer
 from .clients import ClientDirectory, absent
+from .engine import Engine
 from .manager import Manager
 
 
@@ -42,6 +43,8 @@ class Server(ClientDirectory):
     """The part of python-socketio's ``Server`` that makes sense over Server-Sent Events.
 
     :param current: returns the state of the app that is meant.
+    :ivar manager: says who is there, and in which rooms.
+    :ivar eio: says how clients of Engine.IO are served.
     """
 
     reason = Reason
@@ -50,6 +53,7 @@ class Server(ClientDirectory):
     def __init__(self, current: Callable[[], AppState]) -> None:
         super().__init__(current)
         self.manager = Manager(self)
+        self.eio = Engine(current)
 
     # -- events ----------------------------------------------------------------------------------------------
 

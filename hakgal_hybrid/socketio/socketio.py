@@ -39,9 +39,11 @@ class SocketIO(HandlerRegistrar):
             what our URLs begin with, unless ``HYBRID_PREFIX`` is set; ``/socket.io`` at the end counts for nothing.
         ``logger``
             true, or a logger: log events, rooms and endings at level INFO.
+        ``ping_interval``, ``ping_timeout``, ``max_http_buffer_size``, ``transports``, ``allow_upgrades``
+            how clients of Socket.IO are served.
 
-        Those about WebSockets, Engine.IO, asynchronous modes and queues (``async_mode``, ``async_handlers``,
-        ``ping_timeout``, ``channel``, …) are ignored. A keyword that nobody knows is named in a warning.
+        Those about asynchronous modes and queues (``async_mode``, ``channel``, …) are ignored. A keyword that nobody
+        knows is named in a warning.
     :raises ConfigurationError: for ``message_queue`` or a ``client_manager``, which this version cannot honour.
     """
 

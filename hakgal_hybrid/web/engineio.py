@@ -82,6 +82,8 @@ class EngineEndpoint:
                 start_response("204 No Content", [*headers, *preflight_headers(_ROUTE, cors, environ)])
                 return []
             query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+            if _one(query, "transport") not in self._node.engine_options.transports:
+                raise Refusal(RefusalCode.UNKNOWN_TRANSPORT)
             if _one(query, "transport") == "websocket" and serves_websockets(environ):
                 return self._websocket(environ, query, start_response)
             answer = self._answer(environ, query)
@@ -108,7 +110,8 @@ class EngineEndpoint:
             raise Refusal(RefusalCode.BAD_REQUEST, "JSONP is not served")
         self._access.check(environ, _one(query, "apiKey"))
         if sid is None:
-            opened = self._open(environ, query).handshake(upgrades=serves_websockets(environ))
+            opened = self._open(environ, query).handshake(
+                upgrades=self._node.engine_options.upgrades and serves_websockets(environ))
             return Answer("200 OK", TEXT, opened.encode())
         session = self.sessions.find(sid)
         if method == "GET":

@@ -225,6 +225,40 @@ def test_the_server_knows_the_environment(host: Host) -> None:
     assert host.socketio.server.get_environ(host.sid(client), "/other") is None
 
 
+@pytest.mark.parametrize("options", [
+    {},
+    {"ping_interval": 7, "ping_timeout": 9.5, "max_http_buffer_size": 5000, "allow_upgrades": False, "cookie": "io",
+     "transports": ["polling"], "cors_allowed_origins": ["http://a.example"], "http_compression": False},
+    {"ping_interval": (7, 2), "transports": "websocket", "cors_allowed_origins": "http://a.example"},
+])
+def test_the_server_says_how_clients_of_engineio_are_served(hosts: Hosts, options: dict[str, Any]) -> None:
+    """``server.eio`` has the names that tests of hosts read, and what the keywords say."""
+    eio = hosts(**{"http_compression": False, **options}).socketio.server.eio
+    names = ("async_mode", "allow_upgrades", "transports", "ping_interval", "ping_timeout",
+             "max_http_buffer_size", "cors_allowed_origins", "cors_credentials", "cookie", "http_compression")
+    assert {name: getattr(eio, name) for name in names} == {
+        "async_mode": "threading", "allow_upgrades": options.get("allow_upgrades", True),
+        "transports": {"websocket": ["websocket"]}.get(str(options.get("transports")),
+                                                       options.get("transports", ["polling", "websocket"])),
+        "ping_interval": 7 if options else 25, "ping_timeout": options.get("ping_timeout", 20),
+        "max_http_buffer_size": options.get("max_http_buffer_size", 1_000_000),
+        "cors_allowed_origins": options.get("cors_allowed_origins"), "cors_credentials": True,
+        "cookie": options.get("cookie"), "http_compression": False}
+
+
+def test_what_there_is_not_of_engineio_is_named(socketio: SocketIO) -> None:
+    """An attribute of python-engineio's server that has no counterpart says so."""
+    with pytest.raises(AttributeError, match=r"socketio\.server\.eio has no attribute 'sockets'"):
+        socketio.server.eio.sockets  # noqa: B018
+
+
+@pytest.mark.parametrize("wrong", [["carrier pigeon"], [], 5])
+def test_transports_that_there_are_not_are_refused(wrong: Any) -> None:
+    """The error says what is accepted."""
+    with pytest.raises(ConfigurationError, match=r"transports=.* is not accepted; use 'polling', 'websocket'"):
+        SocketIO(Flask("wrong"), transports=wrong)
+
+
 def test_the_server_keeps_something_for_a_client(site: Flask, socketio: SocketIO) -> None:
     """A dict of its own, which may be replaced, has nothing to do with ``flask.session``, and ends with the client."""
     server, client = socketio.server, socketio.test_client(site)
@@ -275,7 +309,7 @@ def test_the_manager_knows_who_is_there(host: Host) -> None:
 
 def test_what_the_server_has_not_is_named(socketio: SocketIO) -> None:
     """An attribute of python-socketio's server without a counterpart is an ``AttributeError`` that explains itself."""
-    for owner, name in ((socketio.server, "eio"), (socketio.server.manager, "pending_connect")):
+    for owner, name in ((socketio.server, "handle_request"), (socketio.server.manager, "pending_connect")):
         assert not hasattr(owner, name)
         with pytest.raises(AttributeError, match=rf"socketio\.server.* no attribute '{name}'.*without python-socketio"):
             getattr(owner, name)

@@ -16,12 +16,21 @@ class EngineOptions(NamedTuple):
     :ivar ping_timeout_s: how long a pong may take, in seconds.
     :ivar max_payload: the largest body or message that is taken, in bytes.
     :ivar path: the path at which they are served, without a slash at its end.
+    :ivar transports: what clients may come by: ``polling``, ``websocket`` or both.
+    :ivar allow_upgrades: true to offer a WebSocket to those that poll.
     """
 
     ping_interval_s: float = 25
     ping_timeout_s: float = 20
     max_payload: int = 1_000_000
     path: str = "/socket.io"
+    transports: tuple[str, ...] = ("polling", "websocket")
+    allow_upgrades: bool = True
+
+    @property
+    def upgrades(self) -> bool:
+        """True if a client that polls may change over to a WebSocket."""
+        return self.allow_upgrades and "websocket" in self.transports
 
 
 class Upper(Protocol):
