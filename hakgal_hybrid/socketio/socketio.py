@@ -24,7 +24,8 @@ class SocketIO(HandlerRegistrar):
     """Flask-SocketIO's class, over Server-Sent Events and HTTP POST.
 
     :param app: the Flask app, or ``None`` to call :meth:`init_app` later; handlers may be registered before.
-    :param kwargs: every keyword of Flask-SocketIO is accepted. These mean what they mean there:
+    :param kwargs: every keyword of Flask-SocketIO is accepted; one that nobody knows is named in a warning. Those about
+        asynchronous modes and queues (``async_mode``, ``channel``, …) are ignored. These mean what they mean there:
 
         ``manage_session``
             true (default): each client has a session of its own, a copy of its opening request's. False: the app's
@@ -41,9 +42,6 @@ class SocketIO(HandlerRegistrar):
             true, or a logger: log events, rooms and endings at level INFO.
         ``ping_interval``, ``ping_timeout``, ``max_http_buffer_size``, ``transports``, ``allow_upgrades``
             how clients of Socket.IO are served.
-
-        Those about asynchronous modes and queues (``async_mode``, ``channel``, …) are ignored. A keyword that nobody
-        knows is named in a warning.
     :raises ConfigurationError: for ``message_queue`` or a ``client_manager``, which this version cannot honour.
     """
 
