@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import gevent
@@ -117,6 +118,25 @@ def test_events_go_before_openings(storm: Storm) -> None:
         opening = storm.submit(1)[0]
         assert not opening.answered.is_set()
         assert opening.answered.wait(SOON)
+
+
+def test_openings_give_way_as_soon_as_there_is_an_event() -> None:
+    """From the moment of an emit openings wait until its event is sent, or for their time, if nobody sends it."""
+    precedence = Precedence()
+    precedence.give(SOON)  # there is no event
+    precedence.want()
+    began = time.monotonic()
+    precedence.give(0.1)
+    assert time.monotonic() - began > 0.05
+    waiting = threading.Thread(target=precedence.give, args=(10 * SOON,))
+    waiting.start()
+    with precedence:
+        pass
+    waiting.join(SOON)
+    assert not waiting.is_alive()
+    began = time.monotonic()
+    precedence.give(SOON)
+    assert time.monotonic() - began < SOON
 
 
 def test_connections_of_a_storm_are_put_off_once_while_events_are_sent(storm: Storm) -> None:

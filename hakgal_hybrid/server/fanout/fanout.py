@@ -48,7 +48,7 @@ class Fanout:
     :param on_end: called when a stream has ended, with the stream and the reason.
     :param stopping: true once every stream is to end with ``hybrid_bye``.
     :param attached: the streams that greenlets write; they are woken with the others.
-    :ivar precedence: held while events are sent to the streams that are live.
+    :ivar precedence: held while events are sent to the streams that are live, wanted as soon as there is one.
     :ivar passed: called after each pass with the number of the last event that every live stream has been given.
     """
 
@@ -78,6 +78,7 @@ class Fanout:
 
     def wake(self) -> None:
         """Have the writer make a pass soon. Any thread may call it; it never waits."""
+        self.precedence.want()
         self._notifier.notify()
 
     def farewell(self, seconds: float) -> None:
@@ -155,8 +156,8 @@ class Fanout:
     def _pass(self) -> None:
         """Send everything new to every stream whose socket is not full, letting the loop poll now and then."""
         self._pace.begin()
-        newest, again = self._hub.log.newest, True
         with self.precedence:
+            newest, again = self._hub.log.newest, True
             while again:  # once at least: streams may have to leave
                 self._step()
                 again = self._live.position < newest

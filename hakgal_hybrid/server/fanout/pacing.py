@@ -42,32 +42,36 @@ def in_turns(deliveries: list[Delivery], most: int = SENDS_PER_TURN) -> Iterator
 class Precedence:
     """What the writer holds, as a context, while others have to wait for it.
 
+    :ivar held: whether it is held.
     :ivar on_free: called when it is held no longer.
     """
 
     def __init__(self) -> None:
         self.on_free: Callable[[], object] = lambda: None
-        self._free = threading.Event()
-        self._free.set()
+        self.held = self._wanted = False
+        self._freed = threading.Event()
+
+    def want(self) -> None:
+        """Have others wait already, because it will be held soon. May be called from any thread, and takes no lock."""
+        self._wanted = True
 
     def __enter__(self) -> None:
-        self._free.clear()
+        self.held, self._wanted = True, False
 
     def __exit__(self, *raised: object) -> None:
-        self._free.set()
+        self.held = False
+        self._freed.set()
         self.on_free()
 
-    @property
-    def held(self) -> bool:
-        """Whether it is held."""
-        return not self._free.is_set()
-
     def give(self, seconds: float) -> None:
-        """Wait while it is held. May be called from any thread.
+        """Wait while it is held or wanted. May be called from any thread.
 
         :param seconds: for how long at most.
         """
-        self._free.wait(seconds)
+        if self.held or self._wanted:
+            self._freed.clear()
+            if self.held or self._wanted:  # else it became free before the line above
+                self._freed.wait(seconds)
 
 
 class Pace:
