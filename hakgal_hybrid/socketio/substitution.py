@@ -14,12 +14,13 @@ from typing import Any
 
 from ..logs import get_logger
 from ..settings import current_profile
+from ..web.transport import Transport
 from .socketio import SocketIO
 
 logger = get_logger(__name__)
 
 #: What is said of each ``SocketIO`` that was swapped, once it serves an app.
-SWAPPED = "the SocketIO of app %r is swapped: its events leave by Server-Sent Events (APP_PROFILE=%s)"
+SWAPPED = "the SocketIO of app %r is swapped: its events leave by Server-Sent Events%s (APP_PROFILE=%s)"
 
 #: The function a host builds its push channel with.
 FACTORY = "create_websocket_adapter"
@@ -134,7 +135,10 @@ def _facade(original: type) -> type:
     def init_app(self: Any, app: Any, **kwargs: Any) -> None:
         SocketIO.init_app(self, app, **kwargs)
         if app is not None:
-            logger.info(SWAPPED, app.import_name, current_profile().value)
+            node = Transport.of(app).state.node
+            path = node.engine_options.path
+            more = f", and reach clients of Socket.IO at {path}/" if node.serves_engineio(path) else ""
+            logger.info(SWAPPED, app.import_name, more, current_profile().value)
 
     names = {"__module__": SocketIO.__module__, "__doc__": SocketIO.__doc__, "init_app": init_app}
     return type("SocketIO", (SocketIO,), {**names, "__class__": _class_property(original)})

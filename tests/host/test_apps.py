@@ -43,6 +43,8 @@ def started(folder: Path, name: str, profile: str) -> Iterator[tuple[Running, Co
                  PYTHONDONTWRITEBYTECODE="1", **variables(profile)) as server:
         yield server, partial(visitor(profile), port)
         lines = server.text().count(SWAPPED)
+        both = ", and reach clients of Socket.IO at /socket.io/ (" in server.text()
+    assert both is (profile in ("DUAL", UNMODIFIED)), server.text()
     assert lines == (0 if profile == "WEBSOCKET" else 1), server.text()
 
 
