@@ -71,7 +71,7 @@ def _ceiling(scale: Scale) -> dict[str, Any]:
 def _report(workloads: list[Workload], peers: list[Peer], scale: Scale, measured: list[Row], results: dict[str, Any],
             folder: Path | None) -> None:
     summaries = Summaries(measured, workloads)
-    results["targets"] = [target for workload in workloads for target in _targets(workload, summaries)]
+    results["targets"] = [target for workload in workloads for target in _targets(workload, summaries, scale)]
     results["summary"] = [one.as_json() for one in summaries]
     results["rows"] = [row.as_json() for row in measured]
     cases = {workload.key: {case.label: case for case in workload.cases(scale)} for workload in workloads}
@@ -96,16 +96,16 @@ def _report(workloads: list[Workload], peers: list[Peer], scale: Scale, measured
         print(f"written to {folder}: results.json, table.md, {', '.join(drawn)}")
 
 
-def _targets(workload: Workload, summaries: Summaries) -> list[dict[str, Any]]:
+def _targets(workload: Workload, summaries: Summaries, scale: Scale) -> list[dict[str, Any]]:
     metrics = {metric.key: metric for metric in workload.metrics}
-    labels = summaries.cases(workload)
-    answers = judged(workload.targets, lambda peer, metric, case: summaries.find(workload, peer, metric, case))
+    labels = [case.label for case in workload.cases(scale)]
+    answers = judged(workload.targets, lambda peer, metric, case: summaries.find(workload, peer, metric, labels[case]))
     for answer in answers:
         metric = metrics.get(answer["metric"])
         answer["workload"] = workload.key
         answer["title"] = metric.title if metric else answer["metric"]
         answer["unit"] = metric.unit if metric and metric.scale == 1 else ""
-        answer["case_label"] = labels[answer["case"]] if answer["case"] < len(labels) else "not run"
+        answer["case_label"] = labels[answer["case"]]
     return answers
 
 

@@ -322,7 +322,7 @@ def test_medians_spreads_losses_and_targets():
     ours, c = summaries.of(workload, "a")
     assert vars(ours.figures["speed"]) == {"median": 8, "least": 7, "most": 9}
     assert (ours.lost, c.lost, c.errors, c.measured) == ({"lost": 1}, {}, ["no"], 3)
-    answers = judged(workload.targets, lambda peer, metric, case: summaries.find(workload, peer, metric, case))
+    answers = judged(workload.targets, lambda peer, metric, case: summaries.find(workload, peer, metric, "a"))
     assert [(one["measured"], one["met"]) for one in answers] == [(8 / 11, False), (None, None), (8, True)]
 
 

@@ -15,7 +15,8 @@ if sys.platform != "linux":
 if shutil.which("gcc") is None and os.environ.get("CI") != "true":  # there it is an error
     pytest.skip("the benchmarks need gcc", allow_module_level=True)
 
-from benchmarks.peers.ours import PEER
+from benchmarks.peers import reference
+from benchmarks.peers.ours import PEER, WEBSOCKET
 from benchmarks.report.growth import fitted, growths
 from benchmarks.report.summary import Summaries
 from benchmarks.runner import Row
@@ -23,6 +24,10 @@ from benchmarks.workloads import (
     TINY,
     Workload,
     all_workloads,
+    w1_event_by_event,
+    w2_paced,
+    w3_memory,
+    w5_stalled,
     w6_connect_storm,
     w7_resume_storm,
     w8_targets,
@@ -47,6 +52,21 @@ def measured(module: Any, case: int, **more: Any) -> dict[str, Any]:
         assert math.isfinite(values[metric.key]), metric
     assert {values[key] for key in ("lost", "repeated", "hung_up") if key in values} <= {0}, values
     return values
+
+
+@pytest.mark.parametrize("peer", [WEBSOCKET, reference.WEBSOCKET], ids=lambda peer: peer.key)
+@pytest.mark.parametrize("module", [w1_event_by_event, w2_paced, w3_memory, w5_stalled, w9_emit, w11_idle],
+                         ids=lambda module: module.WORKLOAD.key)
+def test_clients_of_socketio_are_measured(module, peer):
+    """Each client on a WebSocket is sent each event once, by our server and by the reference."""
+    workload: Workload = module.WORKLOAD
+    cases = [one for one in workload.cases(TINY) if one.applies(peer) and "WebSocket" in one.label]
+    if not cases:
+        pytest.skip("it is about our server alone")
+    values = workload.measure(peer, TINY, **cases[-1].parameters)
+    assert {values[key] for key in ("lost", "repeated", "hung_up") if key in values} <= {0}, values
+    for metric in workload.metrics:
+        assert isinstance(values[metric.key], (int, float)), metric
 
 
 def test_a_connect_storm_ends_with_everybody_there():

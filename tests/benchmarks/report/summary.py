@@ -63,10 +63,9 @@ class Summaries:
         """Return one summary a peer."""
         return [one for (key, label, _), one in self._all.items() if (key, label) == (workload.key, case)]
 
-    def find(self, workload: Workload, peer: str, metric: str, case: int = 0) -> float | None:
-        """Return a median, or None if it was not measured."""
-        cases = self.cases(workload)
-        found = self._all.get((workload.key, cases[case], peer)) if case < len(cases) else None
+    def find(self, workload: Workload, peer: str, metric: str, case: str) -> float | None:
+        """Return a median of a case, by its label, or None if it was not measured."""
+        found = self._all.get((workload.key, case, peer))
         return found.figures[metric].median if found and metric in found.figures else None
 
 
