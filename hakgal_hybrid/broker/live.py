@@ -170,7 +170,7 @@ class LiveGroup:
     def _remove_changed(self) -> None:
         while self._edge.changed:
             stream = self._edge.changed.pop()
-            if stream.writer is not None:
+            if stream.group is not None and stream.group.edge is self._edge:  # it may have another writer by now
                 self._remove(stream.writer)
 
     def _remove(self, member: Any) -> None:

@@ -154,15 +154,21 @@ class SocketIOSession:
         """
         self._calls.when_room(call)
 
-    def shareable(self) -> SubscriberStream | None:
-        """Return what its events are read by, if all that it sends next are events, in frames."""
-        return self._down.stream if self._down.shareable else None
+    def shareable(self, framing: Framing) -> SubscriberStream | None:
+        """Return what its events are read by, if all that it sends next are events.
+
+        :param framing: how packets are carried.
+        """
+        return self._down.stream if self._down.shareable(framing) else None
 
     def left(self) -> None:
         """Note that its stream shares events with no other any more."""
         reason, self._reason = self._reason, ""
         if reason:
             self.closed(reason)
+        if self._down.missed:
+            self._down.missed = False
+            self._calls.engine.notify()
 
     def oversized(self, size: int) -> None:
         """Note that the client has sent a body or message that is too large, which is not taken.

@@ -36,10 +36,11 @@ class SocketIOStream:
     :ivar stream: the stream, which has begun.
     :ivar barrier: the number of the last event that may be sent for now; ``None`` for any.
     :ivar pause: the same, for a moment after the answer to a connect; see :meth:`SocketIOCalls._connect`.
+    :ivar missed: true if it was asked for more while its events are read with those of others.
     :ivar lost: true once events are lost. There is no packet to say so, so nothing more may be sent.
     """
 
-    __slots__ = ("_lifecycle", "_outbox", "_rest", "barrier", "lost", "pause", "stream")
+    __slots__ = ("_lifecycle", "_outbox", "_rest", "barrier", "lost", "missed", "pause", "stream")
 
     def __init__(self, session: Session, hub: Hub, options: StreamOptions, lifecycle: ClientLifecycle, *,
                  offsets: bool = False) -> None:
@@ -49,7 +50,7 @@ class SocketIOStream:
         self._outbox: Outbox | None = None
         self.barrier: int | None = None
         self.pause: int | None = None
-        self.lost = False
+        self.lost = self.missed = False
         self._rest = b""
 
     @property
@@ -71,6 +72,9 @@ class SocketIOStream:
         :param packets: how many there may be at most, in polling.
         :return: blocks; nothing if there is nothing, or if events are lost.
         """
+        if self.stream.group is not None:  # of polls: its WebSocket has come before its poll was answered
+            self.missed = True
+            return b""
         rest, self._rest = self._rest, b""
         self.stream.content.request, self.stream.medium = _REQUESTS[framing, self.offsets], _MEDIA[framing]
         if framing is Framing.WEBSOCKET:
@@ -79,11 +83,13 @@ class SocketIOStream:
             blocks, self._rest = split_blocks(rest or self._read(framing, packets), packets)
         return b"" if self.lost else blocks
 
-    @property
-    def shareable(self) -> bool:
-        """True if all that is sent next are events, in frames."""
+    def shareable(self, framing: Framing) -> bool:
+        """Say whether all that is sent next are events.
+
+        :param framing: how packets are carried.
+        """
         return (self._outbox is None and not self._rest and self.barrier is self.pause is None and not self.lost
-                and self.stream.request.format.framing is Framing.WEBSOCKET)
+                and self.stream.request.format.framing is framing)
 
     @property
     def offsets(self) -> bool:

@@ -1,77 +1,101 @@
-"""Broadcast: the WebSockets that have everything. What is new is read and encoded once for all of them."""
+"""Broadcast: clients of Socket.IO that have everything. What is new is read and encoded once for all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from ..broker.engineio.websocket import WebSocketEnd
+from ..broker.engineio.packets import Framing
+from ..broker.engineio.session import EngineSession
 from ..broker.hub import Hub
-from ..broker.live import LiveGroup
+from ..broker.live import Delivery, LiveGroup
 from ..logs import get_logger
 
 logger = get_logger(__name__)
 
 
 class Receiver(Protocol):
-    """A WebSocket, as the live group knows it.
+    """A WebSocket or a poll, as the live group knows it.
 
-    :ivar stream: what its events are read by; set when it joins.
-    :ivar end: what comes and goes.
+    :ivar stream: what its events are read by; ``None`` while it goes on alone.
     """
 
     stream: Any
-    end: WebSocketEnd
+
+    @property
+    def session(self) -> EngineSession:
+        """Whose it is."""
 
 
 class Broadcast:
-    """The live group of WebSockets. For the loop's thread.
+    """A live group of WebSockets, or of polls. For the loop's thread.
 
     :param hub: the hub.
     :param max_backlog_s: how old an event may be that is still given, in seconds.
+    :param framing: how packets are carried.
     """
 
-    def __init__(self, hub: Hub, max_backlog_s: float) -> None:
-        self._hub, self._live = hub, LiveGroup(hub, max_backlog_s)
+    def __init__(self, hub: Hub, max_backlog_s: float, framing: Framing) -> None:
+        self._hub, self._live, self._framing = hub, LiveGroup(hub, max_backlog_s), framing
 
     def join(self, receiver: Receiver) -> bool:
-        """Have a WebSocket get what all get, if it has everything.
+        """Have a receiver get what all get, if it has everything.
 
-        :param receiver: the WebSocket.
+        :param receiver: the receiver.
         :return: false if it must go on alone.
         """
-        session = receiver.end.session
+        session = receiver.session
         with session.lock:
-            receiver.stream = session.shareable()
-            if receiver.stream is None:
-                return False
-            self._live.adopt(receiver)
-            return self._live.join(receiver)
+            receiver.stream = session.shareable(self._framing)
+            if receiver.stream is not None:
+                self._live.adopt(receiver)
+                if self._live.join(receiver):
+                    return True
+        receiver.stream = None
+        return False
 
     def leave(self, receiver: Receiver, position: int | None = None) -> None:
-        """Have a WebSocket go on alone.
+        """Have a receiver go on alone.
 
         :param receiver: the receiver, in the group or not.
         :param position: number of the last event that it was given; by default the group's.
         """
-        self._live.leave(receiver, self._live.position if position is None else position)
-        receiver.end.session.left()
+        if receiver.stream is not None:
+            self._live.leave(receiver, self._live.position if position is None else position)
+            receiver.stream = None
+            receiver.session.left()
 
-    def deliveries(self) -> Iterator[tuple[bytes, int, list[Any]]]:
-        """Yield what is new: bytes, the number of the last event in them, and who gets them."""
+    def refused(self, receiver: Receiver, delivery: Delivery) -> None:
+        """Have a receiver go on alone that could not be given something: it gets that by itself.
+
+        :param receiver: the receiver.
+        :param delivery: what it could not be given.
+        """
+        receiver.stream.own_delivered -= delivery.delivered
+        self.leave(receiver)
+        self._hub.deliveries.delivered(-delivery.delivered, -len(delivery.data))
+
+    def catch_up(self) -> None:
+        """Go on behind the newest event, if nobody is in the group: nobody has missed anything."""
+        if not len(self._live):
+            self._live.arrive(self._live.scatter())
+
+    def deliveries(self) -> Iterator[tuple[Delivery, int]]:
+        """Yield what is new and who gets it, with the number of the last event in it.
+
+        Without any bytes it is for those that have had to leave.
+        """
         newest = self._hub.log.newest
         while True:
             try:
                 step = self._live.step()
             except Exception:
-                logger.exception("a step of the WebSockets failed; each goes on alone")
+                logger.exception("a step of Socket.IO's clients failed; each goes on alone")
                 step = self._live.scatter()
-            for receiver in step.to_catch_up:
-                receiver.end.session.left()
             if step.to_catch_up:
-                yield b"", 0, step.to_catch_up
+                yield Delivery(b"", 0, 0, step.to_catch_up), 0
             for delivery in step.deliveries:
-                yield delivery.data, step.upto, delivery.members
+                yield delivery, step.upto
                 count = len(delivery.members)
                 self._hub.deliveries.delivered(count * delivery.delivered, count * len(delivery.data))
                 if delivery.conflated:

@@ -92,7 +92,7 @@ class Front:
                                             lambda: self.refusals.count("connection_gave_way"))
         self.bodies = Budget(settings.queue_bytes)
         self.notifier = EventNotifier(self.loop)
-        self.held = HeldAnswers(self.loop, node.hub.broker, self.notifier)
+        self.held = HeldAnswers(self.loop, node.hub, settings.max_backlog_s, self.notifier)
         self.serves_engineio = node.serves_engineio
         self.websockets = WebSockets(self.loop, node.hub, settings, lambda: node.stopping)
         #: The sockets that are not the fan-out writer's, and those that the app has taken over.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..broker.engineio.session import EngineSession
 from ..broker.engineio.websocket import WebSocketEnd
 from .fanout.disconnects import DisconnectWatcher
 
@@ -41,6 +42,11 @@ class Connection(socket.SocketType):
         self.stream: Any = None
         self._on_wake = on_wake
         self._watcher: Any = None
+
+    @property
+    def session(self) -> EngineSession:
+        """The session that its WebSocket carries, or is to carry."""
+        return self.end.session
 
     @property
     def shares(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from ..broker.engineio.packets import Framing
 from ..broker.engineio.websocket import OpenedWebSocket
 from ..broker.hub import Hub
 from ..logs import get_logger
@@ -61,7 +62,7 @@ class WebSockets:
 
     def __init__(self, loop: Any, hub: Hub, settings: Settings, stopping: Callable[[], bool]) -> None:
         self._loop, self._stall_s, self._stopping = loop, settings.stall_s, stopping
-        self._broadcast = Broadcast(hub, settings.max_backlog_s)
+        self._broadcast = Broadcast(hub, settings.max_backlog_s, Framing.WEBSOCKET)
         self._all: dict[int, Connection] = {}
         #: Those that read the log by themselves, and whose socket is not full.
         self._alone: dict[Connection, None] = {}
@@ -132,9 +133,9 @@ class WebSockets:
             some = {self._woken.popleft(): None for _ in range(len(self._woken))}
             turn = Turn()
             if everybody or self._alone:
-                for data, upto, receivers in self._broadcast.deliveries():
-                    for connection in receivers:
-                        self._give(connection, data, upto)
+                for delivery, upto in self._broadcast.deliveries():
+                    for connection in delivery.members:
+                        self._give(connection, delivery.data, upto)
                         turn.end()
                 some.update(dict.fromkeys(self._all.values() if self._stopping() else self._alone))
             for connection in some:
@@ -160,9 +161,7 @@ class WebSockets:
             connection.await_room(self._loop, self._soon)
 
     def _go_alone(self, connection: Connection, position: int | None = None) -> None:
-        if connection.stream is not None:
-            self._broadcast.leave(connection, position)
-            connection.stream = None
+        self._broadcast.leave(connection, position)
         self._alone[connection] = None
 
     def _serve(self, connection: Connection) -> None:

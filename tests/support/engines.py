@@ -56,7 +56,7 @@ class Echo:
     def when_room(self, call: Callable[[], object]) -> None:
         call()
 
-    def shareable(self) -> None:
+    def shareable(self, framing: Framing) -> None:
         return None
 
     def left(self) -> None:

@@ -96,11 +96,13 @@ class HeldPoll:
     :param session: whose poll it is.
     :param stopping: returns true once the server stops.
     :ivar on_wake: called, from any thread, when :meth:`take` is to be called.
+    :ivar session: whose poll it is.
     """
 
     def __init__(self, session: EngineSession, stopping: Callable[[], bool]) -> None:
         self.on_wake: Callable[[], object] = lambda: None
-        self._session, self._stopping = session, stopping
+        self.session, self._stopping = session, stopping
+        self._body: bytes | None = None
         self._poll: Poll = session.polling.begin_poll(self._wake)
 
     def _wake(self) -> None:
@@ -108,20 +110,31 @@ class HeldPoll:
 
     def take(self) -> Answer | None:
         """Return the answer; ``None`` while there is none."""
+        if self._body is not None:
+            return Answer("200 OK", TEXT, self._body)
         if self._stopping():
-            self._session.close("transport close")
+            self.session.close("transport close")
         try:
-            body = self._session.polling.take(self._poll)
+            body = self.session.polling.take(self._poll)
         except Refusal as refusal:
             return refusal_answer(refusal)
         return None if body is None else Answer("200 OK", TEXT, body)
 
+    def give(self, blocks: bytes) -> bool:
+        """Have it answered with events that were read once for many sessions.
+
+        :param blocks: the events, in polling.
+        :return: false if these cannot be its answer.
+        """
+        self._body = self.session.polling.give(self._poll, blocks)
+        return self._body is not None
+
     @property
     def wait_s(self) -> float | None:
         """How long :meth:`take` need not be called, if nobody wakes it (seconds); ``None`` for ever."""
-        return self._session.polling.wait_s(self._poll)
+        return self.session.polling.wait_s(self._poll)
 
     def abandon(self) -> None:
         """Note that the client is gone, or did not get the answer: packets are not asked for twice."""
-        self._session.polling.abandon(self._poll)
-        self._session.fail("transport close")
+        self.session.polling.abandon(self._poll)
+        self.session.fail("transport close")

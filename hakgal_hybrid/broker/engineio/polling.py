@@ -125,6 +125,20 @@ class Polling:
                 self._poll = None
             return body or None
 
+    def give(self, poll: Poll, blocks: bytes) -> bytes | None:
+        """Answer a poll with events that were read once for many sessions.
+
+        :param poll: the poll.
+        :param blocks: the events, in polling.
+        :return: the body of the answer; ``None`` if these cannot be its answer.
+        """
+        session = self._session
+        with session.lock:
+            if self._poll is not poll or session.state is not EngineState.POLLING:
+                return None
+            self._poll = None
+            return body_of(blocks)
+
     def _body(self, poll: Poll) -> bytes:
         session = self._session
         if session.state is EngineState.UPGRADING:

@@ -24,6 +24,8 @@ from .upper import EngineOptions, Upper
 FAREWELL_S = 30.0
 #: How long a poll may have been on its way when its client closed the session in another request (seconds).
 PASSING_S = 0.5
+#: The states in which events are sent.
+_CARRYING = {Framing.POLLING: EngineState.POLLING, Framing.WEBSOCKET: EngineState.WEBSOCKET}
 
 
 class EngineSession:
@@ -104,10 +106,13 @@ class EngineSession:
             self.heartbeat.sent()
         return ping + self.upper.take(framing, MAX_PACKETS - bool(ping))
 
-    def shareable(self) -> SubscriberStream | None:
-        """Return what its events are read by, if these are all that it sends next; see :meth:`.Upper.shareable`."""
-        carrying = self.state is EngineState.WEBSOCKET and not self.heartbeat.ping
-        return self.upper.shareable() if carrying else None
+    def shareable(self, framing: Framing) -> SubscriberStream | None:
+        """Return what its events are read by, if these are all that it sends next; see :meth:`.Upper.shareable`.
+
+        :param framing: how packets are carried.
+        """
+        carrying = self.state is _CARRYING[framing] and not self.heartbeat.ping
+        return self.upper.shareable(framing) if carrying else None
 
     def left(self) -> None:
         """Note that the writer has made the stream leave those that share events."""

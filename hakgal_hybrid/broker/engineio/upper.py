@@ -63,9 +63,11 @@ class Upper(Protocol):
         :param call: the function; it takes the place of one that was given before.
         """
 
-    def shareable(self) -> SubscriberStream | None:
-        """Return what its events are read by, if all that it sends next are events, in frames: its writer may then read
-        them once for many sessions. ``None`` if it must be asked by :meth:`take`.
+    def shareable(self, framing: Framing) -> SubscriberStream | None:
+        """Return what its events are read by, if all that it sends next are events: its writer may then read them once
+        for many sessions. ``None`` if it must be asked by :meth:`take`.
+
+        :param framing: how packets are carried.
         """
 
     def left(self) -> None:
