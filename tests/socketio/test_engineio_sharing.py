@@ -1,0 +1,176 @@
+"""Clients of Socket.IO that share what is read of the log, on our own server: each gets what is for it, in order."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from typing import Any, NamedTuple
+
+import pytest
+from flask import Flask, request
+from support.servers import wait_until
+from support.socketio_clients import websocket
+
+from hakgal_hybrid.broker.engineio.packets import MAX_PACKETS
+from hakgal_hybrid.socketio import SocketIO, join_room
+
+PATH = "/socket.io/?EIO=4&transport="
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """A host on our own server; who connects with a room is in it."""
+    app = Flask("sharing")
+    app.config.update(SECRET_KEY="for tests", HYBRID_ENABLE_WS_SPECIAL=True)
+    socketio = SocketIO(app)
+    sids: dict[int, str] = {}
+
+    @socketio.on("connect")
+    def connect(auth: Any) -> None:
+        join_room(auth["room"])
+        sids[auth["number"]] = request.sid  # type: ignore[attr-defined]
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    thread = threading.Thread(target=lambda: socketio.run(app, host="127.0.0.1", port=port), daemon=True)
+    thread.start()
+    wait_until(lambda: _answers(port), what="the server answers")
+    yield Host(socketio, port, sids)
+    socketio.stop()
+    thread.join(10)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Host(NamedTuple):
+    """The host, where it is served, and the ``sid`` of each client by its number."""
+
+    socketio: SocketIO
+    port: int
+    sids: dict[int, str]
+
+
+class Listener:
+    """A client in a thread: it polls, or has a WebSocket, perhaps only after a while.
+
+    :ivar got: what it was sent: the argument of each event.
+    """
+
+    def __init__(self, port: int, number: int, kind: str) -> None:
+        self.number, self.room, self._kind, self._port = number, f"room {number % 3}", kind, port
+        self.got: list[int] = []
+        self.connected, self.done = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _connect(self) -> str:
+        return "40" + json.dumps({"room": self.room, "number": self.number})
+
+    def _take(self, packet: str) -> None:
+        if packet.startswith("40"):
+            self.connected.set()
+        elif packet.startswith('42["end"'):
+            self.done.set()
+        elif packet.startswith("42"):
+            self.got.append(json.loads(packet[2:])[1])
+
+    def _listen(self) -> None:
+        if self._kind == "websocket":
+            self._read(self._websocket(""), self._connect())
+            return
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
+
+        def ask(method: str, body: str | None = None) -> str:
+            connection.request(method, PATH + "polling" + query, body)
+            return connection.getresponse().read().decode()
+
+        query = ""
+        query = "&sid=" + json.loads(ask("GET")[1:])["sid"]
+        assert ask("POST", self._connect()) == "ok"
+        while not self.done.is_set():
+            packets = ask("GET").split("\x1e")
+            assert len(packets) <= MAX_PACKETS
+            for packet in packets:
+                self._take(packet)
+            if self._kind == "upgrade" and len(self.got) > 40:
+                ws = self._websocket(query)
+                ws.send("2probe")
+                assert ws.recv() == "3probe"
+                self._read(ws, "5")
+        connection.close()
+
+    def _websocket(self, query: str) -> Any:
+        ws = websocket.WebSocket()
+        ws.settimeout(20)
+        ws.connect(f"ws://127.0.0.1:{self._port}{PATH}websocket{query}")
+        return ws
+
+    def _read(self, ws: Any, first: str) -> None:
+        ws.send(first)
+        while not self.done.is_set():
+            self._take(ws.recv())
+        ws.shutdown()
+
+    def join(self) -> None:
+        self._thread.join(20)
+
+
+def test_each_client_is_sent_what_is_for_it(host: Host) -> None:
+    """Polls, WebSockets and clients that change over get each event that is for them once, in order, in bursts too."""
+    kinds = ["polling", "websocket", "upgrade"]
+    listeners = [Listener(host.port, number, kinds[number % 3]) for number in range(12)]
+    for listener in listeners:
+        assert listener.connected.wait(20)
+    chance, expected = random.Random(7), {listener.number: [] for listener in listeners}  # type: ignore[var-annotated]
+    for event in range(400):
+        aim = chance.choice(["all", "all", "room", "one", "skip"])
+        room, one = f"room {chance.randrange(3)}", chance.randrange(12)
+        to = {"room": room, "one": host.sids[one]}.get(aim)
+        host.socketio.emit("news", event, to=to, skip_sid=host.sids[one] if aim == "skip" else None)
+        for listener in listeners:
+            if {"all": True, "room": listener.room == room, "one": listener.number == one,
+                    "skip": listener.number != one}[aim]:
+                expected[listener.number].append(event)
+        if event % 50 < 20:  # in the rest of the time they come as fast as they can
+            time.sleep(0.005)
+    host.socketio.emit("end", 0)
+    for listener in listeners:
+        listener.join()
+    assert {listener.number: listener.got for listener in listeners} == expected
+
+
+def test_a_websocket_that_comes_while_a_poll_waits(host: Host) -> None:
+    """The poll is answered, and nothing is lost: what is emitted from then on comes on the WebSocket."""
+    connection = HTTPConnection("127.0.0.1", host.port, timeout=20)
+    connection.request("GET", PATH + "polling")
+    query = "&sid=" + json.loads(connection.getresponse().read()[1:])["sid"]
+    connection.request("POST", PATH + "polling" + query, '40{"room":"a","number":1}')
+    connection.getresponse().read()
+    connection.request("GET", PATH + "polling" + query)
+    assert connection.getresponse().read().startswith(b"40")
+    connection.request("GET", PATH + "polling" + query)
+    time.sleep(0.1)  # it waits, and shares what is read
+    ws = websocket.WebSocket()
+    ws.settimeout(20)
+    ws.connect(f"ws://127.0.0.1:{host.port}{PATH}websocket{query}")
+    both = [websocket.ABNF.create_frame(text, websocket.ABNF.OPCODE_TEXT).format() for text in ("2probe", "5")]
+    ws.sock.sendall(b"".join(both))
+    for number in range(50):
+        host.socketio.emit("news", number)
+    answer = connection.getresponse()
+    polled = answer.read().decode() if answer.status == 200 else ""
+    got = [json.loads(packet[2:])[1] for packet in polled.split("\x1e") if packet.startswith("42")]
+    assert ws.recv() == "3probe"
+    while len(got) < 50:
+        got.append(json.loads(ws.recv()[2:])[1])
+    assert got == list(range(50))
+    ws.shutdown()
+    connection.close()
