@@ -110,8 +110,7 @@ class Fanout:
 
     def statistics(self) -> dict[str, int]:
         """Return how many detached streams are open, and how many of them wait for their socket."""
-        connections = self._connections.all()
-        return {"streams": len(connections), "blocked": sum(item.pending is not None for item in connections)}
+        return {"streams": len(self), "blocked": len(self.clogged())}
 
     def forked(self) -> list[int]:
         """Put back, in a child, what open streams change in a process.
