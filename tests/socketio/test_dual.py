@@ -286,21 +286,25 @@ def test_run_serves_a_host_class_to_both(tmp_path: Path, vintage: str) -> None:
 
 
 @posix
-@pytest.mark.parametrize("way", WAYS)
-def test_gunicorn_serves_both(tmp_path: Path, way: str) -> None:
-    """``exec -- gunicorn -k gthread`` serves a host's Socket.IO clients and streams, without any ``run``."""
+@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+def test_gunicorn_serves_both(tmp_path: Path, worker: str) -> None:
+    """``exec -- gunicorn`` serves a host's Socket.IO clients and streams, without any ``run``."""
     pytest.importorskip("gunicorn", reason="gunicorn is not installed")
     port = free_port()
     (tmp_path / "wsgi_example.py").write_text(textwrap.dedent("""
         from hexagonal_api_enhanced_clean import HexagonalAPI
         app = HexagonalAPI(use_legacy=False, enable_websocket=True).app
     """))
-    command = [*EXEC, "gunicorn", "-k", "gthread", "--threads", "8", "--bind", f"127.0.0.1:{port}", "--pythonpath",
+    command = [*EXEC, "gunicorn", "-k", worker, "--threads", "8", "--bind", f"127.0.0.1:{port}", "--pythonpath",
                str(SRC), "--chdir", str(tmp_path), "--graceful-timeout", "1", "wsgi_example:app"]
     with running(tmp_path, command, port, LEGACY_VINTAGE="early", **DUAL) as host:
-        with Socket(port, way=way) as socket, Stream(port) as stream:
+        with ExitStack() as stack:
+            sides = [Stream(port), *(Socket(port, way=way) for way in WAYS)]
+            for side in sides:
+                stack.enter_context(side)
             assert host.post("/api/facts", {"statement": "IsA(Platypus, Monotreme)."}).status == 201
-            assert socket.first("fact_added") == stream.first("fact_added")
+            told = [side.first("fact_added") for side in sides]
+            assert told == told[:1] * 4
 
 
 # -- a plain Flask-SocketIO app ----------------------------------------------------------------------------------
@@ -649,6 +653,18 @@ def test_a_finished_host_with_a_websocket_keeps_it(toy: Any, caplog: pytest.LogC
     assert transport.statistics().transport == "websocket"
     [warning] = warnings(caplog)
     assert "flask_socketio.SocketIO) was not swapped: its events do not leave by SSE" in warning
+
+
+@pytest.mark.parametrize("first", ["socketio", "transport"])
+def test_flask_socketios_own_class_beside_a_transport_is_refused(first: str) -> None:
+    """Two servers of one URL are not started: the error says what owns it."""
+    app = Flask("beside")
+    if first == "transport":
+        HybridTransport(app)
+    flask_socketio.SocketIO(app, async_mode="threading")
+    transport = HybridTransport.of(app) if first == "transport" else HybridTransport(app)
+    with pytest.raises(ConfigurationError, match=r"owns /socket\.io/, the URL where hakgal_hybrid serves clients"):
+        transport.run(port=0)
 
 
 def test_the_profile_of_a_swapped_host_is_the_environments(toy: Any) -> None:
