@@ -60,8 +60,7 @@ class Fanout:
         self._live = LiveGroup(hub, settings.max_backlog_s)
         self._intervals = Intervals(loop, hub.log, self._news.set)
         self._connections = Connections(loop, settings, self._live, self._intervals, on_end, self._news.set)
-        self._replays = ReplayCache()
-        self._pace = Pace(loop)
+        self._replays, self._pace = ReplayCache(), Pace(loop)
         self._caretaker = Caretaker(self._connections, settings, self._pace, self._news.set)
         self._ending = False
         self.precedence = Precedence()
