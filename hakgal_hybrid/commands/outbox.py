@@ -20,25 +20,28 @@ class Item(NamedTuple):
     :ivar block: returns its bytes: called with how packets are carried, and how many there may be at most.
     :ivar size: how many bytes that are, about.
     :ivar done: returns false while there are more bytes of it to be had.
+    :ivar kept: how many bytes are kept for it because of what the client has sent.
     """
 
     after: int
     block: Callable[[Framing, int], bytes]
     size: int
     done: Callable[[], bool] = lambda: True
+    kept: int = 0
 
 
 class Outbox:
     """Items in the order in which they are sent.
 
+    :param free: called with the size of each acknowledgement that does not wait any more.
     :ivar size: how many bytes wait, about.
     """
 
-    __slots__ = ("_items", "size")
+    __slots__ = ("_free", "_items", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, free: Callable[[int], object] = lambda size: None) -> None:
         self._items: deque[Item] = deque()
-        self.size = 0
+        self._free, self.size = free, 0
 
     @property
     def full(self) -> bool:
@@ -65,7 +68,14 @@ class Outbox:
         if item.done():
             self._items.popleft()
             self.size -= item.size
+            self._free(item.kept)
         return block
+
+    def clear(self) -> None:
+        """Send nothing more."""
+        self._free(sum(item.kept for item in self._items))
+        self._items.clear()
+        self.size = 0
 
     def put_control(self, after: int, kind: Kind, namespace: str, data: dict[str, object] | None = None) -> None:
         """Add a packet that is no event.
@@ -87,7 +97,7 @@ class Outbox:
         :param args_text: the arguments, the JSON text of an array.
         """
         self.put(Item(after, lambda framing, packets: ack_block(namespace, number, args_text, framing),
-                      len(args_text)))
+                      len(args_text), kept=len(args_text)))
 
     def put(self, item: Item) -> None:
         """Add an item.

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..broker.client import MAX_SESSION_CLIENTS, Client
+from ..broker.engineio.budget import Budget
 from ..broker.engineio.packets import ProtocolError
 from ..broker.engineio.session import EngineSession
 from ..broker.engineio.socketio_packets import Kind, SocketPacket
@@ -41,6 +42,7 @@ class Sharing(NamedTuple):
         again.
     :ivar later: has a function called after some seconds, in a thread that must not wait.
     :ivar clock: monotonic seconds.
+    :ivar budget: has room for what clients send until it is carried out, and for what they do not fetch.
     """
 
     node: Node
@@ -48,6 +50,7 @@ class Sharing(NamedTuple):
     pace: Callable[[str], float] = lambda address: 0.0
     later: Callable[[float, Callable[[], object]], object] = lambda seconds, call: call()
     clock: Callable[[], float] = time.monotonic
+    budget: Budget = Budget(1 << 62)
 
     def new_reader(self) -> PacketReader:
         """Return what reads the messages of one session."""
@@ -87,7 +90,7 @@ class SocketIOCalls:
 
         :param packet: the packet.
         """
-        self._waiting().put(partial(self._carry_out, packet), packet.size)
+        self._waiting().put(partial(_freeing, self._sharing.budget, self._carry_out, packet), packet.size)
 
     def put_end(self, reason: str) -> None:
         """Have all ended after everything that was sent before.
@@ -225,6 +228,10 @@ class SocketIOCalls:
         except EventError as error:
             logger.error("the handler of %r returned what cannot be sent as JSON: %s", name, error.__cause__ or error)
             return
+        if not self._sharing.budget.take(len(text)):
+            crowded(node)
+            self.engine.close("transport error")
+            return
         with self.engine.lock:  # after everything that the handler has emitted
             self._down.outbox.put_ack(node.log.newest, client.namespace, packet.id, text)
         self.engine.notify()
@@ -247,8 +254,28 @@ class SocketIOCalls:
                 node.lifecycle.end_client(client, reason, wait=True)
         for client in session.clients:
             node.hub.release(client)
+        with self.engine.lock:
+            self._down.clear()
         end = StreamEnd.GAP if self._down.lost else StreamEnd.STOPPED if node.stopping else StreamEnd.GONE
         node.lifecycle.stream_ended(self._down.stream, end)
+
+
+def _freeing(budget: Budget, call: Callable[[IncomingPacket], object], packet: IncomingPacket) -> None:
+    """Call a function with a packet, which is not kept any more after that."""
+    try:
+        call(packet)
+    finally:
+        budget.free(packet.size)
+
+
+def crowded(node: Node) -> None:
+    """Count and log that a session is closed because all clients together have the server keep too much.
+
+    :param node: counts it.
+    """
+    node.refusals.count("too_many_requests_waiting")
+    logger.warning("closed a session of Socket.IO: what clients have sent and not fetched is more than "
+                   "HYBRID_QUEUE_BYTES")
 
 
 def _request(node: Node, opening: OpeningRequest) -> AbstractContextManager[object]:

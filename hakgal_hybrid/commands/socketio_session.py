@@ -16,7 +16,7 @@ from ..broker.engineio.socketio_reader import IncomingPacket, PacketReader
 from ..broker.stream import SubscriberStream
 from ..logs import get_logger
 from .socketio_admission import Admission
-from .socketio_calls import NONE, Sharing, SocketIOCalls
+from .socketio_calls import NONE, Sharing, SocketIOCalls, crowded
 from .socketio_recovery import may_recover
 from .socketio_stream import SocketIOStream
 
@@ -39,7 +39,7 @@ class SocketIOSession:
     :raises Overloaded: if there are too many streams.
     """
 
-    __slots__ = ("_address", "_admission", "_attach_until", "_calls", "_down", "_leaving", "_node",
+    __slots__ = ("_address", "_admission", "_attach_until", "_calls", "_down", "_held", "_kept", "_leaving", "_node",
                  "_reader", "_reason", "_sharing")
 
     def __init__(self, sharing: Sharing, environ: dict[str, Any], admission: Admission) -> None:
@@ -48,10 +48,11 @@ class SocketIOSession:
         self._sharing, self._admission = sharing, admission
         self._attach_until: float | None = None
         self._reason = ""
+        self._kept = self._held = 0  # bytes of a packet that awaits attachments, and of a message that is incomplete
         self._leaving = NONE  # what the client has left, and has not asked for again
         session = node.hub.new_session(environ)
         self._down = SocketIOStream(session, node.hub, node.stream_options, node.lifecycle,
-                                    offsets=may_recover(node.settings, environ))
+                                    offsets=may_recover(node.settings, environ), budget=sharing.budget)
         stream = self._down.stream
         try:
             node.hub.sessions.attach(session, stream)
@@ -95,6 +96,10 @@ class SocketIOSession:
         :param message: the message.
         :raises ProtocolError: for one that a client must not send.
         """
+        if not self._sharing.budget.take(len(message)):
+            crowded(self._node)
+            raise ProtocolError("there is no room for it")
+        self._kept += len(message)  # whatever is raised, closing frees it
         begun = self._reader is not None
         packet = self._read(message)
         if packet is None:
@@ -107,13 +112,33 @@ class SocketIOSession:
             raise ProtocolError("a client that still has to show the key sends something else")
         if packet.kind is Kind.CONNECT:
             if not self._may_connect(packet.namespace):
+                self._free()
                 return
             self._calls.deciding |= {packet.namespace}
         elif packet.namespace not in self._calls.clients and packet.namespace not in self._calls.deciding:
             raise ProtocolError(f"a packet for the namespace {packet.namespace[:80]!r}, which is not connected")
         elif packet.kind is Kind.DISCONNECT:
             self._leaving |= {packet.namespace}
+        self._kept = 0  # which is freed when it is carried out
         self._calls.put(packet)
+
+    def _free(self) -> None:
+        self._sharing.budget.free(self._kept)
+        self._kept = 0
+
+    def holds(self, size: int) -> bool:
+        """Note how much of a message has come that is not complete yet.
+
+        :param size: how many bytes.
+        :return: false if that is too much, because all clients together have sent too much.
+        """
+        if size and self._calls.engine.over:  # nothing of it is used any more
+            return True
+        if not self._sharing.budget.take(size - self._held):
+            crowded(self._node)
+            return False
+        self._held = size
+        return True
 
     def _read(self, message: str | bytes) -> IncomingPacket | None:
         reader = self._reader or self._sharing.new_reader()
@@ -189,6 +214,8 @@ class SocketIOSession:
         else:
             self._node.engine_counters.ended(reason)
             self._admission.end()
+            self._free()
+            self.holds(0)
             self._calls.put_end(reason)
 
     def _may_connect(self, namespace: str) -> bool:

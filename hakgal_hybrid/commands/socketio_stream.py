@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..broker.client import Client, Session
+from ..broker.engineio.budget import Budget
 from ..broker.engineio.packets import Framing, as_frames, count_packets, split_blocks
 from ..broker.entry import Gap
 from ..broker.formats import Format
@@ -33,6 +34,7 @@ class SocketIOStream:
     :param options: what all streams have in common.
     :param lifecycle: is told of every gap, for each client that it concerns.
     :param offsets: whether the id of each event is its last argument.
+    :param budget: has room for the acknowledgements that wait.
     :ivar stream: the stream, which has begun.
     :ivar barrier: the number of the last event that may be sent for now; ``None`` for any.
     :ivar pause: the same, for a moment after the answer to a connect; see :meth:`SocketIOCalls._connect`.
@@ -40,11 +42,11 @@ class SocketIOStream:
     :ivar lost: true once events are lost. There is no packet to say so, so nothing more may be sent.
     """
 
-    __slots__ = ("_lifecycle", "_outbox", "_rest", "barrier", "lost", "missed", "pause", "stream")
+    __slots__ = ("_budget", "_lifecycle", "_outbox", "_rest", "barrier", "lost", "missed", "pause", "stream")
 
     def __init__(self, session: Session, hub: Hub, options: StreamOptions, lifecycle: ClientLifecycle, *,
-                 offsets: bool = False) -> None:
-        self._lifecycle = lifecycle
+                 offsets: bool = False, budget: Budget) -> None:
+        self._lifecycle, self._budget = lifecycle, budget
         self.stream = SubscriberStream(session, hub, options, _REQUESTS[Framing.POLLING, offsets], self)
         self.stream.medium = _MEDIA[Framing.POLLING]
         self._outbox: Outbox | None = None
@@ -57,7 +59,7 @@ class SocketIOStream:
     def outbox(self) -> Outbox:
         """What is sent besides events. Most of the time there is nothing, and it is not kept."""
         if self._outbox is None:
-            self._outbox = Outbox()
+            self._outbox = Outbox(self._budget.free)
         return self._outbox
 
     @property
@@ -95,6 +97,11 @@ class SocketIOStream:
     def offsets(self) -> bool:
         """True if the id of each event is its last argument: its clients may come back."""
         return self.stream.request.format.offsets
+
+    def clear(self) -> None:
+        """Send nothing more besides events."""
+        if self._outbox is not None:
+            self._outbox.clear()
 
     def put_replay(self, after: int, replay: Replay) -> None:
         """Have a client get what it has missed.

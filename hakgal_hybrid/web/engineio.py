@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
+from ..broker.engineio.budget import Budget
 from ..broker.engineio.held import TEXT, Answer, HeldAnswer, HeldPoll, HeldPost, refusal_answer
 from ..broker.engineio.packets import ProtocolError, decode_payload
 from ..broker.engineio.refusals import Refusal, RefusalCode
 from ..broker.engineio.registry import TICK_S, EngineRegistry
 from ..broker.engineio.session import EngineSession
+from ..broker.engineio.upper import EngineOptions
 from ..broker.engineio.websocket import OpenedWebSocket, WebSocketEnd
 from ..broker.environ import ADDRESS, CONNECTION_KEYS, HANDOFF
 from ..broker.timers import TimerQueue, TimerWheel
@@ -57,7 +59,9 @@ class EngineEndpoint:
         later = TimerWheel[Callable[[], object]](timers, TICK_S, lambda call: call())
         self._access = EngineAccess(services)
         worker = Worker("hakgal-hybrid-socketio", MAX_WAITING, services.node.settings.threads)
-        self._sharing = Sharing(services.node, worker.submit, services.rate.wait_s, later.call_later)
+        settings, largest = services.node.settings, EngineOptions().max_payload
+        self._sharing = Sharing(services.node, worker.submit, services.rate.wait_s, later.call_later,
+                                budget=Budget(max(settings.queue_bytes, largest)))
         self._node.engine_counters.sessions, self._node.on_stop = self.sessions.all, self.sessions.stop
 
     def owns(self, path: str) -> bool:

@@ -62,6 +62,9 @@ class Echo:
     def left(self) -> None:
         pass
 
+    def holds(self, size: int) -> bool:
+        return True
+
     def oversized(self, size: int) -> None:
         self.log.append(("oversized", size))
 

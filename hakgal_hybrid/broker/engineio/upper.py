@@ -73,6 +73,13 @@ class Upper(Protocol):
     def left(self) -> None:
         """Note that the writer has made the stream leave those that share events."""
 
+    def holds(self, size: int) -> bool:
+        """Note how much of a message has come that is not complete yet; 0 once it is, or will not be any more.
+
+        :param size: how many bytes.
+        :return: false if that is too much, because all clients together have sent too much.
+        """
+
     def oversized(self, size: int) -> None:
         """Note that the client has sent a body or message that is too large, which is not taken.
 

@@ -83,6 +83,8 @@ class WebSocketEnd:
             self._fail(error.code)
         except ProtocolError:
             self._fail(CloseReason.PROTOCOL_ERROR)
+        if not self.over and self._frames is not None and not self._holds(len(self._message or b"")):
+            self._fail(CloseReason.INTERNAL_ERROR)
         if not self.over:
             self.paused = True
             self.session.upper.when_room(self._resume)
@@ -110,6 +112,9 @@ class WebSocketEnd:
         :param reason: why, in the words that ``disconnect`` handlers know.
         """
         self.over = True
+        if self._message is not None:
+            self._message = None
+            self._holds(0)
         if self._stage is _Stage.CARRYING:
             self.session.close(reason)
         elif self._stage is not _Stage.REFUSED:
@@ -147,6 +152,10 @@ class WebSocketEnd:
         for frame in self._frames.received_frames():
             if not self.over:
                 self._receive(frame)
+
+    def _holds(self, size: int) -> bool:
+        with self.session.lock:
+            return self.session.upper.holds(size)
 
     def _receive(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PING:
