@@ -121,7 +121,7 @@ class StreamContent:
         :param gap: the gap.
         :return: the block.
         """
-        for client in self.session.living:
+        for client in self.session.clients:
             self.on_gap(client, gap)
         upto = self.log.id_of(gap.upto)
         return self.control("hybrid_gap", {"missed": gap.missed, "reason": gap.reason, "resume_from": upto}, upto)

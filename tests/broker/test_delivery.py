@@ -11,25 +11,27 @@ import tempfile
 import time
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from support.accounting import Account, Got, Manifest, Sent, account, blocks
+from support.accounting import Account, Got, Manifest, Sent, account, blocks, digest
 from support.hubs import make_hub
 
 from hakgal_hybrid.broker import live as pack_module
 from hakgal_hybrid.broker import reading as reading_module
 from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.client import Client, Session
+from hakgal_hybrid.broker.entry import Gap
 from hakgal_hybrid.broker.event import Event, Target, glob_matcher
-from hakgal_hybrid.broker.formats import EVENT_STREAMS, Format
+from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.journal import Journal
 from hakgal_hybrid.broker.live import LiveGroup
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.markup import Html
+from hakgal_hybrid.broker.replay import bring_back
 from hakgal_hybrid.broker.stream import SubscriberStream
 from hakgal_hybrid.broker.subscription import StreamOptions, StreamRequest
 from hakgal_hybrid.broker.timers import TimerHandle
@@ -46,16 +48,29 @@ class NoDeadlines:
         return TimerHandle(float("inf"), call)
 
 
+class Piece(NamedTuple):
+    """Some bytes of a connection, and the gaps and the beginning that no byte of it tells of."""
+
+    raw: bytes
+    notes: list[Got]
+
+
 class Person:
     """A client as it is out there: what it has received, and what the model says is for it.
 
-    :ivar got: what came over earlier connections; ``raw``: the bytes of this one.
+    Packets of Socket.IO tell neither of gaps nor where a stream begins, and need not have ids. So these are noted when
+    they happen, and an id is found by the payload, which no other event has.
+
+    :ivar got: what came over earlier connections; ``pieces``: what came over this one; ``notes``: what is noted for the
+        next piece.
     """
 
-    def __init__(self, namespace: str, events: str, form: Format) -> None:
+    def __init__(self, namespace: str, events: str, form: Format, manifest: Manifest, ids: dict[int, str]) -> None:
         self.namespace, self.events, self.form = namespace, events, form
+        self._manifest, self._ids = manifest, ids
         self.got: list[Got] = []
-        self.raw = b""
+        self.pieces: list[Piece] = []
+        self.notes: list[Got] = []
         self.mine: set[str] = set()
         self.rooms: set[Hashable] = set()
         self.session: Session | None = None
@@ -74,9 +89,37 @@ class Person:
                 and self.client.sid not in target.skip and self.accepts(event.name)
                 and (target.rooms is None or bool(target.rooms & {*self.rooms, self.client.sid})))
 
+    def receive(self, raw: bytes) -> None:
+        self.pieces.append(Piece(raw, self.notes))
+        self.notes = []
+
+    def note(self, event: str, event_id: str, data: Any = None) -> None:
+        if self.form.framing is not None:
+            self.notes.append(Got(event_id, event, data, 0))
+
     @property
     def all(self) -> list[Got]:
-        return self.got + blocks(self.raw, self.form)
+        return self.got + self._received()
+
+    def _received(self) -> list[Got]:
+        """What came over this connection, notes before what comes after them."""
+        found = blocks(b"".join(piece.raw for piece in self.pieces), self.form)
+        if self.form.framing is None:
+            return found
+        found = [got if got.id is not None or got.event == "hybrid_disconnect" else
+                 got._replace(id=self._ids[got.digest]) for got in found]
+        at = 0
+        for note in [note for piece in self.pieces for note in piece.notes]:
+            at = max(at, next((index for index, got in enumerate(found)
+                               if got.id is not None and self._place(got) > self._place(note)), len(found)))
+            found.insert(at, note)
+            at += 1
+        return found
+
+    def _place(self, got: Got) -> tuple[int, int]:
+        place = self._manifest.place(str(got.id))
+        assert place is not None
+        return place
 
     @property
     def last(self) -> str | None:
@@ -85,8 +128,13 @@ class Person:
 
     def hang_up(self, lost: int) -> None:
         """The connection is gone, and the last bytes with it; what is left of a block is worth nothing."""
-        self.got += blocks(self.raw[:max(0, len(self.raw) - lost)], self.form)
-        self.raw, self.stream = b"", None
+        while lost and self.pieces:
+            raw, notes = self.pieces.pop()
+            if lost < len(raw) and not notes:
+                self.pieces.append(Piece(raw[:-lost], notes))
+            lost = max(0, lost - len(raw))
+        self.got += self._received()
+        self.pieces, self.notes, self.stream = [], [], None
 
 
 class DeliveryMachine(RuleBasedStateMachine):
@@ -94,18 +142,19 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     MAX_EVENTS, MAX_BYTES = 8, 900
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(forms=st.tuples(st.sampled_from(Format), st.sampled_from(Format)))
+    def begin(self, forms: tuple[Format, Format] = (Format.JSON, Format.JSON)) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.now = 1000.0
         self.manifest = Manifest(CONFLATE)
         self.events: dict[str, Event] = {}
+        self.ids: dict[int, str] = {}
         self.written: set[str] = set()
         self.persons: list[Person] = []
         self.takes = reading_module.MAX_TAKE, pack_module.MAX_TAKE
         self.live(EPOCH)
-        for _ in range(2):
-            self.arrive("/", "", Format.JSON)
+        for form in forms:
+            self.arrive("/", "", form)
         self.enter(0, "r")
 
     def live(self, epoch: int) -> None:
@@ -153,7 +202,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         sid = person.client.sid if person is not None and person.client is not None else "nobody"
         target: dict[str, Any] = {"all": {}, "room": {"to": "r"}, "rooms": {"to": ["r", "s"]}, "sid": {"to": sid},
                                   "skip": {"skip": sid}}[aim]
-        payload = Html("<p>\n" * (pad // 4)) if html else "x" * pad
+        serial = len(self.events)
+        payload = Html(f"{serial}" + "<p>\n" * (pad // 4)) if html else f"{serial}" + "x" * pad
         event = Event.create(name, (payload,), Target.create(namespace, **target))
         wanted = [one for one in self.persons if one.wants(event)]
         entry = self.hub.broker.publish(event)
@@ -161,6 +211,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         event_id = self.log.id_of(entry.seq)
         self.manifest.add(event_id, event)
         self.events[event_id] = event
+        self.ids[digest(event.data)] = event_id
         for one in wanted:
             one.mine.add(event_id)
 
@@ -172,9 +223,9 @@ class DeliveryMachine(RuleBasedStateMachine):
     # -- clients come, go, and come back
 
     @precondition(lambda self: len(self.persons) < 4)
-    @rule(namespace=namespaces, events=st.sampled_from(["", "", "", "a,c"]), form=st.sampled_from(EVENT_STREAMS))
+    @rule(namespace=namespaces, events=st.sampled_from(["", "", "", "a,c"]), form=st.sampled_from(Format))
     def arrive(self, namespace: str, events: str, form: Format) -> None:
-        person = Person(namespace, events, form)
+        person = Person(namespace, events, form, self.manifest, self.ids)
         self.persons.append(person)
         self.connect(person, None)
 
@@ -189,11 +240,17 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert person.session is not None
         events = tuple(person.events.split(",")) if person.events else ()
         request = StreamRequest(person.namespace, events, format=person.form, last_event_id=last)
-        person.stream = SubscriberStream(person.session, self.hub, StreamOptions(), request)
+        person.stream = SubscriberStream(person.session, self.hub, StreamOptions(), request,
+                                         lambda client, gap: self.gap(person, gap))
         self.pack.adopt(person)
         self.hub.sessions.attach(person.session, person.stream)
-        person.raw += person.stream.opening()
+        person.note("hybrid_open", last or self.log.id_of(person.stream.position))
+        person.receive(person.stream.opening())
         self.alone.append(person)
+
+    def gap(self, person: Person, gap: Gap) -> None:
+        upto = self.log.id_of(gap.upto)
+        person.note("hybrid_gap", upto, {"missed": gap.missed, "reason": gap.reason, "resume_from": upto})
 
     @precondition(lambda self: self.persons)
     @rule(which=which, lost=lost)
@@ -211,6 +268,37 @@ class DeliveryMachine(RuleBasedStateMachine):
         if person.over_at is not None:  # there is nobody to come back as
             self.persons.remove(person)
 
+    @precondition(lambda self: any(self.may_recover(person) for person in self.persons))
+    @rule(which=which)
+    def recover(self, which: int) -> None:
+        """By its pid, with the id of its last event: over another session, which has what is new."""
+        able = [person for person in self.persons if self.may_recover(person)]
+        self.bring_back(able[which % len(able)])
+
+    def bring_back(self, person: Person) -> None:
+        last, client = person.last, person.client
+        assert client is not None
+        person.session = self.hub.new_session({})
+        self.open(person, None)
+        replay = bring_back(self.hub, client, person.session, last, lambda entry, client: True)
+        if replay is None:  # the log has not everything any more: it is somebody new, without a past
+            self.hub.end(client, "transport close")
+            account(person.got, self.manifest, namespace=person.namespace, events=person.events,
+                    mine=lambda sent: sent.id in person.mine)
+            person.got, person.mine, person.rooms = [], set(), set()
+            person.client = self.hub.admit(person.session, {}, person.namespace)
+            return
+        person.pieces[-1].notes[:] = [Got(last, "hybrid_open", None, 0)]
+        while not replay.done:
+            person.receive(replay.take(person.form, 3)[0])
+        assert replay.gap is None
+
+    def may_recover(self, person: Person) -> bool:
+        """True if it has lost its connection. Those of Socket.IO have no filter, and are ended by a gap."""
+        return (person.stream is None and person.form.offsets and person.over_at is None and not person.events
+                and person.session is not None and bool(person.got)
+                and all(got.event != "hybrid_gap" for got in person.got))
+
     @precondition(lambda self: any(person.stream is None for person in self.persons))
     @rule(which=which, same=st.booleans())
     def come_back(self, which: int, same: bool) -> None:
@@ -221,7 +309,10 @@ class DeliveryMachine(RuleBasedStateMachine):
             return
         last = person.last
         if same and person.session is not None:
-            self.open(person, last)
+            if self.may_recover(person) and person.client is not None and person.client.replayed_upto:
+                self.bring_back(person)  # its stream leaves to a replay what another one has given it
+            else:
+                self.open(person, last)
             return
         if person.session is not None:
             self.hub.sessions.lapse(person.session)
@@ -275,7 +366,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.alone += step.to_catch_up
             for share in step.deliveries:
                 for person in share.members:
-                    person.raw += share.data  # what its socket does not take is pending, and comes later
+                    person.receive(share.data)  # what its socket does not take is pending, and comes later
                     if person.stalled:
                         self.pack.leave(person, step.upto)
                         self.alone.append(person)
@@ -288,7 +379,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def catch_up(self, person: Person, shared: dict[Any, Any]) -> None:
         stream = person.stream
         if not stream.finished:
-            person.raw += stream.take(shared, self.pack.position)
+            person.receive(stream.take(shared, self.pack.position))
             if self.pack.join(person):
                 self.alone.remove(person)
         if stream.finished:
@@ -307,7 +398,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def beat(self, which: int) -> None:
         person = self.persons[which % len(self.persons)]
         if person.stream is not None and not person.stalled and not person.stream.finished:
-            person.raw += person.stream.heartbeat()
+            person.receive(person.stream.heartbeat())
 
     @rule(seconds=st.sampled_from([20, 50]))
     def wait(self, seconds: int) -> None:
@@ -388,7 +479,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
 
 TestDelivery = pytest.mark.timeout(400)(DeliveryMachine.TestCase)  # only finding the smallest failure takes long
-TestDelivery.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, database=None,
+TestDelivery.settings = settings(max_examples=300, stateful_step_count=50, deadline=None, database=None,
                                  derandomize=True, report_multiple_bugs=False)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 import time
 import zlib
 from collections import Counter
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
+from hakgal_hybrid.broker.engineio.packets import Framing
 from hakgal_hybrid.broker.entry import Entry
 from hakgal_hybrid.broker.event import Event, glob_matcher
 from hakgal_hybrid.broker.formats import Format
@@ -182,7 +184,11 @@ def blocks(raw: bytes, form: Format = Format.JSON) -> list[Got]:
     """Take a stream apart. What is not complete at its end was not dispatched.
 
     What comes in the formats of pages must have been emitted as one text, or as HTML, without line ends of the past.
+    What comes as packets of Socket.IO must have been emitted as one argument, without ``bytes``. Only in the formats
+    with offsets has it an id.
     """
+    if form.framing is not None:
+        return [_of_packet(packet, form) for packet in _packets(bytes(raw), form.framing)]
     found = []
     for block in bytes(raw).split(b"\n\n")[:-1]:
         fields: dict[str, list[str]] = {}
@@ -201,6 +207,33 @@ def blocks(raw: bytes, form: Format = Format.JSON) -> list[Got]:
                 event, text = _of_page(event, text, form)
             found.append(Got(event_id, event, json.loads(text) if event.startswith("hybrid_") else text, digest(text)))
     return found
+
+
+def _packets(raw: bytes, framing: Framing) -> list[str]:
+    """Return the packets that have come complete."""
+    if framing is Framing.POLLING:
+        return [packet.decode() for packet in raw.split(b"\x1e")[:-1]]
+    found = []
+    while len(raw) >= 2:
+        head, size = {126: (4, raw[2:4]), 127: (10, raw[2:10])}.get(raw[1], (2, raw[1:2]))
+        end = head + int.from_bytes(size, "big")
+        if len(raw) < max(head, end):
+            break
+        assert raw[0] == 0x81, "a frame that is not a whole text"
+        found.append(raw[head:end].decode())
+        raw = raw[end:]
+    return found
+
+
+def _of_packet(packet: str, form: Format) -> Got:
+    """Return what a packet of Socket.IO dispatches."""
+    match = re.fullmatch(r"4([12])(?:(/[^,]*),)?(\[.*)?", packet, re.DOTALL)
+    assert match is not None, packet
+    if match[1] == "1":
+        return Got(None, "hybrid_disconnect", None, 0, match[2] or "/")
+    name, data, *offset = json.loads(match[3])
+    assert len(offset) == form.offsets, packet
+    return Got(offset[0] if offset else None, name, data, digest(_json(data)), match[2] or "/")
 
 
 def _of_page(event: str, text: str, form: Format) -> tuple[str, str]:
