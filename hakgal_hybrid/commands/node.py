@@ -41,6 +41,8 @@ from .publisher import Encode, Publisher
 EARLY_SHARE = 4
 #: How many such events may wait where another server has the threads. How many those are is not known; waitress has 4.
 EARLY_ELSEWHERE = 3
+#: At how many paths an app may be mounted, with clients of Socket.IO. It has one or two.
+MAX_MOUNTS = 8
 
 
 class Node:
@@ -82,6 +84,7 @@ class Node:
         self.early_elsewhere = threading.Semaphore(EARLY_ELSEWHERE)
         self.json: Any = None
         self.host_socketio = False
+        self._engineio_paths: frozenset[str] = frozenset()
         self.engine_options = EngineOptions(path=settings.prefix + EngineOptions().path)
         self.encode: Encode = partial(payload_text, default=default_of(app))
         self.acks = Acks()
@@ -144,13 +147,25 @@ class Node:
             broker.add_waker(self.journal.wake)
         return Hub(broker, sessions, max_clients=settings.max_clients)
 
-    def serves_engineio(self, path: str) -> bool:
+    def serves_engineio(self, path: str, seen: str | None = None) -> bool:
         """Return true if clients of Socket.IO are served at a path. They may leave the slash at its end out.
 
         :param path: ``PATH_INFO`` of a request.
+        :param seen: the path as our own server has it; it is remembered if the app is mounted below another path.
+        :return: true if they are.
         """
-        return (self.settings.serves_socketio and path.rstrip("/") == self.engine_options.path
-                and not self.host_socketio)
+        served = (self.settings.serves_socketio and path.rstrip("/") == self.engine_options.path
+                  and not self.host_socketio)
+        if served and seen is not None and seen != path and len(self._engineio_paths) < MAX_MOUNTS:
+            self._engineio_paths |= {seen.rstrip("/")}
+        return served
+
+    def serves_engineio_at(self, path: str) -> bool:
+        """Return true if clients of Socket.IO are served at a path, as our own server sees it.
+
+        :param path: the path of a request, percent-decoded.
+        """
+        return self.serves_engineio(path) or path.rstrip("/") in self._engineio_paths
 
     def use_json(self, module: Any) -> None:
         """Read and write JSON by a module of the host's own.

@@ -26,6 +26,7 @@ from .notifier import EventNotifier
 from .openings import OpeningPool
 from .pool import ThreadPool
 from .spool import Spools
+from .websocket_tls import SecureWebSockets
 from .websockets import WebSockets
 
 logger = get_logger(__name__)
@@ -93,7 +94,9 @@ class Front:
         self.bodies = Budget(settings.queue_bytes)
         self.notifier = EventNotifier(self.loop)
         self.held = HeldAnswers(self.loop, node.hub, settings.max_backlog_s, self.notifier)
-        self.serves_engineio = node.serves_engineio
+        self.serves_engineio = node.serves_engineio_at
+        self.secure_websockets = SecureWebSockets(self.loop, node.hub.broker, self.notifier, settings.stall_s,
+                                                  lambda: node.stopping)
         self.websockets = WebSockets(self.loop, node.hub, settings, lambda: node.stopping)
         #: The sockets that are not the fan-out writer's, and those that the app has taken over.
         self.sockets: WeakSet[Any] = WeakSet()

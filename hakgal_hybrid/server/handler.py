@@ -52,8 +52,7 @@ class RequestHandler:
 
         :return: whether the connection can be used for another one.
         """
-        ours = self._front.serves_engineio(self._environ["PATH_INFO"]) and not self._endpoint.secure
-        if self._head.upgrade and not ours:
+        if self._head.upgrade and not self._front.serves_engineio(self._environ["PATH_INFO"]):
             self._upgrade()
             return False
         if self._is_refused_unread():

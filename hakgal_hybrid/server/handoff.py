@@ -71,10 +71,18 @@ class Handoff:
         elif isinstance(opened, OpenedWebSocket):
             head = head_bytes(message.status, message.headers)
             self._response.status = "101"
-            self._front.websockets.adopt(self._connection.detach(), opened, head)
+            self._websocket(opened, head)
         else:
             return self._hold(opened, message)
         return False
+
+    def _websocket(self, opened: OpenedWebSocket, head: bytes) -> None:
+        connection = self._connection
+        if self._endpoint.secure:
+            connection.leave()
+            self._front.secure_websockets.serve(connection.sock, opened, head)
+        else:
+            self._front.websockets.adopt(connection.detach(), opened, head)
 
     def _stream(self, stream: SubscriberStream, message: Head) -> None:
         """Write a stream's head and hand its socket to the fan-out writer."""

@@ -231,7 +231,7 @@ class Server:
             listener.close()
         with gevent.Timeout(seconds, False):
             # What they still emit is flushed before the farewell.
-            while front.active > len(front.attached) + len(front.held):
+            while front.active > len(front.attached) + len(front.held) + len(front.secure_websockets):
                 gevent.sleep(0.005)
         self._node.stop()
         ends = time.monotonic() + seconds
@@ -246,6 +246,7 @@ class Server:
         self._node.hub.broker.wake()
         front.spools.close()
         front.websockets.close()
+        front.secure_websockets.close()
         front.held.close()
         front.streams.close()
         front.notifier.close()

@@ -18,7 +18,7 @@ from ..broker.engineio.registry import TICK_S, EngineRegistry
 from ..broker.engineio.session import EngineSession
 from ..broker.engineio.upper import EngineOptions
 from ..broker.engineio.websocket import OpenedWebSocket, WebSocketEnd
-from ..broker.environ import ADDRESS, CONNECTION_KEYS, HANDOFF
+from ..broker.environ import ADDRESS, CONNECTION_KEYS, HANDOFF, PATH
 from ..broker.timers import TimerQueue, TimerWheel
 from ..broker.wakeups import make_wakeup
 from ..commands.socketio_calls import Sharing
@@ -64,12 +64,12 @@ class EngineEndpoint:
                                 budget=Budget(max(settings.queue_bytes, largest)))
         self._node.engine_counters.sessions, self._node.on_stop = self.sessions.all, self.sessions.stop
 
-    def owns(self, path: str) -> bool:
-        """Return true if a path is served here.
+    def owns(self, environ: Mapping[str, Any]) -> bool:
+        """Return true if a request is to be served here.
 
-        :param path: ``PATH_INFO`` of a request.
+        :param environ: the WSGI environment.
         """
-        return self._node.serves_engineio(path)
+        return self._node.serves_engineio(environ.get("PATH_INFO", ""), environ.get(PATH))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request.

@@ -40,7 +40,7 @@ def serves_websockets(environ: Mapping[str, Any]) -> bool:
 
     :param environ: the WSGI environment of any request.
     """
-    return socket_of(environ) is not None or (HANDOFF in environ and environ.get("wsgi.url_scheme") != "https")
+    return socket_of(environ) is not None or HANDOFF in environ
 
 
 def is_handshake(environ: Mapping[str, Any]) -> bool:

@@ -74,7 +74,7 @@ class Gate:
             self._on_serving = None
             warn_of_server(environ, self._settings)
             self._log_hidden(environ)
-        if self._engineio is not None and self._engineio.owns(environ.get("PATH_INFO", "")):
+        if self._engineio is not None and self._engineio.owns(environ):
             return self._socketio(environ, start_response)
         if self._route_of(environ) is None:
             return self.host(environ, start_response)

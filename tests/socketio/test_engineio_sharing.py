@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Any, NamedTuple
 
+import flask
 import pytest
-from flask import Flask, request
+from flask import Flask
 from support.servers import wait_until
 from support.socketio_clients import websocket
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from hakgal_hybrid.broker.engineio.packets import MAX_PACKETS
 from hakgal_hybrid.socketio import SocketIO, join_room
@@ -22,9 +26,9 @@ from hakgal_hybrid.socketio import SocketIO, join_room
 PATH = "/socket.io/?EIO=4&transport="
 
 
-@pytest.fixture
-def host() -> Iterator[Host]:
-    """A host on our own server; who connects with a room is in it."""
+@pytest.fixture(params=["plain", "tls", "mounted"])
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """A host on our own server, over TLS too, and mounted below a path; who connects with a room is in it."""
     app = Flask("sharing")
     app.config.update(SECRET_KEY="for tests", HYBRID_ENABLE_WS_SPECIAL=True)
     socketio = SocketIO(app)
@@ -33,14 +37,20 @@ def host() -> Iterator[Host]:
     @socketio.on("connect")
     def connect(auth: Any) -> None:
         join_room(auth["room"])
-        sids[auth["number"]] = request.sid  # type: ignore[attr-defined]
+        sids[auth["number"]] = flask.request.sid  # type: ignore[attr-defined]
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    thread = threading.Thread(target=lambda: socketio.run(app, host="127.0.0.1", port=port), daemon=True)
+    options, root = {}, ""
+    if request.param == "tls":
+        options["certfile"], options["keyfile"] = request.getfixturevalue("certificate")
+    elif request.param == "mounted":
+        root = "/below"
+        app.wsgi_app = DispatcherMiddleware(NotFound(), {root: app.wsgi_app})  # type: ignore[method-assign]
+    thread = threading.Thread(target=lambda: socketio.run(app, host="127.0.0.1", port=port, **options), daemon=True)
     thread.start()
     wait_until(lambda: _answers(port), what="the server answers")
-    yield Host(socketio, port, sids)
+    yield Host(socketio, port, sids, root + PATH, request.param == "tls")
     socketio.stop()
     thread.join(10)
 
@@ -51,11 +61,26 @@ def _answers(port: int) -> bool:
 
 
 class Host(NamedTuple):
-    """The host, where it is served, and the ``sid`` of each client by its number."""
+    """The host, where and how it is served, and the ``sid`` of each client by its number."""
 
     socketio: SocketIO
     port: int
     sids: dict[int, str]
+    path: str
+    tls: bool
+
+    def connect(self) -> HTTPConnection:
+        """Return a connection."""
+        if self.tls:
+            return HTTPSConnection("127.0.0.1", self.port, timeout=20, context=ssl._create_unverified_context())
+        return HTTPConnection("127.0.0.1", self.port, timeout=20)
+
+    def websocket(self, query: str) -> Any:
+        """Return a WebSocket."""
+        ws = websocket.WebSocket(sslopt={"cert_reqs": ssl.CERT_NONE})
+        ws.settimeout(20)
+        ws.connect(f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}{self.path}websocket{query}")
+        return ws
 
 
 class Listener:
@@ -64,8 +89,8 @@ class Listener:
     :ivar got: what it was sent: the argument of each event.
     """
 
-    def __init__(self, port: int, number: int, kind: str) -> None:
-        self.number, self.room, self._kind, self._port = number, f"room {number % 3}", kind, port
+    def __init__(self, host: Host, number: int, kind: str) -> None:
+        self.number, self.room, self._kind, self._host = number, f"room {number % 3}", kind, host
         self.got: list[int] = []
         self.connected, self.done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -84,12 +109,12 @@ class Listener:
 
     def _listen(self) -> None:
         if self._kind == "websocket":
-            self._read(self._websocket(""), self._connect())
+            self._read(self._host.websocket(""), self._connect())
             return
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = self._host.connect()
 
         def ask(method: str, body: str | None = None) -> str:
-            connection.request(method, PATH + "polling" + query, body)
+            connection.request(method, self._host.path + "polling" + query, body)
             return connection.getresponse().read().decode()
 
         query = ""
@@ -101,17 +126,11 @@ class Listener:
             for packet in packets:
                 self._take(packet)
             if self._kind == "upgrade" and len(self.got) > 40:
-                ws = self._websocket(query)
+                ws = self._host.websocket(query)
                 ws.send("2probe")
                 assert ws.recv() == "3probe"
                 self._read(ws, "5")
         connection.close()
-
-    def _websocket(self, query: str) -> Any:
-        ws = websocket.WebSocket()
-        ws.settimeout(20)
-        ws.connect(f"ws://127.0.0.1:{self._port}{PATH}websocket{query}")
-        return ws
 
     def _read(self, ws: Any, first: str) -> None:
         ws.send(first)
@@ -126,7 +145,7 @@ class Listener:
 def test_each_client_is_sent_what_is_for_it(host: Host) -> None:
     """Polls, WebSockets and clients that change over get each event that is for them once, in order, in bursts too."""
     kinds = ["polling", "websocket", "upgrade"]
-    listeners = [Listener(host.port, number, kinds[number % 3]) for number in range(12)]
+    listeners = [Listener(host, number, kinds[number % 3]) for number in range(12)]
     for listener in listeners:
         assert listener.connected.wait(20)
     chance, expected = random.Random(7), {listener.number: [] for listener in listeners}  # type: ignore[var-annotated]
@@ -149,18 +168,16 @@ def test_each_client_is_sent_what_is_for_it(host: Host) -> None:
 
 def test_a_websocket_that_comes_while_a_poll_waits(host: Host) -> None:
     """The poll is answered, and nothing is lost: what is emitted from then on comes on the WebSocket."""
-    connection = HTTPConnection("127.0.0.1", host.port, timeout=20)
-    connection.request("GET", PATH + "polling")
+    connection = host.connect()
+    connection.request("GET", host.path + "polling")
     query = "&sid=" + json.loads(connection.getresponse().read()[1:])["sid"]
-    connection.request("POST", PATH + "polling" + query, '40{"room":"a","number":1}')
+    connection.request("POST", host.path + "polling" + query, '40{"room":"a","number":1}')
     connection.getresponse().read()
-    connection.request("GET", PATH + "polling" + query)
+    connection.request("GET", host.path + "polling" + query)
     assert connection.getresponse().read().startswith(b"40")
-    connection.request("GET", PATH + "polling" + query)
+    connection.request("GET", host.path + "polling" + query)
     time.sleep(0.1)  # it waits, and shares what is read
-    ws = websocket.WebSocket()
-    ws.settimeout(20)
-    ws.connect(f"ws://127.0.0.1:{host.port}{PATH}websocket{query}")
+    ws = host.websocket(query)
     both = [websocket.ABNF.create_frame(text, websocket.ABNF.OPCODE_TEXT).format() for text in ("2probe", "5")]
     ws.sock.sendall(b"".join(both))
     for number in range(50):
@@ -174,3 +191,16 @@ def test_a_websocket_that_comes_while_a_poll_waits(host: Host) -> None:
     assert got == list(range(50))
     ws.shutdown()
     connection.close()
+
+
+def test_a_stop_closes_websockets(host: Host) -> None:
+    """A client is told by code 1001 that the server goes away, and the server does not wait for it any longer."""
+    ws = host.websocket("")
+    ws.send('40{"room":"a","number":1}')
+    assert [ws.recv()[:2] for _ in range(2)] == ["0{", "40"]
+    began = time.monotonic()
+    threading.Thread(target=host.socketio.stop).start()
+    opcode, data = ws.recv_data()
+    assert (opcode, data[:2]) == (websocket.ABNF.OPCODE_CLOSE, (1001).to_bytes(2, "big"))
+    assert time.monotonic() - began < 5
+    ws.shutdown()
