@@ -98,6 +98,7 @@ def test_a_chat(tabs: Tabs) -> None:
     pages["bob"].get_by_label("Name").wait_for()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tabs", ["ticker"], indirect=True)
 def test_a_page_of_a_ticker(tabs: Tabs) -> None:
     """It counts events, measures the latency, has its echo, and ends by the server once it has acknowledged that."""

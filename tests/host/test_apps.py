@@ -54,6 +54,11 @@ def profile(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+#: What the long tests have of clients that are not changed: the others stand for these.
+MOST = pytest.mark.parametrize("profile", ["HYBRID", "WEBSOCKET", pytest.param(UNMODIFIED, marks=pytest.mark.long)],
+                               indirect=True)
+
+
 def test_a_factory_with_blueprints(tmp_path: Path, profile: str) -> None:
     """Rooms of the session, events of a blueprint's module, a broadcast from a request."""
     with started(tmp_path, "chat", profile) as (server, connect):
@@ -100,6 +105,7 @@ def test_flask_login(tmp_path: Path, profile: str) -> None:
             assert ann.emit("whoami") == "ann"
 
 
+@MOST
 def test_flask_session(tmp_path: Path, profile: str) -> None:
     """With ``manage_session=False`` requests and events share one session, both ways."""
     with started(tmp_path, "sessions", profile) as (server, connect):
@@ -140,6 +146,7 @@ def test_a_background_thread(tmp_path: Path, profile: str) -> None:
         assert client.first("my_response", lambda data: data["count"] >= 3)["data"] == "Server generated event"
 
 
+@MOST
 def test_apscheduler_and_threads(tmp_path: Path, profile: str) -> None:
     """What emits outside of any request reaches everybody: a scheduler, a plain thread, a background task."""
     with started(tmp_path, "jobs", profile) as (server, connect), connect() as client:
@@ -248,6 +255,7 @@ if __name__ == "__main__":
 """
 
 
+@MOST
 def test_an_app_that_changed_its_import_is_rolled_back_too(tmp_path: Path, profile: str) -> None:
     """In profile WEBSOCKET the names of ``hakgal_hybrid.socketio`` are Flask-SocketIO's own."""
     (tmp_path / "changed.py").write_text(CHANGED, encoding="utf-8")
@@ -320,8 +328,7 @@ socket.on("welcome", name => socket.emit("enter", "table 2", rooms => {
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("profile", ["HYBRID", "WEBSOCKET", pytest.param(UNMODIFIED, marks=pytest.mark.long)],
-                         indirect=True)
+@MOST
 def test_a_page_that_uses_socket_io_client(tmp_path: Path, profile: str) -> None:
     """The code of a page runs on ``client.js``, by the alias of its bundler, and on socket.io-client as it is."""
     modules = install(Path(__file__).parents[1] / "socketio" / "transcripts", tmp_path)
