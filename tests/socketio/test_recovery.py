@@ -60,6 +60,7 @@ class Wire:
         self._all: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._gone: list[socket.socket] = []
         self._down = self._ended = False
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
@@ -78,21 +79,31 @@ class Wire:
                 continue
             far.settimeout(None)
             with self._lock:
-                self._sockets += [near, far]
+                self._sockets += [near, far]  # in turns: a client's, the host's
                 self._all += [near, far]
             threads = [threading.Thread(target=self._carry, args=ends) for ends in ((near, far), (far, near))]
             for thread in threads:
                 thread.start()
             self._threads += threads
 
-    @staticmethod
-    def _carry(source: socket.socket, sink: socket.socket) -> None:
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while data := source.recv(65536):
                 sink.sendall(data)
         except OSError:
             pass
-        _shut(source, sink)
+        if source not in self._gone:
+            _shut(source, sink)
+
+    def vanish(self, seconds: float) -> None:
+        """Cut the client's side of all there is: the host is not told that the client is gone. Then as :meth:`cut`."""
+        self._down = True
+        with self._lock:
+            sockets, self._sockets = self._sockets, []
+            self._gone += sockets
+        _shut(*sockets[::2])
+        time.sleep(seconds)
+        self._down = False
 
     def cut(self, seconds: float = 0) -> None:
         """Cut what there is; let nobody through for a while. (A client that polls may have no connection just then.)"""
@@ -109,6 +120,7 @@ class Wire:
         self._accepting.join()
         self._listening.close()
         self.cut()
+        _shut(*self._gone)
         for thread in self._threads:
             thread.join()
         for end in self._all:
@@ -135,6 +147,11 @@ class Page:
         assert self._node.stdout is not None
         for line in self._node.stdout:
             self.seen.append(json.loads(line))
+
+    def close_engine(self) -> None:
+        """Have it close its Engine.IO, as the documentation of Socket.IO shows it; it connects again by itself."""
+        assert self._node.stdin is not None
+        print("close", file=self._node.stdin, flush=True)
 
     def connects(self, namespace: str = "/") -> list[dict[str, Any]]:
         return [seen for seen in self.seen if "connect" in seen and seen["namespace"] == namespace]
@@ -276,3 +293,50 @@ def test_a_server_is_killed_under_traffic(transports: str, stage: Path, opened: 
         assert [connect["recovered"] for connect in page.connects(namespace)] == [False] * 3
         assert len({connect["connect"] for connect in page.connects(namespace)}) == 3
     assert host.recoveries() == {"replayed": 2}
+
+
+@pytest.mark.parametrize("server", ["ours", "werkzeug"])
+@pytest.mark.parametrize("transports", ["polling", "websocket"])
+def test_a_client_comes_back_before_anybody_knows_that_it_was_gone(
+        server: str, transports: str, stage: Path, opened: list[Any]) -> None:
+    """As on a telephone that changes its network: the new connection is the client's, and the old one is closed."""
+    host = Host(server)
+    opened.append(host)
+    wire = Wire(host.port)
+    opened.append(wire)
+    page = Page(wire.port, stage, transports)
+    opened.append(page)
+    page.wait_for_connects(1)
+    traffic = Traffic(host)
+    traffic.emit(5)
+    traffic.check(page)
+    for connects in range(2, 5):
+        wire.vanish(0.2)
+        traffic.emit(10)
+        page.wait_for_connects(connects)
+        traffic.emit(10)
+        traffic.check(page)
+    host.wait_for_streams(1)
+    assert {connect["recovered"] for connect in page.connects()[1:]} == {True}
+    assert [entry[0] for entry in host.told() if entry[0] != "answered"] == ["connect", "connect"]
+
+
+@pytest.mark.parametrize("transports", ["polling", "websocket"])
+def test_a_client_closes_its_engine(transports: str, stage: Path, opened: list[Any]) -> None:
+    """That is not its goodbye: it comes back as who it was."""
+    host = Host("ours")
+    opened.append(host)
+    page = Page(host.port, stage, transports)
+    opened.append(page)
+    page.wait_for_connects(1)
+    traffic = Traffic(host)
+    traffic.emit(5)
+    traffic.check(page)
+    page.close_engine()
+    wait_until(lambda: any("disconnect" in seen for seen in page.seen), what="the engine closes")
+    traffic.emit(5)
+    page.wait_for_connects(2)
+    traffic.emit(5)
+    traffic.check(page)
+    assert page.connects()[1] == {**page.connects()[0], "recovered": True}
+    assert [entry[0] for entry in host.told() if entry[0] != "answered"] == ["connect", "connect"]

@@ -1,6 +1,6 @@
 /**
  * `node client.mjs URL PACKAGES TRANSPORTS` connects socket.io-client, unmodified, to two namespaces, and prints what it
- * sees, a line of JSON each. It ends when its input does.
+ * sees, a line of JSON each. A line of input has it close its Engine.IO; at the end of the input it ends.
  */
 
 import { createRequire } from "node:module";
@@ -22,4 +22,4 @@ for (const namespace of ["/", "/news"]) {
     write({ namespace, number, rest });
   });
 }
-process.stdin.on("end", () => process.exit()).resume();
+process.stdin.on("end", () => process.exit()).on("data", () => manager.engine.close());
