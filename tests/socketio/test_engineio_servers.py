@@ -27,7 +27,7 @@ class Kind(NamedTuple):
         return self.name + " with TLS" * self.tls
 
 
-KINDS = [Kind("ours", websockets=False, tls=True), Kind("waitress", websockets=False),
+KINDS = [Kind("ours", tls=True), Kind("waitress", websockets=False),
          *(pytest.param(kind, id=str(kind), marks=pytest.mark.long)
            for kind in (Kind("ours"), Kind("werkzeug"), Kind("gunicorn-gthread"), Kind("gunicorn-gevent")))]
 
@@ -54,15 +54,15 @@ def test_transports_of_each_server(kind: Kind, host: Server, certificate: tuple[
     url = f"{'https' if kind.tls else 'http'}://127.0.0.1:{host.port}"
     expected = {"polling": "polling", "websocket": "websocket" if kind.websockets else None,
                 "": "websocket" if kind.websockets else "polling"}
-    assert {way: used(host, url, way) for way in expected} == expected
+    assert {way: used(host, url, way, certificate[0]) for way in expected} == expected
 
 
-def used(host: Server, url: str, transport: str) -> str | None:
+def used(host: Server, url: str, transport: str, certificate: str) -> str | None:
     """Connect by a transport, have events both ways, and return the transport in the end; ``None`` if it is refused."""
     notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with requests.Session() as session:
         client = socketio_package.Client(reconnection=False, http_session=session,
-                                         websocket_extra_options={"class_": Brisk})
+                                         websocket_extra_options={"class_": Brisk, "sslopt": {"ca_certs": certificate}})
         client.on("note", notes.put)
         try:
             client.connect(url, transports=[transport] if transport else None)
