@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
+from ..broker.budget import Budget
 from ..broker.client import MAX_SESSION_CLIENTS, Client
-from ..broker.engineio.budget import Budget
 from ..broker.engineio.packets import ProtocolError
 from ..broker.engineio.session import EngineSession
 from ..broker.engineio.socketio_packets import Kind, SocketPacket
@@ -265,7 +265,7 @@ def _freeing(budget: Budget, call: Callable[[IncomingPacket], object], packet: I
     try:
         call(packet)
     finally:
-        budget.free(packet.size)
+        budget.give_back(packet.size)
 
 
 def crowded(node: Node) -> None:

@@ -123,7 +123,7 @@ class SocketIOSession:
         self._calls.put(packet)
 
     def _free(self) -> None:
-        self._sharing.budget.free(self._kept)
+        self._sharing.budget.give_back(self._kept)
         self._kept = 0
 
     def holds(self, size: int) -> bool:
@@ -200,9 +200,7 @@ class SocketIOSession:
 
         :param size: how large it is, at least, in bytes.
         """
-        if self._node.engine_counters.count("oversized") == 1:  # a client that sends it again and again says no more
-            logger.warning("a client of Socket.IO at %s has sent %d bytes, of %d at most (max_http_buffer_size); the "
-                           "next ones are counted only", self._address, size, self._node.engine_options.max_payload)
+        self._node.engine_counters.oversized(self._address, size, self._node.engine_options.max_payload)
 
     def closed(self, reason: str) -> None:
         """End. What the client has sent before is carried out first.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..broker.budget import Budget
 from ..broker.client import Client, Session
-from ..broker.engineio.budget import Budget
 from ..broker.engineio.packets import Framing, as_frames, count_packets, split_blocks
 from ..broker.entry import Gap
 from ..broker.formats import Format
@@ -59,7 +59,7 @@ class SocketIOStream:
     def outbox(self) -> Outbox:
         """What is sent besides events. Most of the time there is nothing, and it is not kept."""
         if self._outbox is None:
-            self._outbox = Outbox(self._budget.free)
+            self._outbox = Outbox(self._budget.give_back)
         return self._outbox
 
     @property

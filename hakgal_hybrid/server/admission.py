@@ -6,7 +6,6 @@ connection takes the slot of the one that has been waiting for its client longes
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -78,36 +77,3 @@ class AdmissionControl:
             slot.taken = False
             self.open -= 1
             self._waited_for.pop(slot, None)
-
-
-class Budget:
-    """What several things hold together, such as the bodies that are being read. May be used from any thread.
-
-    :param limit: how much that may be (bytes).
-    :ivar used: how much it is (bytes).
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.used = 0
-        self._limit = limit
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> bool:
-        """Add to what is held.
-
-        :param size: how much (bytes).
-        :return: false, with nothing added, if there is no room for it.
-        """
-        with self._lock:
-            if self.used + size > self._limit:
-                return False
-            self.used += size
-            return True
-
-    def give_back(self, size: int) -> None:
-        """Subtract what is no longer held.
-
-        :param size: how much (bytes).
-        """
-        with self._lock:
-            self.used -= size

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import gevent
 
+from ..broker.budget import Budget
 from ..errors import Overloaded, RequestError
 from ..settings import Settings
-from .admission import Budget
 from .timeout import Limit
 
 #: A body larger than this (bytes) waits in a temporary file.
@@ -47,8 +47,19 @@ class UnreadBody:
         return self.read()
 
 
+class BodyLimit(NamedTuple):
+    """How large a body may be.
+
+    :ivar size: in bytes.
+    :ivar name: what sets it.
+    """
+
+    size: int
+    name: str
+
+
 def read_body(source: Any, declared: int | None, settings: Settings, budget: Budget, loop: Any, *,
-              ours: bool, proceed: Callable[[], object]) -> tuple[BinaryIO, int]:
+              limit: BodyLimit, proceed: Callable[[], object]) -> tuple[BinaryIO, int]:
     """Read a whole body, bounded in size and in the time each piece of it takes.
 
     :param source: what is read from; ``read(size)`` returns that many bytes, less only at the end of the body.
@@ -56,16 +67,15 @@ def read_body(source: Any, declared: int | None, settings: Settings, budget: Bud
     :param settings: the bounds.
     :param budget: what the bodies that are being read may hold together.
     :param loop: the loop of the calling greenlet.
-    :param ours: true if the body is for one of our URLs, which have a bound of their own.
+    :param limit: how large it may be.
     :param proceed: called before anything is read, unless there is nothing to be read, or too much.
     :return: the body, to be closed by the caller, and its length (bytes).
     :raises RequestError: 413 if it is too large, 408 if it comes too slowly, 400 if its chunks make no sense.
     :raises Overloaded: 503 if too much is being read.
     :raises OSError: if the client goes away.
     """
-    limit = settings.max_message_bytes if ours else settings.max_body_bytes
-    if declared is not None and declared > limit:
-        raise _too_large(limit, ours=ours)
+    if declared is not None and declared > limit.size:
+        raise _too_large(limit)
     if declared == 0:
         return io.BytesIO(), 0
     proceed()
@@ -73,8 +83,8 @@ def read_body(source: Any, declared: int | None, settings: Settings, budget: Bud
     length = 0
     try:
         while piece := _read_piece(source, loop, settings.request_s):
-            if length + len(piece) > limit:
-                raise _too_large(limit, ours=ours)
+            if length + len(piece) > limit.size:
+                raise _too_large(limit)
             if not budget.take(len(piece)):
                 raise Overloaded("the bodies that are being read are too large together (HYBRID_QUEUE_BYTES)",
                                  code="too_many_requests_waiting", retry_after=2)
@@ -108,6 +118,5 @@ def _read_piece(source: Any, loop: Any, seconds: float) -> bytes:
         raise RequestError("the request's body came too slowly", status=408, code="request_timeout") from None
 
 
-def _too_large(limit: int, *, ours: bool) -> RequestError:
-    name = "HYBRID_MAX_MESSAGE_BYTES" if ours else "HYBRID_MAX_BODY_BYTES"
-    return RequestError(f"the body is larger than {name} ({limit})", status=413, code="body_too_large")
+def _too_large(limit: BodyLimit) -> RequestError:
+    return RequestError(f"the body is larger than {limit.name} ({limit.size})", status=413, code="body_too_large")

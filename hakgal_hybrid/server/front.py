@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 import gevent
 
+from ..broker.budget import Budget
 from ..broker.payload import LARGE
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
@@ -17,7 +18,8 @@ from ..commands.node import Node
 from ..errors import Headers
 from ..logs import get_logger
 from ..monitoring.histogram import Histogram
-from .admission import AdmissionControl, Budget
+from .admission import AdmissionControl
+from .body import BodyLimit
 from .fanout.fanout import Fanout
 from .fanout.lag import DeliveryLag, LoopLag
 from .fanout.tls import Attached
@@ -97,6 +99,7 @@ class Front:
         self.serves_engineio = node.serves_engineio_at
         self.secure_websockets = SecureWebSockets(self.loop, node.hub.broker, self.notifier, settings.stall_s,
                                                   lambda: node.stopping)
+        self._node = node
         self.websockets = WebSockets(self.loop, node.hub, settings, lambda: node.stopping)
         #: The sockets that are not the fan-out writer's, and those that the app has taken over.
         self.sockets: WeakSet[Any] = WeakSet()
@@ -130,6 +133,26 @@ class Front:
         if self.serves_engineio(path):  # handlers run in threads of their own
             return self.control
         return self._pools["large" if size > LARGE and self.is_ours(path) else self._lane_of(path)]
+
+    def body_limit(self, path: str) -> BodyLimit:
+        """Return how large a request's body may be.
+
+        :param path: its path, percent-decoded.
+        """
+        if self.serves_engineio(path):
+            return BodyLimit(self._node.engine_options.max_payload, "max_http_buffer_size")
+        if self.is_ours(path):
+            return BodyLimit(self.settings.max_message_bytes, "HYBRID_MAX_MESSAGE_BYTES")
+        return BodyLimit(self.settings.max_body_bytes, "HYBRID_MAX_BODY_BYTES")
+
+    def oversized(self, environ: dict[str, Any], size: int) -> None:
+        """Note a body of a client of Socket.IO that is too large, and was not read.
+
+        :param environ: its WSGI environment.
+        :param size: how large it is, at least (bytes).
+        """
+        self._node.engine_counters.oversized(environ.get("REMOTE_ADDR", ""), size,
+                                             self._node.engine_options.max_payload)
 
     def forked(self) -> list[int]:
         """Put back, in a child, what connections change in a process.

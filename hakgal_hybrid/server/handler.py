@@ -11,7 +11,7 @@ import gevent
 from ..broker.environ import HANDOFF, UNREAD
 from ..broker.sse import STREAM_HEADERS, busy_body, wants_stream
 from ..broker.states import StreamEnd
-from ..errors import HybridError, Overloaded, Unfinished, UnsuitableServer, problem_response
+from ..errors import HybridError, Overloaded, RequestError, Unfinished, UnsuitableServer, problem_response
 from ..logs import get_logger, redacted
 from .body import UnreadBody, read_body
 from .connection import HTTPConnection
@@ -72,9 +72,16 @@ class RequestHandler:
         head, reader, settings = self._head, self._connection.reader, self._front.settings
         length = None if head.chunked else head.length or 0
         source = ChunkedBody(reader) if length is None else FixedBody(reader, length)
+        path = self._environ["PATH_INFO"]
+        limit = self._front.body_limit(path)
         proceed = (lambda: self._connection.send(_CONTINUE)) if head.expects_continue else lambda: None
-        return read_body(source, length, settings, self._front.bodies, self._front.loop, proceed=proceed,
-                         ours=self._front.is_ours(self._environ["PATH_INFO"]))
+        try:
+            return read_body(source, length, settings, self._front.bodies, self._front.loop, proceed=proceed,
+                             limit=limit)
+        except RequestError as error:
+            if error.status == 413 and self._front.serves_engineio(path):
+                self._front.oversized(self._environ, limit.size + 1 if length is None else length)
+            raise
 
     def _is_refused_unread(self) -> bool:
         """Refuse a request whose body has not come yet, if it is not permitted; return whether that was done.

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ..broker.budget import Budget
 from ..errors import Overloaded
 from ..logs import get_logger
-from .admission import Budget
 from .notifier import LoopNotifier
 from .pool import Job, ThreadPool
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from ..broker.engineio.budget import Budget
+from ..broker.budget import Budget
 from ..broker.engineio.held import TEXT, Answer, HeldAnswer, HeldPoll, HeldPost, refusal_answer
 from ..broker.engineio.packets import ProtocolError, decode_payload
 from ..broker.engineio.refusals import Refusal, RefusalCode

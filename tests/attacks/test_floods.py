@@ -13,10 +13,11 @@ import pytest
 from support.attacks import REMOTE, code, counted, refusals, said, statuses
 from support.servers import CONTROL, EMIT, SOON, Http, Server, shown_on_failure, wait_until
 
+from hakgal_hybrid.broker.budget import Budget
 from hakgal_hybrid.broker.counters import Refusals
 from hakgal_hybrid.broker.slots import MAX_ADDRESSES
 from hakgal_hybrid.errors import Overloaded
-from hakgal_hybrid.server.admission import AdmissionControl, Budget
+from hakgal_hybrid.server.admission import AdmissionControl
 from hakgal_hybrid.web.control import BoundedList
 from hakgal_hybrid.web.ratelimit import RateLimiter
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-from hakgal_hybrid.broker.engineio.budget import Budget
+from hakgal_hybrid.broker.budget import Budget
 from hakgal_hybrid.broker.engineio.packets import Packet, PacketType
 from hakgal_hybrid.broker.engineio.session import EngineSession
 from hakgal_hybrid.commands.socketio_admission import Admission

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ...logs import get_logger
 from ..forks import fork_aware
 from ..states import EngineState
 from .session import EngineSession
+
+logger = get_logger(__name__)
 
 #: A client that may change over to a WebSocket and has not after this time (seconds) does not, or cannot.
 UPGRADE_EXPECTED_S = 30.0
@@ -81,6 +84,18 @@ class EngineCounters:
         """
         with self._lock:
             self._recoveries[outcome] += 1
+
+    def oversized(self, address: str, size: int, limit: int) -> None:
+        """Count a body or message that is too large. The first one is logged: one that is sent again and again says no
+        more.
+
+        :param address: of whom it is.
+        :param size: how large it is, at least, in bytes.
+        :param limit: how large it may be, in bytes.
+        """
+        if self.count("oversized") == 1:
+            logger.warning("a client of Socket.IO at %s has sent %d bytes, of %d at most (max_http_buffer_size); the "
+                           "next ones are counted only", address, size, limit)
 
     def ended(self, reason: str) -> None:
         """Count a session that has ended.
