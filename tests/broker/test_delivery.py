@@ -275,6 +275,18 @@ class DeliveryMachine(RuleBasedStateMachine):
         able = [person for person in self.persons if self.may_recover(person)]
         self.bring_back(able[which % len(able)])
 
+    @precondition(lambda self: any(person.form.offsets and person.stream is not None for person in self.persons))
+    @rule(which=which, lost=lost, several=st.lists(names, max_size=3))
+    def blink(self, which: int, lost: int, several: list[str]) -> None:
+        """Lose the connection, miss little, and be back."""
+        able = [person for person in self.persons if person.form.offsets and person.stream is not None]
+        person = able[which % len(able)]
+        self.lose_connection(self.persons.index(person), lost)
+        for name in several:
+            self.publish(name, 0, person.namespace, 0, "all")
+        if self.may_recover(person):
+            self.bring_back(person)
+
     def bring_back(self, person: Person) -> None:
         last, client = person.last, person.client
         assert client is not None
