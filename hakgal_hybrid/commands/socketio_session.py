@@ -28,6 +28,8 @@ CONNECT_S = 10.0
 ATTACHMENTS_S = 30.0
 #: How large a message of a client may be that still has to show the key (bytes).
 MAX_UNPROVEN = 16 * 1024
+#: How many namespaces a client may ask for at once. Each is answered, also if there are too many for one session.
+MAX_DECIDING = 1024
 
 
 class SocketIOSession:
@@ -219,12 +221,12 @@ class SocketIOSession:
     def _may_connect(self, namespace: str) -> bool:
         """Say whether a namespace can be asked for; false while the host decides about it already.
 
-        :raises ProtocolError: if the client is connected to it.
+        :raises ProtocolError: if the client is connected to it, or has asked for too many.
         """
         if namespace in self._leaving:  # that it has left it may still have to be carried out
             self._leaving = self._leaving - {namespace} or NONE
             return True
         client = self._calls.clients.get(namespace)
-        if client is not None and not client.ended:
-            raise ProtocolError(f"the namespace {namespace[:80]!r} is connected already")
+        if (client is not None and not client.ended) or len(self._calls.deciding) >= MAX_DECIDING:
+            raise ProtocolError(f"the namespace {namespace[:80]!r} is connected already, or one too many at once")
         return namespace not in self._calls.deciding

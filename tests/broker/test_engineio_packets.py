@@ -129,7 +129,8 @@ REFUSED = [
     f'2["{"x" * (MAX_NAME + 1)}"]', '212345678901234567["a"]', '21-["a"]',
     '0"text"', "0[1]", "0null", "05", '1{"a":1}', "13", "1null",
     "3[]", "3", "3x[]", '31{"a":1}', "31",
-    '5["a"]', '6["a"]', f'5{MAX_ATTACHMENTS + 1}-["a"]', '50-["a",{"_placeholder":true,"num":0}]',
+    f'2/{"n" * MAX_NAME},["a"]', '5["a"]', '6["a"]',
+    f'5{MAX_ATTACHMENTS + 1}-["a"]', '50-["a",{"_placeholder":true,"num":0}]',
     '2["a",' + "[" * 100_000,
     '50-["a",' + "[" * 100_000 + "]" * 100_000 + "]",
 ]
@@ -149,6 +150,7 @@ def test_a_packet_that_a_client_must_not_send_is_refused(text: str) -> None:
     ['51-["a",{"_placeholder":true,"num":-1}]', b"x"],
     ['51-["a",{"_placeholder":true,"num":true}]', b"x"],
     ['51-["a",{"_placeholder":true}]', b"x"],
+    ['51-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]', b"x"],
     ['51-["a",{"_placeholder":true,"num":0}]', b"x", b"y"],
     ['51-["a",{"_placeholder":true,"num":0}]', b"x" * 1000],
 ])

@@ -96,6 +96,19 @@ def test_what_is_no_packet_ends_it(packet: str) -> None:
     assert browser.session.over
 
 
+
+def test_pongs_do_not_pile_up() -> None:
+    """A client that sends pings and does not read gets the last pong, and some before it."""
+    browser = Browser()
+    browser.end.take()
+    for number in range(5000):
+        browser.end.receive(bytes(browser.frames.ping(b"%0100d" % number)))
+    sent = browser.end.take()
+    assert sent.endswith(b"%0100d" % 4999)
+    assert len(sent) < 10_000
+    assert browser.end.take() == b""
+
+
 def test_it_ends_with_its_session() -> None:
     """Whoever closes that: the client by a packet, or the server, which says that it is going away."""
     browser = Browser()

@@ -68,7 +68,7 @@ class IncomingPacket:
         if kind is None:
             return SocketPacket(self.kind, self.namespace, self.id, self._data)
         try:
-            return SocketPacket(kind, self.namespace, self.id, _put_in(self._data, self.attachments))
+            return SocketPacket(kind, self.namespace, self.id, _put_in(self._data, dict(enumerate(self.attachments))))
         except RecursionError:
             raise ProtocolError("a packet's data is nested too deeply") from None
 
@@ -140,7 +140,10 @@ def _read_head(text: str) -> tuple[IncomingPacket, int]:
         raise ProtocolError("only a binary packet has a number of attachments, and each of them has")
     if count is not None and int(count) > MAX_ATTACHMENTS:
         raise ProtocolError(f"{count} attachments, of {MAX_ATTACHMENTS} at most")
-    return IncomingPacket(kind, (namespace or "/").partition("?")[0], None if number is None else int(number),
+    namespace = (namespace or "/").partition("?")[0]
+    if len(namespace) > MAX_NAME:
+        raise ProtocolError(f"a namespace of {len(namespace)} characters, of {MAX_NAME} at most")
+    return IncomingPacket(kind, namespace, None if number is None else int(number),
                           text[found.end():], len(text)), int(count or 0)
 
 
@@ -175,14 +178,15 @@ def _is_name(name: Any) -> bool:
     return isinstance(name, (int, float)) and not isinstance(name, bool)
 
 
-def _put_in(value: Any, attachments: list[bytes]) -> Any:
+def _put_in(value: Any, attachments: dict[int, bytes]) -> Any:
+    """Copy a value with attachments in their places. Each has one: with many, a packet would become huge."""
     if isinstance(value, list):
         return [_put_in(item, attachments) for item in value]
     if not isinstance(value, dict):
         return value
     if value.get("_placeholder") is True:
         number = value.get("num")
-        if type(number) is int and 0 <= number < len(attachments):
-            return attachments[number]
+        if type(number) is int and number in attachments:
+            return attachments.pop(number)
         raise ProtocolError("a placeholder for an attachment that there is not")
     return {key: _put_in(item, attachments) for key, item in value.items()}

@@ -20,6 +20,9 @@ from .upgrade import UPGRADE_S
 _FRAMES = FrameProtocol(client=False, extensions=[])
 #: The first byte of a message in one frame: text, bytes.
 _TEXT, _BYTES = 0x81, 0x82
+#: How many bytes of pongs wait for a client that does not read, about. Then older ones give way to the last one, which
+#: is enough (RFC 6455, section 5.5.3).
+_MAX_PONGS = 4096
 
 
 class _Stage(Enum):
@@ -50,8 +53,8 @@ class WebSocketEnd:
     :ivar paused: true while nothing is to be read, because too much of the client waits to be carried out.
     """
 
-    __slots__ = ("_clock", "_frames", "_max_bytes", "_message", "_out", "_stage", "_until", "_wake", "over", "paused",
-                 "session")
+    __slots__ = ("_clock", "_frames", "_max_bytes", "_message", "_out", "_pongs", "_stage", "_until", "_wake", "over",
+                 "paused", "session")
 
     def __init__(self, session: EngineSession, wake: Callable[[], object], max_bytes: int, *, probing: bool,
                  clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,7 +62,7 @@ class WebSocketEnd:
         self.session, self._wake, self._max_bytes, self._clock = session, wake, max_bytes, clock
         self._stage = _Stage.NEW if probing else _Stage.CARRYING
         self._frames: FrameProtocol | None = None
-        self._out = b""
+        self._out = self._pongs = b""
         self._message: bytearray | None = None  # what has come of one that is sent in parts
         self._until = clock() + UPGRADE_S if probing else 0
         if not probing:
@@ -98,7 +101,7 @@ class WebSocketEnd:
                 self._close(CloseReason.NORMAL_CLOSURE)
         elif not self.over and self._clock() >= self._until:
             self._fail(CloseReason.PROTOCOL_ERROR)
-        out, self._out = self._out, b""
+        out, self._out, self._pongs = self._pongs + self._out, b"", b""
         return out
 
     @property
@@ -159,7 +162,8 @@ class WebSocketEnd:
 
     def _receive(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PING:
-            self._out += _FRAMES.pong(_bytes(frame))
+            pong = bytes(_FRAMES.pong(_bytes(frame)))
+            self._pongs = pong if len(self._pongs) > _MAX_PONGS else self._pongs + pong
         elif frame.opcode is Opcode.CLOSE:
             self._close(CloseReason.NORMAL_CLOSURE)
             self.lost()
