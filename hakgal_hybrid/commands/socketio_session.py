@@ -162,17 +162,22 @@ class SocketIOSession:
             self._calls.engine.close("transport close")
         elif blocks:
             self._calls.resume()
-        elif self._dismissed:
-            self._calls.engine.close("server disconnect")
+        elif reason := self._over:
+            self._calls.engine.close(reason)
         return blocks
 
     @property
-    def _dismissed(self) -> bool:
-        """True if the last client was ended by the host, and knows it; or it has come back elsewhere."""
-        session = self._down.stream.session
-        clients = [client for client in self._calls.clients.values() if client is not None]
-        return bool(clients) and not self._calls.deciding and not session.clients and any(
-            client.end_reason == SERVER_DISCONNECT or client.session is not session for client in clients)
+    def _over(self) -> str:
+        """Why the session is over: the host has ended the last of its clients, which knows it, or that has come back
+        elsewhere. Nothing if it is not over.
+        """
+        session, calls = self._down.stream.session, self._calls
+        clients = [client for client in calls.clients.values() if client is not None]
+        if session.clients or calls.deciding:
+            return ""
+        if any(client.end_reason == SERVER_DISCONNECT for client in clients):
+            return SERVER_DISCONNECT
+        return "transport close" if any(client.session is not session for client in clients) else ""
 
     def when_room(self, call: Callable[[], object]) -> None:
         """Call a function as soon as the client may send more.

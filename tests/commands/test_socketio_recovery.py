@@ -211,6 +211,7 @@ def test_a_session_that_still_seems_alive_gives_way(host: Host) -> None:
     assert back.events() == [[3]]
     assert host.log == [("connect", None)]
     assert host.node.hub.sessions.open == 1
+    assert host.node.engine_counters.snapshot().ended == {"transport close": 1}
 
 
 @pytest.mark.parametrize(("change", "counted"), [
