@@ -73,8 +73,9 @@ def may_recover(settings: Settings, environ: Mapping[str, Any]) -> bool:
 
 def _knows_recovery(environ: Mapping[str, Any]) -> bool:
     """Return true for a page in a browser, and for socket.io-client in Node.js, if it begins with polling."""
+    # Origin says nothing: python-socketio's WebSocket sends it, too.
     agent = str(environ.get("HTTP_USER_AGENT", ""))
-    return (any(environ.get(name) for name in ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_SEC_FETCH_MODE"))
+    return (any(environ.get(name) for name in ("HTTP_SEC_FETCH_SITE", "HTTP_SEC_FETCH_MODE"))
             or agent.startswith(("Mozilla/", "node-XMLHttpRequest")))
 
 

@@ -19,6 +19,7 @@ from support import browsers
 from support.hosts import EXEC, REPOSITORY, SRC, START, Running, environment, free_port, running, until
 from support.npm import install, packaged
 from support.proxies import nginx
+from support.socketio_apps import UNMODIFIED, variables
 from support.websites import served
 
 browser = browsers.browser
@@ -33,6 +34,12 @@ CLIENTS = REPOSITORY / "examples" / "legacy_backend" / "clients"
 #: What each way is called in the page's address and the script's arguments, and where it ends.
 WAYS = {"polling": ("polling", "polling"), "websocket": ("websocket", "websocket"), "upgrade": ("", "websocket")}
 SEEDED = 3776
+#: The environment of the host, by how it is served: with recovery pages are offered to come back as who they were.
+SERVED = {
+    "as it is": variables("WEBSOCKET"),
+    "swapped": variables(UNMODIFIED),
+    "recovering": {**variables(UNMODIFIED), "HYBRID_SOCKETIO_RECOVERY": "auto", "HYBRID_RESUME_S": "60"},
+}
 #: What Chromium itself says of a host that is not there.
 NETWORK = re.compile(r"Failed to load resource|WebSocket connection to|net::ERR_")
 
@@ -46,21 +53,23 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Host:
     """The example host, started by its own command, again and again on one port.
 
-    :param swapped: whether behind the prefix of this package, without a WebSocket of its own.
+    :param way: one of :data:`SERVED`.
     :ivar reached_at: the port that clients use, perhaps of a proxy.
     """
 
-    def __init__(self, folder: Path, *, swapped: bool) -> None:
-        self.port, self._folder, self._swapped = free_port(), folder, swapped
+    def __init__(self, folder: Path, way: str) -> None:
+        self.port, self._folder, self._variables = free_port(), folder, dict(SERVED[way])
+        if way == "recovering":
+            self._variables["HYBRID_JOURNAL"] = str(folder / "journal")
+        self._push = way == "as it is"
         self.reached_at = self.port
 
     @contextmanager
     def started(self) -> Iterator[Running]:
-        start = START.format(src=SRC, push=not self._swapped, port=self.port, extra="")
+        start = START.format(src=SRC, push=self._push, port=self.port, extra="")
         code = f"import sys; sys.modules['eventlet'] = None\n{start}"
-        command = [*EXEC, "python"] if self._swapped else [sys.executable]
-        own = {"APP_PROFILE": "HYBRID", "ENABLE_WS_SPECIAL": "true"} if self._swapped else {"APP_PROFILE": "WEBSOCKET"}
-        with running(self._folder, [*command, "-c", code], self.port, **own) as host:
+        command = [sys.executable] if self._push else [*EXEC, "python"]
+        with running(self._folder, [*command, "-c", code], self.port, **self._variables) as host:
             yield host
 
 
@@ -122,37 +131,38 @@ class Script:
         self._process.wait(10)
 
 
-@pytest.mark.parametrize(("swapped", "proxied"), [
-    pytest.param(True, False, id="swapped"),
-    pytest.param(True, True, id="swapped, behind nginx", marks=pytest.mark.long),
-    pytest.param(False, False, id="as it is", marks=pytest.mark.long)])
-def test_page_and_script_run_through_a_kill(swapped: bool, proxied: bool, browser: Any, modules: Path,
+@pytest.mark.parametrize(("way", "proxied"), [
+    pytest.param("swapped", False, id="swapped"),
+    pytest.param("swapped", True, id="swapped, behind nginx", marks=pytest.mark.long),
+    pytest.param("recovering", False, id="swapped, with recovery", marks=pytest.mark.long),
+    pytest.param("as it is", False, id="as it is", marks=pytest.mark.long)])
+def test_page_and_script_run_through_a_kill(way: str, proxied: bool, browser: Any, modules: Path,
                                             tmp_path: Path) -> None:
     """In each way both get every fact once, are answered, see that the host is gone, and come back to the next one.
 
     While it is gone, nginx answers 502 without the headers that a page of another origin needs to read that.
     """
-    host, facts = Host(tmp_path, swapped=swapped), ["Likes(Ann, Tea).", "Likes(Bob, Tea)."]
+    host, facts = Host(tmp_path, way), ["Likes(Ann, Tea).", "Likes(Bob, Tea)."]
     with ExitStack() as ends:
         if proxied:
             host.reached_at = ends.enter_context(nginx(tmp_path, host.port, socketio=True)).port
         website = ends.enter_context(served(CLIENTS))
         with host.started() as first:
-            pages = {way: Page(browser, website, host, name, modules) for way, (name, _) in WAYS.items()}
+            pages = {name: Page(browser, website, host, by, modules) for name, (by, _) in WAYS.items()}
             for page in pages.values():
                 ends.callback(page.page.close)
-            scripts = {way: Script(tmp_path, way, host, name) for way, (name, _) in WAYS.items()}
+            scripts = {name: Script(tmp_path, name, host, by) for name, (by, _) in WAYS.items()}
             for script in scripts.values():
                 ends.callback(script.stop)
             all_are_connected(pages, scripts, SEEDED)
-            if swapped:
+            if way != "as it is":
                 assert first.get("/api/hybrid/status").body["transport"] == "sse+socketio"
             pages["polling"].send("Fact", facts[0], "Add")
             all_have(pages, scripts, facts[:1])
-            for way, page in pages.items():
-                page.send("Question", f"Xyzzy({way}, Plugh).", "Ask")
-            for way, page in pages.items():
-                page.shows("#answer", f"Xyzzy({way}, Plugh). 0 %")
+            for name, page in pages.items():
+                page.send("Question", f"Xyzzy({name}, Plugh).", "Ask")
+            for name, page in pages.items():
+                page.shows("#answer", f"Xyzzy({name}, Plugh). 0 %")
             first.process.kill()
             for page in pages.values():
                 until(lambda page=page: page.page.locator("#state").inner_text().startswith("away: "), "it is gone", 30)
