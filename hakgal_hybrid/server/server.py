@@ -24,6 +24,7 @@ from ..logs import get_logger
 from ..monitoring.backlog import BacklogMonitor
 from ..settings.audience import audience
 from .connection import hang_up
+from .descriptors import make_room
 from .environ import base_environ
 from .forks import inherit_nothing
 from .front import AccessLog, Endpoint, Front, PoolName
@@ -178,6 +179,7 @@ class Server:
                                                for address, port in self.addresses))
         away = not all(ip_address(address).is_loopback for address, _ in self.addresses)
         logger.log(*audience(self._node.settings, away=away))
+        make_room(self._node.settings.max_streams + self._node.settings.max_connections)
         thaw = _freeze()
         ready()
         try:

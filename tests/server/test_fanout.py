@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,6 +33,7 @@ from support.servers import (
 )
 
 from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.server.descriptors import make_room
 from hakgal_hybrid.server.fanout.fanout import Fanout
 from hakgal_hybrid.server.fanout.tls import Attached
 
@@ -487,3 +489,22 @@ def test_the_server_is_gone_when_it_is_killed() -> None:
         with Server("ours", "--port", str(server.port)) as successor:
             with successor.opened(headers={"Last-Event-ID": stream.id}) as resumed:
                 assert resumed.wait_for("hybrid_gap")[0]["reason"] == "restarted"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel of Linux")
+def test_the_table_of_descriptors_does_not_grow_under_clients(server: Server) -> None:
+    """It has room for all that may come, or that the system allows: to enlarge it would hold up the loop."""
+    allowed = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)[0]
+    status = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    [size] = [int(line.split()[1]) for line in status if line.startswith("FDSize:")]
+    assert size >= (min(allowed, 14_000) if allowed > 0 else 14_000)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such table")
+@pytest.mark.parametrize("descriptors", [0, 100, 5000])
+def test_room_for_descriptors_takes_none(descriptors: int) -> None:
+    """Nothing stays open, however many there are to be, and whatever the system allows."""
+    process = psutil.Process()
+    before = process.num_fds()
+    make_room(descriptors)
+    assert process.num_fds() == before
