@@ -8,7 +8,7 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from ..errors import AccessDenied
@@ -224,9 +224,10 @@ class Session:
     :ivar clients: its clients, with those that have ended but whose stream has not sent ``hybrid_disconnect`` yet.
     :ivar carrier: the stream; ``None`` while there is none.
     :ivar deadline: ends it, if no stream comes in time.
+    :ivar on_deserted: called when another session carries its last client, from any thread; ``None`` for nothing.
     """
 
-    __slots__ = ("address", "carrier", "clients", "deadline", "start", "state", "ticket")
+    __slots__ = ("address", "carrier", "clients", "deadline", "on_deserted", "start", "state", "ticket")
 
     def __init__(self, address: str, start: int, *, standalone: bool = False) -> None:
         self.ticket = ""
@@ -236,6 +237,7 @@ class Session:
         self.clients: tuple[Client, ...] = ()
         self.carrier: Carrier | None = None
         self.deadline: TimerHandle | None = None
+        self.on_deserted: Callable[[], object] | None = None
 
     @property
     def living(self) -> list[Client]:

@@ -97,7 +97,8 @@ def bring_back(hub: Hub, client: Client, session: Session, last: str | None, una
         client.session, client.replayed_upto = session, log.newest
         session.change((*session.clients, client))
     hub.sessions.drop(old, even_with_clients=False)
-    hub.broker.wake()  # the writer of its old stream, which may have none left
+    if not old.clients and old.on_deserted is not None:
+        old.on_deserted()
     return replay
 
 

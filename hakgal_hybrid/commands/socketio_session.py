@@ -6,6 +6,7 @@ Packets of the client are read in the thread that brings them, and carried out o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..broker.blocks import SERVER_DISCONNECT
@@ -73,6 +74,8 @@ class SocketIOSession:
         :param session: the session of Engine.IO.
         """
         self._calls.engine = session
+        if self._down.offsets:
+            self._down.stream.session.on_deserted = partial(session.fail, "transport close")
         self._sharing.later(CONNECT_S, self._check_used)
 
     def _check_used(self) -> None:
@@ -162,22 +165,16 @@ class SocketIOSession:
             self._calls.engine.close("transport close")
         elif blocks:
             self._calls.resume()
-        elif reason := self._over:
-            self._calls.engine.close(reason)
+        elif self._dismissed:
+            self._calls.engine.close("server disconnect")
         return blocks
 
     @property
-    def _over(self) -> str:
-        """Why the session is over: the host has ended the last of its clients, which knows it, or that has come back
-        elsewhere. Nothing if it is not over.
-        """
-        session, calls = self._down.stream.session, self._calls
-        clients = [client for client in calls.clients.values() if client is not None]
-        if session.clients or calls.deciding:
-            return ""
-        if any(client.end_reason == SERVER_DISCONNECT for client in clients):
-            return SERVER_DISCONNECT
-        return "transport close" if any(client.session is not session for client in clients) else ""
+    def _dismissed(self) -> bool:
+        """True if the host has ended the last of its clients, and the client knows it."""
+        clients = [client for client in self._calls.clients.values() if client is not None]
+        return bool(clients) and not self._calls.deciding and not self._down.stream.session.clients and any(
+            client.end_reason == SERVER_DISCONNECT for client in clients)
 
     def when_room(self, call: Callable[[], object]) -> None:
         """Call a function as soon as the client may send more.

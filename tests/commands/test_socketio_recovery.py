@@ -204,9 +204,9 @@ def test_a_session_that_still_seems_alive_gives_way(host: Host) -> None:
     host.emit(2)
     back = host.connect(auth=page.claim())
     assert back.events() == [[2]]
+    assert page.engine.over
     page.send('21["who"]')
     assert page.fetch() == [], "nothing more is carried out for the old session"
-    assert page.engine.over
     host.emit(3)
     assert back.events() == [[3]]
     assert host.log == [("connect", None)]
