@@ -112,5 +112,8 @@ def _brought_back(node: Node, session: Session, namespace: str, auth: Any, claim
     node.authorizer.check(node.app, "connect", namespace, data=auth)
     replay = bring_back(node.hub, client, session, claim.last, node.acks.unanswered)
     if replay is None:
+        old = client.session
         node.lifecycle.end_client(client, "transport close", wait=True)
+        if old is not None and not old.living and old.on_deserted is not None:
+            old.on_deserted()  # its connection is gone, though nobody has noticed
     return replay

@@ -261,6 +261,22 @@ def test_what_the_log_has_dropped_is_not_left_out_silently() -> None:
     assert host.log == [("connect", {"n": 1}), ("disconnect", "transport close"), ("connect", {"n": 2})]
 
 
+def test_a_session_whose_client_cannot_come_back_is_closed() -> None:
+    """Also if nobody has noticed that its connection is gone."""
+    host = Host(log_events=5)
+    page = host.connect()
+    host.emit(0)
+    page.events()
+    for number in range(9):
+        host.emit(number)
+    back = host.connect(auth=page.claim())
+    assert back.sid != page.sid
+    assert page.engine.over
+    page.run()
+    assert host.node.hub.sessions.open == 1
+    assert host.log == [("connect", None), ("disconnect", "transport close"), ("connect", None)]
+
+
 def test_what_the_log_has_dropped_for_others_is_not_missed() -> None:
     """Only events for the client count."""
     host = Host(log_events=5)
