@@ -75,6 +75,14 @@ class Connection(socket.SocketType):
         self.pending, self.progress_at = memoryview(data), clock()
         return self.flush()
 
+    def keep(self, data: bytes, taken: int) -> None:
+        """Keep what the socket has not taken.
+
+        :param data: the bytes that it was handed.
+        :param taken: how many it has taken.
+        """
+        self.pending, self.progress_at = memoryview(data)[taken:], clock()
+
     def flush(self) -> bool:
         """Hand the socket what it has not taken yet.
 

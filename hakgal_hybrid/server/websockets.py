@@ -17,6 +17,7 @@ from gevent.event import Event
 from ..broker.engineio.packets import Framing
 from ..broker.engineio.websocket import OpenedWebSocket
 from ..broker.hub import Hub
+from ..broker.live import Delivery
 from ..logs import get_logger
 from ..settings import Settings
 from .broadcast import Broadcast
@@ -30,6 +31,8 @@ logger = get_logger(__name__)
 PIECE = 64 * 1024
 #: How long the others are kept waiting (seconds) before the loop polls.
 TURN_S = 0.005
+#: How many are sent something before the clock is looked at.
+SENDS_PER_LOOK = 16
 #: How often every WebSocket is looked at (seconds).
 ROUND_S = 1.0
 #: How long a client may take to read our last frame, and to close (seconds).
@@ -134,31 +137,35 @@ class WebSockets:
             turn = Turn()
             if everybody or self._alone:
                 for delivery, upto in self._broadcast.deliveries():
-                    for connection in delivery.members:
-                        self._give(connection, delivery.data, upto)
-                        turn.end()
+                    self._deliver(delivery, upto, turn)
                 some.update(dict.fromkeys(self._all.values() if self._stopping() else self._alone))
             for connection in some:
                 self._serve(connection)
                 turn.end()
 
-    def _give(self, connection: Connection, data: bytes, upto: int) -> None:
-        """Send one of those that share events what is new; nothing, if it has had to leave them."""
-        if connection.fileno() not in self._all:
-            return  # closed: the loop has polled since the step was planned
-        if not data:
-            self._go_alone(connection)
-            return
-        if not connection.shares:
-            return  # it has left
-        try:
-            all_taken = connection.offer(data)
-        except OSError:
-            self._close(connection)
-            return
-        if not all_taken:
-            self._go_alone(connection, upto)
-            connection.await_room(self._loop, self._soon)
+    def _deliver(self, delivery: Delivery, upto: int, turn: Turn) -> None:
+        """Send those that share events what is new. This is the hot loop: most of its time is spent in ``send``."""
+        data, size, members = delivery.data, len(delivery.data), delivery.members
+        for start in range(0, len(members), SENDS_PER_LOOK):
+            some: list[Connection] = members[start:start + SENDS_PER_LOOK]
+            for connection in some:
+                if connection.stream is None:
+                    continue  # it has left, or is closed: the loop has polled since the step was planned
+                if not data:
+                    self._go_alone(connection)
+                    continue
+                try:
+                    taken = connection.send(data)
+                except (BlockingIOError, InterruptedError):
+                    taken = 0
+                except OSError:
+                    self._close(connection)
+                    continue
+                if taken != size:
+                    connection.keep(data, taken)
+                    self._go_alone(connection, upto)
+                    connection.await_room(self._loop, self._soon)
+            turn.end()
 
     def _go_alone(self, connection: Connection, position: int | None = None) -> None:
         self._broadcast.leave(connection, position)
@@ -213,7 +220,8 @@ class WebSockets:
             self._close(connection)
         elif not connection.end.over:
             connection.end.receive(data)
-            self._soon(connection)
+            if not connection.end.idle:
+                self._soon(connection)
 
     # -- life ------------------------------------------------------------------------------------------------
 

@@ -53,12 +53,12 @@ class WebSocketEnd:
     :ivar paused: true while nothing is to be read, because too much of the client waits to be carried out.
     """
 
-    __slots__ = ("_clock", "_frames", "_max_bytes", "_message", "_out", "_pongs", "_stage", "_until", "_wake", "over",
-                 "paused", "session")
+    __slots__ = ("_clock", "_frames", "_max_bytes", "_message", "_out", "_pongs", "_receiving", "_stage", "_until",
+                 "_wake", "over", "paused", "session")
 
     def __init__(self, session: EngineSession, wake: Callable[[], object], max_bytes: int, *, probing: bool,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        self.over = self.paused = False
+        self.over = self.paused = self._receiving = False
         self.session, self._wake, self._max_bytes, self._clock = session, wake, max_bytes, clock
         self._stage = _Stage.NEW if probing else _Stage.CARRYING
         self._frames: FrameProtocol | None = None
@@ -89,8 +89,9 @@ class WebSocketEnd:
         if not self.over and self._frames is not None and not self._holds(len(self._message or b"")):
             self._fail(CloseReason.INTERNAL_ERROR)
         if not self.over:
-            self.paused = True
+            self.paused = self._receiving = True
             self.session.upper.when_room(self._resume)
+            self._receiving = False
 
     def take(self) -> bytes:
         """Return what is to be sent next; nothing if there is nothing."""
@@ -103,6 +104,11 @@ class WebSocketEnd:
             self._fail(CloseReason.PROTOCOL_ERROR)
         out, self._out, self._pongs = self._pongs + self._out, b"", b""
         return out
+
+    @property
+    def idle(self) -> bool:
+        """True if there is nothing to be sent because of what was read, and reading goes on."""
+        return not self._out and not self._pongs and not self.over and not self.paused
 
     @property
     def wait_s(self) -> float | None:
@@ -135,7 +141,8 @@ class WebSocketEnd:
 
     def _resume(self) -> None:
         self.paused = False
-        self._wake()
+        if not self._receiving:  # else whoever has called ``receive`` looks
+            self._wake()
 
     def _read_whole(self, data: bytes) -> bytes:
         """Read the messages that are here as a whole, each in one frame; return the rest.
