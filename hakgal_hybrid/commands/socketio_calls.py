@@ -22,6 +22,7 @@ from ..logs import get_logger
 from .inbox import Inbox
 from .node import Node
 from .socketio_admission import Admission
+from .socketio_namespaces import NO_NAMESPACES
 from .socketio_recovery import admitted, claim_of, pid_of
 from .socketio_stream import SocketIOStream
 
@@ -65,13 +66,13 @@ class SocketIOCalls:
     :param environ: the WSGI environment of the request that has opened the session.
     :param down: what is sent to the client.
     :param admission: what it may do.
-    :ivar clients: the client of each namespace; ``None`` where the host has refused.
+    :ivar known: the client of each namespace.
     :ivar deciding: the namespaces that the host decides about.
     :ivar engine: the session of Engine.IO; set before anything is carried out.
     """
 
-    __slots__ = ("_admission", "_broken", "_down", "_inbox", "_node", "_opening", "_sharing", "clients", "deciding",
-                 "engine")
+    __slots__ = ("_admission", "_broken", "_down", "_inbox", "_node", "_opening", "_sharing", "deciding", "engine",
+                 "known")
 
     def __init__(self, sharing: Sharing, environ: dict[str, Any], down: SocketIOStream, admission: Admission) -> None:
         node = self._node = sharing.node
@@ -79,7 +80,7 @@ class SocketIOCalls:
         self._inbox: Inbox | None = None
         self._broken = False
         self._opening = OpeningRequest({**environ, "flask.app": node.app})  # as its clients keep it, so it is kept once
-        self.clients: dict[str, Client | None] = {}
+        self.known = NO_NAMESPACES
         self.deciding: frozenset[str] = NONE
         self.engine: EngineSession
 
@@ -155,7 +156,7 @@ class SocketIOCalls:
         if packet.kind is Kind.CONNECT:
             self._connect(packet.namespace, packet.data)
             return
-        client = self.clients.get(packet.namespace)
+        client = self.known.find(packet.namespace)
         if client is None or client.ended or client.session is not self._down.stream.session:
             return
         if packet.kind is Kind.DISCONNECT:
@@ -175,7 +176,7 @@ class SocketIOCalls:
             down.barrier = node.log.newest
         try:
             self._admission.connect(auth)
-            if len(self.clients) >= MAX_SESSION_CLIENTS and namespace not in self.clients:
+            if len(self.known) >= MAX_SESSION_CLIENTS and not self.known.knows(namespace):
                 raise RequestError(f"a session has at most {MAX_SESSION_CLIENTS} namespaces", code="too_many_clients")
             with _request(self._node, self._opening):
                 node.authorizer.check(node.app, "stream", namespace)
@@ -202,8 +203,8 @@ class SocketIOCalls:
                     self._sharing.later(PAUSE_S, self._go_on)
                 if client is not None and replay is None:
                     self._opening = client  # it keeps the same request
-                if namespace in self.clients or len(self.clients) < MAX_SESSION_CLIENTS:
-                    self.clients[namespace] = client
+                if self.known.knows(namespace) or len(self.known) < MAX_SESSION_CLIENTS:
+                    self.known = self.known.with_one(namespace, client)
                 self.deciding = self.deciding - {namespace} or NONE
             self.engine.notify()
 

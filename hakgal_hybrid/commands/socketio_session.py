@@ -42,7 +42,7 @@ class SocketIOSession:
     :raises Overloaded: if there are too many streams.
     """
 
-    __slots__ = ("_address", "_admission", "_attach_until", "_calls", "_down", "_held", "_kept", "_leaving", "_node",
+    __slots__ = ("_admission", "_attach_until", "_calls", "_down", "_held", "_kept", "_leaving", "_node",
                  "_reader", "_reason", "_sharing")
 
     def __init__(self, sharing: Sharing, environ: dict[str, Any], admission: Admission) -> None:
@@ -50,9 +50,8 @@ class SocketIOSession:
         self._reader: PacketReader | None = None  # while attachments are awaited
         self._sharing, self._admission = sharing, admission
         self._attach_until: float | None = None
-        self._reason = ""
+        self._reason, self._leaving = "", NONE  # and what the client has left, and has not asked for again
         self._kept = self._held = 0  # bytes of a packet that awaits attachments, and of a message that is incomplete
-        self._leaving = NONE  # what the client has left, and has not asked for again
         session = node.hub.new_session(environ)
         self._down = SocketIOStream(session, node.hub, node.stream_options, node.lifecycle,
                                     offsets=may_recover(node.settings, environ), budget=sharing.budget)
@@ -63,7 +62,6 @@ class SocketIOSession:
         except BaseException:
             node.hub.sessions.drop(session)
             raise
-        self._address = session.address
         self._calls = SocketIOCalls(sharing, environ, self._down, admission)
 
     # -- what the session of Engine.IO calls, under its lock -------------------------------------------------
@@ -80,7 +78,7 @@ class SocketIOSession:
 
     def _check_used(self) -> None:
         """Close the session if its client has not asked for a namespace, or has not shown the key that it needs."""
-        if self._admission.provisional or not (self._calls.clients or self._calls.deciding):
+        if self._admission.provisional or not (self._calls.known or self._calls.deciding):
             self._calls.engine.close("transport error")
 
     def _check_attachments(self) -> None:
@@ -120,7 +118,7 @@ class SocketIOSession:
                 self._free()
                 return
             self._calls.deciding |= {packet.namespace}
-        elif packet.namespace not in self._calls.clients and packet.namespace not in self._calls.deciding:
+        elif not self._calls.known.knows(packet.namespace) and packet.namespace not in self._calls.deciding:
             raise ProtocolError(f"a packet for the namespace {packet.namespace[:80]!r}, which is not connected")
         elif packet.kind is Kind.DISCONNECT:
             self._leaving |= {packet.namespace}
@@ -172,7 +170,7 @@ class SocketIOSession:
     @property
     def _dismissed(self) -> bool:
         """True if the host has ended the last of its clients, and the client knows it."""
-        clients = [client for client in self._calls.clients.values() if client is not None]
+        clients = self._calls.known.clients()
         return bool(clients) and not self._calls.deciding and not self._down.stream.session.clients and any(
             client.end_reason == SERVER_DISCONNECT for client in clients)
 
@@ -204,7 +202,8 @@ class SocketIOSession:
 
         :param size: how large it is, at least, in bytes.
         """
-        self._node.engine_counters.oversized(self._address, size, self._node.engine_options.max_payload)
+        node, address = self._node, self._down.stream.session.address
+        node.engine_counters.oversized(address, size, node.engine_options.max_payload)
 
     def closed(self, reason: str) -> None:
         """End. What the client has sent before is carried out first.
@@ -228,7 +227,7 @@ class SocketIOSession:
         if namespace in self._leaving:  # that it has left it may still have to be carried out
             self._leaving = self._leaving - {namespace} or NONE
             return True
-        client = self._calls.clients.get(namespace)
+        client = self._calls.known.find(namespace)
         if (client is not None and not client.ended) or len(self._calls.deciding) >= MAX_DECIDING:
             raise ProtocolError(f"the namespace {namespace[:80]!r} is connected already, or one too many at once")
         return namespace not in self._calls.deciding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..broker.engineio.session import EngineSession
@@ -26,7 +26,7 @@ class Connection(socket.SocketType):
     :param on_wake: called with this connection when there may be something to send, from any thread.
     :ivar end: what comes and goes; set before anything else is done.
     :ivar pending: what the socket has not taken yet.
-    :ivar progress_at: when it last took a byte, or from when on it is waited for (monotonic seconds).
+    :ivar progress_at: while it is waited for, when it last took a byte, or since when (monotonic seconds).
     :ivar stream: what its events are read by, once it has got what all get.
     :ivar last: whether the last frame was sent.
     """
@@ -37,7 +37,7 @@ class Connection(socket.SocketType):
         super().__init__(fileno=fileno)
         self.end: WebSocketEnd
         self.pending: memoryview | None = None
-        self.progress_at = clock()
+        self.progress_at = 0.0
         self.last = self._watched = False
         self.stream: Any = None
         self._on_wake = on_wake
@@ -94,8 +94,8 @@ class Connection(socket.SocketType):
                 taken = self.send(self.pending)
             except (BlockingIOError, InterruptedError):
                 return False
-            self.progress_at = clock()
             self.pending = self.pending[taken:] if taken < len(self.pending) else None
+            self.progress_at = 0.0 if self.pending is None else clock()
         return self.pending is None
 
     def await_room(self, loop: Any, call: Callable[[Connection], None]) -> None:
@@ -136,3 +136,43 @@ class Connection(socket.SocketType):
         with contextlib.suppress(OSError):  # the peer is gone
             self.shutdown(socket.SHUT_RDWR)  # a child that was forked meanwhile may hold it, too
         super().close()
+
+
+class Numbered:
+    """Connections by the descriptors of their sockets, which are small numbers: a list takes less than a dict.
+
+    :ivar count: how many there are.
+    """
+
+    def __init__(self) -> None:
+        self._places: list[Connection | None] = []
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Return all of them, in the order of their numbers."""
+        return (connection for connection in self._places if connection is not None)
+
+    def add(self, fileno: int, connection: Connection) -> None:
+        """Add one.
+
+        :param fileno: the number of its socket.
+        :param connection: the connection.
+        """
+        self._places += [None] * (fileno + 1 - len(self._places))
+        self._places[fileno] = connection
+        self.count += 1
+
+    def find(self, fileno: int) -> Connection | None:
+        """Return the connection of a socket; ``None`` if it is not here.
+
+        :param fileno: the socket's number.
+        """
+        return self._places[fileno] if fileno < len(self._places) else None
+
+    def remove(self, fileno: int) -> None:
+        """Remove one.
+
+        :param fileno: the number of its socket.
+        """
+        self._places[fileno] = None
+        self.count -= 1

@@ -23,7 +23,7 @@ from ..settings import Settings
 from .broadcast import Broadcast
 from .fanout.disconnects import DisconnectWatcher
 from .notifier import LoopNotifier
-from .websocket import Connection
+from .websocket import Connection, Numbered
 
 logger = get_logger(__name__)
 
@@ -54,6 +54,10 @@ class Turn:
             self._until = clock() + TURN_S
 
 
+def _nothing() -> None:
+    pass
+
+
 class WebSockets:
     """All of them. Everything but ``wake`` belongs to the loop's thread.
 
@@ -66,21 +70,18 @@ class WebSockets:
     def __init__(self, loop: Any, hub: Hub, settings: Settings, stopping: Callable[[], bool]) -> None:
         self._loop, self._stall_s, self._stopping = loop, settings.stall_s, stopping
         self._broadcast = Broadcast(hub, settings.max_backlog_s, Framing.WEBSOCKET)
-        self._all: dict[int, Connection] = {}
+        self._all = Numbered()
         #: Those that read the log by themselves, and whose socket is not full.
         self._alone: dict[Connection, None] = {}
-        self._woken: deque[Connection] = deque()
-        self._on_wake = self._wake  # one for all of them
-        self._look_at_all = False
-        self._news = Event()
+        self._woken, self._on_wake = deque[Connection](), self._wake  # one method's object for all of them
+        self._news, self._look_at_all = Event(), False
         self._notifier = LoopNotifier(loop, self._news.set)
         self._readable = DisconnectWatcher(loop, self._on_readable)
-        self._broker = hub.broker
-        self._remove_waker: Callable[[], None] = lambda: None
+        self._broker, self._remove_waker = hub.broker, _nothing
         self._greenlets: list[Any] = []
 
     def __len__(self) -> int:
-        return len(self._all)
+        return self._all.count
 
     def start(self) -> None:
         """Begin to serve."""
@@ -89,7 +90,7 @@ class WebSockets:
 
     def filenos(self) -> list[int]:
         """Return the descriptors of the sockets."""
-        return list(self._all)
+        return [connection.fileno() for connection in self._all]
 
     def adopt(self, fileno: int, opened: OpenedWebSocket, head: bytes) -> None:
         """Take over a detached socket.
@@ -107,8 +108,8 @@ class WebSockets:
             connection.end.lost()
             connection.close()
             return
-        self._all[fileno] = connection
-        connection.pending = memoryview(head)
+        self._all.add(fileno, connection)
+        connection.keep(head, 0)
         self._soon(connection)
 
     def _wake(self, connection: Connection) -> None:
@@ -122,7 +123,7 @@ class WebSockets:
         self._news.set()
 
     def _on_event(self) -> None:
-        if self._all:
+        if self._all.count:
             self._look_at_all = True
             self._notifier.notify()
 
@@ -138,17 +139,17 @@ class WebSockets:
             if everybody or self._alone:
                 for delivery, upto in self._broadcast.deliveries():
                     self._deliver(delivery, upto, turn)
-                some.update(dict.fromkeys(self._all.values() if self._stopping() else self._alone))
+                some.update(dict.fromkeys(self._all if self._stopping() else self._alone))
             for connection in some:
                 self._serve(connection)
                 turn.end()
 
     def _deliver(self, delivery: Delivery, upto: int, turn: Turn) -> None:
         """Send those that share events what is new. This is the hot loop: most of its time is spent in ``send``."""
-        data, size, members = delivery.data, len(delivery.data), delivery.members
+        data, size = delivery.data, len(delivery.data)
+        members: list[Connection] = delivery.members
         for start in range(0, len(members), SENDS_PER_LOOK):
-            some: list[Connection] = members[start:start + SENDS_PER_LOOK]
-            for connection in some:
+            for connection in members[start:start + SENDS_PER_LOOK]:
                 if connection.stream is None:
                     continue  # it has left, or is closed: the loop has polled since the step was planned
                 if not data:
@@ -173,7 +174,7 @@ class WebSockets:
 
     def _serve(self, connection: Connection) -> None:
         """Send what there is, as long as the socket takes it; read again if that was suspended. For the writer."""
-        if connection.fileno() not in self._all:
+        if connection.fileno() < 0:
             return  # closed meanwhile
         self._go_alone(connection)
         try:
@@ -200,14 +201,14 @@ class WebSockets:
             return
         connection.stop_waiting()
         if end.over and not connection.last:
-            connection.last = True
+            connection.last, connection.progress_at = True, clock()
             connection.shutdown(socket.SHUT_WR)  # the client reads the last frame, and closes
         connection.read_by(self._readable, not end.paused)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def _on_readable(self, fileno: int) -> None:
-        connection = self._all.get(fileno)
+        connection = self._all.find(fileno)
         if connection is None:
             return
         try:
@@ -230,7 +231,7 @@ class WebSockets:
         while True:
             gevent.sleep(ROUND_S)
             now = clock()
-            for connection in list(self._all.values()):
+            for connection in list(self._all):
                 quiet = now - connection.progress_at
                 if connection.pending is not None and quiet > self._stall_s:
                     self._close(connection, "transport error")
@@ -240,8 +241,9 @@ class WebSockets:
                     self._soon(connection)
 
     def _close(self, connection: Connection, reason: str = "transport close") -> None:
-        if self._all.pop(connection.fileno(), None) is None:
+        if connection.fileno() < 0:
             return
+        self._all.remove(connection.fileno())
         self._go_alone(connection)
         del self._alone[connection]
         connection.read_by(self._readable, False)
@@ -251,7 +253,7 @@ class WebSockets:
     def close(self) -> None:
         """Close all of them, and serve no more."""
         self._remove_waker()
-        for connection in list(self._all.values()):
+        for connection in list(self._all):
             self._close(connection)
         gevent.killall(self._greenlets)
         self._readable.close()
