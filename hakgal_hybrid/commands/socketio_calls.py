@@ -68,16 +68,17 @@ class SocketIOCalls:
     :param admission: what it may do.
     :ivar known: the client of each namespace.
     :ivar deciding: the namespaces that the host decides about.
+    :ivar inbox: what waits; ``None`` if nothing does.
     :ivar engine: the session of Engine.IO; set before anything is carried out.
     """
 
-    __slots__ = ("_admission", "_broken", "_down", "_inbox", "_node", "_opening", "_sharing", "deciding", "engine",
+    __slots__ = ("_admission", "_broken", "_down", "_node", "_opening", "_sharing", "deciding", "engine", "inbox",
                  "known")
 
     def __init__(self, sharing: Sharing, environ: dict[str, Any], down: SocketIOStream, admission: Admission) -> None:
         node = self._node = sharing.node
         self._sharing, self._down, self._admission = sharing, down, admission
-        self._inbox: Inbox | None = None
+        self.inbox: Inbox | None = None
         self._broken = False
         self._opening = OpeningRequest({**environ, "flask.app": node.app})  # as its clients keep it, so it is kept once
         self.known = NO_NAMESPACES
@@ -102,8 +103,8 @@ class SocketIOCalls:
 
     def resume(self) -> None:
         """Go on, if the client has fetched what had to be fetched first."""
-        if self._inbox is not None:
-            self._inbox.resume()
+        if self.inbox is not None:
+            self.inbox.resume()
 
     def when_room(self, call: Callable[[], object]) -> None:
         """Call a function as soon as the client may send more.
@@ -111,21 +112,19 @@ class SocketIOCalls:
         :param call: the function.
         """
         with self.engine.lock:
-            if self._inbox is not None:
-                self._inbox.when_room(call)
+            if self.inbox is not None:
+                self.inbox.when_room(call)
                 return
         call()
 
     def _waiting(self) -> Inbox:
         """Return what waits. It is kept while there is some: there are many clients, and most of them send little."""
-        if self._inbox is None:
+        if self.inbox is None:
             sharing = self._sharing
-            self._inbox = Inbox(sharing.submit, sharing.node.engine_options.max_payload, self._may_run,
-                                pace=self._pace, later=sharing.later, lock=self.engine.lock, on_idle=self._drop_inbox)
-        return self._inbox
-
-    def _drop_inbox(self) -> None:
-        self._inbox = None
+            self.inbox = Inbox(sharing.submit, sharing.node.engine_options.max_payload, self._may_run,
+                               pace=self._pace, later=sharing.later, lock=self.engine.lock,
+                               on_idle=partial(setattr, self, "inbox", None))
+        return self.inbox
 
     def _may_run(self) -> bool:
         """Say whether more of the client may be carried out: not while it fetches no answers."""

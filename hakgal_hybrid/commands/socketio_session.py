@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..broker.blocks import SERVER_DISCONNECT
+from ..broker.client import Client, Session
 from ..broker.engineio.packets import Framing, ProtocolError
 from ..broker.engineio.session import EngineSession
 from ..broker.engineio.socketio_packets import Kind
@@ -42,8 +43,8 @@ class SocketIOSession:
     :raises Overloaded: if there are too many streams.
     """
 
-    __slots__ = ("_admission", "_attach_until", "_calls", "_down", "_held", "_kept", "_leaving", "_node",
-                 "_reader", "_reason", "_sharing")
+    __slots__ = ("_admission", "_attach_until", "_calls", "_down", "_held", "_kept", "_leaving", "_node", "_reader",
+                 "_reason", "_sharing")
 
     def __init__(self, sharing: Sharing, environ: dict[str, Any], admission: Admission) -> None:
         node = self._node = sharing.node
@@ -135,8 +136,6 @@ class SocketIOSession:
         :param size: how many bytes.
         :return: false if that is too much, because all clients together have sent too much.
         """
-        if size and self._calls.engine.over:  # nothing of it is used any more
-            return True
         if not self._sharing.budget.take(size - self._held):
             crowded(self._node)
             return False
@@ -163,16 +162,14 @@ class SocketIOSession:
             self._calls.engine.close("transport close")
         elif blocks:
             self._calls.resume()
-        elif self._dismissed:
+        elif not self._calls.deciding and _dismissed(self._down.stream.session, self._calls.known.clients()):
             self._calls.engine.close("server disconnect")
         return blocks
 
     @property
-    def _dismissed(self) -> bool:
-        """True if the host has ended the last of its clients, and the client knows it."""
-        clients = self._calls.known.clients()
-        return bool(clients) and not self._calls.deciding and not self._down.stream.session.clients and any(
-            client.end_reason == SERVER_DISCONNECT for client in clients)
+    def busy(self) -> bool:
+        """True while the client may not send more."""
+        return self._calls.inbox is not None and self._calls.inbox.full
 
     def when_room(self, call: Callable[[], object]) -> None:
         """Call a function as soon as the client may send more.
@@ -231,3 +228,8 @@ class SocketIOSession:
         if (client is not None and not client.ended) or len(self._calls.deciding) >= MAX_DECIDING:
             raise ProtocolError(f"the namespace {namespace[:80]!r} is connected already, or one too many at once")
         return namespace not in self._calls.deciding
+
+
+def _dismissed(session: Session, clients: list[Client]) -> bool:
+    """Return true if the host has ended the last of a session's clients, and the client knows it."""
+    return not session.clients and any(client.end_reason == SERVER_DISCONNECT for client in clients)

@@ -368,3 +368,27 @@ def test_sessions_are_found_until_they_have_ended() -> None:
         with pytest.raises(Refusal):
             registry.find(sid)
     assert echo.log[-1] == ("closed", "transport close")
+
+
+def test_a_websocket_that_cannot_be_heard_is_alive() -> None:
+    """While it takes its time to read what comes before the ping, and while its pong is not read; not afterwards."""
+    clock = Clock()
+    session, echo = engine(clock, websocket=True)
+    session.tick()
+
+    def later(seconds: float) -> EngineState:
+        clock.now += seconds
+        session.tick()
+        return session.state
+
+    assert later(INTERVAL) is EngineState.WEBSOCKET
+    for _ in range(3):  # nobody asks for the ping
+        assert later(TIMEOUT) is EngineState.WEBSOCKET
+    assert session.frames() == Framing.WEBSOCKET.packet("2")
+    echo.busy = True
+    for _ in range(3):
+        assert later(TIMEOUT) is EngineState.WEBSOCKET
+    echo.busy = False
+    assert later(TIMEOUT - 1) is EngineState.WEBSOCKET
+    assert later(1) is EngineState.ENDED
+    assert echo.log[-1] == ("closed", "ping timeout")

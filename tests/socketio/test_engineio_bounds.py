@@ -277,3 +277,24 @@ def test_a_session_that_stays_with_polling_is_counted() -> None:
     session.upgrade.complete(lambda: None)
     counted = bench.counted()
     assert (counted.polling, counted.websocket, counted.not_upgraded) == (0, 1, 0)
+
+
+def test_a_client_whose_messages_wait_does_not_time_out() -> None:
+    """Its pong stands behind what is not read; when all was carried out it has its time again."""
+    bench = Bench()
+    session = bench.session()
+    say(session, "0")
+    bench.run()
+    say(session, *['2["say",1]'] * 70)
+    session.frames()
+    for _ in range(10):
+        bench.clock.now += 20
+        session.tick()
+        session.frames()
+    assert session.state is EngineState.WEBSOCKET
+    bench.run()
+    for _ in range(10):
+        bench.clock.now += 20
+        session.tick()
+        session.frames()
+    assert session.state is EngineState.ENDED

@@ -62,6 +62,8 @@ class Echo:
     def left(self) -> None:
         pass
 
+    busy = False
+
     def holds(self, size: int) -> bool:
         return True
 

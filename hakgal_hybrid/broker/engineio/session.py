@@ -169,10 +169,15 @@ class EngineSession:
             self.upgrade.expire()
         elif self.heartbeat.beat():
             self.notify()
-        elif self.polling.posting:  # the client waits for us, and sends nothing else meanwhile
+        elif self.polling.posting or self._unheard:  # the client waits for us, and sends nothing else meanwhile
             self.heartbeat.alive()
         else:
             self.fail("ping timeout")
+
+    @property
+    def _unheard(self) -> bool:
+        """True if a WebSocket has not taken the ping yet, or its pong is not read because too much of it waits."""
+        return self.state is EngineState.WEBSOCKET and (self.heartbeat.ping or self.upper.busy)
 
     def fail(self, reason: str) -> None:
         """End the session for the client's fault. A poll that waits is answered; then nobody knows the session.

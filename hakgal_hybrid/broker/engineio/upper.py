@@ -73,6 +73,10 @@ class Upper(Protocol):
     def left(self) -> None:
         """Note that the writer has made the stream leave those that share events."""
 
+    @property
+    def busy(self) -> bool:
+        """True while the client may not send more; see :meth:`when_room`."""
+
     def holds(self, size: int) -> bool:
         """Note how much of a message has come that is not complete yet; 0 once it is, or will not be any more.
 

@@ -164,8 +164,8 @@ class WebSocketEnd:
                 self._receive(frame)
 
     def _holds(self, size: int) -> bool:
-        with self.session.lock:
-            return self.session.upper.holds(size)
+        with self.session.lock:  # nothing of it is used any more once the session is over
+            return (self.session.over and size > 0) or self.session.upper.holds(size)
 
     def _receive(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PING:
