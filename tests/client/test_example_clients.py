@@ -38,6 +38,7 @@ SEEDED = 3776
 SERVED = {
     "as it is": variables("WEBSOCKET"),
     "swapped": variables(UNMODIFIED),
+    "dual": variables("DUAL"),
     "recovering": {**variables(UNMODIFIED), "HYBRID_SOCKETIO_RECOVERY": "auto", "HYBRID_RESUME_S": "60"},
 }
 #: What Chromium itself says of a host that is not there.
@@ -61,15 +62,14 @@ class Host:
         self.port, self._folder, self._variables = free_port(), folder, dict(SERVED[way])
         if way == "recovering":
             self._variables["HYBRID_JOURNAL"] = str(folder / "journal")
-        self._push = way == "as it is"
+        self._prefix, self._push = ([] if way == "as it is" else EXEC), way in ("as it is", "dual")
         self.reached_at = self.port
 
     @contextmanager
     def started(self) -> Iterator[Running]:
         start = START.format(src=SRC, push=self._push, port=self.port, extra="")
-        code = f"import sys; sys.modules['eventlet'] = None\n{start}"
-        command = [sys.executable] if self._push else [*EXEC, "python"]
-        with running(self._folder, [*command, "-c", code], self.port, **self._variables) as host:
+        python = "python" if self._prefix else sys.executable
+        with running(self._folder, [*self._prefix, python, "-c", start], self.port, **self._variables) as host:
             yield host
 
 
@@ -134,6 +134,7 @@ class Script:
 @pytest.mark.parametrize(("way", "proxied"), [
     pytest.param("swapped", False, id="swapped"),
     pytest.param("swapped", True, id="swapped, behind nginx", marks=pytest.mark.long),
+    pytest.param("dual", False, id="in DUAL", marks=pytest.mark.long),
     pytest.param("recovering", False, id="swapped, with recovery", marks=pytest.mark.long),
     pytest.param("as it is", False, id="as it is", marks=pytest.mark.long)])
 def test_page_and_script_run_through_a_kill(way: str, proxied: bool, browser: Any, modules: Path,
