@@ -13,6 +13,9 @@ from ..errors import EventError
 #: JSON text larger than this (bytes) is read by few threads: until it is read, no other thread runs.
 LARGE = 128 * 1024
 
+#: How deep what holds ``bytes`` may be nested. Whoever reads it must have that many calls left, in whatever thread.
+MAX_DEPTH = 200
+
 _BINARY_KEY = re.compile(r"\$+binary\Z")
 
 
@@ -56,11 +59,12 @@ def foreign_text(name: str, args: tuple[Any, ...], dumps: Callable[..., str]) ->
     value = None if not args else args[0] if len(args) == 1 else list(args)
     try:
         text = dumps(_with_binary(value), separators=(",", ":"))
-        json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant)
+        plain = _dumps(value) if "\\ud" in text.lower() else text  # escaped surrogates must be pairs, too
     except (TypeError, ValueError, RecursionError) as error:
         raise EventError(f"payload of event {name!r} cannot be sent as JSON: {error}; convert it before emit",
                          code="bad_payload") from error
-    refuse_surrogates(text, f"payload of event {name!r}")
+    refuse_surrogates(plain, f"payload of event {name!r}")
     return text
 
 
@@ -140,15 +144,20 @@ def _dumps_by(default: Callable[[Any], Any], value: Any) -> str:
     return json.dumps(_with_binary(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=convert)
 
 
-def _with_binary(value: Any) -> Any:
-    """Copy ``value`` with bytes and ``$binary`` keys put into the form the wire has."""
+def _with_binary(value: Any, left: int = MAX_DEPTH) -> Any:
+    """Copy ``value`` with bytes and ``$binary`` keys put into the form the wire has.
+
+    :raises RecursionError: if it is nested more than ``left`` times.
+    """
+    if not left:
+        raise RecursionError(f"it is nested more than {MAX_DEPTH} times")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"$binary": base64.b64encode(value).decode("ascii")}
     if isinstance(value, dict):
-        return {("$" + key if isinstance(key, str) and _BINARY_KEY.match(key) else key): _with_binary(item)
+        return {("$" + key if isinstance(key, str) and _BINARY_KEY.match(key) else key): _with_binary(item, left - 1)
                 for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_with_binary(item) for item in value]
+        return [_with_binary(item, left - 1) for item in value]
     return value
 
 

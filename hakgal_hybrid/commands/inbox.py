@@ -42,7 +42,7 @@ class Inbox:
         self._calls: deque[tuple[Callable[[], object], int]] = deque()
         self._size = 0
         self._running = False
-        self._on_room: Callable[[], object] | None = None
+        self._on_room: tuple[Callable[[], object], ...] = ()
 
     @property
     def full(self) -> bool:
@@ -73,11 +73,11 @@ class Inbox:
     def when_room(self, call: Callable[[], object]) -> None:
         """Call a function as soon as this is not full: perhaps at once, else in the thread that makes room.
 
-        :param call: the function; it takes the place of one that was given before.
+        :param call: the function.
         """
         with self._lock:
             if self.full:
-                self._on_room = call
+                self._on_room += (call,)
                 return
         call()
 
@@ -88,11 +88,11 @@ class Inbox:
             except Exception:
                 logger.exception("a call for a client of Socket.IO raised")
             with self._lock:
-                on_room = None
-                if not self.full:
-                    on_room, self._on_room = self._on_room, None
-            if on_room is not None:
-                on_room()
+                on_room: tuple[Callable[[], object], ...] = ()
+                if len(self._calls) <= MAX_WAITING // 2 and self._size <= self._max_bytes // 2:  # not one by one
+                    on_room, self._on_room = self._on_room, ()
+            for has_room in on_room:
+                has_room()
 
     def _next(self) -> Callable[[], object] | None:
         with self._lock:

@@ -227,9 +227,7 @@ class EngineEndpoint:
             raise Refusal(RefusalCode.BAD_REQUEST)
         polling.begin_post()
         try:
-            for packet in decode_payload(_body_of(environ, self._node.engine_options.max_payload)):
-                session.receive(packet)
-            return HeldPost(session)
+            return HeldPost(session, decode_payload(_body_of(environ, self._node.engine_options.max_payload)))
         except _TooLarge as error:
             session.upper.oversized(error.size)
             polling.end_post()

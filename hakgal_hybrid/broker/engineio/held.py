@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from .packets import Packet, ProtocolError
 from .polling import Poll
-from .refusals import Refusal
+from .refusals import Refusal, RefusalCode
 from .session import EngineSession
 
 
@@ -57,27 +58,47 @@ class HeldAnswer(Protocol):
 
 
 class HeldPost:
-    """A request that has brought packets, and waits until its client may send more.
+    """A request that brings packets. They are taken while their client may send more, and the others wait.
 
     :param session: whose request it is.
+    :param packets: what it brings.
     :ivar on_wake: called, from any thread, when :meth:`take` is to be called.
+    :raises ProtocolError: for one that a client must not send; the session is over then.
     """
 
-    def __init__(self, session: EngineSession) -> None:
+    def __init__(self, session: EngineSession, packets: Iterator[Packet]) -> None:
         self.on_wake: Callable[[], object] = lambda: None
-        self._session, self._room = session, False
-        session.upper.when_room(self._on_room)
+        self._session, self._packets, self._room = session, packets, True
+        self._done = self._receive()
 
     def _on_room(self) -> None:
         self._room = True
         self.on_wake()
 
+    def _receive(self) -> bool:
+        """Take packets; return true once no more are to be taken."""
+        session = self._session
+        while self._room and not session.over:
+            packet = next(self._packets, None)
+            if packet is None:
+                return True
+            session.receive(packet)
+            self._room = False
+            session.upper.when_room(self._on_room)
+        return session.over
+
     def take(self) -> Answer | None:
         """Return the answer; ``None`` while there is none."""
-        if not self._room and not self._session.over:
+        answer = Answer("200 OK", TEXT, b"ok")
+        try:
+            self._done = self._done or self._receive()
+        except ProtocolError:
+            self._done, answer = True, refusal_answer(Refusal(RefusalCode.BAD_REQUEST))
+            self._session.fail("transport error")
+        if not self._done:
             return None
         self._session.polling.end_post()
-        return Answer("200 OK", TEXT, b"ok")
+        return answer
 
     @property
     def wait_s(self) -> float:

@@ -160,8 +160,12 @@ def decode_payload(body: bytes) -> Iterator[Packet]:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise ProtocolError("the body is not UTF-8") from None
-    for part in text.split("\x1e"):
+    begins = 0
+    while begins <= len(text):
+        ends = text.find("\x1e", begins)
+        part = text[begins:ends] if ends >= 0 else text[begins:]
         yield _binary(part[1:]) if part.startswith("b") else decode_packet(part)
+        begins = (ends if ends >= 0 else len(text)) + 1
 
 
 def _binary(text: str) -> Packet:

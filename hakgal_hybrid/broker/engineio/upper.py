@@ -60,7 +60,7 @@ class Upper(Protocol):
     def when_room(self, call: Callable[[], object]) -> None:
         """Call a function as soon as the client may send more: perhaps at once, else in another thread.
 
-        :param call: the function; it takes the place of one that was given before.
+        :param call: the function. A session has few at once: a request that brings packets, a WebSocket.
         """
 
     def shareable(self, framing: Framing) -> SubscriberStream | None:

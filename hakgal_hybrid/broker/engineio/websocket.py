@@ -88,7 +88,7 @@ class WebSocketEnd:
             self._fail(CloseReason.PROTOCOL_ERROR)
         if not self.over and self._frames is not None and not self._holds(len(self._message or b"")):
             self._fail(CloseReason.INTERNAL_ERROR)
-        if not self.over:
+        if not self.over and self._stage is _Stage.CARRYING:
             self.paused = self._receiving = True
             self.session.upper.when_room(self._resume)
             self._receiving = False
