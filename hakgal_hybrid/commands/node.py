@@ -16,6 +16,7 @@ from ..broker.broker import Broker
 from ..broker.client import Session
 from ..broker.counters import Refusals
 from ..broker.engineio.counters import EngineCounters
+from ..broker.engineio.session import EngineSession
 from ..broker.engineio.upper import EngineOptions
 from ..broker.epochs import Record, RestoredHistory
 from ..broker.event import Event, glob_matcher
@@ -63,6 +64,7 @@ class Node:
     :ivar host_socketio: true where the host serves clients of Socket.IO by a server of its own.
     :ivar engine_options: what all sessions of Engine.IO have in common.
     :ivar engine_counters: counts sessions of Engine.IO and what happens to them.
+    :ivar engine_session: returns a session of Engine.IO by its id, or ``None``.
     :ivar on_stop: called when every stream shall end.
     :ivar early: has a unit for each numbered event that may wait in a thread of our server's for those before it.
     :ivar early_elsewhere: the same for another server, which may have few threads.
@@ -79,6 +81,7 @@ class Node:
         self.server_statistics: Callable[[], dict[str, Any]] = dict
         self.refusals = Refusals()
         self.engine_counters = EngineCounters()
+        self.engine_session: Callable[[str], EngineSession | None] = lambda sid: None
         self.on_stop: Callable[[], object] = lambda: None
         self.early = threading.Semaphore(max(1, settings.threads // EARLY_SHARE))
         self.early_elsewhere = threading.Semaphore(EARLY_ELSEWHERE)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import parse_qs
 from weakref import WeakSet
 
 import gevent
@@ -146,13 +147,17 @@ class Front:
         return BodyLimit(self.settings.max_body_bytes, "HYBRID_MAX_BODY_BYTES")
 
     def oversized(self, environ: dict[str, Any], size: int) -> None:
-        """Note a body of a client of Socket.IO that is too large, and was not read.
+        """Note a body of a client of Socket.IO that is too large, and was not read. Its session ends.
 
         :param environ: its WSGI environment.
         :param size: how large it is, at least (bytes).
         """
-        self._node.engine_counters.oversized(environ.get("REMOTE_ADDR", ""), size,
-                                             self._node.engine_options.max_payload)
+        session = self._node.engine_session(parse_qs(environ.get("QUERY_STRING", "")).get("sid", [""])[0])
+        if session is not None:
+            session.too_large(size)
+        else:
+            self._node.engine_counters.oversized(environ.get("REMOTE_ADDR", ""), size,
+                                                 self._node.engine_options.max_payload)
 
     def forked(self) -> list[int]:
         """Put back, in a child, what connections change in a process.

@@ -63,6 +63,7 @@ class EngineEndpoint:
         self._sharing = Sharing(services.node, worker.submit, services.rate.wait_s, later.call_later,
                                 budget=Budget(max(settings.queue_bytes, largest)))
         self._node.engine_counters.sessions, self._node.on_stop = self.sessions.all, self.sessions.stop
+        self._node.engine_session = self.sessions.get
 
     def owns(self, environ: Mapping[str, Any]) -> bool:
         """Return true if a request is to be served here.
@@ -229,7 +230,7 @@ class EngineEndpoint:
         try:
             return HeldPost(session, decode_payload(_body_of(environ, self._node.engine_options.max_payload)))
         except _TooLarge as error:
-            session.upper.oversized(error.size)
+            session.too_large(error.size)
             polling.end_post()
             raise
         except ProtocolError as error:

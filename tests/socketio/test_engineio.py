@@ -280,7 +280,8 @@ def test_bodies_of_other_kinds(site: Site) -> None:
     assert site.ask("POST", sid, b"4", {"Content-Type": "application/octet-stream"})[0] == 400
     sid = site.open()
     assert site.ask("POST", sid, b"4" + b"x" * 1_000_000)[0] == 413
-    assert site.ask("PUT", sid, b"") == refusal(3, "Bad request")
+    assert site.ask(query=sid) == refusal(1, "Session ID unknown")
+    assert site.ask("PUT", site.open(), b"") == refusal(3, "Bad request")
 
 
 def test_a_second_poll_ends_the_session(site: Site) -> None:

@@ -151,10 +151,9 @@ def test_the_rate_is_that_of_commands() -> None:
 def test_what_is_too_large_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """A body is answered with 413; each is counted, and the first one is logged with its size and the limit."""
     bench = Bench(max_http_buffer_size=100)
-    sid = f"&sid={json.loads(bench.ask()[1][1:])['sid']}"
     for _ in range(2):
+        sid = f"&sid={json.loads(bench.ask()[1][1:])['sid']}"
         assert bench.ask("POST", sid, "4" * 101)[0] == 413
-    assert bench.ask("POST", sid, "40") == (200, "ok")
     assert bench.counted().oversized == 2
     assert [record.message for record in caplog.records if "max_http_buffer_size" in record.message] == [
         "a client of Socket.IO at 127.0.0.1 has sent 101 bytes, of 100 at most (max_http_buffer_size); the next ones "

@@ -17,6 +17,11 @@ class Brisk(websocket.WebSocket):  # type: ignore[misc]
         """Say goodbye and go; the library waits for three seconds."""
         super().close(*args, **{**options, "timeout": 0.1})
 
+    def __del__(self) -> None:
+        """Close the socket, which python-socketio leaves open when the server has ended the connection."""
+        if self.sock is not None:
+            self.sock.close()
+
 
 def client() -> Any:
     """Return a client that is not connected yet, and does not connect again by itself."""

@@ -47,6 +47,13 @@ class EngineRegistry:
             raise Refusal(RefusalCode.UNKNOWN_SID)
         return session
 
+    def get(self, sid: str) -> EngineSession | None:
+        """Return a session by its id, or ``None``.
+
+        :param sid: the id.
+        """
+        return self._sessions.get(sid)
+
     def all(self) -> list[EngineSession]:
         """Return all of them."""
         return list(self._sessions.values())

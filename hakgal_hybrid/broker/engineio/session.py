@@ -187,6 +187,17 @@ class EngineSession:
         with self.lock:
             self.close(reason, keep_s=FAREWELL_S if self.polling.waiting else 0)
 
+    def too_large(self, size: int) -> None:
+        """End the session because a body of the client was too large, and is lost. It may connect again.
+
+        :param size: how large the body is, at least, in bytes.
+        """
+        with self.lock:
+            if not self.over:
+                self.upper.oversized(size)
+                self.polling.farewell = PacketType.NOOP
+                self.fail("transport error")
+
     def close(self, reason: str, *, keep_s: float = FAREWELL_S) -> None:
         """End the session. Nothing happens if it is over.
 
