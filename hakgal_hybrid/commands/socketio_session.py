@@ -120,6 +120,9 @@ class SocketIOSession:
                 return
             self._calls.deciding |= {packet.namespace}
         elif not self._calls.known.knows(packet.namespace) and packet.namespace not in self._calls.deciding:
+            if packet.kind is Kind.DISCONNECT:  # some clients leave where they never were
+                self._free()
+                return
             raise ProtocolError(f"a packet for the namespace {packet.namespace[:80]!r}, which is not connected")
         elif packet.kind is Kind.DISCONNECT:
             self._leaving |= {packet.namespace}

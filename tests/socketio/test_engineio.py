@@ -311,6 +311,86 @@ def test_a_client_that_the_host_refuses(site: Site) -> None:
     assert site.ask(query=sid)[1] == '44{"message":"Connection rejected by server"}'
 
 
+def test_a_request_that_is_no_poll_takes_no_packets(site: Site) -> None:
+    """What waits comes with the next poll."""
+    sid = site.connect()
+    site.fetch(sid)
+    site.socketio.emit("kept", 1)
+    assert site.ask(query=sid, path=PATH + "websocket") == refusal(3, "Bad request")
+    assert site.ask(query=sid) == (200, '42["kept",1]')
+
+
+def test_what_comes_together_with_a_connect_waits_for_it(site: Site) -> None:
+    """It is carried out after the handler, and answered after the answer to the connect."""
+    sid = site.open()
+    assert site.ask("POST", sid, '40{"a":1}\x1e421["echo",2]') == (200, "ok")
+    packets = [packet[:6] for packet in site.fetch(sid, "431[2]").split("\x1e") if packet]
+    assert packets == ['40{"si', '42["we', '42["ec', "431[2]"]
+    assert site.log == [("connect", {"a": 1})]
+
+
+def test_an_event_that_is_sent_again_is_carried_out_again(site: Site) -> None:
+    """Nothing says that it is the same; each is acknowledged by its own id. Where there is no handler, none is."""
+    sid = site.connect()
+    site.fetch(sid)
+    site.ask("POST", sid, '421["echo",1]\x1e422["echo",1]\x1e423["unheard of",1]\x1e424["echo",2]')
+    packets = site.fetch(sid, "434[").split("\x1e")
+    assert [packet for packet in packets if packet] == [
+        '42["echoed",1]', "431[1]", '42["echoed",1]', "432[1]", '42["echoed",2]', "434[2]"]
+
+
+def test_a_client_leaves_a_namespace(site: Site) -> None:
+    """What it sends there afterwards is ignored, and so is leaving one where it never was; it may connect again."""
+    ws = site.websocket()
+    ws.recv()
+    ws.send("40")
+    assert [ws.recv()[:2] for _ in range(2)] == ["40", "42"]
+    for packet in ("41/never", "41/other,", "41", '421["echo",1]', "40"):
+        ws.send(packet)
+    assert [ws.recv()[:6] for _ in range(2)] == ['40{"si', '42["we']
+    assert [entry for entry in site.log if entry[0] == "disconnect"] == [("disconnect", "client disconnect")]
+
+
+def test_events_with_attachments_are_not_mixed(site: Site) -> None:
+    """Whoever emits at the same time: the attachments of an event follow it at once."""
+    ws = site.websocket()
+    ws.recv()
+    ws.send("40")
+    assert [ws.recv()[:2] for _ in range(2)] == ["40", "42"]
+    emitters = [threading.Thread(target=lambda name=name: [
+        site.socketio.emit("both", (name, bytes([name, number]), bytes([number, name]))) for number in range(100)])
+        for name in range(3)]
+    for emitter in emitters:
+        emitter.start()
+    numbers = [0, 0, 0]
+    for _ in range(300):
+        head = ws.recv()
+        assert head.startswith('452-["both",')
+        name = int(head[12])
+        assert [ws.recv(), ws.recv()] == [bytes([name, numbers[name]]), bytes([numbers[name], name])]
+        numbers[name] += 1
+    for emitter in emitters:
+        emitter.join()
+
+
+@pytest.mark.parametrize("query", ["&b64=1", "&t=Abc123", "&sid=unknown"])
+def test_answers_pass_proxies_unchanged(site: Site, query: str) -> None:
+    """They are neither kept, nor changed, nor held back; errors are not either. An origin is named in ``Vary``."""
+    site.ask(query=query, headers={"Origin": "http://LOCALHOST:3000"})
+    assert {"no-store", "no-transform"} <= set(site.headers["cache-control"].split(", "))
+    assert site.headers["x-accel-buffering"] == "no"
+    assert "origin" in site.headers["vary"].lower()
+    assert site.headers["access-control-allow-origin"].lower() == "http://localhost:3000"
+
+
+def test_a_page_without_an_origin_is_refused(site: Site) -> None:
+    """A file, or a frame in a sandbox. A preflight is remembered by the browser, which asks again for each ``t=``."""
+    assert site.ask(headers={"Origin": "null"})[0] == 403
+    preflight = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "GET"}
+    assert site.ask("OPTIONS", headers=preflight)[0] == 204
+    assert int(site.headers["access-control-max-age"]) > 0
+
+
 # -- WebSockets --------------------------------------------------------------------------------------------------
 
 
@@ -359,6 +439,18 @@ def test_events_do_not_come_in_one_piece_with_the_answer_to_connect(site: Site) 
     assert answer[2:].startswith(b'40{"sid":"')
     assert b"welcome" not in answer
     assert ws.recv().startswith('42["welcome",')
+
+
+def test_a_poll_that_meets_the_change_is_refused(site: Site) -> None:
+    """Also if the client has changed over without waiting for an answer; the session goes on."""
+    sid = site.open()
+    ws = site.websocket(sid)
+    ws.send("2probe")
+    ws.send("5")
+    assert site.ask(query=sid) == refusal(3, "Bad request")
+    assert ws.recv() == "3probe"
+    ws.send("40")
+    assert ws.recv().startswith("40")
 
 
 @pytest.mark.parametrize("frame", ["4abc", "x", "2", "0{}"])
