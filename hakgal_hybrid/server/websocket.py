@@ -141,12 +141,13 @@ class Connection(socket.SocketType):
 class Numbered:
     """Connections by the descriptors of their sockets, which are small numbers: a list takes less than a dict.
 
+    :param on_count: called with how many there are when that has changed.
     :ivar count: how many there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_count: Callable[[int], object]) -> None:
         self._places: list[Connection | None] = []
-        self.count = 0
+        self._on_count, self.count = on_count, 0
 
     def __iter__(self) -> Iterator[Connection]:
         """Return all of them, in the order of their numbers."""
@@ -161,6 +162,7 @@ class Numbered:
         self._places += [None] * (fileno + 1 - len(self._places))
         self._places[fileno] = connection
         self.count += 1
+        self._on_count(self.count)
 
     def find(self, fileno: int) -> Connection | None:
         """Return the connection of a socket; ``None`` if it is not here.
@@ -176,3 +178,4 @@ class Numbered:
         """
         self._places[fileno] = None
         self.count -= 1
+        self._on_count(self.count)

@@ -21,6 +21,7 @@ from ..broker.live import Delivery
 from ..logs import get_logger
 from ..settings import Settings
 from .broadcast import Broadcast
+from .fanout.connection import SwitchInterval
 from .fanout.disconnects import DisconnectWatcher
 from .notifier import LoopNotifier
 from .websocket import Connection, Numbered
@@ -70,7 +71,7 @@ class WebSockets:
     def __init__(self, loop: Any, hub: Hub, settings: Settings, stopping: Callable[[], bool]) -> None:
         self._loop, self._stall_s, self._stopping = loop, settings.stall_s, stopping
         self._broadcast = Broadcast(hub, settings.max_backlog_s, Framing.WEBSOCKET)
-        self._all = Numbered()
+        self._all = Numbered(SwitchInterval(settings.switch_interval_ms / 1000).adjust)
         #: Those that read the log by themselves, and whose socket is not full.
         self._alone: dict[Connection, None] = {}
         self._woken, self._on_wake = deque[Connection](), self._wake  # one method's object for all of them

@@ -6,6 +6,7 @@ import json
 import random
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -191,6 +192,19 @@ def test_a_websocket_that_comes_while_a_poll_waits(host: Host) -> None:
     assert got == list(range(50))
     ws.shutdown()
     connection.close()
+
+
+@pytest.mark.parametrize("host", ["plain"], indirect=True)
+def test_threads_take_turns_more_often_while_there_is_a_websocket(host: Host) -> None:
+    """A busy handler must not hold up what is sent, as with streams (``HYBRID_SWITCH_INTERVAL_MS``)."""
+    usual = sys.getswitchinterval()
+    ws = host.websocket("")
+    ws.send('40{"room":"a","number":1}')
+    assert [ws.recv()[:2] for _ in range(2)] == ["0{", "40"]
+    assert sys.getswitchinterval() == pytest.approx(0.0005)
+    assert usual > 0.001
+    ws.shutdown()
+    wait_until(lambda: sys.getswitchinterval() == usual, what="the interval is set back")
 
 
 def test_a_stop_closes_websockets(host: Host) -> None:
