@@ -78,6 +78,7 @@ class Handoff:
 
     def _websocket(self, opened: OpenedWebSocket, head: bytes) -> None:
         connection = self._connection
+        opened = opened._replace(early=connection.reader.read(connection.reader.ahead))
         if self._endpoint.secure:
             connection.leave()
             self._front.secure_websockets.serve(connection.sock, opened, head)

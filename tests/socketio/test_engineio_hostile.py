@@ -173,6 +173,56 @@ def test_a_flood_of_pings_holds_nobody_up(host: Host) -> None:
     assert slowest < 2
 
 
+def test_a_flood_of_empty_frames_holds_nobody_up(host: Host) -> None:
+    """They cost their client's sender least, and the server most: the others have their turns."""
+    flood, stop = WebSocket(host).connect(), threading.Event()
+    pings = bytes(flood.frames.ping(b"")) * 2000
+
+    def send() -> None:
+        while not stop.is_set():
+            try:
+                flood.sock.sendall(pings)
+            except TimeoutError:
+                pass
+
+    flood.sock.settimeout(0.2)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for _ in range(10):
+            began = time.monotonic()
+            assert host.ask()[0] == 200
+            assert time.monotonic() - began < 2
+    finally:
+        stop.set()
+        sender.join(20)
+
+
+def test_what_comes_with_the_handshake_is_read() -> None:
+    """A client that does not wait for the answer loses nothing, on our own server."""
+    host = Host("ours")
+    sock = socket.create_connection(("127.0.0.1", host.port), timeout=20)
+    frames, got = FrameProtocol(client=True, extensions=[]), b""
+    event = bytes(frames.send_data('42["echo",1]', True))
+    sock.sendall((HANDSHAKE % "").encode() + bytes(frames.send_data("40", True)) + event[:9])
+    while b"40{" not in got:
+        got += sock.recv(65536)
+    sock.sendall(event[9:])
+    while b'42["echoed",1]' not in got:
+        got += sock.recv(65536)
+    sock.close()
+    host.stop()
+
+
+def test_leaving_what_was_never_joined_does_nothing(host: Host) -> None:
+    """Some libraries do that; an event for such a namespace ends the session."""
+    client = WebSocket(host).connect()
+    client.send("41/other,", '42["echo",1]')
+    assert client.receive() == '42["echoed",1]'
+    client.send('42/other,["echo",1]')
+    assert client.receive() in (1000, 1002)
+
+
 def test_a_flood_of_namespaces_is_answered(host: Host) -> None:
     """The cost of each does not grow with their number, and a very long name ends the session."""
     sid, answers, packets = host.open(), list[Any](), list[str]()

@@ -215,18 +215,23 @@ class OpenedWebSocket(NamedTuple):
     :ivar session: whose WebSocket it is.
     :ivar max_bytes: the largest message that is taken.
     :ivar probing: true if the session is polling, and may change over.
+    :ivar early: what the client has sent behind its handshake, without waiting for the answer.
     """
 
     session: EngineSession
     max_bytes: int
     probing: bool
+    early: bytes = b""
 
     def begin(self, wake: Callable[[], object]) -> WebSocketEnd:
         """Return the WebSocket.
 
         :param wake: called, from any thread, when :meth:`WebSocketEnd.take` is to be called.
         """
-        return WebSocketEnd(self.session, wake, self.max_bytes, probing=self.probing)
+        end = WebSocketEnd(self.session, wake, self.max_bytes, probing=self.probing)
+        if self.early and not end.over:
+            end.receive(self.early)
+        return end
 
     def refused(self) -> None:
         """Note that there will be no WebSocket."""
