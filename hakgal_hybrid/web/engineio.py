@@ -228,7 +228,8 @@ class EngineEndpoint:
             raise Refusal(RefusalCode.BAD_REQUEST)
         polling.begin_post()
         try:
-            return HeldPost(session, decode_payload(_body_of(environ, self._node.engine_options.max_payload)))
+            body = _body_of(environ, self._node.engine_options.max_payload)
+            return HeldPost(session, decode_payload(body), len(body))
         except _TooLarge as error:
             session.too_large(error.size)
             polling.end_post()

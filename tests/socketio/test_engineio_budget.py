@@ -9,7 +9,8 @@ import pytest
 from support.engine_bench import Bench, say
 
 from hakgal_hybrid.broker.budget import Budget
-from hakgal_hybrid.broker.engineio.packets import Framing, ProtocolError
+from hakgal_hybrid.broker.engineio.held import HeldPost
+from hakgal_hybrid.broker.engineio.packets import Framing, ProtocolError, decode_payload
 from hakgal_hybrid.broker.engineio.session import EngineSession
 from hakgal_hybrid.broker.engineio.websocket import WebSocketEnd
 from hakgal_hybrid.broker.states import EngineState
@@ -159,3 +160,25 @@ def test_whatever_clients_send_everything_is_freed(seed: int, caplog: pytest.Log
     bench.run()
     assert bench.budget.used == 0
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_the_rest_of_a_request_counts_until_it_is_read() -> None:
+    """A request that brings more than may wait keeps its body; one for which there is no room is refused."""
+    body = "\x1e".join(["4" + MESSAGE.format("x")] * 200).encode()
+    bench = Bench(budget=Budget(2 * len(body)))
+    first, second = bench.session(websocket=False), bench.session(websocket=False)
+    for session in (first, second):
+        say(session, "0")
+    bench.run()
+    held = HeldPost(first, decode_payload(body), len(body))
+    assert held.take() is None
+    assert bench.budget.used > len(body)
+    with pytest.raises(ProtocolError):
+        HeldPost(second, decode_payload(body), len(body))
+    while (answer := held.take()) is None:
+        bench.run()
+    second.fail("transport error")
+    bench.run()
+    assert answer.body == b"ok"
+    assert bench.got.count("x") >= 200
+    assert bench.budget.used == 0

@@ -62,14 +62,21 @@ class HeldPost:
 
     :param session: whose request it is.
     :param packets: what it brings.
+    :param size: how large its body is, in bytes.
     :ivar on_wake: called, from any thread, when :meth:`take` is to be called.
-    :raises ProtocolError: for one that a client must not send; the session is over then.
+    :raises ProtocolError: for one that a client must not send, or if there is no room for those that wait.
     """
 
-    def __init__(self, session: EngineSession, packets: Iterator[Packet]) -> None:
+    def __init__(self, session: EngineSession, packets: Iterator[Packet], size: int) -> None:
         self.on_wake: Callable[[], object] = lambda: None
         self._session, self._packets, self._room = session, packets, True
         self._done = self._receive()
+        if not self._done and not self._holds(size):
+            raise ProtocolError("there is no room for it")
+
+    def _holds(self, size: int) -> bool:
+        with self._session.lock:
+            return self._session.over or self._session.upper.holds(size)
 
     def _on_room(self) -> None:
         self._room = True
@@ -97,6 +104,7 @@ class HeldPost:
             self._session.fail("transport error")
         if not self._done:
             return None
+        self._holds(0)
         self._session.polling.end_post()
         return answer
 
