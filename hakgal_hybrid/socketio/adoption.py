@@ -98,7 +98,7 @@ def _keep_websocket(own: object, state: AppState) -> None:
                        FLAG)
         return
     logger.warning("the host was started with %s=True in profile HYBRID: it keeps its own WebSocket, and its events do "
-                   "not leave by SSE; start it with %s=False to swap, or take APP_PROFILE=DUAL, which swaps with either",
+                   "not leave by SSE; start it with %s=False to swap, or with APP_PROFILE=DUAL, which always swaps",
                    FLAG, FLAG)
 
 
