@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .engineio.packets import Framing
 from .engineio.socketio_packets import Kind, control_packet, event_block
 from .entry import Entry
 from .event import Event, Target
@@ -30,8 +31,8 @@ def encode_entry(event: Event, event_id: str) -> bytes:
 
 
 def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int = 0,
-             to: list[str] | None = None, retry: int | None = None) -> bytes:
-    """Encode an event as an unnamed message that carries everything about it.
+             to: list[str] | None = None, retry: int | None = None, *, form: Format = Format.ENVELOPE) -> bytes:
+    """Encode an event as an unnamed message, or a frame of a WebSocket, that carries everything about it.
 
     The data is ``{"event", "args", "data", "id", "ts", "namespace"}``, with ``"conflated"``, ``"ack"`` and ``"to"``
     where they say something. The arguments are spliced in as the text that they are already.
@@ -41,8 +42,9 @@ def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int 
     :param ts: when it was emitted, in milliseconds since 1970.
     :param conflated: how many older events it stands for.
     :param to: the ``sid`` of each client of the stream that it is for; ``None`` means all.
-    :param retry: the reconnection time that the block sets as well, in milliseconds.
-    :return: a block of an event stream.
+    :param retry: the reconnection time that the block sets as well, in milliseconds; a frame does not.
+    :param form: one of the two forms of envelopes.
+    :return: a block of an event stream, or a frame.
     """
     head = json.dumps(event.name, ensure_ascii=False)
     more = {"conflated": conflated or None, "ack": event.ack, "to": to}
@@ -50,6 +52,8 @@ def envelope(event: Event, event_id: str | None, ts: int | None, conflated: int 
                        **{name: value for name, value in more.items() if value is not None}},
                       ensure_ascii=False, separators=(",", ":"))
     text = f'{{"event":{head},"args":{event.args_text},"data":{event.data},{tail[1:]}'
+    if form is Format.ENVELOPE_FRAMES:
+        return Framing.WEBSOCKET.packet(text)
     return encode_event(text, event_id=event_id, retry=retry)
 
 
@@ -67,8 +71,8 @@ def entry_block(entry: Entry, event_id: str | None, *, form: Format, conflated: 
     framing = form.framing
     if framing is not None:
         return event_block(entry.event, entry.seq, framing, event_id if form.offsets else None)
-    if form is Format.ENVELOPE:
-        return envelope(entry.event, event_id, entry.ts, conflated, to)
+    if form.enveloped:
+        return envelope(entry.event, event_id, entry.ts, conflated, to, form=form)
     if form is Format.DATASTAR:
         return datastar_block(entry.event, event_id)
     if form is not Format.JSON:
@@ -94,9 +98,9 @@ def control_block(name: str, data: dict[str, Any], event_id: str | None = None, 
         ended = name == "hybrid_disconnect" and data["reason"] == SERVER_DISCONNECT
         return framing.packet(control_packet(Kind.DISCONNECT, namespace)) if ended else b""
     text = _compact(data)
-    if form is Format.ENVELOPE:
+    if form.enveloped:
         return envelope(Event(name, text, 1, Target(namespace)), event_id, None, to=None if to is None else list(to),
-                        retry=retry)
+                        retry=retry, form=form)
     if form is Format.DATASTAR:
         return datastar_control(name, text, event_id, retry)
     return encode_event(text, event=name, event_id=event_id, retry=retry)
@@ -129,7 +133,7 @@ class BlockCache:
         """
         if form is Format.JSON:
             return entry.frame
-        if form is Format.ENVELOPE and (conflated or to is not None):
+        if form.enveloped and (conflated or to is not None):
             return entry_block(entry, self._id_of(entry.seq), form=form, conflated=conflated, to=to)
         block = self._kept.get((entry.seq, form))
         if block is None:

@@ -11,7 +11,6 @@ from .cursor import Batch
 from .entry import Entry, Gap
 from .epochs import LOSS_MARKER
 from .event import Target
-from .formats import Format
 from .log import EventLog
 from .sse import as_chunk
 from .subscription import StreamOptions, StreamRequest, name_filter
@@ -160,7 +159,7 @@ class StreamContent:
             self.log.note(gaps=1)
             return self.gap(Gap(entry.seq, None, "restarted"))
         form = self.request.format
-        to = self._recipients(entry) if form is Format.ENVELOPE else None
+        to = self._recipients(entry) if form.enveloped else None
         return self.log.blocks.block(entry, form, conflated, to)
 
     def _disconnected(self, client: Client, left: int) -> bytes:

@@ -14,6 +14,8 @@ class Format(Enum):
     JSON = "json"
     #: Unnamed messages that carry everything, ``envelope=1``.
     ENVELOPE = "envelope"
+    #: The same, each in a text frame of a WebSocket.
+    ENVELOPE_FRAMES = "envelope frames"
     #: Named events with HTML, for htmx 2.
     HTML = "html"
     #: HTML in unnamed messages, for Turbo and htmx 4.
@@ -32,6 +34,11 @@ class Format(Enum):
     def framing(self) -> Framing | None:
         """How packets of Socket.IO are carried; ``None`` for event streams."""
         return _FRAMINGS.get(self)
+
+    @property
+    def enveloped(self) -> bool:
+        """True if what carries an event says everything about it."""
+        return self in (Format.ENVELOPE, Format.ENVELOPE_FRAMES)
 
     @property
     def offsets(self) -> bool:
@@ -53,4 +60,4 @@ class Format(Enum):
 _FRAMINGS = {Format.SOCKETIO_POLLING: Framing.POLLING, Format.SOCKETIO_POLLING_OFFSETS: Framing.POLLING,
              Format.SOCKETIO_WEBSOCKET: Framing.WEBSOCKET, Format.SOCKETIO_WEBSOCKET_OFFSETS: Framing.WEBSOCKET}
 #: Those of event streams.
-EVENT_STREAMS = tuple(form for form in Format if form.framing is None)
+EVENT_STREAMS = tuple(form for form in Format if form.framing is None and form is not Format.ENVELOPE_FRAMES)

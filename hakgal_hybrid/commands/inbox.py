@@ -49,6 +49,11 @@ class Inbox:
         """True while nothing more is to be read from the client."""
         return len(self._calls) > MAX_WAITING or self._size > self._max_bytes
 
+    @property
+    def idle(self) -> bool:
+        """True if nothing waits or is being carried out."""
+        return not self._calls and not self._running
+
     def put(self, call: Callable[[], object], size: int = 0) -> bool:
         """Have a call run after all that came before it.
 

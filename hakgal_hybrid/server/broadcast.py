@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ..broker.engineio.packets import Framing
-from ..broker.engineio.session import EngineSession
 from ..broker.hub import Hub
 from ..broker.live import Delivery, LiveGroup
+from ..broker.websocket import Source
 from ..logs import get_logger
 
 logger = get_logger(__name__)
@@ -23,8 +23,8 @@ class Receiver(Protocol):
     stream: Any
 
     @property
-    def session(self) -> EngineSession:
-        """Whose it is."""
+    def source(self) -> Source:
+        """What is sent to it."""
 
 
 class Broadcast:
@@ -44,9 +44,9 @@ class Broadcast:
         :param receiver: the receiver.
         :return: false if it must go on alone.
         """
-        session = receiver.session
-        with session.lock:
-            receiver.stream = session.shareable(self._framing)
+        source = receiver.source
+        with source.lock:
+            receiver.stream = source.shareable(self._framing)
             if receiver.stream is not None:
                 self._live.adopt(receiver)
                 if self._live.join(receiver):
@@ -63,7 +63,7 @@ class Broadcast:
         if receiver.stream is not None:
             self._live.leave(receiver, self._live.position if position is None else position)
             receiver.stream = None
-            receiver.session.left()
+            receiver.source.left()
 
     def refused(self, receiver: Receiver, delivery: Delivery) -> None:
         """Have a receiver go on alone that could not be given something: it gets that by itself.

@@ -124,6 +124,13 @@ class Front:
         self.spools = Spools(self.loop, settings.spool_bytes, files, short=lambda: self.host.short,
                              on_cut=self._client_cut)
 
+    def detaches_websocket(self, path: str) -> bool:
+        """Return whether a WebSocket at a path is ours, and so is served without a thread.
+
+        :param path: the path of a request, percent-decoded.
+        """
+        return self.serves_engineio(path) or (self.settings.enable_ws_special and self.is_stream(path))
+
     def pool_of(self, path: str, size: int) -> ThreadPool:
         """Return the threads that answer a request.
 
@@ -133,6 +140,8 @@ class Front:
         """
         if self.serves_engineio(path):  # handlers run in threads of their own
             return self.control
+        if self.detaches_websocket(path):
+            return self.streams
         return self._pools["large" if size > LARGE and self.is_ours(path) else self._lane_of(path)]
 
     def body_limit(self, path: str) -> BodyLimit:

@@ -52,7 +52,7 @@ class RequestHandler:
 
         :return: whether the connection can be used for another one.
         """
-        if self._head.upgrade and not self._front.serves_engineio(self._environ["PATH_INFO"]):
+        if self._head.upgrade and not self._front.detaches_websocket(self._environ["PATH_INFO"]):
             self._upgrade()
             return False
         if self._is_refused_unread():

@@ -7,17 +7,17 @@ from functools import lru_cache
 import gevent
 
 from ..broker.engineio.held import HeldAnswer
-from ..broker.engineio.websocket import OpenedWebSocket
 from ..broker.sse import stream_headers
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
+from ..broker.websocket import Handshake
 from .connection import HTTPConnection
 from .front import Endpoint, Front
 from .http1 import RequestHead
 from .response import ResponseWriter
 from .wsgi import Head, head_bytes
 
-Opened = SubscriberStream | OpenedWebSocket | HeldAnswer
+Opened = SubscriberStream | Handshake | HeldAnswer
 
 
 class Handoff:
@@ -42,19 +42,19 @@ class Handoff:
         :param opened: what was opened.
         :param message: the first message of the call.
         """
-        status = "101" if isinstance(opened, OpenedWebSocket) else "200"
+        status = "101" if isinstance(opened, Handshake) else "200"
         return isinstance(message, Head) and message.status.startswith(status)
 
     def refuse(self, opened: Opened, reason: StreamEnd) -> None:
         """End what was opened: it is not handed over.
 
         :param opened: what was opened.
-        :param reason: why, for a stream.
+        :param reason: why.
         """
         if isinstance(opened, SubscriberStream):
             self._front.stream_ended(opened, reason)
-        elif isinstance(opened, OpenedWebSocket):
-            opened.refused()
+        elif isinstance(opened, Handshake):
+            opened.refused(reason)
         else:
             opened.abandon()
 
@@ -68,7 +68,7 @@ class Handoff:
         """
         if isinstance(opened, SubscriberStream):
             self._stream(opened, message)
-        elif isinstance(opened, OpenedWebSocket):
+        elif isinstance(opened, Handshake):
             head = head_bytes(message.status, message.headers)
             self._response.status = "101"
             self._websocket(opened, head)
@@ -76,9 +76,9 @@ class Handoff:
             return self._hold(opened, message)
         return False
 
-    def _websocket(self, opened: OpenedWebSocket, head: bytes) -> None:
+    def _websocket(self, opened: Handshake, head: bytes) -> None:
         connection = self._connection
-        opened = opened._replace(early=connection.reader.read(connection.reader.ahead))
+        opened.early = connection.reader.read(connection.reader.ahead)
         if self._endpoint.secure:
             connection.leave()
             self._front.secure_websockets.serve(connection.sock, opened, head)

@@ -36,7 +36,7 @@ class WaitingPoll:
         self.stream: Any = None
 
     @property
-    def session(self) -> EngineSession:
+    def source(self) -> EngineSession:
         """Whose poll it is."""
         return self.poll.session
 

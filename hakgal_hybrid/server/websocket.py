@@ -1,4 +1,4 @@
-"""Connection: the detached socket of one of Socket.IO's WebSockets, and the bytes that it has not taken yet."""
+"""Connection: the detached socket of one of our WebSockets, and the bytes that it has not taken yet."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..broker.engineio.session import EngineSession
-from ..broker.engineio.websocket import WebSocketEnd
+from ..broker.websocket import Source, WebSocket
 from .fanout.disconnects import DisconnectWatcher
 
 _WRITE = 2
@@ -31,22 +30,25 @@ class Connection(socket.SocketType):
     :ivar last: whether the last frame was sent.
     """
 
-    __slots__ = ("_on_wake", "_watched", "_watcher", "end", "last", "pending", "progress_at", "stream")
+    __slots__ = ("_due_at", "_on_wake", "_timer", "_watched", "_watcher", "end", "last", "pending", "progress_at",
+                 "stream")
 
     def __init__(self, fileno: int, on_wake: Callable[[Connection], object]) -> None:
         super().__init__(fileno=fileno)
-        self.end: WebSocketEnd
+        self.end: WebSocket
         self.pending: memoryview | None = None
         self.progress_at = 0.0
         self.last = self._watched = False
         self.stream: Any = None
         self._on_wake = on_wake
         self._watcher: Any = None
+        self._timer: Any = None
+        self._due_at = 0.0
 
     @property
-    def session(self) -> EngineSession:
-        """The session that its WebSocket carries, or is to carry."""
-        return self.end.session
+    def source(self) -> Source:
+        """What is sent to it."""
+        return self.end.source
 
     @property
     def shares(self) -> bool:
@@ -114,6 +116,24 @@ class Connection(socket.SocketType):
         if self._watcher is not None:
             self._watcher.stop()
 
+    def call_in(self, loop: Any, wait_s: float | None, call: Callable[[Connection], None]) -> None:
+        """Have a function called after some time, or sooner, if that was asked for before.
+
+        :param loop: the loop that has the time.
+        :param wait_s: how long from now (seconds); ``None`` for never.
+        :param call: the function; it is called with this connection.
+        """
+        if wait_s is None:
+            return
+        due_at = clock() + wait_s
+        if self._timer is not None:
+            if self._timer.active and self._due_at <= due_at:
+                return
+            self._timer.stop()
+            self._timer.close()
+        self._timer, self._due_at = loop.timer(wait_s), due_at
+        self._timer.start(call, self)
+
     def read_by(self, readable: DisconnectWatcher, wanted: bool) -> None:
         """Have what comes in noticed, or not.
 
@@ -129,6 +149,9 @@ class Connection(socket.SocketType):
 
     def close(self) -> None:
         """Close the socket; what it has not taken is lost."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()

@@ -1,4 +1,4 @@
-"""SecureWebSockets: WebSockets of Socket.IO's clients over TLS, each served by the greenlet of its connection.
+"""SecureWebSockets: WebSockets over TLS, each served by the greenlet of its connection.
 
 TLS keeps its state in the socket's object, so it cannot be detached. Such a client costs a greenlet, and no thread.
 """
@@ -13,7 +13,8 @@ import gevent
 from gevent.event import Event
 
 from ..broker.broker import Broker
-from ..broker.engineio.websocket import OpenedWebSocket, WebSocketEnd
+from ..broker.states import StreamEnd
+from ..broker.websocket import Handshake, WebSocket
 from .fanout.tls import RECORD
 from .notifier import EventNotifier, LoopNotifier
 from .websocket import clock
@@ -45,7 +46,7 @@ class SecureWebSockets:
     def __len__(self) -> int:
         return len(self._woken)
 
-    def serve(self, sock: Any, opened: OpenedWebSocket, head: bytes) -> None:
+    def serve(self, sock: Any, opened: Handshake, head: bytes) -> None:
         """Serve one WebSocket in the calling greenlet, until its client or the server is gone.
 
         :param sock: the connection's socket.
@@ -73,7 +74,7 @@ class SecureWebSockets:
                 self._remove_waker = None
             end.lost()
 
-    def _exchange(self, sock: Any, end: WebSocketEnd, head: bytes, woken: Event, readable: Any, writable: Any) -> None:
+    def _exchange(self, sock: Any, end: WebSocket, head: bytes, woken: Event, readable: Any, writable: Any) -> None:
         left, progress_at = memoryview(head), clock()
         while True:
             woken.clear()
@@ -90,14 +91,14 @@ class SecureWebSockets:
                 continue
             wait = progress_at + (self._stall_s if left else CLOSE_S) - clock() if left or end.over else end.wait_s
             if wait is not None and wait <= 0 and (left or end.over):
-                end.lost("transport error")
+                end.lost(StreamEnd.STALLED)
                 return
             _watch(readable, not end.paused, woken)
             _watch(writable, bool(left), woken)
             with gevent.Timeout(wait, False):
                 woken.wait()
 
-    def _read(self, sock: Any, end: WebSocketEnd) -> bool:
+    def _read(self, sock: Any, end: WebSocket) -> bool:
         """Read what is here; return false if there is nothing.
 
         :raises ConnectionError: at its end.

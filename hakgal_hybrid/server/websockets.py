@@ -1,4 +1,4 @@
-"""WebSockets: the WebSockets of Socket.IO's clients. Each costs a socket and its state; no thread and no greenlet.
+"""WebSockets: ours, and those of Socket.IO's clients. Each costs a socket and its state; no thread and no greenlet.
 
 What a socket does not take waits there, and nothing more is read from the log for it until it takes bytes again.
 """
@@ -15,9 +15,10 @@ import gevent
 from gevent.event import Event
 
 from ..broker.engineio.packets import Framing
-from ..broker.engineio.websocket import OpenedWebSocket
 from ..broker.hub import Hub
 from ..broker.live import Delivery
+from ..broker.states import StreamEnd
+from ..broker.websocket import Handshake
 from ..logs import get_logger
 from ..settings import Settings
 from .broadcast import Broadcast
@@ -69,7 +70,8 @@ class WebSockets:
     """
 
     def __init__(self, loop: Any, hub: Hub, settings: Settings, stopping: Callable[[], bool]) -> None:
-        self._loop, self._stall_s, self._stopping = loop, settings.stall_s, stopping
+        self._loop, self._stopping = loop, stopping
+        self._patience_s = settings.stall_s, min(settings.stall_s, settings.drain_s)  # this while it stops
         self._broadcast = Broadcast(hub, settings.max_backlog_s, Framing.WEBSOCKET)
         self._all = Numbered(SwitchInterval(settings.switch_interval_ms / 1000).adjust)
         #: Those that read the log by themselves, and whose socket is not full.
@@ -93,7 +95,7 @@ class WebSockets:
         """Return the descriptors of the sockets."""
         return [connection.fileno() for connection in self._all]
 
-    def adopt(self, fileno: int, opened: OpenedWebSocket, head: bytes) -> None:
+    def adopt(self, fileno: int, opened: Handshake, head: bytes) -> None:
         """Take over a detached socket.
 
         :param fileno: the socket's descriptor.
@@ -187,8 +189,8 @@ class WebSockets:
         except OSError:
             self._close(connection)
         except Exception:
-            logger.exception("a WebSocket of Socket.IO failed and is closed")
-            self._close(connection, "transport error")
+            logger.exception("a WebSocket failed and is closed")
+            self._close(connection, StreamEnd.FAILED)
 
     def _send(self, connection: Connection) -> None:
         end = connection.end
@@ -205,6 +207,7 @@ class WebSockets:
             connection.last, connection.progress_at = True, clock()
             connection.shutdown(socket.SHUT_WR)  # the client reads the last frame, and closes
         connection.read_by(self._readable, not end.paused)
+        connection.call_in(self._loop, end.wait_s, self._soon)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -228,20 +231,18 @@ class WebSockets:
     # -- life ------------------------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
-        """Close those that take nothing, or do not close, and have those looked at whose time is over."""
+        """Close those that take nothing, or do not close."""
         while True:
             gevent.sleep(ROUND_S)
-            now = clock()
+            now, patience_s = clock(), self._patience_s[self._stopping()]
             for connection in list(self._all):
                 quiet = now - connection.progress_at
-                if connection.pending is not None and quiet > self._stall_s:
-                    self._close(connection, "transport error")
+                if connection.pending is not None and quiet > patience_s:
+                    self._close(connection, StreamEnd.STALLED)
                 elif connection.last and quiet > CLOSE_S:
                     self._close(connection)
-                elif connection.end.wait_s == 0:
-                    self._soon(connection)
 
-    def _close(self, connection: Connection, reason: str = "transport close") -> None:
+    def _close(self, connection: Connection, end: StreamEnd = StreamEnd.GONE) -> None:
         if connection.fileno() < 0:
             return
         self._all.remove(connection.fileno())
@@ -249,7 +250,7 @@ class WebSockets:
         del self._alone[connection]
         connection.read_by(self._readable, False)
         connection.close()
-        connection.end.lost(reason)
+        connection.end.lost(end)
 
     def close(self) -> None:
         """Close all of them, and serve no more."""

@@ -135,7 +135,7 @@ class Settings:
                                 "Temporary files for what slow clients have still to get of streamed answers.")
     reserved_threads: int = _setting("HYBRID_RESERVED_THREADS", count(1, 64), 4,
                                      "Threads for opening streams, and as many for control and status.")
-    max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", count(0, 10_000), 64, "Open WebSockets, ours and the host's.")
+    max_upgrades: int = _setting("HYBRID_MAX_UPGRADES", count(0, 10_000), 64, "Open WebSockets of the host.")
     queue_requests: int = _setting("HYBRID_QUEUE_REQUESTS", count(0, 1_000_000), 512,
                                    "Requests waiting for a thread; streams to be opened: eight times as many.")
     queue_bytes: int = _setting("HYBRID_QUEUE_BYTES", count(0, 1 << 40), 256 << 20, "Their bodies, together.")

@@ -16,6 +16,7 @@ from .engineio import EngineEndpoint
 from .gate import Gate
 from .services import Services
 from .urls import Paths, find, normal
+from .websocket import view as websocket
 
 
 class HybridApp(Flask):
@@ -153,6 +154,4 @@ def _blueprints(services: Services) -> Iterator[Blueprint]:
     if settings.enable_control_http:
         yield control.blueprint(services)
     if settings.enable_ws_special:
-        from .websocket import view as websocket  # only then: it imports flask-sock
-
         yield websocket.blueprint(services)

@@ -17,7 +17,7 @@ from ..broker.engineio.refusals import Refusal, RefusalCode
 from ..broker.engineio.registry import TICK_S, EngineRegistry
 from ..broker.engineio.session import EngineSession
 from ..broker.engineio.upper import EngineOptions
-from ..broker.engineio.websocket import OpenedWebSocket, WebSocketEnd
+from ..broker.engineio.websocket import OpenedWebSocket
 from ..broker.environ import ADDRESS, CONNECTION_KEYS, HANDOFF, PATH
 from ..broker.timers import TimerQueue, TimerWheel
 from ..broker.wakeups import make_wakeup
@@ -28,11 +28,11 @@ from ..errors import HybridError, UnsuitableServer
 from ..logs import get_logger
 from .cors import READABLE_BY_ALL, cors_headers, preflight_headers
 from .engineio_access import EngineAccess
-from .engineio_socket import SocketLoop, accept, accepting_headers, is_handshake, serves_websockets, socket_of
 from .peers import address_of
 from .services import Services
 from .suitability import check_server
 from .urls import Access, Route
+from .websocket.serving import is_handshake, serve_websocket, serves_websockets
 
 logger = get_logger(__name__)
 
@@ -163,42 +163,16 @@ class EngineEndpoint:
 
     def _websocket(self, environ: dict[str, Any], query: Mapping[str, list[str]],
                    start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Serve a WebSocket in this thread until it ends."""
+        """Serve a WebSocket."""
         self._access.check(environ, _one(query, "apiKey"))
-        sid, sock = _one(query, "sid"), socket_of(environ)
+        sid = _one(query, "sid")
         session = None if sid is None else self.sessions.find(sid)
         if not is_handshake(environ):
             raise _without_upgrade(environ)
-        if sock is None and HANDOFF not in environ:
-            raise Refusal(RefusalCode.BAD_REQUEST)
         if session is None:
             session = self._open(environ, query, websocket=True)
-        if sock is None:  # our own server serves it without this thread
-            environ[HANDOFF].append(OpenedWebSocket(session, self._node.engine_options.max_payload, sid is not None))
-            start_response("101 Switching Protocols", accepting_headers(environ))
-            return []
-        try:
-            accept(sock, environ)
-        except OSError:
-            if sid is None:
-                session.close("transport close")
-        else:
-            self._converse(sock, session, probing=sid is not None)
-        if "gunicorn.socket" in environ:
-            raise StopIteration  # by this it knows that the connection is over
-        if "werkzeug.socket" in environ:
-            start_response("200 OK", [])  # which it asks for, and cannot send any more
-        return []
-
-    def _converse(self, sock: Any, session: EngineSession, *, probing: bool) -> None:
-        settings, node = self._node.settings, self._node
-        loop = SocketLoop(sock, settings.stall_s, lambda: node.stopping)
-        end = WebSocketEnd(session, loop.wake, node.engine_options.max_payload, probing=probing)
-        remove_waker = node.hub.broker.add_waker(loop.wake)
-        try:
-            loop.run(end)
-        finally:
-            remove_waker()
+        opened = OpenedWebSocket(session, self._node.engine_options.max_payload, sid is not None)
+        return serve_websocket(environ, start_response, opened, self._node)
 
     # -- down and up -----------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ class Gate:
                 start("204 No Content", [])
                 return []
             return self._app(environ, start)
-        except StopIteration:  # by this flask-sock tells gunicorn that a WebSocket is over
+        except StopIteration:  # by this we tell gunicorn that a WebSocket is over
             raise
         except Exception as error:
             problem = _problem_of(error)

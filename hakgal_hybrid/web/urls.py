@@ -186,7 +186,7 @@ class Paths:
         :param path: the path of a request, percent-decoded.
         """
         route = self.find(path)
-        return route is not None and route.rule == STREAM
+        return route is not None and route.rule in (STREAM, WEBSOCKET)
 
     def lane_of(self, path: str) -> Literal["host", "stream", "control"]:
         """Return the thread pool of our own server that answers a request: our URLs never wait for the host's threads.

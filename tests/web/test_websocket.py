@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -20,12 +23,18 @@ import websocket
 from flask import Flask
 from support import accounting
 from support.app import create_app
+from support.hubs import open_feed_of
 from support.servers import CONTROL, SERVERS, SOON, Answer, InProcess, Server, shown_on_failure, wait_until
 from werkzeug.serving import make_server
+from wsproto.frame_protocol import FrameProtocol
 
 from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.broker.formats import Format
+from hakgal_hybrid.broker.states import StreamEnd
+from hakgal_hybrid.commands.inbox import MAX_WAITING
 from hakgal_hybrid.settings import Settings
-from hakgal_hybrid.web.websocket.channel import MAX_WAITING, Channel, Inbox
+from hakgal_hybrid.web.websocket.events import MAX_ANSWERS, EventsWebSocket, Sharing
+from hakgal_hybrid.web.websocket.serving import SocketLoop
 
 WS = "/api/events/ws"
 CONNECT, ACK = "/api/events/connect", "/api/events/ack"
@@ -50,9 +59,10 @@ class Socket:
     """
 
     def __init__(self, port: int, query: str = "", headers: dict[str, str] | None = None, *,
-                 rcvbuf: int | None = None, path: str = WS) -> None:
+                 rcvbuf: int | None = None, path: str = WS, tls: bool = False) -> None:
         options = [] if rcvbuf is None else [(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)]
-        self.ws = websocket.create_connection(f"ws://127.0.0.1:{port}{path}?{query}", timeout=SOON,
+        self.ws = websocket.create_connection(f"{'wss' if tls else 'ws'}://127.0.0.1:{port}{path}?{query}",
+                                              timeout=SOON, sslopt={"cert_reqs": ssl.CERT_NONE},
                                               header=headers or {}, sockopt=options, suppress_origin=True,
                                               skip_utf8_validation=True)  # which takes seconds for a megabyte
         self.frames: list[dict[str, Any]] = []
@@ -598,16 +608,6 @@ def test_handshakes_that_lack_something(server: Server, headers: dict[str, str |
     assert server.notes()["connected"] == before
 
 
-def test_a_handshake_that_flask_sock_refuses() -> None:
-    """What its parser will not have, although the server did, is a bad handshake; nobody is left behind."""
-    with serving("werkzeug") as server:
-        answer = server.ask("GET", WS, headers={**HANDSHAKE, "X(Odd": "1"})
-        assert (answer.status, answer.json()["code"]) == (400, "bad_handshake")
-        server.wait_for_streams(0)
-        wait_until(lambda: server.status()["clients"] == 0)
-        assert "Traceback" not in server.log()
-
-
 @pytest.mark.parametrize(("sent", "code"), [
     (lambda ws: ws.send(b"binary", opcode=websocket.ABNF.OPCODE_BINARY), 1003),
     (lambda ws: ws.send("x" * (2 * MAX_EVENT)), 1009),
@@ -620,7 +620,7 @@ def test_what_cannot_be_read_ends_the_connection(server: Server, sent: Callable[
     """A binary frame, one that is too large, or none at all, closes the connection with the code that says so."""
     with opened(server) as other, opened(server) as client:
         sent(client.ws)
-        assert client.read_to_end()[0] == code
+        assert client.read_to_end() == (code, "chatter" if code == 1003 else "")
         server.emit("fact_added")
         other.wait_for("fact_added")
 
@@ -654,9 +654,9 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def serving(kind: str, **settings: object) -> Server:
+def serving(kind: str, *options: str, **settings: object) -> Server:
     """Return a server with our WebSocket."""
-    return Server(kind, **{"ENABLE_WS_SPECIAL": "true", "HYBRID_RESUME_S": 0, **settings})
+    return Server(kind, *options, **{"ENABLE_WS_SPECIAL": "true", "HYBRID_RESUME_S": 0, **settings})
 
 
 def test_a_stalled_client_holds_up_nobody(kind: str) -> None:
@@ -734,15 +734,16 @@ def test_limits(kind: str) -> None:
 
 
 def test_limit_of_upgrades() -> None:
-    """Under our server WebSockets have a bound of their own; a place that is given back can be taken again."""
+    """The host's WebSockets have a bound of their own; a place that is given back can be taken again."""
     with serving("ours", HYBRID_MAX_UPGRADES=1) as server:
-        with opened(server):
-            answer = server.ask("GET", WS, headers=HANDSHAKE)
+        with Socket(server.port, path="/ws/echo"):
+            answer = server.ask("GET", "/ws/echo", headers=HANDSHAKE)
             assert (answer.status, answer.json()["code"]) == (503, "too_many_websockets")
+            opened(server).vanish()
 
         def again() -> bool:
             with contextlib.suppress(websocket.WebSocketBadStatusException):
-                opened(server).vanish()
+                Socket(server.port, path="/ws/echo").vanish()
                 return True
             return False
 
@@ -804,14 +805,12 @@ def test_left_out_by_default(kind: str, enabled: str | None) -> None:
             assert (answer.status, answer.headers["content-type"].split(";")[0]) == (404, "text/html")
 
 
-def test_flask_sock_is_loaded_only_where_it_is_wanted() -> None:
-    """A transport without our WebSocket does not import what that needs."""
+def test_flask_sock_is_not_needed() -> None:
+    """Our WebSocket does not import it: only the host does, for its own."""
     program = ("import sys, flask, hakgal_hybrid; app = flask.Flask('x'); "
-               "hakgal_hybrid.HybridTransport(app, enable_ws_special={}); print('flask_sock' in sys.modules)")
-    for enabled in (True, False):
-        ran = subprocess.run([sys.executable, "-c", program.format(enabled)], check=True, capture_output=True,
-                             text=True, timeout=30)
-        assert ran.stdout.strip() == str(enabled)
+               "hakgal_hybrid.HybridTransport(app, enable_ws_special=True); print('flask_sock' in sys.modules)")
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=30)
+    assert ran.stdout.strip() == "False"
 
 
 def test_a_server_that_keeps_its_socket() -> None:
@@ -928,7 +927,7 @@ def test_no_threads_are_left() -> None:
         wait_until(lambda: transport.hub.deliveries.snapshot().ended.get("stalled") == 1)
         stopped = Socket(port)
         assert stopped.open
-        assert len(of_connections()) >= 3
+        assert of_connections()
         transport.stop()
         assert stopped.read_to_end() == (1001, "stopped")
         wait_until(lambda: not transport.hub.clients())
@@ -1035,6 +1034,41 @@ def test_tls_is_left_to_a_proxy() -> None:
     assert api.status()["clients"] == 0
 
 
+# -- our own server -------------------------------------------------------------------------------------------------
+
+
+def test_they_take_no_threads() -> None:
+    """More are open than the server has threads: each gets every event once, and is answered."""
+    with serving("ours", HYBRID_THREADS=2, HYBRID_RESERVED_THREADS=2, HYBRID_MAX_UPGRADES=0) as server, \
+            contextlib.ExitStack() as kept:
+        clients = [kept.enter_context(opened(server)) for _ in range(30)]
+        server.emit("fact_added", 20)
+        for client in clients:
+            assert client.ask("emit", event="echo", data=1) == (200, {"ack": [1]})
+            assert client.names() == ["hybrid_open", *["fact_added"] * 20, "reply"]
+        assert threads_of(server) <= 12
+
+
+def threads_of(server: Server) -> int:
+    """Return how many threads the server's process has; 0 where the system does not say."""
+    status = Path(f"/proc/{server.process.pid}/status")
+    found = re.search(r"^Threads:\s+(\d+)", status.read_text(), re.MULTILINE) if status.exists() else None
+    return int(found.group(1)) if found else 0
+
+
+def test_tls_of_our_own_server(certificate: tuple[str, str]) -> None:
+    """Over TLS it is the same: events, commands, heartbeats, the farewell."""
+    options = ["--certfile", certificate[0], "--keyfile", certificate[1]]
+    with serving("ours", *options, HYBRID_HEARTBEAT_S=HEARTBEAT_S) as server, Socket(server.port, tls=True) as client:
+        server.emit("fact_added", 20, size=65536)
+        assert len(client.wait_for("fact_added", 20)) == 20
+        assert client.ask("emit", event="echo", data=1) == (200, {"ack": [1]})
+        client.wait_for("hybrid_heartbeat", 2)
+        server.ask("POST", "/stop-streams", {})
+        assert client.read_to_end() == (1001, "stopped")
+        assert client.names()[-1] == "hybrid_bye"
+
+
 # -- the parts -----------------------------------------------------------------------------------------------------
 
 
@@ -1049,84 +1083,90 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def channel_on(sock: socket.socket, **settings: Any) -> Channel:
-    channel = Channel(sock, Settings(**settings), lambda: False)
-    channel.listen(lambda: None)
-    return channel
+class Conversation:
+    """Our WebSocket without a connection, and what its client sends and gets."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.transport = HybridTransport.of(create_app(enable_ws_special=True, resume_s=0, **settings))
+        self.stream = open_feed_of(self.transport, format=Format.ENVELOPE_FRAMES)
+        self.calls: deque[Callable[[], object]] = deque()
+        self.woken = 0
+        self.end = EventsWebSocket(Sharing(self.transport.node, self._submit), self.stream, "answer to {}".format,
+                                   self._wake)
+        self.frames = FrameProtocol(client=True, extensions=[])
+
+    def _submit(self, call: Callable[[], object]) -> bool:
+        self.calls.append(call)
+        return True
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def say(self, *messages: str) -> None:
+        """Send messages."""
+        self.end.receive(b"".join(bytes(self.frames.send_data(message, True)) for message in messages))
+
+    def ended(self) -> dict[str, int]:
+        """Return why streams have ended."""
+        return dict(self.transport.hub.deliveries.snapshot().ended)
 
 
-def test_a_channel_sends_all_of_it(pair: tuple[socket.socket, socket.socket]) -> None:
-    """One send puts out everything, while another waits its turn: neither ends up inside the other."""
-    ours, theirs = pair
-    channel = channel_on(ours)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    sending = [threading.Thread(target=channel.send, args=(letter * 500_000,)) for letter in (b"a", b"b")]
-    for thread in sending:
-        thread.start()
-    received = bytearray()
-    while len(received) < 1_000_000:
-        received += theirs.recv(65536)
-    for thread in sending:
-        thread.join()
-    assert bytes(received) in (b"a" * 500_000 + b"b" * 500_000, b"b" * 500_000 + b"a" * 500_000)
+def test_no_more_is_read_than_may_wait() -> None:
+    """Messages wait for a thread, and answers for the client; it may send more when there is room for both."""
+    client = Conversation()
+    client.say(*["x"] * MAX_WAITING)
+    assert not client.end.paused
+    client.say("one more")
+    assert client.end.paused
+    client.calls.popleft()()
+    assert client.end.paused  # so many answers wait
+    assert client.end.take().count(b"answer to x") == MAX_ANSWERS
+    while client.calls:
+        client.calls.popleft()()
+        client.end.take()
+    assert not client.end.paused
+    assert client.end.take() == b""
 
 
-def test_a_channel_gives_up_one_that_takes_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A send that gets no byte out for the time allowed fails, says why, and so do all that follow."""
-    channel = channel_on(pair[0], stall_s=0.1)
-    with pytest.raises(OSError, match="stalled"):
-        channel.send(b"x" * 1_000_000)
-    assert channel.fault == "stalled"
-    with pytest.raises(OSError):
-        channel.send(b"more")
-    assert channel.recv(10) == b""
+def test_pings_do_not_put_heartbeats_off() -> None:
+    """A pong says nothing of how far the stream has come."""
+    client = Conversation(heartbeat_s=0.05)
+    client.end.take()
+    ends = time.monotonic() + SOON
+    sent = b""
+    while b"hybrid_heartbeat" not in sent and time.monotonic() < ends:
+        client.end.receive(bytes(client.frames.ping(b"x")))
+        sent = client.end.take()
+    assert b"hybrid_heartbeat" in sent
 
 
-def test_a_channel_hurries_at_the_end(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Once everything ends, a client has ``HYBRID_DRAIN_S``, however patient one was with it."""
-    channel = Channel(pair[0], Settings(stall_s=3600, drain_s=0.1), lambda: True)
-    channel.listen(lambda: None)
-    with pytest.raises(OSError, match="stopped"):
-        channel.send(b"x" * 1_000_000)
+def test_what_was_said_last_is_carried_out() -> None:
+    """The stream of a client that has gone ends behind its last command."""
+    client = Conversation()
+    client.say("last")
+    client.end.lost()
+    assert client.ended() == {}
+    client.calls.popleft()()
+    assert client.ended() == {"gone": 1}
+    client.end.lost(StreamEnd.STALLED)
+    assert client.ended() == {"gone": 1}
 
 
-def test_a_channel_tells_when_nothing_more_comes(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Closing is told once, and leaves the socket to whom it belongs."""
-    told: list[bool] = []
-    channel = Channel(pair[0], Settings(stall_s=0.1), lambda: False)
-    channel.listen(lambda: told.append(channel.ended.is_set()))
+@pytest.mark.parametrize(("settings", "stopping", "why"), [
+    ({"stall_s": 0.1}, False, "stalled"), ({"stall_s": 3600, "drain_s": 0.1}, True, "stopped")])
+def test_a_client_that_takes_nothing_is_given_up(pair: tuple[socket.socket, socket.socket], settings: dict[str, Any],
+                                                 stopping: bool, why: str) -> None:
+    """After ``HYBRID_STALL_S``; while the server stops, after ``HYBRID_DRAIN_S``, however patient it was before."""
+    client = Conversation(**settings)
+    client.transport.emit("large", "x" * 500_000)
+    SocketLoop(pair[0], Settings(**settings), lambda: stopping).run(client.end)
+    assert client.ended() == {why: 1}
+
+
+def test_a_socket_is_left_to_its_owner(pair: tuple[socket.socket, socket.socket]) -> None:
+    """When its client has gone it is not closed here: its descriptor could be another connection's by then."""
+    client = Conversation()
     pair[1].close()
-    assert channel.recv(100_000) == b""
-    channel.close()
-    assert told == [True]
+    SocketLoop(pair[0], Settings(), lambda: False).run(client.end)
+    assert client.ended() == {"gone": 1}
     assert pair[0].fileno() >= 0
-
-
-def test_an_inbox_is_bounded() -> None:
-    """What is more than may wait has to: until something is taken, or everything ends."""
-    inbox = Inbox(1000)
-    for _ in range(MAX_WAITING):
-        inbox.append("x")
-    more = threading.Thread(target=inbox.append, args=("y",), daemon=True)
-    more.start()
-    wait_until(lambda: inbox._changed._waiters)  # type: ignore[attr-defined]
-    assert inbox.take() == "x"
-    more.join(SOON)
-    assert [inbox.take() for _ in range(MAX_WAITING)] == ["x"] * (MAX_WAITING - 1) + ["y"]
-    inbox.append("z" * 5000)  # alone, any message has room
-    large = threading.Thread(target=inbox.append, args=("a",), daemon=True)
-    large.start()
-    wait_until(lambda: inbox._changed._waiters)  # type: ignore[attr-defined]
-    inbox.close()
-    large.join(SOON)
-    assert inbox.take() is None
-
-
-def test_an_inbox_that_is_finished_gives_what_it_has() -> None:
-    """What came before the end is still carried out."""
-    inbox = Inbox(1000)
-    inbox.append("last")
-    inbox.finish()
-    assert inbox.take() == "last"
-    assert inbox.busy
-    assert inbox.take() is None

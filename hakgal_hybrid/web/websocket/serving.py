@@ -1,4 +1,7 @@
-"""The WebSockets of Engine.IO under servers that hand over their socket: one thread for each reads and writes."""
+"""Serving WebSockets, ours and those of Engine.IO, under every server that hands over its socket.
+
+Our own server serves them without a thread; under the others one thread for each reads and writes.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wsproto.utilities import generate_accept_token
 
-from ..broker.engineio.websocket import WebSocketEnd
-from ..broker.environ import HANDOFF
-from ..errors import Headers
+from ...broker.environ import HANDOFF, SOCKETS
+from ...broker.states import StreamEnd
+from ...broker.websocket import Handshake, WebSocket
+from ...commands.node import Node
+from ...errors import Headers
+from ...settings import Settings
 
-#: Where servers leave their socket for code that takes it over.
-_SOCKETS = ("werkzeug.socket", "gunicorn.socket")
 #: What the kernel may hold for one slow client (bytes), as for streams.
 _SEND_BUFFER = 256 * 1024
 #: How long the client may take to answer our close (seconds).
@@ -31,7 +35,7 @@ def socket_of(environ: Mapping[str, Any]) -> Any:
     :param environ: the WSGI environment.
     :return: the socket, or ``None``.
     """
-    sock = next((environ[key] for key in _SOCKETS if key in environ), None)
+    sock = next((environ[key] for key in SOCKETS if key in environ), None)
     return None if isinstance(sock, ssl.SSLSocket) else sock
 
 
@@ -75,16 +79,51 @@ def accept(sock: Any, environ: Mapping[str, Any]) -> None:
         head = head[sock.send(head):]
 
 
+def serve_websocket(environ: dict[str, Any], start_response: Callable[..., Any], handshake: Handshake,
+                    node: Node) -> Iterable[bytes]:
+    """Serve a WebSocket: in this thread until it ends, or, under our own server, without it.
+
+    :param environ: the WSGI environment of the handshake, whose server serves WebSockets.
+    :param start_response: takes status and headers of the answer.
+    :param handshake: the WebSocket.
+    :param node: has the settings, wakes it, and says when the server stops.
+    :return: no chunks.
+    :raises StopIteration: under gunicorn, which so knows that the connection is over.
+    """
+    sock = socket_of(environ)
+    if sock is None:  # our own server serves it
+        environ[HANDOFF].append(handshake)
+        start_response("101 Switching Protocols", accepting_headers(environ))
+        return []
+    try:
+        accept(sock, environ)
+    except OSError:
+        handshake.refused()
+    else:
+        loop = SocketLoop(sock, node.settings, lambda: node.stopping)
+        end = handshake.begin(loop.wake)
+        remove_waker = node.hub.broker.add_waker(loop.wake)
+        try:
+            loop.run(end)
+        finally:
+            remove_waker()
+    if "gunicorn.socket" in environ:
+        raise StopIteration
+    if "werkzeug.socket" in environ:
+        start_response("200 OK", [])  # which it asks for, and cannot send any more
+    return []
+
+
 class SocketLoop:
     """Reads and writes one WebSocket, in the calling thread. What its socket does not take is not read from the log.
 
     :param sock: the socket.
-    :param stall_s: how long a client may take to accept some bytes (seconds).
+    :param settings: say how long a client may take to accept some bytes, also while the server stops.
     :param stopping: returns true once the server stops.
     """
 
-    def __init__(self, sock: Any, stall_s: float, stopping: Callable[[], bool]) -> None:
-        self._sock, self._stall_s, self._stopping = sock, stall_s, stopping
+    def __init__(self, sock: Any, settings: Settings, stopping: Callable[[], bool]) -> None:
+        self._sock, self._settings, self._stopping = sock, settings, stopping
         self._woken = False
         self._ear, self._mouth = socket.socketpair()
         for end in (self._ear, self._mouth):
@@ -99,7 +138,7 @@ class SocketLoop:
             except OSError:  # it has ended
                 pass
 
-    def run(self, end: WebSocketEnd) -> None:
+    def run(self, end: WebSocket) -> None:
         """Go on until either side has closed.
 
         :param end: what comes and goes.
@@ -121,11 +160,13 @@ class SocketLoop:
             except OSError:
                 pass
 
-    def _exchange(self, end: WebSocketEnd, selector: selectors.BaseSelector) -> None:
+    def _exchange(self, end: WebSocket, selector: selectors.BaseSelector) -> None:
         left, progress_at, closed_at, watched = memoryview(b""), clock(), 0.0, 0
+        patience = self._settings.stall_s
         while True:
             if self._stopping():
                 end.stop()
+                patience = min(patience, self._settings.drain_s)
             while left or (left := memoryview(end.take())):
                 try:
                     left = left[self._sock.send(left):]
@@ -136,11 +177,11 @@ class SocketLoop:
                 closed_at = closed_at or clock()
             wait = end.wait_s
             if left:
-                wait = progress_at + self._stall_s - clock()
+                wait = progress_at + patience - clock()
             elif closed_at:  # until the client has read it: an end that comes sooner could take it away
                 wait = closed_at + _CLOSE_S - clock()
             if wait is not None and wait <= 0 and (left or closed_at):
-                end.lost("transport error")
+                end.lost(StreamEnd.STALLED)
                 return
             wanted = (0 if end.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if left else 0)
             watched = self._watch(selector, watched, wanted)
@@ -160,7 +201,7 @@ class SocketLoop:
             selector.modify(self._sock, wanted)
         return wanted
 
-    def _read(self, end: WebSocketEnd) -> bool:
+    def _read(self, end: WebSocket) -> bool:
         """Read some bytes; return false at the end of the connection."""
         try:
             data = self._sock.recv(65536)
