@@ -189,6 +189,9 @@ def blocks(raw: bytes, form: Format = Format.JSON) -> list[Got]:
     """
     if form.framing is not None:
         return [_of_packet(packet, form) for packet in _packets(bytes(raw), form.framing)]
+    if form is Format.ENVELOPE_FRAMES:
+        frames = map(json.loads, _packets(bytes(raw), Framing.WEBSOCKET))
+        return [unwrapped(frame, frame["id"]) for frame in frames]
     found = []
     for block in bytes(raw).split(b"\n\n")[:-1]:
         fields: dict[str, list[str]] = {}
