@@ -31,6 +31,7 @@ def test_every_setting_is_a_typed_keyword(setting):
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_a_misspelt_keyword_is_found_by_a_type_checker(tmp_path):
     """Keywords and their types are checked where a transport is made."""
     (tmp_path / "app.py").write_text(

@@ -78,6 +78,7 @@ def test_thousands_of_half_open_connections() -> None:
         wait_until(lambda: server.status()["server"]["connections"] <= 1, what="their places to be free")
 
 
+@pytest.mark.long
 def test_a_connection_that_is_served_does_not_give_way() -> None:
     """With every place being served, one more is told so; those that are served get their answers."""
     with serving(HYBRID_MAX_CONNECTIONS=2) as server, server.connect() as first, server.connect() as second:

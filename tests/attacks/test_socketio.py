@@ -77,6 +77,7 @@ def test_parts_of_messages_are_bounded_together() -> None:
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_who_is_not_let_in_leaves_nothing_behind() -> None:
     """Other machines without the key: a session each, as many as may be at once, until their time is over."""
     with serving(HAKGAL_API_KEY=KEY) as server, counted(server, "too_many_without_key", 36):

@@ -128,6 +128,7 @@ def leads(tab: Any) -> bool:
     return bool(tab.evaluate("socket.io.link.leading && socket.io.link.up"))
 
 
+@pytest.mark.long
 def test_twenty_tabs_share_one_stream(context, server):
     """One stream for all; every tab gets every event once and in order, and its own events alone."""
     tabs = open_tabs(context, server.page, 20, auth={"welcome": True})

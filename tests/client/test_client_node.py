@@ -50,7 +50,9 @@ def said_by(suite: Path, modules: Path) -> Path:
     return modules / f"{suite.name}.txt"
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=lambda path: path.name.removesuffix(".test.mjs"))
+@pytest.mark.parametrize("suite", [
+    pytest.param(path, id=(name := path.name.removesuffix(".test.mjs")), marks=[pytest.mark.long] * (name == "tabs"))
+    for path in SUITES])
 def test_suite(suite: Path, modules: Path, running: dict[Path, subprocess.Popen[bytes]]) -> None:
     """Every test of one file passes, against real servers."""
     status = running[suite].wait(240)

@@ -321,6 +321,7 @@ def test_the_page_leaves_and_comes_back(dashboard: Dashboard, backend: Running) 
     assert dashboard.heard("Likes(Ann, Coffee).") == ["Likes(Ann, Coffee)."]
 
 
+@pytest.mark.long
 def test_the_page_returns_when_the_backend_is_restarted(side: Side, tmp_path: Path,
                                                         visit: Callable[..., Dashboard]) -> None:
     """While the backend is away the page says so; the next one on the same port has it back with an id of its own."""

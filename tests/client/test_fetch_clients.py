@@ -265,6 +265,7 @@ def test_the_proxy_is_started_again(tmp_path: Path, follow: Callable[[int], Foll
             came_back(client, 9)
 
 
+@pytest.mark.long
 def test_the_polyfill_says_in_the_query_what_it_has_had(tmp_path: Path, browser: Any, modules: Path) -> None:
     """``lastEventId`` is as good as the header: nothing is lost, over cuts and a restart."""
     with contextlib.ExitStack() as stack:

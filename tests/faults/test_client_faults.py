@@ -236,6 +236,7 @@ def test_requests_that_trickle(fault: Any) -> None:
         scene.last(0.1)
 
 
+@pytest.mark.long
 def test_everybody_comes_back_at_once(fault: Any) -> None:
     """After 500 streams were cut at once, 500 come back at once, and each gets what it missed, once."""
     allow_files(2048)

@@ -146,7 +146,8 @@ def again(scene: Scene, server: Server, **settings: Any) -> Server:
 
 
 @pytest.mark.parametrize(("end", "journal"), [
-    pytest.param("SIGTERM", True, id="SIGTERM-journal"), pytest.param("SIGKILL", False, id="SIGKILL-no journal"),
+    pytest.param("SIGTERM", True, id="SIGTERM-journal", marks=pytest.mark.long),
+    pytest.param("SIGKILL", False, id="SIGKILL-no journal"),
     pytest.param("SIGTERM", False, id="SIGTERM-no journal", marks=pytest.mark.long),
     pytest.param("SIGKILL", True, id="SIGKILL-journal", marks=pytest.mark.long),
 ])

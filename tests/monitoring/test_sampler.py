@@ -154,6 +154,7 @@ def test_who_may_look() -> None:
     assert "secret" not in client.get("/api/hybrid/seen").get_data(as_text=True)
 
 
+@pytest.mark.long
 def test_one_at_a_time_and_never_behind_the_host() -> None:
     """A second look is refused while one goes on; both are answered while every thread of the host is busy."""
     app = Flask(__name__)

@@ -55,8 +55,9 @@ def measured(module: Any, case: int, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("peer", [WEBSOCKET, reference.WEBSOCKET], ids=lambda peer: peer.key)
-@pytest.mark.parametrize("module", [w1_event_by_event, w2_paced, w3_memory, w5_stalled, w9_emit, w11_idle],
-                         ids=lambda module: module.WORKLOAD.key)
+@pytest.mark.parametrize("module", [
+    pytest.param(module, id=module.WORKLOAD.key, marks=[] if module is w1_event_by_event else [pytest.mark.long])
+    for module in (w1_event_by_event, w2_paced, w3_memory, w5_stalled, w9_emit, w11_idle)])
 def test_clients_of_socketio_are_measured(module, peer):
     """Each client on a WebSocket is sent each event once, by our server and by the reference."""
     workload: Workload = module.WORKLOAD

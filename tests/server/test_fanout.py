@@ -186,6 +186,7 @@ def test_a_client_that_reads_slowly_is_not_given_up(server: Server) -> None:
     assert ended(server, "stalled") == before
 
 
+@pytest.mark.long
 def test_a_client_that_reads_very_slowly_is_not_given_up(server: Server) -> None:
     """Who takes a little now and then is no stalled client, long before the kernel says that there is room again."""
     before = ended(server, "stalled")

@@ -286,7 +286,7 @@ def test_run_serves_a_host_class_to_both(tmp_path: Path, vintage: str) -> None:
 
 
 @posix
-@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker", [pytest.param("gthread", marks=pytest.mark.long), "gevent"])
 def test_gunicorn_serves_both(tmp_path: Path, worker: str) -> None:
     """``exec -- gunicorn`` serves a host's Socket.IO clients and streams, without any ``run``."""
     pytest.importorskip("gunicorn", reason="gunicorn is not installed")

@@ -39,7 +39,8 @@ class Site:
     def __init__(self, server: str, port: int = 0) -> None:
         self.app = Flask("site")
         self.app.config.update(SECRET_KEY="for tests", HYBRID_ENABLE_WS_SPECIAL=True)
-        self.socketio = SocketIO(self.app, max_http_buffer_size=LIMIT)
+        # python-engineio's polling client may lose its goodbye, and then waits for its poll: a ping answers it.
+        self.socketio = SocketIO(self.app, max_http_buffer_size=LIMIT, ping_interval=3)
         self.log: list[Any] = []
         self._add_handlers()
         if server == "werkzeug":

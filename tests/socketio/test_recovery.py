@@ -223,7 +223,8 @@ def opened() -> Iterator[list[Any]]:
 
 
 @pytest.mark.parametrize(("server", "transports"), [
-    ("ours", "polling"), ("ours", "websocket"), ("ours", "polling,websocket"), ("werkzeug", "polling,websocket")])
+    pytest.param("ours", "polling", marks=pytest.mark.long), pytest.param("ours", "websocket", marks=pytest.mark.long),
+    ("ours", "polling,websocket"), pytest.param("werkzeug", "polling,websocket", marks=pytest.mark.long)])
 def test_connections_are_cut_under_traffic(server: str, transports: str, stage: Path, opened: list[Any]) -> None:
     """The client is who it was, in both namespaces; it gets every event once, in order; no handler runs."""
     host = Host(server)
@@ -259,7 +260,7 @@ def test_connections_are_cut_under_traffic(server: str, transports: str, stage: 
     assert set(host.recoveries()) == {"recovered"}
 
 
-@pytest.mark.parametrize("transports", ["polling", "websocket"])
+@pytest.mark.parametrize("transports", [pytest.param("polling", marks=pytest.mark.long), "websocket"])
 def test_a_server_is_killed_under_traffic(transports: str, stage: Path, opened: list[Any], tmp_path: Path) -> None:
     """With a journal, who was connected or away gets every event of a namespace once, in order: those between a cut and
     the kill, and those of the next process. Rooms are joined anew.

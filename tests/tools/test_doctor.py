@@ -66,7 +66,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 # -- nothing is wrong --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("vintage", ["later", "early"])
+@pytest.mark.parametrize("vintage", ["later", pytest.param("early", marks=pytest.mark.long)])
 def test_the_migrated_host_is_healthy(tmp_path: Path, vintage: str) -> None:
     """The example host under this package: every check is made, and every one is ok, stalled clients included."""
     with example_host(tmp_path, LEGACY_VINTAGE=vintage, HYBRID_HEARTBEAT_S="1") as server:
@@ -77,6 +77,7 @@ def test_the_migrated_host_is_healthy(tmp_path: Path, vintage: str) -> None:
     assert "event stream" in " ".join(report.of("stalled").evidence)
 
 
+@pytest.mark.long
 def test_a_stall_that_nothing_was_emitted_to_proves_nothing(host: Running) -> None:
     """Where the probes make the host emit nothing, the check says so; with one that does it is made."""
     assert "emit" in look(host.port, probe_stall=True).of("stalled").says
@@ -87,7 +88,8 @@ def test_a_stall_that_nothing_was_emitted_to_proves_nothing(host: Running) -> No
 # -- the host itself ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", ["measures", "writes", pytest.param("sleeps", marks=pytest.mark.long),
+@pytest.mark.parametrize("function", ["measures", pytest.param("writes", marks=pytest.mark.long),
+                                      pytest.param("sleeps", marks=pytest.mark.long),
                                       pytest.param("waits", marks=pytest.mark.long)])
 def test_where_a_handler_waits(host: Running, function: str) -> None:
     """The host is slow with no client connected: not the broadcaster. The stacks show where its time goes."""
@@ -125,6 +127,7 @@ def test_the_broadcaster_is_seen_from_outside(tmp_path: Path) -> None:
         assert report.of(check).level is Level.NOT_CHECKED
 
 
+@pytest.mark.long
 def test_socketio_that_does_not_block_is_acquitted(tmp_path: Path) -> None:
     """A stalled client of Flask-SocketIO, on a host without this package: found, and nobody waits for it."""
     with example_host(tmp_path, prefix=[], push=True, LEGACY_BROADCASTER="socketio", LEGACY_VINTAGE="early",
@@ -135,6 +138,7 @@ def test_socketio_that_does_not_block_is_acquitted(tmp_path: Path) -> None:
     assert "stalled: Socket.IO" in report.of("stalled").evidence
 
 
+@pytest.mark.long
 def test_the_broadcaster_is_seen_in_the_stacks(tmp_path: Path) -> None:
     """With this package in a host that kept its own WebSocket, and somebody's stalled dashboard: the stacks show it."""
     with example_host(tmp_path, prefix=EXEC, push=True, LEGACY_BROADCASTER="blocking", LEGACY_VINTAGE="early",
@@ -160,6 +164,7 @@ def stalled_dashboard(port: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.long
 def test_mixed_patching(tmp_path: Path) -> None:
     """Eventlet and gevent in one process are found, and so is each alone, which is no problem."""
     pytest.importorskip("eventlet")
@@ -252,6 +257,7 @@ def test_a_proxy_that_opens_cors(tmp_path: Path, host: Running) -> None:
 
 
 @pytest.mark.parametrize("given", ["*", lambda origin: True], ids=["every", "function"])
+@pytest.mark.long
 def test_a_host_that_lets_every_page_be_a_client(given: Any) -> None:
     """What the app has chosen is told, and is no fault of something on the path."""
     app = Flask("open")
@@ -340,6 +346,7 @@ def finding(report: dict[str, Any], check: str) -> dict[str, Any]:
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_an_address_that_drops_syns(reported: Callable[[str], dict[str, Any]]) -> None:
     """``localhost`` leads to an IPv6 address first that drops SYNs: that is the cause, and not the host."""
     report = reported("a neighbour that drops SYNs")
@@ -424,6 +431,7 @@ def test_a_name_that_does_not_resolve() -> None:
     assert report.causes == ["name"]
 
 
+@pytest.mark.long
 def test_a_host_with_tls(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate that nobody knows is the cause; with its authority everything is checked, read and measured."""
     cert, key = certificate

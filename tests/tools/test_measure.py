@@ -273,6 +273,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return found
 
 
+@pytest.mark.long
 def test_hosts_that_run_already(urls: Measured) -> None:
     """They are measured by real Socket.IO clients and by streams, their processes are found, their logs are read."""
     jsonschema.Draft202012Validator(SCHEMA).validate(urls.json)

@@ -361,6 +361,7 @@ if __name__ == "__main__":
 '''
 
 
+@pytest.mark.long
 def test_flask_hybrid(tmp_path: Path) -> None:
     """``flask --app … hybrid NAME`` asks the host that the app's settings name, with the app's key."""
     port = free_port()

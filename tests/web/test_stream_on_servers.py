@@ -36,7 +36,7 @@ needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs
 
 
 def _kinds() -> list[Any]:
-    return [pytest.param(kind, marks=[needs_posix, *[pytest.mark.long] * (kind == "gunicorn-gthread")])
+    return [pytest.param(kind, marks=[needs_posix, pytest.mark.long])
             if kind.startswith("gunicorn") else kind for kind in SERVERS]
 
 
