@@ -34,6 +34,7 @@ class Site:
     """A host on one of the servers.
 
     :ivar log: what its handlers were called with, in order.
+    :ivar clients: the ids of those that are connected.
     """
 
     def __init__(self, server: str, port: int = 0) -> None:
@@ -42,6 +43,7 @@ class Site:
         # python-engineio's polling client may lose its goodbye, and then waits for its poll: a ping answers it.
         self.socketio = SocketIO(self.app, max_http_buffer_size=LIMIT, ping_interval=3)
         self.log: list[Any] = []
+        self.clients: set[str] = set()
         self._add_handlers()
         if server == "werkzeug":
             self._server = make_server("127.0.0.1", port, self.app, threaded=True)
@@ -74,11 +76,13 @@ class Site:
             log.append(("connect", auth, request.args.get("from"), request.headers.get("X-From")))
             if auth == {"refuse": "data"}:
                 raise ConnectionRefusedError("not today", {"until": "tomorrow"})
+            self.clients.add(request.sid)
             emit("welcome", auth)
 
         @socketio.on("disconnect")
         def disconnected(reason: str) -> None:
             log.append(("disconnect", reason))
+            self.clients.discard(request.sid)
 
         @socketio.on("give back")
         def give_back(*args: Any) -> Any:
@@ -224,7 +228,8 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 @pytest.fixture
 def site(shared: Site) -> Site:
-    """A host whose log is empty."""
+    """A host that has no clients, and whose log is empty."""
+    wait_until(lambda: not shared.clients, 30, "the clients of the test before are gone")
     shared.log.clear()
     return shared
 
