@@ -162,6 +162,7 @@ def test_the_leader_closes_while_events_flow(context, server):
     server.wait_for_streams(1)
 
 
+@pytest.mark.long
 def test_tabs_that_come_while_events_flow(context, server):
     """Each gets everything from its beginning on, without a hole, its welcome first."""
     first = open_tabs(context, server.page, 1)
@@ -175,6 +176,7 @@ def test_tabs_that_come_while_events_flow(context, server):
     assert server.status()["streams"] == 1
 
 
+@pytest.mark.long
 def test_a_leader_that_is_about_to_be_frozen(context, server):
     """Browsers freeze pages in the background, and tell them: the tab lets the stream go."""
     tabs = open_tabs(context, server.page, 3)

@@ -51,7 +51,8 @@ def said_by(suite: Path, modules: Path) -> Path:
 
 
 @pytest.mark.parametrize("suite", [
-    pytest.param(path, id=(name := path.name.removesuffix(".test.mjs")), marks=[pytest.mark.long] * (name == "tabs"))
+    pytest.param(path, id=(name := path.name.removesuffix(".test.mjs")),
+                 marks=[pytest.mark.long] * (name in ("api", "tabs")))
     for path in SUITES])
 def test_suite(suite: Path, modules: Path, running: dict[Path, subprocess.Popen[bytes]]) -> None:
     """Every test of one file passes, against real servers."""

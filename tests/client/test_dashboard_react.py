@@ -344,6 +344,7 @@ def test_the_page_returns_when_the_backend_is_restarted(side: Side, tmp_path: Pa
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["tabs", "browsers"])
+@pytest.mark.long
 def test_two_pages_get_the_same_events(dashboard: Dashboard, backend: Running, browser: Browser, apart: bool,
                                        context: BrowserContext, visit: Callable[..., Dashboard]) -> None:
     """What is for everybody comes to both pages once; an answer comes to the page that asked."""

@@ -223,7 +223,7 @@ def came_back(client: Follower, total: int, gaps: int = 0) -> None:
 
 
 @pytest.mark.parametrize(("end", "way"), [
-    ("SIGTERM", "nginx"), ("SIGKILL", "direct"),
+    pytest.param("SIGTERM", "nginx", marks=pytest.mark.long), ("SIGKILL", "direct"),
     pytest.param("SIGTERM", "direct", marks=pytest.mark.long), pytest.param("SIGKILL", "nginx", marks=pytest.mark.long),
 ])
 def test_the_server_ends_and_starts_again(

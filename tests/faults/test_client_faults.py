@@ -136,6 +136,7 @@ def namespace() -> Iterator[Away]:
 
 
 @pytest.mark.parametrize("way", ["silent", "loud"])
+@pytest.mark.long
 def test_clients_that_vanish_without_a_word(fault: Any, tmp_path: Path, namespace: Away, way: str) -> None:
     """Clients whose link goes down say no FIN: their streams end in time, and when the link is back they go on.
 
@@ -159,6 +160,7 @@ def test_clients_that_vanish_without_a_word(fault: Any, tmp_path: Path, namespac
         scene.row.note = "its stream ended after HYBRID_STALL_S"
 
 
+@pytest.mark.long
 def test_clients_that_reset(fault: Any) -> None:
     """Clients that hang up by RST, with bytes on their way to them, are gone at once."""
     with fault("50 clients reset", UP) as scene:
@@ -171,6 +173,7 @@ def test_clients_that_reset(fault: Any) -> None:
         streams(scene, 4)
 
 
+@pytest.mark.long
 def test_clients_that_half_close(fault: Any) -> None:
     """Clients that will say nothing more are told the end and closed."""
     import socket
@@ -189,6 +192,7 @@ def test_clients_that_half_close(fault: Any) -> None:
         streams(scene, 4)
 
 
+@pytest.mark.long
 def test_clients_that_talk_on_a_stream(fault: Any) -> None:
     """Garbage on an open stream does nothing to it; who sends megabytes is closed, and nobody notices."""
     with fault("garbage, then megabytes, on 10 streams", UP) as scene:
@@ -212,6 +216,7 @@ def test_clients_that_talk_on_a_stream(fault: Any) -> None:
         scene.row.note = "10 closed for what they said"
 
 
+@pytest.mark.long
 def test_connections_that_never_speak(fault: Any) -> None:
     """Connections that ask for nothing are closed after HYBRID_REQUEST_S."""
     with fault("200 connections never speak", UP, HYBRID_REQUEST_S=1.5) as scene, contextlib.ExitStack() as stack:

@@ -114,6 +114,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_the_disk_is_full(fault: Any, small_disk: Path) -> None:
     """While the journal's disk is full, it says so and everything else goes on; when there is room, it keeps again."""
     with fault("the journal's disk is full (ENOSPC)", UP + "; journal degraded, then on",

@@ -48,14 +48,15 @@ def started(folder: Path, name: str, profile: str) -> Iterator[tuple[Running, Co
     assert lines == (0 if profile == "WEBSOCKET" else 1), server.text()
 
 
-@pytest.fixture(params=["HYBRID", "WEBSOCKET", UNMODIFIED])
+@pytest.fixture(params=["HYBRID", pytest.param("WEBSOCKET", marks=pytest.mark.long), UNMODIFIED])
 def profile(request: pytest.FixtureRequest) -> str:
     """By which transport."""
     return str(request.param)
 
 
 #: What the long tests have of clients that are not changed: the others stand for these.
-MOST = pytest.mark.parametrize("profile", ["HYBRID", "WEBSOCKET", pytest.param(UNMODIFIED, marks=pytest.mark.long)],
+MOST = pytest.mark.parametrize("profile", ["HYBRID", pytest.param("WEBSOCKET", marks=pytest.mark.long),
+                                     pytest.param(UNMODIFIED, marks=pytest.mark.long)],
                                indirect=True)
 
 

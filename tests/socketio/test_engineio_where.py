@@ -36,7 +36,8 @@ def made(**options: Any) -> tuple[Flask, SocketIO]:
     """An app that echoes."""
     app = Flask("where")
     app.config["SECRET_KEY"] = "for tests"
-    socketio = SocketIO(app, **options)
+    # A ping answers the poll of a client of python-engineio that has lost its goodbye.
+    socketio = SocketIO(app, **{"ping_interval": 3, **options})
     socketio.on("echo")(lambda value: [value, socketio.server.transport(flask_sid())])
     return app, socketio
 

@@ -177,6 +177,7 @@ def test_mixed_patching(tmp_path: Path) -> None:
     assert len(report.of("patching").evidence) == 2
 
 
+@pytest.mark.long
 def test_a_host_with_a_key(tmp_path: Path) -> None:
     """Without the key what needs it is not checked and says so; with it everything is."""
     with patient(tmp_path, HAKGAL_API_KEY="secret", HYBRID_HEARTBEAT_S="1") as server:
@@ -206,6 +207,7 @@ def test_a_proxy_as_the_documentation_has_it_is_healthy(tmp_path: Path, host: Ru
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_a_proxy_that_buffers(tmp_path: Path, host: Running) -> None:
     """Nginx with buffering, told to ignore what the host says about it: the first event does not come."""
     report = through(tmp_path, host, FORWARDED + "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;",
@@ -360,6 +362,7 @@ def test_an_address_that_drops_syns(reported: Callable[[str], dict[str, Any]]) -
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_a_loopback_address_that_drops_syns(reported: Callable[[str], dict[str, Any]]) -> None:
     """``::1`` itself drops SYNs: who tries it first is slow, which is told although this machine tries it last."""
     report = reported("a loopback that drops SYNs")
@@ -456,6 +459,7 @@ def test_a_host_with_tls(certificate: tuple[str, str], monkeypatch: pytest.Monke
 # -- the command -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_command(host: Running) -> None:
     """Text for people, JSON for machines, and an exit status that says whether there is a problem."""
     runner, url = CliRunner(), f"http://127.0.0.1:{host.port}"

@@ -55,6 +55,7 @@ def look(port: int, **options: Any) -> Report:
     return examine(f"http://127.0.0.1:{port}", Options(**{**QUICK, **options}))
 
 
+@pytest.mark.long
 def test_nothing_is_wrong(host: Host) -> None:
     """A session opens, changes over and is closed; a poll waits for the host's ping. Nobody stays."""
     report = look(host.port)

@@ -123,6 +123,7 @@ def test_figures_and_health(browser, server) -> None:
         assert "The host answers" in page.text("#checks")
 
 
+@pytest.mark.long
 def test_what_was_before_the_page(browser, server) -> None:
     """Who looks late still sees what has led to it: the server remembers ten minutes, by its own clock."""
     server.emit("note", n=50)
@@ -220,6 +221,7 @@ transport.run()
 """
 
 
+@pytest.mark.long
 def test_an_app_without_governor_and_health(browser, tmp_path: Path) -> None:
     """There is no card of a governor, and no request that fails; the self-test takes the status."""
     port, failed = free_port(), []
@@ -240,6 +242,7 @@ def test_an_app_without_governor_and_health(browser, tmp_path: Path) -> None:
     assert not any("/governor/" in url for url in page.requests)
 
 
+@pytest.mark.long
 def test_sparklines_begin_where_data_begins(browser, server) -> None:
     """A server that is young has lines from edge to edge, and the heading says of what time."""
     with opened(browser, server) as page:
