@@ -32,12 +32,14 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(modules: Path) -> Iterator[dict[Path, subprocess.Popen[bytes]]]:
-    """All suites at once, for they mostly wait; what each says is in a file beside the packages."""
+def running(modules: Path, request: pytest.FixtureRequest) -> Iterator[dict[Path, subprocess.Popen[bytes]]]:
+    """All suites that were selected at once, for they mostly wait; what each says is in a file beside the packages."""
+    selected = {item.callspec.params.get("suite") for item in request.session.items
+                if isinstance(item, pytest.Function) and hasattr(item, "callspec")}
     environ = {**os.environ, "PYTHON": sys.executable, "CLIENT_MODULES": str(modules)}
     with ExitStack() as stack:
         started = {}
-        for suite in SUITES:
+        for suite in sorted(selected.intersection(SUITES)):
             said = stack.enter_context(said_by(suite, modules).open("wb"))
             started[suite] = subprocess.Popen(["node", "--test", str(suite)], env=environ, stdin=subprocess.DEVNULL,
                                               stdout=said, stderr=subprocess.STDOUT)
