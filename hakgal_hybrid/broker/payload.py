@@ -13,7 +13,7 @@ from ..errors import EventError
 #: JSON text larger than this (bytes) is read by few threads: until it is read, no other thread runs.
 LARGE = 128 * 1024
 
-#: How deep what holds ``bytes`` may be nested. Whoever reads it must have that many calls left, in whatever thread.
+#: How deep what holds ``bytes`` may be nested. A thread that reads it must have that many calls left.
 MAX_DEPTH = 200
 
 _BINARY_KEY = re.compile(r"\$+binary\Z")

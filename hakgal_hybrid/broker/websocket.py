@@ -132,7 +132,7 @@ class WebSocket(ABC):
 
     def _resume(self) -> None:
         self.paused = False
-        if not self._receiving:  # else whoever has called ``receive`` looks
+        if not self._receiving:  # else the caller of ``receive`` looks
             self._wake()
 
     def _read_whole(self, data: bytes) -> bytes:

@@ -110,7 +110,7 @@ def test_pongs_do_not_pile_up() -> None:
 
 
 def test_it_ends_with_its_session() -> None:
-    """Whoever closes that: the client by a packet, or the server, which says that it is going away."""
+    """The client closes that by a packet, or the server does, which says that it is going away."""
     browser = Browser()
     browser.end.take()
     assert browser.say("1") == closed(CloseReason.NORMAL_CLOSURE)

@@ -9,13 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from flask import Flask, request
+from support.hosts import serving_by
 from support.servers import wait_until
 from support.socketio_clients import Brisk, websocket
-from werkzeug.serving import make_server
 
 from hakgal_hybrid.broker.engineio.packets import MAX_PACKETS
 from hakgal_hybrid.socketio import SocketIO, disconnect, emit
@@ -41,28 +42,12 @@ class Site:
         self.opened: list[Any] = []
         self.gate = threading.Event()
         self._add_handlers()
-        if server == "werkzeug":
-            self._server = make_server("127.0.0.1", 0, self.app, threaded=True)
-            self.port, run, self._stop = self._server.port, self._server.serve_forever, self._server.shutdown
-        else:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                self.port = free.getsockname()[1]
-            run, self._stop = self._serve, self.socketio.stop
-        self._run = run
+        self._server, self._serving, self.port = server, ExitStack(), 0
         self.start()
 
     def start(self) -> None:
         """Serve; our own server may be started again after a stop."""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        wait_until(self._answers, what="the server answers")
-
-    def _serve(self) -> None:
-        self.socketio.run(self.app, host="127.0.0.1", port=self.port)
-
-    def _answers(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+        self.port = self._serving.enter_context(serving_by(self._server, self.socketio, self.app, self.port))
 
     def _add_handlers(self) -> None:
         socketio, log = self.socketio, self.log
@@ -100,8 +85,7 @@ class Site:
             return "other", *args
 
     def stop(self) -> None:
-        self._stop()
-        self._thread.join(10)
+        self._serving.close()
 
     # -- as a client ---------------------------------------------------------------------------------------------
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib.util
-import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from flask import Flask, request
+from support.hosts import serving_by
 from support.servers import wait_until
 from support.socketio_clients import Brisk
-from werkzeug.serving import make_server
 
 from hakgal_hybrid.socketio import ConnectionRefusedError, SocketIO, emit, join_room, leave_room, rooms
 
@@ -45,28 +45,8 @@ class Site:
         self.log: list[Any] = []
         self.clients: set[str] = set()
         self._add_handlers()
-        if server == "werkzeug":
-            self._server = make_server("127.0.0.1", port, self.app, threaded=True)
-            self.port, run, self._stop = self._server.port, self._server.serve_forever, self._close
-        else:
-            with socket.create_server(("127.0.0.1", port)) as free:
-                self.port = free.getsockname()[1]
-            run, self._stop = self._serve, self.socketio.stop
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
-        wait_until(self._answers, what="the server answers")
-
-    def _serve(self) -> None:
-        self.socketio.run(self.app, host="127.0.0.1", port=self.port)
-
-    def _close(self) -> None:
-        self.socketio.stop()
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _answers(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+        self._serving = ExitStack()
+        self.port = self._serving.enter_context(serving_by(server, self.socketio, self.app, port))
 
     def _add_handlers(self) -> None:
         socketio, log = self.socketio, self.log
@@ -123,8 +103,7 @@ class Site:
             return "other", *args
 
     def stop(self) -> None:
-        self._stop()
-        self._thread.join(WAIT_S)
+        self._serving.close()
 
 
 class Peer:

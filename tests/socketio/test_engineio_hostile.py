@@ -9,12 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from flask import Flask
+from support.hosts import serving_by
 from support.servers import wait_until
-from werkzeug.serving import make_server
 from wsproto.frame_protocol import FrameProtocol
 
 from hakgal_hybrid.socketio import SocketIO, emit
@@ -41,24 +42,9 @@ class Host:
         self.socketio.on("wait")(self._wait)
         self.socketio.on("echo")(self._echo)
         self.socketio.on("all")(self._send_to_all)
-        if server == "werkzeug":
-            served = make_server("127.0.0.1", 0, self.app, threaded=True)
-            self.port, run, self._stop = served.port, served.serve_forever, served.shutdown
-        else:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                self.port = free.getsockname()[1]
-            run, self._stop = self._serve, self.socketio.stop
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
-        wait_until(self._answers, what="the server answers")
+        self._serving = ExitStack()
+        self.port = self._serving.enter_context(serving_by(server, self.socketio, self.app))
         self.node = self.app.extensions["hakgal_hybrid"].state.node
-
-    def _serve(self) -> None:
-        self.socketio.run(self.app, host="127.0.0.1", port=self.port)
-
-    def _answers(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
 
     def _wait(self, *args: Any) -> None:
         self.gate.wait(20)
@@ -73,8 +59,7 @@ class Host:
 
     def stop(self) -> None:
         self.gate.set()
-        self._stop()
-        self._thread.join(10)
+        self._serving.close()
 
     def ask(self, method: str = "GET", query: str = "", body: str | None = None,
             path: str = PATH + "polling") -> tuple[int, str]:

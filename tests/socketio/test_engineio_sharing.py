@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import ssl
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import flask
 import pytest
 from flask import Flask
+from support.hosts import serving
 from support.servers import wait_until
 from support.socketio_clients import websocket
 from werkzeug.exceptions import NotFound
@@ -40,25 +40,14 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
         join_room(auth["room"])
         sids[auth["number"]] = flask.request.sid  # type: ignore[attr-defined]
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     options, root = {}, ""
     if request.param == "tls":
         options["certfile"], options["keyfile"] = request.getfixturevalue("certificate")
     elif request.param == "mounted":
         root = "/below"
         app.wsgi_app = DispatcherMiddleware(NotFound(), {root: app.wsgi_app})  # type: ignore[method-assign]
-    thread = threading.Thread(target=lambda: socketio.run(app, host="127.0.0.1", port=port, **options), daemon=True)
-    thread.start()
-    wait_until(lambda: _answers(port), what="the server answers")
-    yield Host(socketio, port, sids, root + PATH, request.param == "tls")
-    socketio.stop()
-    thread.join(10)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
+    with serving(socketio, app, **options) as port:
+        yield Host(socketio, port, sids, root + PATH, request.param == "tls")
 
 
 class Host(NamedTuple):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from flask import Flask
-from support.hosts import call, serving
+from support.hosts import call, in_a_thread, serving
 from support.socketio_clients import client
 from support.socketio_clients import socketio as socketio_package
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -59,18 +58,9 @@ def ask(port: int, path: str, *transports: str) -> list[Any]:
         visitor.disconnect()
 
 
-@contextmanager
-def under_werkzeug(app: Any) -> Iterator[int]:
+def under_werkzeug(app: Any) -> AbstractContextManager[int]:
     """Serve a WSGI app by Werkzeug's threaded server; give its port."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return in_a_thread(make_server("127.0.0.1", 0, app, threaded=True))
 
 
 @pytest.mark.parametrize("server", ["ours", "werkzeug"])

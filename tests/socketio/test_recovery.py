@@ -222,18 +222,24 @@ def opened() -> Iterator[list[Any]]:
         thing.stop()
 
 
-@pytest.mark.parametrize(("server", "transports"), [
-    pytest.param("ours", "polling", marks=pytest.mark.long), pytest.param("ours", "websocket", marks=pytest.mark.long),
-    ("ours", "polling,websocket"), pytest.param("werkzeug", "polling,websocket", marks=pytest.mark.long)])
-def test_connections_are_cut_under_traffic(server: str, transports: str, stage: Path, opened: list[Any]) -> None:
-    """The client is who it was, in both namespaces; it gets every event once, in order; no handler runs."""
-    host = Host(server)
+def visited(host: Host, stage: Path, transports: str, opened: list[Any]) -> tuple[Wire, Page]:
+    """Have a page connect to a host by a wire that can be cut."""
     opened.append(host)
     wire = Wire(host.port)
     opened.append(wire)
     page = Page(wire.port, stage, transports)
     opened.append(page)
     page.wait_for_connects(1)
+    return wire, page
+
+
+@pytest.mark.parametrize(("server", "transports"), [
+    pytest.param("ours", "polling", marks=pytest.mark.long), pytest.param("ours", "websocket", marks=pytest.mark.long),
+    ("ours", "polling,websocket"), pytest.param("werkzeug", "polling,websocket", marks=pytest.mark.long)])
+def test_connections_are_cut_under_traffic(server: str, transports: str, stage: Path, opened: list[Any]) -> None:
+    """The client is who it was, in both namespaces; it gets every event once, in order; no handler runs."""
+    host = Host(server)
+    wire, page = visited(host, stage, transports, opened)
     traffic = Traffic(host)
     traffic.emit(10)
     traffic.check(page)
@@ -268,12 +274,7 @@ def test_a_server_is_killed_under_traffic(transports: str, stage: Path, opened: 
     journal = {"HYBRID_JOURNAL": tmp_path / "journal", "HYBRID_JOURNAL_FLUSH_MS": 1}
     everybody = ({}, {"namespace": "/news"})
     host = Host("ours", **journal)
-    opened.append(host)
-    wire = Wire(host.port)
-    opened.append(wire)
-    page = Page(wire.port, stage, transports)
-    opened.append(page)
-    page.wait_for_connects(1)
+    wire, page = visited(host, stage, transports, opened)
     traffic = Traffic(host)
     for life in range(2, 4):
         traffic.emit(30, everybody, pause=0.005)
@@ -304,12 +305,7 @@ def test_a_client_comes_back_before_anybody_knows_that_it_was_gone(
         server: str, transports: str, stage: Path, opened: list[Any]) -> None:
     """As on a telephone that changes its network: the new connection is the client's, and the old one is closed."""
     host = Host(server)
-    opened.append(host)
-    wire = Wire(host.port)
-    opened.append(wire)
-    page = Page(wire.port, stage, transports)
-    opened.append(page)
-    page.wait_for_connects(1)
+    wire, page = visited(host, stage, transports, opened)
     traffic = Traffic(host)
     traffic.emit(5)
     traffic.check(page)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from werkzeug.serving import make_server
 
 from hakgal_hybrid.broker.sse import Decoder, Message
 
@@ -271,9 +272,9 @@ def in_a_thread(server: socketserver.BaseServer) -> Iterator[int]:
 
 
 @contextmanager
-def serving(socketio: Any, app: Any = None, **options: Any) -> Iterator[int]:
+def serving(socketio: Any, app: Any = None, port: int = 0, **options: Any) -> Iterator[int]:
     """Run a facade's server in a thread of this process; give its port, end it with ``stop()``."""
-    port = free_port()
+    port = port or free_port()
     thread = threading.Thread(target=socketio.run, args=(app,), kwargs={"port": port, **options}, daemon=True)
     thread.start()
     try:
@@ -283,6 +284,20 @@ def serving(socketio: Any, app: Any = None, **options: Any) -> Iterator[int]:
         socketio.stop()
         thread.join(15)
         assert not thread.is_alive(), "stop() ends run()"
+
+
+@contextmanager
+def serving_by(server: str, socketio: Any, app: Any, port: int = 0) -> Iterator[int]:
+    """Serve in a thread of this process by ``ours`` or ``werkzeug``; give the port, end it with ``stop()``."""
+    if server == "ours":
+        with serving(socketio, app, port) as found:
+            yield found
+        return
+    with in_a_thread(make_server("127.0.0.1", port, app, threaded=True)) as found:
+        try:
+            yield found
+        finally:
+            socketio.stop()
 
 
 def listens(port: int) -> bool:

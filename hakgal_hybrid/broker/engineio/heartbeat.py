@@ -46,8 +46,8 @@ class Heartbeat:
         if self._awaiting:
             self.extend()
 
-    def beat(self) -> bool:
-        """Do what is due.
+    def ask(self) -> bool:
+        """Ask the client whether it is there, by a ping: it is time.
 
         :return: false if the client is taken for dead: its pong has not come.
         """

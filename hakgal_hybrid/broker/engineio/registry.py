@@ -59,7 +59,7 @@ class EngineRegistry:
         return list(self._sessions.values())
 
     def stop(self) -> None:
-        """End those that poll, because the server stops. Whoever writes a WebSocket closes it with that reason."""
+        """End those that poll, because the server stops. A WebSocket is closed, with that reason, by what writes it."""
         for session in self.all():
             if session.state is not EngineState.WEBSOCKET:
                 session.close("transport close")

@@ -147,7 +147,6 @@ class EngineSession:
         else:
             raise ProtocolError(f"a client does not send a packet of type {packet.type.value} here")
 
-
     # -- time and end ----------------------------------------------------------------------------------------
 
     def tick(self) -> float | None:
@@ -167,7 +166,7 @@ class EngineSession:
             self.end()
         elif self.state is EngineState.UPGRADING:
             self.upgrade.expire()
-        elif self.heartbeat.beat():
+        elif self.heartbeat.ask():
             self.notify()
         elif self.polling.posting or self._unheard:  # the client waits for us, and sends nothing else meanwhile
             self.heartbeat.alive()
