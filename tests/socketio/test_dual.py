@@ -47,10 +47,7 @@ WAYS = {"websocket": ["websocket"], "polling": ["polling"], "upgrade": None}
 
 
 class Socket:
-    """A real Socket.IO client that remembers what it was told, and acknowledges what asks for it with its name.
-
-    It handles each message in a thread of its own, so what came close together may be remembered in another order.
-    """
+    """A real Socket.IO client that remembers what it was told, and acknowledges what asks for it with its name."""
 
     def __init__(self, port: int, namespace: str = "/", *, name: str = "socket", way: str = "websocket") -> None:
         self.namespace = namespace

@@ -16,7 +16,7 @@ import pytest
 from flask import Flask, request
 from support.hosts import serving_by
 from support.servers import wait_until
-from support.socketio_clients import Brisk, websocket
+from support.socketio_clients import Brisk, OrderedClient, websocket
 
 from hakgal_hybrid.broker.engineio.packets import MAX_PACKETS
 from hakgal_hybrid.socketio import SocketIO, disconnect, emit
@@ -136,7 +136,7 @@ class Site:
 
     def client(self, *transports: str, **options: Any) -> Any:
         """Return python-socketio's client, connected."""
-        client = socketio_package.Client(reconnection=False, websocket_extra_options={"class_": Brisk})
+        client = OrderedClient(reconnection=False, websocket_extra_options={"class_": Brisk})
         client.got = []
         client.on("*", lambda event, *args: client.got.append((event, *args)))
         client.on("ask", lambda *args: ("answer", *args))

@@ -15,7 +15,7 @@ import pytest
 from flask import Flask, request
 from support.hosts import serving_by
 from support.servers import wait_until
-from support.socketio_clients import Brisk
+from support.socketio_clients import Brisk, OrderedClient
 
 from hakgal_hybrid.socketio import ConnectionRefusedError, SocketIO, emit, join_room, leave_room, rooms
 
@@ -117,7 +117,7 @@ class Peer:
         self._loop = asyncio.new_event_loop() if kind == "asyncio" else None
         self._transports, self._url = TRANSPORTS[transport], f"http://127.0.0.1:{port}"
         if self._loop is None:
-            self.real = socketio_package.Client(websocket_extra_options={"class_": Brisk}, **options)
+            self.real = OrderedClient(websocket_extra_options={"class_": Brisk}, **options)
         else:
             self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
             self._thread.start()

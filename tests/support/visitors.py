@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import socketio
 
 from .hosts import Stream, call, until
+from .socketio_clients import OrderedClient
 
 
 class Refused(Exception):
@@ -87,7 +88,7 @@ class SocketVisitor(Visitor):
     def __init__(self, port: int, namespace: str = "/", auth: Any = None, cookie: str = "") -> None:
         self.events = []
         self._namespace = namespace
-        self._client = socketio.Client(reconnection=False)
+        self._client = OrderedClient(reconnection=False)
         self._client.on("*", self._keep, namespace=namespace)
         refusals: list[Any] = []
         self._client.on("connect_error", refusals.append, namespace=namespace)
