@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from threading import Event as EventFlag
@@ -18,7 +19,7 @@ from hakgal_hybrid.broker.engineio.packets import (
     ProtocolError,
     decode_payload,
 )
-from hakgal_hybrid.broker.engineio.polling import UPGRADING_S
+from hakgal_hybrid.broker.engineio.polling import SOON_S, UPGRADING_S, Poll
 from hakgal_hybrid.broker.engineio.refusals import Refusal, RefusalCode
 from hakgal_hybrid.broker.engineio.registry import EngineRegistry
 from hakgal_hybrid.broker.engineio.session import FAREWELL_S, PASSING_S, EngineSession
@@ -110,7 +111,7 @@ def test_a_second_post_ends_the_session() -> None:
     assert echo.log[-1] == ("closed", "transport error")
 
 
-@pytest.mark.parametrize("body", [b"abc", b"2", b"0{}", b"5", b"6"])
+@pytest.mark.parametrize("body", [b"abc", b"2", b"0{}", b"5"])
 def test_what_a_client_must_not_post_ends_the_session(body: bytes) -> None:
     """What is no packet is for the reader of the payload; packets of other directions end the session here. A poll that
     waits gets a close packet; without one, nothing is known any more.
@@ -264,21 +265,20 @@ def test_a_poll_whose_client_is_gone_ends_the_session() -> None:
 
 def test_a_client_changes_over() -> None:
     """From the probe on no poll hangs; until the change polling is the transport, afterwards the WebSocket alone is."""
-    clock = Clock()
-    session, echo = engine(clock)
+    session, echo = engine()
     waiting = session.polling.begin_poll(nothing)
     assert session.upgrade.probe()
     assert session.polling.take(waiting) == b"6"
-    echo.send("kept")
-    assert session.frames() == b""
-    late = session.polling.begin_poll(nothing)
-    assert session.polling.take(late) is None
-    assert session.polling.wait_s(late) == pytest.approx(UPGRADING_S)
-    clock.now += UPGRADING_S
-    assert session.polling.take(late) == b"6"
     woken = []
-    assert session.upgrade.complete(lambda: woken.append(1))
-    assert woken
+    late = session.polling.begin_poll(lambda: woken.append("poll"))
+    assert session.polling.take(late) is None
+    echo.send("at once")
+    assert woken == ["poll"]
+    assert session.frames() == b""
+    assert session.polling.take(late) == b"4at once"
+    echo.send("kept")
+    assert session.upgrade.complete(lambda: woken.append("websocket"))
+    assert woken == ["poll", "websocket"]
     assert session.frames() == Framing.WEBSOCKET.message("kept")
     assert refused(session) is RefusalCode.BAD_REQUEST
     with pytest.raises(Refusal):
@@ -286,6 +286,112 @@ def test_a_client_changes_over() -> None:
     assert session.transport == "websocket"
     session.receive(Packet(PacketType.MESSAGE, "up"))
     assert session.frames() == Framing.WEBSOCKET.message("up")
+
+
+@pytest.mark.parametrize("polled", [True, False])
+def test_a_poll_without_packets_does_not_hold_up_the_change(polled: bool) -> None:
+    """A client that polls all the time changes over when its poll was answered: that is soon, and later each time until
+    it has seen the answer to its probe. Another one may have changed over, which is waited for.
+    """
+    clock = Clock()
+    session, echo = engine(clock)
+    if polled:
+        echo.send("x")
+        assert poll(session) == b"4x"
+    session.upgrade.probe()
+    for wait_s in (SOON_S, 2 * SOON_S, 4 * SOON_S) if polled else (UPGRADING_S, UPGRADING_S):
+        waiting = session.polling.begin_poll(nothing)
+        assert session.polling.take(waiting) is None
+        assert session.polling.wait_s(waiting) == pytest.approx(wait_s)
+        clock.now += wait_s
+        assert session.polling.take(waiting) == b"6"
+    for _ in range(4):
+        waiting = session.polling.begin_poll(nothing)
+        clock.now += UPGRADING_S
+        assert session.polling.take(waiting) == b"6"
+
+
+def test_a_ping_waits_for_the_change() -> None:
+    """The time of its pong would run out, or put off the end of a change that takes too long."""
+    clock = Clock()
+    session, echo = engine(clock)
+    clock.now += INTERVAL
+    session.tick()
+    session.upgrade.probe()
+    echo.send("x")
+    assert poll(session) == b"4x"
+    clock.now += UPGRADE_S - 1
+    assert session.tick() == 1
+    session.upgrade.complete(nothing)
+    assert session.frames() == Framing.WEBSOCKET.packet("2")
+    assert session.tick() == TIMEOUT
+
+
+@pytest.mark.parametrize("first", ["send", "poll", "probe"])
+def test_nothing_is_lost_or_repeated_in_any_order(first: str) -> None:
+    """Of messages, polls that are looked at when they are woken or their time is over, probes, changes and failures."""
+    for actions in itertools.product(["send", "poll", "wait", "probe", "change", "fail"], repeat=4):
+        client = Changing()
+        for action in (first, *actions):
+            client.do(action)
+        client.do("poll")
+        assert client.got == client.sent, (first, *actions)
+
+
+class Changing:
+    """A client that changes over in any order.
+
+    :ivar sent: what was sent to it.
+    :ivar got: what it has got, in the order of the answers and frames.
+    """
+
+    def __init__(self) -> None:
+        self._clock = Clock()
+        self._session, self._echo = engine(self._clock)
+        self._poll: Poll | None = None
+        self._woken = False
+        self.sent: list[str] = []
+        self.got: list[str] = []
+
+    def do(self, action: str) -> None:
+        """Carry out an action, if it can be, and read what comes."""
+        session = self._session
+        if action == "send":
+            self.sent.append(str(len(self.sent)))
+            self._echo.send(self.sent[-1])
+        elif action == "wait":
+            self._clock.now += UPGRADING_S
+        elif action == "probe":
+            session.upgrade.probe()
+        elif action == "change":
+            session.upgrade.complete(nothing)
+        elif action == "fail":
+            session.upgrade.fail()
+        elif self._poll is None and session.state is not EngineState.WEBSOCKET:
+            self._poll, self._woken = session.polling.begin_poll(self._wake), True
+        self._take()
+        frames = session.frames()
+        while frames:
+            self.got.append(frames[3:2 + frames[1]].decode())
+            frames = frames[2 + frames[1]:]
+
+    def _wake(self) -> None:
+        self._woken = True
+
+    def _take(self) -> None:
+        polling = self._session.polling
+        if self._poll is None or not (self._woken or polling.wait_s(self._poll) == 0):
+            return
+        self._woken = False
+        if self._session.state is EngineState.WEBSOCKET:
+            with pytest.raises(Refusal):
+                polling.take(self._poll)
+            self._poll = None
+            return
+        body = polling.take(self._poll)
+        if body is not None:
+            self._poll = None
+            self.got += [str(packet.data) for packet in decode_payload(body) if packet.type is PacketType.MESSAGE]
 
 
 def test_a_poll_that_meets_the_change_is_refused() -> None:

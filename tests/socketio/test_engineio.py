@@ -16,7 +16,7 @@ import pytest
 from flask import Flask, request
 from support.hosts import serving_by
 from support.servers import wait_until
-from support.socketio_clients import Brisk, OrderedClient, websocket
+from support.socketio_clients import Brisk, OrderedClient, check_packets_do_not_wait_for_the_change, websocket
 
 from hakgal_hybrid.broker.engineio.packets import MAX_PACKETS
 from hakgal_hybrid.socketio import SocketIO, disconnect, emit
@@ -397,21 +397,28 @@ def test_a_websocket_from_the_beginning(site: Site) -> None:
 
 
 def test_a_client_changes_over(site: Site) -> None:
-    """Polls are answered until it has; a second WebSocket is closed; then events come over the first one."""
+    """Polls have its packets until it has; a second WebSocket is closed; then events come over the first one."""
     sid = site.connect()
     ws = site.websocket(sid)
     ws.send("2probe")
     assert ws.recv() == "3probe"
+    assert site.fetch(sid).startswith('40{"sid":"')
     assert site.ask(query=sid) == (200, "6")
     assert site.websocket(sid).recv() == ""
+    site.socketio.emit("kept", 1)
     ws.send("5")
-    assert ws.recv().startswith('40{"sid":"')
-    assert ws.recv().startswith('42["welcome",')
+    assert ws.recv() == '42["kept",1]'
+    ws.send("6")
     assert site.ask(query=sid) == refusal(3, "Bad request")
     site.socketio.emit("later", 1)
     assert ws.recv() == '42["later",1]'
     ws.send("1")
     wait_until(lambda: ("disconnect", "client disconnect") in site.log, what="the disconnect handler runs")
+
+
+def test_packets_do_not_wait_for_the_change(site: Site) -> None:
+    """A poll that waits while its client changes over is answered as soon as there is something."""
+    check_packets_do_not_wait_for_the_change(site.port, lambda: site.socketio.emit("later", 1))
 
 
 def test_events_do_not_come_in_one_piece_with_the_answer_to_connect(site: Site) -> None:

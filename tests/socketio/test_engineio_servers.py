@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.servers import Server
-from support.socketio_clients import Brisk
+from support.socketio_clients import Brisk, check_packets_do_not_wait_for_the_change
 from support.socketio_clients import socketio as socketio_package
 
 requests = pytest.importorskip("requests", reason="python-socketio's client needs it for polling")
@@ -75,3 +75,11 @@ def used(host: Server, url: str, transport: str, certificate: str) -> str | None
             return str(client.transport())
         finally:
             client.disconnect()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["gunicorn-gthread", "gunicorn-gevent"])
+def test_packets_do_not_wait_for_the_change(name: str) -> None:
+    """A poll that waits while its client changes over is answered as soon as there is something."""
+    with Server(name, ENABLE_WS_SPECIAL="true") as server:
+        check_packets_do_not_wait_for_the_change(server.port, lambda: server.emit("later", data=1))

@@ -11,9 +11,13 @@ from .heartbeat import Heartbeat
 from .packets import Framing, PacketType, body_of
 from .refusals import Refusal, RefusalCode
 
-#: How long a poll that comes while the client changes over to a WebSocket waits for that (seconds), before it is
+#: How long a poll that comes while the client changes over to a WebSocket waits for packets (seconds), before it is
 #: answered with nothing.
 UPGRADING_S = 0.1
+#: The same for the first of these polls, if the client had polled before the change.
+SOON_S = 0.005
+#: The states in which packets go out with the answers to polls. Until the client has changed over, only these do.
+_POLLED = (EngineState.POLLING, EngineState.UPGRADING)
 
 
 class PolledSession(Protocol):
@@ -47,14 +51,13 @@ class Poll:
     """One request that waits for packets.
 
     :param wake: called, from any thread, when :meth:`Polling.take` is to be called.
-    :param at: the clock's reading when it came.
-    :param late: true if a WebSocket had been probed before it came.
+    :param until: the clock's reading until which it waits for packets while the client changes over.
     """
 
-    __slots__ = ("at", "late", "wake")
+    __slots__ = ("until", "wake")
 
-    def __init__(self, wake: Callable[[], object], at: float, late: bool) -> None:
-        self.wake, self.at, self.late = wake, at, late
+    def __init__(self, wake: Callable[[], object], until: float) -> None:
+        self.wake, self.until = wake, until
 
 
 class Polling:
@@ -68,13 +71,14 @@ class Polling:
     :ivar offered: true if the client may change over to a WebSocket.
     """
 
-    __slots__ = ("_began_at", "_clock", "_poll", "_session", "farewell", "offered", "posting")
+    __slots__ = ("_began_at", "_clock", "_poll", "_session", "_upgrading_s", "farewell", "offered", "posting")
 
     def __init__(self, session: PolledSession, clock: Callable[[], float]) -> None:
         self._session, self._clock = session, clock
         self._poll: Poll | None = None
         self.posting = self.offered = False
         self._began_at, self.farewell = clock(), PacketType.CLOSE
+        self._upgrading_s = UPGRADING_S
 
     @property
     def upgradable_s(self) -> float:
@@ -105,8 +109,23 @@ class Polling:
             if self._poll is not None:
                 session.fail("transport error")
                 raise Refusal(RefusalCode.BAD_REQUEST)
-            self._poll = Poll(wake, self._clock(), session.state is EngineState.UPGRADING)
+            self._poll = Poll(wake, self._until())
             return self._poll
+
+    def _until(self) -> float:
+        """Return until when a poll that comes now waits for packets while the client changes over.
+
+        A client that polls all the time does not change over before its poll is answered: that is done soon. It polls
+        again if it has not seen the answer to its probe by then: that is done later each time. Another client may have
+        changed over already.
+        """
+        now = self._clock()
+        if self._session.state is not EngineState.UPGRADING:
+            self._upgrading_s = SOON_S
+            return now
+        until = now + self._upgrading_s
+        self._upgrading_s = min(2 * self._upgrading_s, UPGRADING_S)
+        return until
 
     def take(self, poll: Poll) -> bytes | None:
         """Return the body of the answer to a poll.
@@ -141,26 +160,23 @@ class Polling:
 
     def _body(self, poll: Poll) -> bytes:
         session = self._session
-        if session.state is EngineState.UPGRADING:
-            # The client ends its last poll before it changes over; it may change over without waiting for the answer.
-            answered = not poll.late or self._clock() - poll.at >= UPGRADING_S
-            return PacketType.NOOP.value.encode() if answered else b""
-        blocks = session.blocks(Framing.POLLING) if session.state is EngineState.POLLING else b""
+        blocks = session.blocks(Framing.POLLING) if session.state in _POLLED else b""
         if session.state is EngineState.CLOSING:  # perhaps just now, because events were lost
             session.end()
             return self.farewell.value.encode()
-        if session.state is EngineState.POLLING:
-            return body_of(blocks)
-        raise Refusal(RefusalCode.UNKNOWN_SID if session.over else RefusalCode.BAD_REQUEST)
+        if session.state not in _POLLED:
+            raise Refusal(RefusalCode.UNKNOWN_SID if session.over else RefusalCode.BAD_REQUEST)
+        if not blocks and session.state is EngineState.UPGRADING and self._clock() >= poll.until:
+            return PacketType.NOOP.value.encode()
+        return body_of(blocks)
 
     def wait_s(self, poll: Poll) -> float | None:
         """Return how long a poll may wait to be woken, in seconds; ``None`` for as long as it takes.
 
         :param poll: the poll.
         """
-        if self._session.state is EngineState.UPGRADING:
-            return max(0.0, poll.at + UPGRADING_S - self._clock())
-        return None
+        upgrading = self._session.state is EngineState.UPGRADING
+        return max(0.0, poll.until - self._clock()) if upgrading else None
 
     def abandon(self, poll: Poll) -> None:
         """Give up a poll whose client is gone: packets are not asked for twice, so the session is over.

@@ -97,11 +97,13 @@ class EngineSession:
     def blocks(self, framing: Framing) -> bytes:
         """Return what is to be sent next: a ping that is due, then what the upper part has.
 
+        A ping waits while the client changes over: the time of its pong would run out meanwhile.
+
         :param framing: how packets are carried.
         :return: the blocks; nothing if there is nothing.
         """
         ping = b""
-        if self.heartbeat.ping:
+        if self.heartbeat.ping and self.state is not EngineState.UPGRADING:
             ping = framing.packet(PacketType.PING.value)
             self.heartbeat.sent()
         return ping + self.upper.take(framing, MAX_PACKETS - bool(ping))
@@ -144,7 +146,7 @@ class EngineSession:
         elif packet.type is PacketType.CLOSE:
             self.polling.farewell = PacketType.NOOP
             self.close("client disconnect", keep_s=PASSING_S)
-        else:
+        elif packet.type is not PacketType.NOOP:  # socket.io-client-swift sends one when it changes over
             raise ProtocolError(f"a client does not send a packet of type {packet.type.value} here")
 
     # -- time and end ----------------------------------------------------------------------------------------
