@@ -428,9 +428,10 @@ def apt_install(*packages: str) -> None:
 
 
 def install_network_things() -> None:
-    """Have the proxies, and what makes networks and certificates, from Debian's packages, as root."""
+    """Have the proxies, Redis, and what makes networks and certificates, from Debian's packages, as root."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    wanted = {"nginx": "nginx", "caddy": "caddy", "ip": "iproute2", "openssl": "openssl", "curl": "curl"}
+    wanted = {"nginx": "nginx", "caddy": "caddy", "ip": "iproute2", "openssl": "openssl", "curl": "curl",
+              "redis-server": "redis-server"}
     missing = [package for command, package in wanted.items() if not shutil.which(command, path=path)]
     if missing and can_install():
         apt_install(*missing)

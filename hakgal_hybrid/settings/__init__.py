@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..errors import ConfigurationError
+from .backplane_url import backplane_name, backplane_url, without_secret
 from .environ import variables_of_ours
 from .values import (
     Refused,
@@ -95,6 +96,16 @@ class Settings:
     journal_max_age_s: float = _setting("HYBRID_JOURNAL_MAX_AGE_S", number(1, 31_536_000), 86_400,
                                         "Age of the oldest event in the journal.")
 
+    backplane: str | None = _setting(
+        "HYBRID_BACKPLANE", backplane_url, None,
+        "Redis, where several processes have one log, as `redis://host:6379/0`.", secret=True)
+    backplane_name: str | None = _setting("HYBRID_BACKPLANE_NAME", backplane_name, None,
+                                          "Name of that log; by default the app's import name.")
+    outbox_events: int = _setting("HYBRID_OUTBOX_EVENTS", count(1, 10_000_000), 10_000,
+                                  "Events that wait for the backplane; the oldest is dropped for one more.")
+    outbox_bytes: int = _setting("HYBRID_OUTBOX_BYTES", count(1024, 1 << 40), 16 << 20, "Their bytes, together.")
+    flush_s: float = _setting("HYBRID_FLUSH_S", number(0, 600), 5, "Time to send what waits for it, at the end.")
+
     retry_ms: int = _setting("HYBRID_RETRY_MS", count(1, 3_600_000), 3000, "Reconnect delay of clients, in ms.")
     heartbeat_s: float = _setting("HYBRID_HEARTBEAT_S", number(0.05, 3600), 15, "Idle time before a heartbeat.")
     interval_ms: int = _setting("HYBRID_INTERVAL_MS", count(0, MAX_INTERVAL_MS), 0,
@@ -156,6 +167,9 @@ class Settings:
         if self.max_event_bytes > self.log_bytes:
             raise ConfigurationError.bad_value(
                 "HYBRID_MAX_EVENT_BYTES", self.max_event_bytes, f"at most HYBRID_LOG_BYTES ({self.log_bytes})")
+        if self.backplane is not None and self.journal is not None:
+            raise ConfigurationError.bad_value(
+                "HYBRID_JOURNAL", self.journal, "an empty string with HYBRID_BACKPLANE, whose log outlives a process")
 
     @property
     def serves_socketio(self) -> bool:
@@ -220,8 +234,8 @@ def _parsed(name: str, value: object, parse: Callable[[object], Any]) -> Any:
 
 
 def _shown(name: str, value: object) -> object:
-    """Return ``value`` as an error may show it: never a key, however its name is spelt."""
-    return "***" if "KEY" in name.upper() else value
+    """Return ``value`` as an error may show it: never a key, however its name is spelt, or a password."""
+    return "***" if "KEY" in name.upper() else without_secret(value)
 
 
 def _variables() -> dict[str, str]:

@@ -32,6 +32,11 @@ class SettingsKeywords(TypedDict, total=False):
     journal_flush_ms: float | None
     journal_max_bytes: int | None
     journal_max_age_s: float | None
+    backplane: str | None
+    backplane_name: str | None
+    outbox_events: int | None
+    outbox_bytes: int | None
+    flush_s: float | None
     retry_ms: int | None
     heartbeat_s: float | None
     interval_ms: int | None

@@ -1,0 +1,164 @@
+"""Reader: tails the shared log in a thread of its own, the only one that appends to the process' own log."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from ...logs import get_logger
+from ..wakeups import make_wakeup
+from .faults import Away, Misconfigured, Retry, State
+from .shared_log import Position, Settling, SharedLog
+from .tail import Tail
+
+logger = get_logger(__name__)
+
+#: How long one call waits for news, in seconds.
+BLOCK_S = 0.5
+#: How many entries one call puts back.
+REFILL_ITEMS = 500
+#: Seconds for which a process that cannot reach the log is not said to be away.
+AWAY_S = 1.0
+
+
+class Reader:
+    """Keeps a :class:`.Tail` up to date. Its thread begins with :meth:`start`.
+
+    :param connect: returns a new connection to the log.
+    :param tail: takes what is read.
+    :param seed: how many of the newest entries the process begins with.
+    :param changed: called, in the reader's thread, whenever ``live`` has changed.
+    :param on_message: called with what another process has sent to this one.
+    :param wait_s: how long one call waits for news, in seconds.
+    :ivar state: how it stands with the log.
+    :ivar live: false once the log could not be reached for a second; true again as soon as it can be.
+    :ivar seeds: set to false if the process has streams already when the reader begins: the newest entries are then
+        none that these streams are to get, so it begins without them.
+    """
+
+    def __init__(self, connect: Callable[[], SharedLog], tail: Tail, *, seed: int,
+                 changed: Callable[[], object] = lambda: None,
+                 on_message: Callable[[bytes], object] = lambda message: None, wait_s: float = BLOCK_S) -> None:
+        self._connect, self.tail, self._seed, self._changed, self._wait_s = connect, tail, seed, changed, wait_s
+        self._on_message = on_message
+        self.state, self.error, self.live, self.seeds = State.NEW, "", True, True
+        self.refilled = 0
+        self.away_s = 0.0
+        self._lost_at: float | None = None
+        self._ending = False
+        self._end = make_wakeup()
+        self._begun = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def position(self) -> Position | None:
+        """Return the last id that was read; ``None`` before the log has said where this process begins."""
+        return self.tail.position
+
+    def start(self) -> None:
+        """Start the thread, unless it was started. May be called often, from any thread."""
+        if self._thread is not None or self._ending or not self._starting.acquire(blocking=False):
+            return
+        self._end, self._begun = make_wakeup(), threading.Event()
+        thread = threading.Thread(target=self._run, name="hakgal-hybrid-reader", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._starting.release()
+        else:
+            self._thread = thread
+
+    def wait_begun(self, seconds: float) -> bool:
+        """Wait until the process knows where it begins in the log.
+
+        :param seconds: for how long, at most.
+        :return: true if it does.
+        """
+        if self.tail.position is not None:
+            return True
+        if self.state in (State.AWAY, State.MISCONFIGURED):  # it was tried: nobody waits for it again
+            return False
+        return self._begun.wait(seconds) and self.tail.position is not None
+
+    def stop(self) -> None:
+        """End the thread, which may take until its present call has returned."""
+        self._ending = True
+        self._end.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(self._wait_s + 1)
+
+    # -- the thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        log: SharedLog | None = None
+        retry = Retry()
+        while not self._ending:
+            try:
+                log = log or self._connect()
+                self.step(log)
+                retry.succeeded()
+                continue
+            except (Away, Misconfigured) as failed:
+                error: Exception = failed
+            except Exception as failed:
+                logger.exception("the reader has failed; it begins again with a new connection")
+                error = Away(f"{type(failed).__name__}: {failed}")
+            self._failed(error)
+            if log is not None and not (isinstance(error, Away) and error.connected):
+                log.close()
+                log = None
+            self._end.wait(retry.after(error))
+        if log is not None:
+            log.close()
+
+    def step(self, log: SharedLog) -> None:
+        """Read what has come; if nothing has, look whether the log is still there.
+
+        :param log: the connection.
+        :raises Away: if it cannot be reached.
+        """
+        if self.tail.position is None:
+            self.tail.begin(log.newest(self._seed if self.seeds else 1))
+            self._begun.set()
+        assert self.tail.position is not None
+        records, messages = log.tail(self.tail.position, self._wait_s)
+        for record in records:
+            self.tail.take(record)
+        for message in messages:
+            self._on_message(message)
+        if not records and not messages:
+            answer = log.look(self.tail.position)
+            if isinstance(answer, Settling):
+                self._move(State.SETTLING)
+                self._refill(log, answer.at)
+                return
+        self._move(State.LIVE)
+
+    def _refill(self, log: SharedLog, newest: Position) -> None:
+        """Put back what the log has lost, as long as it takes any."""
+        todo = self.tail.after(newest)
+        for start in range(0, len(todo), REFILL_ITEMS):
+            taken = log.refill(todo[start:start + REFILL_ITEMS])
+            if not taken:
+                break
+            self.refilled += taken
+
+    def _move(self, state: State) -> None:
+        self.error, self._lost_at = "", None
+        changed, self.state, self.live = state is not self.state or not self.live, state, True
+        if changed:
+            self._changed()
+
+    def _failed(self, error: Exception) -> None:
+        now = time.monotonic()
+        self.error = str(error)
+        state = State.MISCONFIGURED if isinstance(error, Misconfigured) else State.AWAY
+        changed, self.state = state is not self.state, state
+        self._begun.set()
+        if self._lost_at is None:
+            self._lost_at = now
+        if self.live and (now - self._lost_at >= AWAY_S or state is State.MISCONFIGURED):
+            self.live, changed = False, True
+        if changed:
+            self._changed()

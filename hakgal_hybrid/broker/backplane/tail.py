@@ -1,0 +1,162 @@
+"""Tail: what a process has read of the shared log: in order, without duplicates, with every hole. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from .shared_log import START, Position, Record
+
+#: Of how many senders the last number is remembered; the one that has been silent longest is forgotten.
+MAX_SENDERS = 10_000
+
+#: Why something is missing: the log was cut off; it has dropped what was not read yet; its sender has lost it; what was
+#: read beyond the end of a generation is not in the log.
+HoleReason = Literal["cut", "trimmed", "lost", "restarted"]
+
+
+class Hole(NamedTuple):
+    """Something that is missing.
+
+    :ivar before: the entry that comes after it; the hole has the id just before.
+    :ivar missed: how many entries are missing; ``None`` if that is not known.
+    :ivar reason: why.
+    :ivar sender: whose entries they are, if that is known.
+    """
+
+    before: Position
+    missed: int | None
+    reason: HoleReason
+    sender: str = ""
+
+
+class TailStatistics(NamedTuple):
+    """What a process has met while reading.
+
+    :ivar position: the last id that it has read; ``None`` before the first answer.
+    :ivar holes: how many entries are missing, by reason; one whose size is not known counts as one.
+    :ivar cuts: how many new generations began.
+    :ivar duplicates: how many entries had been read before under other ids.
+    :ivar branches: how often it had read entries that are not in the log any more.
+    :ivar foreign: how many entries are none of ours.
+    """
+
+    position: Position | None
+    holes: dict[str, int]
+    cuts: int
+    duplicates: int
+    branches: int
+    foreign: int
+
+
+class Tail:
+    """Takes the entries of the log one after the other. It belongs to the one thread that reads.
+
+    :param deliver: called with every entry that carries something, once.
+    :param hole: called with everything that is missing, in its place.
+    :param branch: called with the last id of a branch that the log does not have, and the opening after it.
+    :param keep: how many entries are kept, to put them back into a log that has lost them.
+    :ivar position: the last id that was read; ``None`` until :meth:`begin` was called.
+    :ivar chain: the entries since the last hole.
+    """
+
+    def __init__(self, deliver: Callable[[Record], object], hole: Callable[[Hole], object], *, keep: int,
+                 branch: Callable[[Position, Position], object] = lambda end, opening: None) -> None:
+        self._deliver, self._on_hole, self._on_branch = deliver, hole, branch
+        self.position: Position | None = None
+        self.chain: deque[Record] = deque(maxlen=keep)
+        #: The last number of each sender, and how many holes there were when it was read.
+        self._last: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._holes_met = 0
+        self._holes: dict[str, int] = {}
+        self._cuts = self._duplicates = self._branches = self._foreign = 0
+
+    def begin(self, records: list[Record]) -> None:
+        """Begin with the newest entries of the log.
+
+        :param records: the entries, in order; those before them count as read.
+        """
+        first = next((record for record in records if record.ends is not None or record.q), None)
+        self.position = START if first is None else Position(first.at.generation, first.at.number - 1)
+        for record in records:
+            self.take(record)
+
+    def take(self, record: Record) -> None:
+        """Take the next entry.
+
+        :param record: the entry.
+        """
+        before, at = self.position or START, record.at
+        if record.ends is not None:
+            self._opened(before, record.ends, at)
+        elif not record.q:
+            self._foreign += 1
+            return
+        elif before != START and at.generation != before.generation:  # its opening was dropped
+            self._hole(Hole(at, None, "trimmed"))
+        elif before != START and at.number > before.number + 1:
+            self._hole(Hole(at, at.number - before.number - 1, "trimmed"))
+        elif before == START and at.number > 1:
+            self.chain.clear()
+        self.position = at
+        self.chain.append(record)
+        if record.ends is None:
+            self._from_sender(record)
+
+    def _opened(self, before: Position, ends: Position, at: Position) -> None:
+        self._cuts += before != START
+        if ends < before:
+            self._branches += 1
+            while self.chain and self.chain[-1].at > ends:
+                self.chain.pop()
+            self._on_branch(before, at)
+            self._count("restarted", None)
+            self._on_hole(Hole(at, None, "restarted"))
+        elif ends > before != START:
+            self._hole(Hole(at, None, "cut"))
+
+    def _from_sender(self, record: Record) -> None:
+        known, holes = self._last.get(record.sender, (0, -1))
+        if known and record.q <= known:
+            self._duplicates += 1
+            return
+        missed = record.lost
+        if known:
+            between = record.q - known - 1
+            missed = min(record.lost, between) if record.lost else between
+        if not record.payload:  # its own event is lost as well
+            missed += 1
+        # What a hole of the log may have swallowed was reported with it.
+        if missed and (not known or holes == self._holes_met or record.lost or not record.payload):
+            self._count("lost", missed)
+            self._on_hole(Hole(record.at, missed, "lost", record.sender))
+            self._holes_met += 1
+        self._last[record.sender] = record.q, self._holes_met
+        self._last.move_to_end(record.sender)
+        if len(self._last) > MAX_SENDERS:
+            self._last.popitem(last=False)
+        if record.payload:
+            self._deliver(record)
+
+    def _hole(self, hole: Hole) -> None:
+        self.chain.clear()
+        self._holes_met += 1
+        self._count(hole.reason, hole.missed)
+        self._on_hole(hole)
+
+    def _count(self, reason: str, missed: int | None) -> None:
+        self._holes[reason] = self._holes.get(reason, 0) + (1 if missed is None else missed)
+
+    def after(self, position: Position) -> list[Record]:
+        """Return what was read after an id, as far as it is kept: what a log that ends there may have lost.
+
+        :param position: the id.
+        :return: the entries, in order.
+        """
+        return [record for record in self.chain if record.at > position]
+
+    def statistics(self) -> TailStatistics:
+        """Return a snapshot."""
+        return TailStatistics(self.position, dict(self._holes), self._cuts, self._duplicates, self._branches,
+                              self._foreign)

@@ -1,0 +1,105 @@
+"""Connections to Redis, as ``HYBRID_BACKPLANE`` says: one server, a Unix socket, Sentinel, or a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from ...settings.backplane_url import CLUSTER, SENTINEL, service_of
+from .redis_faults import fault_of
+from .redis_log import LogOptions, RedisLog
+
+#: Seconds that a connection may take, and an answer.
+CONNECT_S = 1.0
+ANSWER_S = 3.0
+
+
+def connector(url: str, options: LogOptions, role: str, wait_s: float = 0.0) -> Callable[[], RedisLog]:
+    """Return a function that connects to a log.
+
+    :param url: where Redis is.
+    :param options: which log it is.
+    :param role: what the connection is for; Redis shows it in its list of clients.
+    :param wait_s: how long a call waits for news, at most, in seconds.
+    :return: the function. It resolves the address anew each time, and raises what the log does.
+    """
+    def connect() -> RedisLog:
+        given: dict[str, Any] = {
+            "protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_connect_timeout": CONNECT_S,
+            "socket_timeout": ANSWER_S + wait_s, "health_check_interval": 0,
+            "client_name": f"hakgal:{os.getpid()}:{role}"}
+        try:
+            client = _client(url, options.name, given)
+            # Processes that differ in whether they may ask this would take the log for cut by turns, for ever.
+            client.info("replication")
+        except (RedisError, OSError) as error:
+            raise fault_of(error, options.name) from error
+        return RedisLog(client, options)
+
+    return connect
+
+
+def _client(url: str, name: str, given: dict[str, Any]) -> redis.Redis:
+    parts = urlsplit(url)
+    if parts.scheme in SENTINEL:
+        return _master(url, given)
+    if parts.scheme in CLUSTER:
+        return _node(url, name, given)
+    if parts.scheme != "unix":
+        given = {**given, "socket_keepalive": True}
+    return redis.Redis.from_url(url, single_connection_client=False, max_connections=2, **given)
+
+
+def _plain(url: str, scheme: str, host: str, port: int) -> str:
+    """Return the URL of one server with what else a URL says: user, password, database, options."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    address = f"[{host}]" if ":" in host else host
+    return urlunsplit((scheme, f"{user}{at}{address}:{port}", _database(parts.path), parts.query, ""))
+
+
+def _database(path: str) -> str:
+    last = path.rpartition("/")[2]
+    return f"/{last}" if last.isdigit() else ""
+
+
+def _hosts(url: str, port: int) -> list[tuple[str, int]]:
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    return [(parts.hostname or "localhost", parts.port or port) for parts in (urlsplit(f"//{host}") for host in hosts)]
+
+
+def _master(url: str, given: dict[str, Any]) -> redis.Redis:
+    """Ask the Sentinels which server has the log now."""
+    kept = {key: given[key] for key in ("socket_connect_timeout", "socket_timeout", "retry")}
+    sentinel = Sentinel(_hosts(url, 26379), sentinel_kwargs={**kept, "protocol": 2})
+    host, port = sentinel.discover_master(service_of(url))
+    return redis.Redis.from_url(_plain(url, SENTINEL[urlsplit(url).scheme], host, port), max_connections=2,
+                                socket_keepalive=True, **given)
+
+
+def _node(url: str, name: str, given: dict[str, Any]) -> redis.Redis:
+    """Ask the cluster which of its nodes has the keys of the log, which are all in one slot."""
+    from redis.cluster import ClusterNode, RedisCluster
+
+    scheme = CLUSTER[urlsplit(url).scheme]
+    (first, port), *_ = hosts = _hosts(url, 6379)
+    plain = urlsplit(_plain(url, scheme, first, port))
+    secrets = {"username": plain.username, "password": plain.password, "ssl": scheme == "rediss"}
+    cluster = RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], socket_timeout=ANSWER_S,
+                           socket_connect_timeout=CONNECT_S, protocol=2, **secrets)
+    try:
+        node = cluster.get_node_from_key(f"{{{name}}}:log")
+        if node is None:
+            raise redis.exceptions.ClusterError(f"no node has the slot of {name!r}")
+        host, port = str(node.host), int(node.port)
+    finally:
+        cluster.close()
+    return redis.Redis.from_url(_plain(url, scheme, host, port), max_connections=2, socket_keepalive=True, **given)

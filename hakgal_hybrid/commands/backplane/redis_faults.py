@@ -1,0 +1,66 @@
+"""What the errors of Redis and its client mean: try again, on a new connection or not, or a person has to help."""
+
+from __future__ import annotations
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as Disconnected,
+)
+
+from ...broker.backplane.faults import Away, Misconfigured
+
+#: What a user of Redis needs, besides its password and the keys.
+RIGHTS = ("+ping +hello +client|setname +select +auth +info +time +exists +eval +evalsha +xadd +xread +xrange +xrevrange "
+          "+xtrim +hset +hmget +hincrby +get +set +pexpire")
+
+WRONG_USER = ("Redis refuses the user or the password ({error}); correct HYBRID_BACKPLANE, "
+              "redis://USER:PASSWORD@HOST:PORT/DB")
+WRONG_RIGHTS = "the user of Redis lacks a right ({error}); it needs ~{{{name}}}:* " + RIGHTS
+WRONG_TYPE = ("a key that begins with {{{name}}}: is none of ours ({error}); delete it, or set HYBRID_BACKPLANE_NAME to "
+              "another name")
+WRONG_APP = ("another application ({error}) uses the name {name!r} on this Redis; set HYBRID_BACKPLANE_NAME to a name "
+             "of its own for each")
+WRONG_VERSION = ("a newer version of this package (protocol {error}) uses the name {name!r} on this Redis; upgrade this "
+                 "one, or set HYBRID_BACKPLANE_NAME to another name")
+
+#: The words with which an error begins after which the same connection may be used.
+_PASSING = ("OOM", "BUSY ", "NOREPLICAS", "MISCONF")
+
+
+def misconfigured(text: str, name: str, error: object) -> Misconfigured:
+    """Return the error that says what a person has to do.
+
+    :param text: one of the texts of this module.
+    :param name: the name of the log.
+    :param error: what Redis says.
+    :return: the error.
+    """
+    return Misconfigured(text.format(error=error, name=name))
+
+
+def fault_of(error: RedisError | OSError, name: str) -> Away | Misconfigured:
+    """Return what an error means.
+
+    :param error: what the client of Redis has raised.
+    :param name: the name of the log.
+    :return: the error of the log.
+    """
+    text = str(error)
+    if isinstance(error, (AuthenticationError, AuthorizationError)) or text.startswith(("NOAUTH", "WRONGPASS")):
+        return misconfigured(WRONG_USER, name, text)
+    if isinstance(error, NoPermissionError) or "ACL failure" in text or text.startswith("NOPERM"):
+        return misconfigured(WRONG_RIGHTS, name, text)
+    if "WRONGTYPE" in text:
+        return misconfigured(WRONG_TYPE, name, text)
+    said = f"{type(error).__name__}: {text}"[:200]
+    full = isinstance(error, OutOfMemoryError) or text.startswith("OOM")
+    passing = isinstance(error, ResponseError) and not isinstance(error, Disconnected) and (
+        full or text.startswith(_PASSING))
+    return Away(said, connected=passing, full=full)

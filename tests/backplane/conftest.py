@@ -1,0 +1,26 @@
+"""What the tests of the backplane share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for the tests of one module."""
+    running = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+@pytest.fixture
+def redis_server(server: RedisServer) -> RedisServer:
+    """The same, empty."""
+    with server.client() as client:
+        client.flushall()
+    return server

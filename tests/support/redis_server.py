@@ -1,0 +1,76 @@
+"""A Redis of the tests' own, that can be stopped, killed and started again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from .needs import missing
+
+
+class RedisServer:
+    """``redis-server`` on a free port of this machine.
+
+    :param folder: where it keeps its files.
+    :param options: its options, as on its command line.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        if shutil.which("redis-server") is None:
+            missing("redis-server is not installed (apt-get install redis-server)")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._folder, self._options = folder, options
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, **options: Any) -> redis.Redis:
+        """Return a client of it."""
+        return redis.Redis(port=self.port, protocol=2, **options)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder),
+             *self._options], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        with self.client() as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    if time.monotonic() > deadline or self._process.poll() is not None:
+                        raise
+                    time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop it where it is; its connections stay open."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it go on after :meth:`pause`."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
