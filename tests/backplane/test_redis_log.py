@@ -230,7 +230,7 @@ def test_full_memory_keeps_the_connection(redis_server: RedisServer, log: RedisL
 
 
 def test_server_that_is_gone_is_away(tmp_path: Path) -> None:
-    """A Redis that does not answer is away, for a connection that exists and for a new one; started again, it is used."""
+    """A Redis that does not answer is away, for a connection that exists and for a new one."""
     running = RedisServer(tmp_path)
     log = connected(running)
     opened(log)

@@ -162,7 +162,7 @@ class Tailed(NamedTuple):
 
 
 class SharedLog(Protocol):
-    """One connection to a shared log, for one thread. Every method may raise :class:`.Away` and :class:`.Misconfigured`.
+    """One connection to a shared log, for one thread. Every method may raise :class:`.Away` or :class:`.Misconfigured`.
 
     A call that raised may have been carried out. It is made again with the same arguments, on a new connection.
     """

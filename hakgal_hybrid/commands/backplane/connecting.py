@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
@@ -79,7 +79,7 @@ def _hosts(url: str, port: int) -> list[tuple[str, int]]:
 def _master(url: str, given: dict[str, Any]) -> redis.Redis:
     """Ask the Sentinels which server has the log now."""
     kept = {key: given[key] for key in ("socket_connect_timeout", "socket_timeout", "retry")}
-    sentinel = Sentinel(_hosts(url, 26379), sentinel_kwargs={**kept, "protocol": 2})
+    sentinel: Any = cast(Any, Sentinel)(_hosts(url, 26379), sentinel_kwargs={**kept, "protocol": 2})
     host, port = sentinel.discover_master(service_of(url))
     return redis.Redis.from_url(_plain(url, SENTINEL[urlsplit(url).scheme], host, port), max_connections=2,
                                 socket_keepalive=True, **given)
@@ -92,9 +92,10 @@ def _node(url: str, name: str, given: dict[str, Any]) -> redis.Redis:
     scheme = CLUSTER[urlsplit(url).scheme]
     (first, port), *_ = hosts = _hosts(url, 6379)
     plain = urlsplit(_plain(url, scheme, first, port))
-    secrets = {"username": plain.username, "password": plain.password, "ssl": scheme == "rediss"}
-    cluster = RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], socket_timeout=ANSWER_S,
-                           socket_connect_timeout=CONNECT_S, protocol=2, **secrets)
+    secrets: dict[str, Any] = {"username": plain.username, "password": plain.password, "ssl": scheme == "rediss"}
+    nodes = [cast(Any, ClusterNode)(*host) for host in hosts]
+    cluster: Any = RedisCluster(startup_nodes=nodes, socket_timeout=ANSWER_S, socket_connect_timeout=CONNECT_S,
+                                protocol=2, **secrets)
     try:
         node = cluster.get_node_from_key(f"{{{name}}}:log")
         if node is None:

@@ -17,18 +17,18 @@ from redis.exceptions import (
 from ...broker.backplane.faults import Away, Misconfigured
 
 #: What a user of Redis needs, besides its password and the keys.
-RIGHTS = ("+ping +hello +client|setname +select +auth +info +time +exists +eval +evalsha +xadd +xread +xrange +xrevrange "
-          "+xtrim +hset +hmget +hincrby +get +set +pexpire")
+RIGHTS = ("+ping +hello +client|setname +select +auth +info +time +exists +eval +evalsha +xadd +xread +xrange "
+          "+xrevrange +xtrim +hset +hmget +hincrby +get +set +pexpire")
 
 WRONG_USER = ("Redis refuses the user or the password ({error}); correct HYBRID_BACKPLANE, "
               "redis://USER:PASSWORD@HOST:PORT/DB")
 WRONG_RIGHTS = "the user of Redis lacks a right ({error}); it needs ~{{{name}}}:* " + RIGHTS
-WRONG_TYPE = ("a key that begins with {{{name}}}: is none of ours ({error}); delete it, or set HYBRID_BACKPLANE_NAME to "
-              "another name")
+WRONG_TYPE = ("a key that begins with {{{name}}}: is none of ours ({error}); delete it, or set HYBRID_BACKPLANE_NAME "
+              "to another name")
 WRONG_APP = ("another application ({error}) uses the name {name!r} on this Redis; set HYBRID_BACKPLANE_NAME to a name "
              "of its own for each")
-WRONG_VERSION = ("a newer version of this package (protocol {error}) uses the name {name!r} on this Redis; upgrade this "
-                 "one, or set HYBRID_BACKPLANE_NAME to another name")
+WRONG_VERSION = ("a newer version of this package (protocol {error}) uses the name {name!r} on this Redis; upgrade "
+                 "this one, or set HYBRID_BACKPLANE_NAME to another name")
 
 #: The words with which an error begins after which the same connection may be used.
 _PASSING = ("OOM", "BUSY ", "NOREPLICAS", "MISCONF")

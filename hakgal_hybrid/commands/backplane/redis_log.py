@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -74,7 +74,7 @@ class RedisLog:
         """
         options = self._options
         arguments: list[Any] = [
-            *call.position, options.settle_ms, random.randrange(100), options.max_events, RECORD_MS, call.sender,
+            *call.position, options.settle_ms, secrets.randbelow(100), options.max_events, RECORD_MS, call.sender,
             call.expect, call.previous, call.token, call.generation, options.app]
         for item in call.items:
             arguments += item
@@ -179,7 +179,8 @@ class RedisLog:
         :param lease_s: for how long, in seconds.
         :return: true if this process has it.
         """
-        return self._run(LEASE, [self._meta, self._desk], [process, round(lease_s * 1000)])[0] == b"MINE"
+        answer = self._run(LEASE, [self._meta, self._desk], [process, round(lease_s * 1000)])
+        return bool(answer[0] == b"MINE")
 
     def to(self, process: str, message: bytes) -> None:
         """Send a message to one process, at most once.

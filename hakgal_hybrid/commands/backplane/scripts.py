@@ -1,4 +1,4 @@
-"""The scripts that Redis runs: each call of the shared log is one of them, so that it is carried out whole or not at all.
+"""The scripts that Redis runs: each call of the shared log is one of them, and is carried out whole or not at all.
 
 All begin with a look at the keys, which finds out whether the log was cut: flushed, deleted, evicted, restarted without
 its data, or taken over by a replica that lacked the last of it. It then takes nothing for a moment (it *settles*), in
@@ -80,8 +80,9 @@ for i = 13, #ARGV, 3 do
   if tonumber(ARGV[i]) > rq then
     at = int(gen) .. '-' .. int(n + 1)
     local r
-    if ARGV[i+1] == '0' then r = redis.pcall('XADD', log, 'MAXLEN', '~', ARGV[5], at, 's', s, 'q', ARGV[i], 'p', ARGV[i+2])
-    else r = redis.pcall('XADD', log, 'MAXLEN', '~', ARGV[5], at, 's', s, 'q', ARGV[i], 'p', ARGV[i+2], 'l', ARGV[i+1]) end
+    local fields = {'s', s, 'q', ARGV[i], 'p', ARGV[i+2]}
+    if ARGV[i+1] ~= '0' then fields[7], fields[8] = 'l', ARGV[i+1] end
+    r = redis.pcall('XADD', log, 'MAXLEN', '~', ARGV[5], at, unpack(fields))
     if type(r) == 'table' and r.err then bad = r.err break end
     n, rq = n + 1, tonumber(ARGV[i])
   end
@@ -110,7 +111,8 @@ for i = 5, #ARGV, 7 do
     local key = tonumber(ARGV[i+1])
     if key == 0 then redis.call('XADD', log, ARGV[i], 'o', ARGV[i+2])
     elseif ARGV[i+5] == '0' then redis.call('XADD', log, ARGV[i], 's', ARGV[i+3], 'q', ARGV[i+4], 'p', ARGV[i+6])
-    else redis.call('XADD', log, ARGV[i], 's', ARGV[i+3], 'q', ARGV[i+4], 'p', ARGV[i+6], 'l', ARGV[i+5]) end
+    else redis.call('XADD', log, ARGV[i], 's', ARGV[i+3], 'q', ARGV[i+4], 'p', ARGV[i+6], 'l', ARGV[i+5])
+    end
     if key > 0 then qs[key] = math.max(qs[key] or 0, tonumber(ARGV[i+4])) end
     gen, n, did = g, k, did + 1
   end
@@ -119,7 +121,8 @@ if did > 0 then
   redis.call('HSET', meta, 'gen', int(gen), 'n', int(n), 'till', int(math.max(till, now + 500)))
   for key, q in pairs(qs) do
     local rec = redis.call('GET', KEYS[key])
-    if not rec or tonumber(string.match(rec, '^(%d+)')) < q then redis.call('SET', KEYS[key], int(q) .. ' ', 'PX', ARGV[4]) end
+    if not rec or tonumber(string.match(rec, '^(%d+)')) < q then
+      redis.call('SET', KEYS[key], int(q) .. ' ', 'PX', ARGV[4]) end
   end
 end
 return {'OK', int(gen) .. '-' .. int(n), did}
