@@ -25,7 +25,8 @@ def _named(name: str, doc: str) -> blinker.NamedSignal:
 
 
 event_emitted = _named("event-emitted", """An event got its id. Keywords: ``event``
-(:class:`~hakgal_hybrid.broker.event.Event`), ``event_id``.""")
+(:class:`~hakgal_hybrid.broker.event.Event`), ``event_id``; with a backplane ``here``, true if this process has emitted
+it.""")
 command_received = _named("command-received", """A command was accepted. Keyword: ``command``.""")
 command_finished = _named("command-finished", """A command ended. Keyword: ``command``.""")
 client_connected = _named("client-connected", """A client has connected. Keyword: ``client``.""")
@@ -33,6 +34,9 @@ client_gone = _named("client-gone", """A client is gone for good. Keywords: ``cl
 client_lagged = _named("client-lagged", """A client got a gap. Keywords: ``client``, ``gap``.""")
 transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away, or events cannot
 be kept. Keyword: ``reason``, the code of the problem.""")
+backplane_changed = _named("backplane-changed", """The state of the backplane has changed.""")
+events_lost = _named("events-lost", """Events of a backplane are lost. Keywords: ``count`` (``None`` if that is not
+known), ``reason``, ``sender``.""")
 
 
 def connect(signal: blinker.Signal, forward: Callable[[object, dict[str, Any]], object]) -> Callable[[], None]:

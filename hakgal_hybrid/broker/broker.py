@@ -50,6 +50,21 @@ class Broker:
         self._on_published(event, entry.seq)
         return entry
 
+    def ready(self) -> int:
+        """Wait, for a bounded time, until it is known which events are new. Without a backplane that is known.
+
+        :return: the number of the newest event, which is not new.
+        """
+        return self.log.newest
+
+    def wait_for(self, event_id: str) -> bool:
+        """Wait, for a bounded time, until an event has come that a client has seen; without a backplane never.
+
+        :param event_id: its id, as its client says.
+        :return: false if too many wait already.
+        """
+        return True
+
     def wake(self) -> None:
         """Have every writer and waiting stream look at the log again."""
         for waker in tuple(self._wakers.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from .client import Client, Session
 from .cursor import Batch
 from .entry import Entry, Gap
 from .epochs import LOSS_MARKER
-from .event import Target
+from .event import Target, is_marker
 from .log import EventLog
 from .sse import as_chunk
 from .subscription import StreamOptions, StreamRequest, name_filter
@@ -98,6 +99,7 @@ class StreamContent:
         parts = [self.control("hybrid_open", {
             **self._identity(), "profile": options.profile, "heartbeat_s": options.heartbeat_s,
             "oldest": log.id_of(log.oldest), "newest": log.id_of(log.newest), "resumed": resumed,
+            **({} if log.segments is None else {"live": log.segments.live}),
         }, event_id, retry=options.retry_ms)]
         if gap is not None:
             log.note(gaps=1)
@@ -155,12 +157,19 @@ class StreamContent:
         return self.framed(b"".join(parts))
 
     def _entry(self, entry: Entry, conflated: int) -> bytes:
-        if entry.event is LOSS_MARKER:  # an earlier epoch has lost something here
-            self.log.note(gaps=1)
-            return self.gap(Gap(entry.seq, None, "restarted"))
+        event = entry.event
+        if is_marker(event):
+            return self._marker(entry)
         form = self.request.format
         to = self._recipients(entry) if form.enveloped else None
         return self.log.blocks.block(entry, form, conflated, to)
+
+    def _marker(self, entry: Entry) -> bytes:
+        data = json.loads(entry.event.data)
+        if entry.event.name == LOSS_MARKER.name:  # something was lost here
+            self.log.note(gaps=1)
+            return self.gap(Gap(entry.seq, None, data or "restarted"))
+        return self.control(entry.event.name, data, self.log.id_of(entry.seq))
 
     def _disconnected(self, client: Client, left: int) -> bytes:
         """Return ``hybrid_disconnect`` for a client.

@@ -144,7 +144,7 @@ class Cursor:
                 break
             self.position = entry.seq
             event = entry.event
-            if event is LOSS_MARKER:
+            if event.name == LOSS_MARKER.name:
                 self._conflation.clear()  # its gap covers what was left out before
             if not self.wants(entry.seq, event.name, event.target):
                 continue

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from .event import Event, Target
 
-Reason = Literal["evicted", "restarted", "malformed", "future", "slow"]
+Reason = Literal["evicted", "restarted", "malformed", "future", "slow", "cut", "trimmed", "lost"]
 
 
 class Entry:

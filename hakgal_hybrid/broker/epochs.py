@@ -13,13 +13,24 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import EventError
-from .entry import Entry, Gap
-from .event import EVERYWHERE, RESERVED_PREFIX, Event, Target
+from .entry import Entry, Gap, Reason
+from .event import EVERYWHERE, MARKER, RESERVED_PREFIX, Event, Target
 
 #: Stands in the log where events were lost; a reader gets a gap there. (Its ``ack`` keeps it from being conflated.)
-LOSS_MARKER = Event(RESERVED_PREFIX + "gap", "null", target=Target(EVERYWHERE), ack="")
+LOSS_MARKER = Event(RESERVED_PREFIX + "gap", "null", target=Target(EVERYWHERE), ack=MARKER)
+#: Says whether events of other processes come now.
+LIVE_MARKER, AWAY_MARKER = (Event(RESERVED_PREFIX + "status", text, target=Target(EVERYWHERE), ack=MARKER)
+                            for text in ('{"live":true}', '{"live":false}'))
 #: Stands where an epoch begins before which nothing was lost. It is for nobody; its number is the first of the epoch.
-EPOCH_START = Event(RESERVED_PREFIX + "epoch", "null", target=Target(rooms=frozenset()), ack="")
+EPOCH_START = Event(RESERVED_PREFIX + "epoch", "null", target=Target(rooms=frozenset()), ack=MARKER)
+
+
+def loss_marker(reason: Reason) -> Event:
+    """Return what stands in the log where events were lost.
+
+    :param reason: why; readers are given it.
+    """
+    return LOSS_MARKER if reason == "restarted" else LOSS_MARKER._replace(data=f'"{reason}"')
 
 
 class Epoch(NamedTuple):

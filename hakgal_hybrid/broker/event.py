@@ -54,6 +54,8 @@ class Target(NamedTuple):
 
 
 EVERYBODY = Target()
+#: The ``ack`` of what stands in the log and is no event.
+MARKER = ""
 
 
 class Event(NamedTuple):
@@ -100,6 +102,14 @@ class Event(NamedTuple):
         if self.arg_count > 1:
             return self.data
         return f"[{self.data}]" if self.arg_count else "[]"
+
+
+def is_marker(event: Event) -> bool:
+    """True for what stands in the log and is no event: a loss, say.
+
+    :param event: what stands there.
+    """
+    return event.ack == MARKER
 
 
 def checked_name(name: object) -> str:

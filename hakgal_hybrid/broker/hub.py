@@ -43,7 +43,7 @@ class Hub:
         :param standalone: true if it needs no stream and never lapses.
         :return: the session.
         """
-        return self.sessions.make(environ, self.log.newest, standalone=standalone)
+        return self.sessions.make(environ, self.broker.ready(), standalone=standalone)
 
     def admit(self, session: Session, environ: dict[str, Any], namespace: str) -> Client:
         """Register a client.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .entry import Entry, Wants
-from .event import Event, Target
+from .event import Target, is_marker
 
 
 class NameIndex:
@@ -24,10 +24,12 @@ class NameIndex:
         self._newest_of_kind: dict[tuple[str, Target], int] = {}
 
     def add(self, entry: Entry) -> None:
-        """Add the newest entry by its name; set its ``previous``.
+        """Add the newest entry by its name; set its ``previous``. What is no event is not to be found.
 
         :param entry: the entry, which no reader can see yet.
         """
+        if is_marker(entry.event):
+            return
         name = entry.event.target.namespace, entry.event.name
         entry.previous = self._newest.get(name, 0)
         self._newest[name] = entry.seq
@@ -67,13 +69,6 @@ class NameIndex:
             kind = event.name, event.target
             if self._newest_of_kind.get(kind) == entry.seq:
                 del self._newest_of_kind[kind]
-
-    def leave_out(self, event: Event) -> None:
-        """Have an event that was added not be found any more.
-
-        :param event: the event.
-        """
-        self._newest.pop((event.target.namespace, event.name), None)
 
     def newest(self, upto: int, wants: Wants) -> list[Entry]:
         """Return the newest retained event of each name.

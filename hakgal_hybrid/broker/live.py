@@ -19,6 +19,7 @@ from .client import Client, steady
 from .cohort import GroupKey, LiveEdge, SubscriberGroup
 from .cursor import Conflation, Cursor, lost_upto
 from .entry import Entry
+from .event import EVERYWHERE, is_marker
 from .hub import Hub
 from .log import EventLog
 from .reading import MAX_TAKE
@@ -143,9 +144,12 @@ class LiveGroup:
         # After the log was read: every change of clients before one of these events has been noted by now. If a later
         # change is noted too early, that does no harm.
         self._remove_changed()
-        if lost_upto(start, entries[:1], log.clock() - self._max_backlog_s)[0] > self.position:
+        first = entries[:1]
+        if first and is_marker(first[0].event):
+            return self.scatter()  # what it says is said by each stream itself
+        if lost_upto(start, first, log.clock() - self._max_backlog_s)[0] > self.position:
             return self.scatter()  # each stream gets a gap of its own
-        run = _run(entries) or entries[:1]
+        run = _run(entries) or first
         if not run:
             return BroadcastPlan(self.position, [], self._take_removed())
         deliveries = list(self._to_all(run) if run[0].event.target.rooms is None else self._to_some(run[0]))
@@ -281,4 +285,5 @@ def _run(entries: list[Entry]) -> list[Entry]:
 
 
 def _is_for_all(entry: Entry) -> bool:
-    return entry.event.target.rooms is None and not entry.event.target.skip
+    target = entry.event.target
+    return target.rooms is None and not target.skip and target.namespace != EVERYWHERE

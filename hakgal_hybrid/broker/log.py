@@ -11,6 +11,7 @@ and targets of dropped events that were not for everybody a while longer.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from ..errors import EventError
 from .blocks import BlockCache
 from .dropped import DroppedTargets
 from .entry import Entry, Gap, LogStatistics, Wants
-from .epochs import EPOCH_START, LOSS_MARKER, Record, RestoredHistory
-from .event import EVERYBODY, Event, Target
+from .epochs import Record, RestoredHistory
+from .event import EVERYBODY, Event, Target, is_marker
 from .index import NameIndex
 from .reentrancy import Reentrancy
+from .segments import Origin, Segments
 
 _ID = re.compile(r"(0|[1-9][0-9]{0,14})-(0|[1-9][0-9]{0,17})")
 
@@ -46,6 +48,7 @@ class EventLog:
     :param max_bytes: how many encoded bytes are retained.
     :param max_event_bytes: how large one encoded event may be.
     :param conflates: true for names of which a reader that is behind gets only the newest event.
+    :param segments: the ids of entries, if they come from outside; then ``epoch`` is -1.
     :ivar newest: the number of the newest event; 0 if there is none.
     :ivar oldest: the number of the oldest retained event.
     :ivar last_partial: the number of the newest event that was not for everybody.
@@ -57,13 +60,14 @@ class EventLog:
 
     def __init__(self, *, epoch: int, clock: Callable[[], float], wall_ms: Callable[[], int],
                  encode: Callable[[Event, str], bytes], max_events: int, max_bytes: int, max_event_bytes: int,
-                 conflates: Callable[[str], bool] = lambda name: False) -> None:
+                 conflates: Callable[[str], bool] = lambda name: False, segments: Segments | None = None) -> None:
         self.epoch, self.newest, self.oldest, self.last_partial = epoch, 0, 1, 0
         self.clock, self._wall_ms, self._encode = clock, wall_ms, encode
         self._max_events, self._max_bytes, self._max_event_bytes = max_events, max_bytes, max_event_bytes
         self._entries: dict[int, Entry] = {}
         self._index, self._dropped = NameIndex(self._entries, conflates), DroppedTargets(max_events)
-        self.history, self.base, self._restored = RestoredHistory(), 0, -1  # see ``id_of``
+        self.history: RestoredHistory | Segments = segments or RestoredHistory()
+        self.segments, self.base, self._restored = segments, 0, sys.maxsize if segments else -1  # see ``id_of``
         self._count, self.reentrancy, self.blocks = _Counters(), Reentrancy(), BlockCache(self.id_of)
 
     def held(self) -> AbstractContextManager[None]:
@@ -80,32 +84,32 @@ class EventLog:
             return
         self.history, self._restored = history, len(history.positions)
         history.restore(records, self.append)
-        for marker in (LOSS_MARKER, EPOCH_START):  # a snapshot shows neither
-            self._index.leave_out(marker)
         self.base = self.newest
 
-    # -- writing ---------------------------------------------------------------------------------------------
-
-    def append(self, event: Event, prepare: Callable[[Entry], object] | None = None) -> Entry:
+    def append(self, event: Event, prepare: Callable[[Entry], object] | None = None,
+               origin: Origin | None = None) -> Entry:
         """Give an event the next id, encode it, keep it, and drop what no longer fits. Waits for no reader.
 
         Once there are readers, events are appended by :meth:`.Broker.publish`, which marks its thread and wakes them.
 
         :param event: the event.
         :param prepare: called with the entry before any reader can see it.
+        :param origin: its id and time, if they come from outside.
         :return: the entry.
         :raises EventError: if the encoded event is larger than ``max_event_bytes``; nothing was appended then.
         """
         if len(event.data) > self._max_event_bytes:  # refuse before encoding: cheap, and outside the lock
-            raise _too_large(event, len(event.data), self._max_event_bytes)
+            raise too_large(event, len(event.data), self._max_event_bytes)
         with self.reentrancy.lock:
             seq = self.newest + 1
             if seq in self._entries:  # a signal handler that raised has broken off the append before this one
                 self._index.revoke(self._entries[seq])
+            if origin is not None and self.segments is not None:
+                self.segments.add(seq, origin.at, self.oldest, lossy=is_marker(event))
             frame = self._encode(event, self.id_of(seq))
             if len(frame) > self._max_event_bytes:
-                raise _too_large(event, len(frame), self._max_event_bytes)
-            entry = Entry(seq, self.clock(), self._wall_ms(), event, frame)
+                raise too_large(event, len(frame), self._max_event_bytes)
+            entry = Entry(seq, self.clock(), self._wall_ms() if origin is None else origin.ts, event, frame)
             self._entries[seq] = entry
             self._index.add(entry)
             if event.target is not EVERYBODY and not event.target.everybody:  # the first is the faster test
@@ -137,7 +141,7 @@ class EventLog:
         :param seq: its number; 0 stands for what was before the first.
         :return: the id, as streams carry it.
         """
-        # Up to ``_restored`` (-1 if there were no earlier epochs) events keep the ids of their epochs.
+        # Up to ``_restored`` (-1 if there were no earlier epochs) ids are those of earlier epochs, or from outside.
         return f"{self.epoch}-{seq}" if seq > self._restored else self.history.id_of(seq)
 
     def resume(self, last_event_id: str) -> tuple[int, Gap | None]:
@@ -152,12 +156,11 @@ class EventLog:
             return self.newest, Gap(self.newest, None, "malformed")
         epoch, seq = int(match[1]), int(match[2])
         if epoch != self.epoch:
-            return self.history.resume(epoch, seq, oldest=self.oldest, start=self.base)
+            return self.history.resume(epoch, seq, oldest=self.oldest,
+                                       start=self.base if self.segments is None else self.newest)
         if seq > self.newest:
             return self.newest, Gap(self.newest, None, "future")
         return max(seq, self.base), None
-
-    # -- reading ---------------------------------------------------------------------------------------------
 
     def since(self, position: int, upto: int | None = None) -> tuple[int, list[Entry]]:
         """Return what a reader has not read, without a lock.
@@ -236,6 +239,12 @@ class EventLog:
                                  self._count.evicted, self._count.conflated, self._count.gaps)
 
 
-def _too_large(event: Event, size: int, limit: int) -> EventError:
+def too_large(event: Event, size: int, limit: int) -> EventError:
+    """Return the error for an event that is too large.
+
+    :param event: the event.
+    :param size: how large it is, in bytes.
+    :param limit: how large it may be.
+    """
     return EventError(f"event {event.name!r} takes {size} bytes, more than HYBRID_MAX_EVENT_BYTES ({limit}); "
                       "send a reference instead of the whole", code="event_too_large", status=413)

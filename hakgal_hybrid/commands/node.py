@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask
 
 from .. import signals
+from ..broker.backplane.tail import Hole
 from ..broker.blocks import encode_entry
 from ..broker.broker import Broker
 from ..broker.client import Session
@@ -25,7 +26,9 @@ from ..broker.hub import Hub
 from ..broker.journal import Journal
 from ..broker.log import EventLog
 from ..broker.payload import foreign_text, payload_text
+from ..broker.segments import Segments
 from ..broker.sessions import SessionRegistry
+from ..broker.shared_broker import SharedBroker
 from ..broker.states import SessionState
 from ..broker.subscription import StreamOptions
 from ..settings import Profile, Settings
@@ -33,6 +36,7 @@ from .acks import Acks
 from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .app_json import default_of
 from .authorization import Authorizer
+from .backplane.building import connect_to, limits_of, uses_backplane
 from .governor import Command, GovernorQueue
 from .handlers import Handlers
 from .lifecycle import ClientLifecycle
@@ -59,6 +63,7 @@ class Node:
     :ivar lifecycle: lets clients in, and ends them.
     :ivar governor_queue: takes commands for the governor.
     :ivar journal: keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
+    :ivar backplane: publishes to the log of several processes, if ``HYBRID_BACKPLANE`` says so.
     :ivar json: the host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
     :ivar encode: returns the JSON text of events, acknowledgements and answers of handlers; see :func:`.payload_text`.
     :ivar host_socketio: true where the host serves clients of Socket.IO by a server of its own.
@@ -94,6 +99,7 @@ class Node:
         self.announcer = signals.Announcer(app)
         self._background = BackgroundAnnouncer(self.announcer, self.refusals, max_waiting=max_waiting)
         self.journal: Journal | None = None
+        self.backplane: SharedBroker | None = None
         self.hub = self._build_hub()
         self.stream_options = StreamOptions(settings.profile.value, settings.retry_ms, settings.heartbeat_s,
                                             settings.max_backlog_s, settings.interval_ms)
@@ -116,6 +122,8 @@ class Node:
         self.announcer.forked()
         if self.journal is not None:
             self.journal.forked()
+        if self.backplane is not None:
+            self.backplane.forked()
         if not self.serving:
             self.log.reentrancy.renew()
             return
@@ -134,21 +142,33 @@ class Node:
                 wall_ms=_wall_ms)
             epoch, past, records = self.journal.begin(epoch, max_events=settings.log_events,
                                                       max_bytes=settings.log_bytes)
+        segments = Segments() if uses_backplane(settings) else None
         log = EventLog(
-            epoch=epoch, clock=time.monotonic, wall_ms=_wall_ms, encode=encode_entry, max_events=settings.log_events,
-            max_bytes=settings.log_bytes, max_event_bytes=settings.max_event_bytes,
-            conflates=glob_matcher(settings.conflate))
+            epoch=epoch if segments is None else -1, segments=segments, clock=time.monotonic, wall_ms=_wall_ms,
+            encode=encode_entry, max_events=settings.log_events, max_bytes=settings.log_bytes,
+            max_event_bytes=settings.max_event_bytes, conflates=glob_matcher(settings.conflate))
         sessions = SessionRegistry(
             self._session_lapsed, max_streams=settings.max_streams,
             max_per_address=settings.max_streams_per_address, connect_s=settings.connect_s, resume_s=settings.resume_s,
             connect_rate=settings.connect_rate, gave_way=self.refusals.count,
             held=log.held)
-        broker = Broker(log, self._published)
+        broker = self._build_broker(log)
         log.inherit(past, records)
         if self.journal is not None:
             self.journal.follow(log)
             broker.add_waker(self.journal.wake)
         return Hub(broker, sessions, max_clients=settings.max_clients)
+
+    def _build_broker(self, log: EventLog) -> Broker:
+        settings = self.settings
+        if settings.backplane is None or log.segments is None:
+            return Broker(log, self._published)
+        name = settings.backplane_name or self.app.import_name
+        connect = connect_to(settings.backplane, name, self.app.import_name, settings.log_events)
+        self.backplane = SharedBroker(
+            log, connect, limits_of(settings), wall_ms=_wall_ms, on_read=self._read, on_lost=self._lost,
+            on_changed=lambda: self._background.announce(signals.backplane_changed))
+        return self.backplane
 
     def serves_engineio(self, path: str, seen: str | None = None) -> bool:
         """Return true if clients of Socket.IO are served at a path. They may leave the slash at its end out.
@@ -201,6 +221,12 @@ class Node:
     def _published(self, event: Event, seq: int) -> None:
         if signals.event_emitted.receivers:  # asked here as well: without any, the id is not needed
             self.announcer.announce(signals.event_emitted, event=event, event_id=self.log.id_of(seq))
+
+    def _read(self, event: Event, seq: int, here: bool) -> None:
+        self._background.announce(signals.event_emitted, event=event, event_id=self.log.id_of(seq), here=here)
+
+    def _lost(self, hole: Hole) -> None:
+        self._background.announce(signals.events_lost, count=hole.missed, reason=hole.reason, sender=hole.sender)
 
     def _command_finished(self, command: Command, status: dict[str, Any] | None) -> None:
         self.announcer.announce(signals.command_finished, command=command)

@@ -9,6 +9,7 @@ from ..broker.counters import DeliveryStatistics
 from ..broker.engineio.counters import EngineStatistics
 from ..broker.entry import LogStatistics
 from ..broker.journal import JournalStatistics
+from ..broker.shared_broker import BackplaneStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Statistics:
     :ivar clients: clients, those that may come back included; a stream may carry several.
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
     :ivar oldest: id of the oldest event that can be had; ``newest``: of the newest.
+    :ivar backplane: the log that several processes have, if there is one.
     :ivar socketio: the sessions of clients of Socket.IO.
     :ivar governor: whether there is a governor and commands for it are served; ``health``: whether the host's app has a
         route ``/health``.
@@ -50,6 +52,7 @@ class Statistics:
     newest: str
     log: LogStatistics
     journal: JournalStatistics
+    backplane: BackplaneStatistics | None
     traffic: DeliveryStatistics
     socketio: EngineStatistics
     governor: bool

@@ -145,7 +145,7 @@ class EngineEndpoint:
         """
         if environ["REQUEST_METHOD"] != "GET":
             raise Refusal(RefusalCode.BAD_METHOD)
-        check_server(environ)
+        check_server(environ, self._node.settings)
         if _one(query, "EIO") != "4":
             raise Refusal(RefusalCode.UNSUPPORTED_VERSION)
         environ[ADDRESS] = address_of(environ)

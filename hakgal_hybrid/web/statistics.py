@@ -27,11 +27,12 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) 
     undelivered, undelivered_max, _ = backlog.cached()
     return Statistics(
         profile=node.settings.profile.value, transport=transport,
-        prefix=node.settings.prefix, origins=origins, epoch=log.epoch,
+        prefix=node.settings.prefix, origins=origins, epoch=_epoch(node),
         uptime_s=round(time.time() - node.started_at, 3),
         streams=sessions.open, clients=len(node.hub.clients()), refused=sessions.refused,
         acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,
         oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
+        backplane=None if node.backplane is None else node.backplane.statistics(),
         journal=JournalStatistics() if node.journal is None else node.journal.statistics(),
         traffic=node.hub.deliveries.snapshot(), socketio=node.engine_counters.snapshot(),
         governor=node.settings.enable_control_http and node.governor_queue.there,
@@ -40,6 +41,12 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) 
         receiver_errors=node.announcer.errors, slow_receivers=node.announcer.slow,
         oldest_undelivered_s=undelivered, oldest_undelivered_max_s=undelivered_max, patched=patched(),
         warnings_suppressed=LIMIT.suppressed, refusals=node.refusals.snapshot(), server=node.server_statistics())
+
+
+def _epoch(node: Node) -> int:
+    """Return the first part of the newest ids."""
+    segments = node.log.segments
+    return node.log.epoch if segments is None else segments.newest.generation
 
 
 def remember(samples: SampleHistory, statistics: Callable[[], Statistics]) -> None:

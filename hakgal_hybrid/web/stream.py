@@ -34,7 +34,7 @@ def blueprint(services: Services) -> Blueprint:
     def stream() -> Response:
         environ = request.environ
         try:
-            check_server(environ)
+            check_server(environ, services.node.settings)
             wanted = parse_stream_request(query_of(environ), environ.get("HTTP_LAST_EVENT_ID"))
             if environ["REQUEST_METHOD"] == "HEAD":
                 return _stream_of(())
@@ -88,6 +88,9 @@ def open_stream(services: Services, wanted: StreamRequest) -> SubscriberStream:
     :raises HybridError: if the ticket opens nothing, the host refuses the client, or a limit is reached.
     """
     node, sessions = services.node, services.node.hub.sessions
+    if wanted.last_event_id is not None and not node.hub.broker.wait_for(wanted.last_event_id):
+        raise Overloaded("this process has not read as far as the client has; it is tried again", code="behind",
+                         retry_after=1)
     session, wanted = _session_of(services, wanted)
     try:
         stream = SubscriberStream(session, node.hub, node.stream_options, wanted, node.lifecycle.on_gap)

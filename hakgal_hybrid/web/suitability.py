@@ -16,16 +16,18 @@ logger = get_logger(__name__)
 _SINGLE_THREADED = ("this server handles one request at a time, so that a stream would block it for ever; use "
                     "socketio.run, a threaded server, or gunicorn with --worker-class gthread or gevent")
 _MULTIPROCESS = ("this app runs in several processes, each of which would hold a part of the events only; "
-                 "use one process with threads (gunicorn --workers 1 --worker-class gthread --threads 32)")
+                 "set HYBRID_BACKPLANE to a Redis that they share, or use one process with threads (gunicorn "
+                 "--workers 1 --worker-class gthread --threads 32)")
 
 
-def check_server(environ: dict[str, Any]) -> None:
+def check_server(environ: dict[str, Any], settings: Settings) -> None:
     """Refuse to open a stream where it would block the server, or show a part of the events only.
 
     :param environ: the WSGI environment of the request.
+    :param settings: whether there is a backplane.
     :raises UnsuitableServer: 503, saying what would do.
     """
-    if environ.get("wsgi.multiprocess"):
+    if environ.get("wsgi.multiprocess") and settings.backplane is None:
         raise UnsuitableServer(_MULTIPROCESS, code="several_processes")
     # The test client says neither that it is threaded nor what server it is.
     if "SERVER_SOFTWARE" in environ and not environ.get("wsgi.multithread"):
@@ -44,6 +46,6 @@ def warn_of_server(environ: dict[str, Any], settings: Settings) -> None:
         away = not is_loopback(str(environ.get("SERVER_NAME", "")))  # waitress does not say what it listens on
         logger.log(*audience(settings, away=away))
     try:
-        check_server(environ)
+        check_server(environ, settings)
     except UnsuitableServer as error:
         logger.warning("streams are refused (%s), so that what is emitted reaches nobody: %s", error.code, error)

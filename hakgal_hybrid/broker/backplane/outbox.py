@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .shared_log import Item
@@ -17,7 +18,8 @@ HELD_ITEMS = 2000
 HELD_S = 60.0
 
 
-class OutboxStatistics(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OutboxStatistics:
     """What an outbox holds.
 
     :ivar events: how many events wait.

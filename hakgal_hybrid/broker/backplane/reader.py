@@ -20,6 +20,8 @@ BLOCK_S = 0.5
 REFILL_ITEMS = 500
 #: Seconds for which a process that cannot reach the log is not said to be away.
 AWAY_S = 1.0
+#: Seconds between two looks whether an entry has come that somebody waits for.
+POLL_S = 0.02
 
 
 class Reader:
@@ -81,6 +83,21 @@ class Reader:
             return False
         return self._begun.wait(seconds) and self.tail.position is not None
 
+    def wait_for(self, position: Position, seconds: float) -> bool:
+        """Wait until an entry was read.
+
+        :param position: its id.
+        :param seconds: for how long, at most; not at all while the log cannot be reached.
+        :return: true if it was.
+        """
+        end = time.monotonic() + seconds
+        while (read := self.tail.position) is not None and read < position:
+            left = end - time.monotonic()
+            if left <= 0 or self.state in (State.AWAY, State.MISCONFIGURED):
+                return False
+            time.sleep(min(left, POLL_S))
+        return read is not None
+
     def stop(self) -> None:
         """End the thread, which may take until its present call has returned."""
         self._ending = True
@@ -119,7 +136,11 @@ class Reader:
         :raises Away: if it cannot be reached.
         """
         if self.tail.position is None:
-            self.tail.begin(log.newest(self._seed if self.seeds else 1))
+            newest = log.newest(self._seed if self.seeds else 1)
+            if self.seeds:
+                self.tail.begin(newest)
+            else:
+                self.tail.begin_after(newest)
             self._begun.set()
         assert self.tail.position is not None
         records, messages = log.tail(self.tail.position, self._wait_s)

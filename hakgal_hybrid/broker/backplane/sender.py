@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ...logs import get_logger
 from ..wakeups import make_wakeup
@@ -25,7 +25,8 @@ STARTING_S = 0.02
 TRIM_S = 60.0
 
 
-class SenderStatistics(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SenderStatistics:
     """What a sender has done.
 
     :ivar state: how it stands with the log.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from .shared_log import START, Position, Record
@@ -31,7 +32,8 @@ class Hole(NamedTuple):
     sender: str = ""
 
 
-class TailStatistics(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TailStatistics:
     """What a process has met while reading.
 
     :ivar position: the last id that it has read; ``None`` before the first answer.
@@ -56,14 +58,21 @@ class Tail:
     :param deliver: called with every entry that carries something, once.
     :param hole: called with everything that is missing, in its place.
     :param branch: called with the last id of a branch that the log does not have, and the opening after it.
+    :param repeated: called with the id of every entry that was read before under another one.
+    :param ended: called with the last id of every generation.
+    :param begun: called with the id after which this process begins.
     :param keep: how many entries are kept, to put them back into a log that has lost them.
     :ivar position: the last id that was read; ``None`` until :meth:`begin` was called.
     :ivar chain: the entries since the last hole.
     """
 
     def __init__(self, deliver: Callable[[Record], object], hole: Callable[[Hole], object], *, keep: int,
-                 branch: Callable[[Position, Position], object] = lambda end, opening: None) -> None:
+                 branch: Callable[[Position, Position], object] = lambda end, opening: None,
+                 repeated: Callable[[Position], object] = lambda at: None,
+                 ended: Callable[[Position], object] = lambda end: None,
+                 begun: Callable[[Position], object] = lambda position: None) -> None:
         self._deliver, self._on_hole, self._on_branch = deliver, hole, branch
+        self._on_repeated, self._on_ended, self._on_begun = repeated, ended, begun
         self.position: Position | None = None
         self.chain: deque[Record] = deque(maxlen=keep)
         #: The last number of each sender, and how many holes there were when it was read.
@@ -78,9 +87,20 @@ class Tail:
         :param records: the entries, in order; those before them count as read.
         """
         first = next((record for record in records if record.ends is not None or record.q), None)
-        self.position = START if first is None else Position(first.at.generation, first.at.number - 1)
+        begin = START if first is None else first.ends or Position(first.at.generation, first.at.number - 1)
+        self._on_begun(begin)
+        self.position = begin
         for record in records:
             self.take(record)
+
+    def begin_after(self, records: list[Record]) -> None:
+        """Begin after the newest entry of the log.
+
+        :param records: the newest entry, if there is one.
+        """
+        begin = records[-1].at if records else START
+        self._on_begun(begin)
+        self.position = begin
 
     def take(self, record: Record) -> None:
         """Take the next entry.
@@ -106,6 +126,7 @@ class Tail:
 
     def _opened(self, before: Position, ends: Position, at: Position) -> None:
         self._cuts += before != START
+        self._on_ended(ends)
         if ends < before:
             self._branches += 1
             while self.chain and self.chain[-1].at > ends:
@@ -120,6 +141,7 @@ class Tail:
         known, holes = self._last.get(record.sender, (0, -1))
         if known and record.q <= known:
             self._duplicates += 1
+            self._on_repeated(record.at)
             return
         missed = record.lost
         if known:

@@ -39,7 +39,7 @@ def blueprint(services: Services) -> Blueprint:
     def converse() -> Response:
         environ = request.environ
         _check_handshake(environ)
-        check_server(environ)
+        check_server(environ, services.node.settings)
         wanted = parse_stream_request(query_of(environ), request.headers.get("Last-Event-ID"))
         if wanted.format not in (Format.JSON, Format.ENVELOPE):
             raise RequestError(f"a WebSocket carries envelopes, so format={wanted.format.value} is not for it",

@@ -1,0 +1,260 @@
+"""SharedBroker: publishes to a log that several processes have, and appends what is read of it to this process' own.
+
+An event that is emitted here comes back by the reader, like those of other processes: so its order is that of the
+shared log. What the process has not sent yet waits in the outbox, and no emit waits for the shared log.
+"""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from ..errors import EventError
+from ..logs import get_logger
+from .backplane.faults import State
+from .backplane.outbox import Outbox
+from .backplane.payloads import Control, event_payload, read_payload
+from .backplane.reader import BLOCK_S, Reader
+from .backplane.sender import Sender, SenderStatistics
+from .backplane.shared_log import START, Position, Record, SharedLog
+from .backplane.tail import Hole, Tail, TailStatistics
+from .broker import Broker
+from .entry import Entry
+from .epochs import AWAY_MARKER, LIVE_MARKER, loss_marker
+from .event import Event
+from .log import EventLog, too_large
+from .segments import Origin, Segments
+
+logger = get_logger(__name__)
+
+#: How long a request waits at the beginning until the process knows where it begins in the shared log, in seconds.
+BEGIN_S = 5.0
+#: How long it waits for an entry that its client has had from another process, in seconds; and how many do at a time.
+ARRIVAL_S = 5.0
+MAX_WAITING = 2
+#: What the shared log carries of an event besides its data, about, in bytes.
+_MORE = 256
+
+#: Returns a function that connects: for a role (``sender`` or ``reader``), whose calls wait for news up to so many
+#: seconds, and which is given what others send to the process of this name (if there is one).
+Connect = Callable[[str, float, str], Callable[[], SharedLog]]
+#: Called in the reader's thread with an event, its number, and whether this process has emitted it.
+OnRead = Callable[[Event, int, bool], object]
+
+
+class SharedLimits(NamedTuple):
+    """The bounds of a shared broker.
+
+    :ivar log_events: how many of the newest entries a process begins with, and how many it can put back.
+    :ivar outbox_events: how many events wait at most.
+    :ivar outbox_bytes: how many bytes they have at most.
+    :ivar event_bytes: how large an event may be, in bytes.
+    :ivar flush_s: for how long what waits is sent at the end, in seconds.
+    """
+
+    log_events: int
+    outbox_events: int
+    outbox_bytes: int
+    event_bytes: int
+    flush_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackplaneStatistics:
+    """How it stands with the shared log.
+
+    :ivar state: ``new``, ``live``, ``settling``, ``away`` or ``misconfigured``.
+    :ivar error: what is wrong, and what to do; ``None`` if nothing is.
+    :ivar live: whether events of other processes come now.
+    :ivar sender: what the sender has done.
+    :ivar tail: what was read.
+    :ivar refilled: how many entries this process has put back.
+    """
+
+    state: str
+    error: str | None
+    live: bool
+    sender: SenderStatistics
+    tail: TailStatistics
+    refilled: int
+
+
+class SharedBroker(Broker):
+    """Publishes to the shared log.
+
+    :param log: the log of this process; it has segments.
+    :param connect: connects to the shared log.
+    :param limits: the bounds.
+    :param wall_ms: milliseconds since 1970.
+    :param on_read: called, in the reader's thread, with everything that came into the log.
+    :param on_control: called, in the reader's thread, with what is to be done, and its id.
+    :param on_lost: called, in the reader's thread, with everything that is missing.
+    :param on_changed: called whenever the state has changed.
+    :ivar process: the name of this process.
+    """
+
+    def __init__(self, log: EventLog, connect: Connect, limits: SharedLimits, *, wall_ms: Callable[[], int],
+                 on_read: OnRead = lambda event, seq, here: None,
+                 on_control: Callable[[Control, Position], object] = lambda control, at: None,
+                 on_lost: Callable[[Hole], object] = lambda hole: None,
+                 on_changed: Callable[[], object] = lambda: None) -> None:
+        super().__init__(log)
+        assert log.segments is not None
+        self._segments: Segments = log.segments
+        self._connect, self._limits, self._wall_ms = connect, limits, wall_ms
+        self._on_read, self._on_control, self._on_lost, self._on_changed = on_read, on_control, on_lost, on_changed
+        self._tail = Tail(self._take, self._hole, keep=limits.log_events, branch=self._branched,
+                          repeated=self._segments.repeated, ended=self._segments.ended,
+                          begun=self._segments.begin)
+        self._renew()
+        atexit.register(self.stop)
+
+    def _renew(self) -> None:
+        limits = self._limits
+        #: What is called with the entry of an event that was emitted here, by its number.
+        self._prepare: dict[int, Callable[[Entry], object]] = {}
+        self._outbox = Outbox(max_events=limits.outbox_events, max_bytes=limits.outbox_bytes, clock=self.log.clock,
+                              dropped=lambda q: self._prepare.pop(q, None))
+        self.process = secrets.token_hex(8)
+        self._reader = Reader(self._connect("reader", BLOCK_S, self.process), self._tail, seed=limits.log_events,
+                              changed=self._changed)
+        self._sender = Sender(self._connect("sender", 0.0, ""), self._outbox, position=self._reader.position,
+                              renamed=self._renamed, changed=self._on_changed)
+        self._names = {self._sender.name}
+        self._waiting = threading.Semaphore(MAX_WAITING)
+
+    def forked(self) -> None:
+        """Begin without threads, and without what waits: the parent sends that."""
+        self._renew()
+
+    def start(self) -> None:
+        """Begin to read, unless it has begun. May be called often."""
+        self._reader.start()
+
+    def ready(self) -> int:
+        """Wait until it is known where this process begins, so that what is older is not taken for new.
+
+        After a while, it begins when it can, and has nothing of what was before.
+
+        :return: the number of the newest event.
+        """
+        if self._tail.position is None:
+            self._reader.start()
+            if not self._reader.wait_begun(BEGIN_S):
+                self._reader.seeds = False
+        return self.log.newest
+
+    def wait_for(self, event_id: str) -> bool:
+        """Wait, for a bounded time, until an entry has come that another process has had already.
+
+        :param event_id: its id, as a client says.
+        :return: false if too many wait already.
+        """
+        try:
+            wanted = Position.parse(event_id)
+        except ValueError:
+            return True
+        self.ready()
+        if wanted <= (self._tail.position or START):
+            return True
+        if not self._waiting.acquire(blocking=False):
+            return False
+        try:
+            self._reader.wait_for(wanted, ARRIVAL_S)
+        finally:
+            self._waiting.release()
+        return True
+
+    def stop(self) -> None:
+        """Send what waits, for as long as it may take, and end the threads."""
+        atexit.unregister(self.stop)
+        if not self._sender.stop(self._limits.flush_s):
+            logger.warning("the backplane has not taken %d events, which are lost: %s", len(self._outbox),
+                           self._sender.statistics().error or "the time was over")
+        self._reader.stop()
+
+    def publish(self, event: Event, prepare: Callable[[Entry], object] | None = None) -> None:
+        """Put an event into the outbox. It comes into the log when the shared log has it.
+
+        :param event: the event.
+        :param prepare: called with the entry before any reader of this process can see it.
+        :raises EventError: if the event is too large, or for rooms that other processes could not know.
+        """
+        thread = self.log.reentrancy.thread
+        if thread.marked:
+            self.log.reentrancy.defer(partial(self.publish, event, prepare))
+            return
+        try:
+            thread.marked = True
+            self._put(event, prepare)
+        finally:
+            thread.marked = False
+            if thread.deferred:
+                self.log.reentrancy.drain()
+        self._reader.start()
+        self._sender.ring()
+
+    def _put(self, event: Event, prepare: Callable[[Entry], object] | None) -> None:
+        payload = event_payload(event, self._wall_ms())
+        if len(payload) > self._limits.event_bytes + _MORE or len(event.data) > self._limits.event_bytes:
+            raise too_large(event, len(payload), self._limits.event_bytes)
+        self._outbox.put(payload, None if prepare is None else partial(self._expect, prepare))
+
+    def _expect(self, prepare: Callable[[Entry], object], q: int) -> None:
+        self._prepare[q] = prepare
+
+    def statistics(self) -> BackplaneStatistics:
+        """Return a snapshot."""
+        sender, reader = self._sender.statistics(), self._reader
+        states = {reader.state, sender.state}
+        worst = next((state for state in (State.MISCONFIGURED, State.AWAY, State.SETTLING) if state in states),
+                     reader.state)
+        return BackplaneStatistics(worst.value, reader.error or sender.error, self._segments.live, sender,
+                                   self._tail.statistics(), reader.refilled)
+
+    # -- in the reader's thread ------------------------------------------------------------------------------
+
+    def _take(self, record: Record) -> None:
+        here = record.sender in self._names
+        prepare = self._prepare.pop(record.q, None) if here else None
+        try:
+            read = read_payload(record.payload)
+            if isinstance(read, Control):
+                self._on_control(read, record.at)
+                return
+            entry = self._append(read.event, Origin(record.at, read.ts), prepare)
+        except (ValueError, EventError) as error:  # of another version, or larger than this process allows
+            logger.warning("entry %s of the backplane cannot be used: %s", record.at, error)
+            self._hole(Hole(record.at, 1, "lost", record.sender))
+            return
+        self._on_read(read.event, entry.seq, here)
+
+    def _append(self, event: Event, origin: Origin, prepare: Callable[[Entry], object] | None = None) -> Entry:
+        with self.log.held():
+            entry = self.log.append(event, prepare, origin)
+        self.wake()
+        return entry
+
+    def _hole(self, hole: Hole) -> None:
+        at = Position(hole.before.generation, max(0, hole.before.number - 1))
+        self._append(loss_marker(hole.reason), Origin(at, self._wall_ms()))
+        self._on_lost(hole)
+
+    def _branched(self, end: Position, opening: Position) -> None:
+        self._segments.branched(opening)
+
+    def _renamed(self, name: str, numbers: dict[int, int]) -> None:
+        self._names = {name}
+        self._prepare = {numbers[q]: prepare for q, prepare in self._prepare.items() if q in numbers}
+
+    def _changed(self) -> None:
+        live = self._reader.live
+        if live is not self._segments.live:
+            self._segments.live = live
+            self._append(LIVE_MARKER if live else AWAY_MARKER, Origin(self._tail.position or START, self._wall_ms()))
+        self._on_changed()

@@ -1,0 +1,72 @@
+"""Builds the broker of several processes, if ``HYBRID_BACKPLANE`` is set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+
+from ...broker.backplane.shared_log import SharedLog
+from ...broker.shared_broker import Connect, SharedLimits
+from ...errors import ConfigurationError
+from ...settings import Profile, Settings
+from ...settings.backplane_url import without_secret
+
+#: The client of Redis that works, as pip has it; and the extra of this package that brings it.
+NEEDED = "redis>=7.4,!=8.0.*"
+EXTRA = "pip install 'hakgal_hybrid[redis]'"
+
+
+def uses_backplane(settings: Settings) -> bool:
+    """True if the log is one that several processes have.
+
+    :param settings: the settings.
+    """
+    return settings.backplane is not None and settings.profile is not Profile.WEBSOCKET
+
+
+def limits_of(settings: Settings) -> SharedLimits:
+    """Return the bounds of the shared broker.
+
+    :param settings: the settings.
+    """
+    return SharedLimits(settings.log_events, settings.outbox_events, settings.outbox_bytes, settings.max_event_bytes,
+                        settings.flush_s)
+
+
+def connect_to(url: str, name: str, app: str, max_events: int) -> Connect:
+    """Return what connects to the log in Redis.
+
+    :param url: where Redis is.
+    :param name: the name of the log.
+    :param app: which application it is; empty for an emitter.
+    :param max_events: how many entries the log keeps, about.
+    :return: see :data:`.Connect`.
+    :raises ConfigurationError: if the client of Redis is missing, or one that does not work.
+    """
+    _check_client(url)
+    from .connecting import connector  # which imports the client of Redis
+    from .redis_log import LogOptions
+
+    def connect(role: str, wait_s: float, process: str) -> Callable[[], SharedLog]:
+        return connector(url, LogOptions(name, app, process, max_events), role, wait_s)
+
+    return connect
+
+
+def _check_client(url: str) -> None:
+    try:
+        import redis  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise _no_client(url, "is not installed") from None
+    found = version("redis")
+    numbers = tuple(map(int, re.findall(r"\d+", found)[:2]))
+    if numbers < (7, 4) or numbers == (8, 0):
+        raise _no_client(url, f"is {found}")
+
+
+def _no_client(url: str, what: str) -> ConfigurationError:
+    return ConfigurationError(f"HYBRID_BACKPLANE={without_secret(url)!r} needs {NEEDED}, which {what}; {EXTRA}",
+                              variable="HYBRID_BACKPLANE", accepted=NEEDED)
