@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .broker.markup import Html as Html
     from .commands.authorization import AuthorizationRequest as AuthorizationRequest
+    from .commands.backplane.emitter import Emitter as Emitter
     from .errors import AccessDenied as AccessDenied
     from .errors import ConfigurationError as ConfigurationError
     from .errors import EventError as EventError
@@ -28,7 +29,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AccessDenied": "errors", "AuthorizationRequest": "commands.authorization", "ConfigurationError": "errors",
     "EventError": "errors", "HybridError": "errors", "Overloaded": "errors", "RequestError": "errors",
-    "Html": "broker.markup",
+    "Emitter": "commands.backplane.emitter", "Html": "broker.markup",
     "HybridTransport": "extension", "hybridize": "host.hybridize", "prepare": "host.hybridize", "Profile": "settings",
     "Settings": "settings",
 }

@@ -36,7 +36,7 @@ transport_degraded = _named("transport-degraded", """A bound was hit and a reque
 be kept. Keyword: ``reason``, the code of the problem.""")
 backplane_changed = _named("backplane-changed", """The state of the backplane has changed.""")
 events_lost = _named("events-lost", """Events of a backplane are lost. Keywords: ``count`` (``None`` if that is not
-known), ``reason``, ``sender``.""")
+known), ``reason``, ``emitter``.""")
 
 
 def connect(signal: blinker.Signal, forward: Callable[[object, dict[str, Any]], object]) -> Callable[[], None]:

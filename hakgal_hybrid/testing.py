@@ -88,7 +88,7 @@ def collect(transport: HybridTransport) -> Iterator[Collected]:
     """
     collected = Collected()
 
-    def receive(sender: Flask, event: Event, event_id: str) -> None:
+    def receive(sender: Flask, event: Event, event_id: str, **more: object) -> None:
         collected.append(Emitted.from_event(event, event_id))
 
     with signals.event_emitted.connected_to(receive, sender=transport.app):

@@ -226,7 +226,8 @@ class Node:
         self._background.announce(signals.event_emitted, event=event, event_id=self.log.id_of(seq), here=here)
 
     def _lost(self, hole: Hole) -> None:
-        self._background.announce(signals.events_lost, count=hole.missed, reason=hole.reason, sender=hole.sender)
+        self._background.announce(signals.events_lost, count=hole.missed, reason=hole.reason,
+                                  emitter=hole.sender)
 
     def _command_finished(self, command: Command, status: dict[str, Any] | None) -> None:
         self.announcer.announce(signals.command_finished, command=command)

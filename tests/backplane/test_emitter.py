@@ -1,0 +1,78 @@
+"""Emitters: events from processes that serve nobody."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from support.redis_server import RedisServer
+from support.shared_apps import App
+
+from hakgal_hybrid import ConfigurationError, Emitter, EventError
+
+SCRIPT = textwrap.dedent("""
+    import os, sys
+    from hakgal_hybrid import Emitter
+    assert "flask" not in sys.modules and "gevent" not in sys.modules
+    emitter = Emitter(sys.argv[1], "shared")
+    emitter.emit("from_parent", 1)
+    child = os.fork()
+    if child == 0:
+        emitter.emit("from_child", 2)
+        emitter.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+""")
+
+
+@pytest.fixture
+def shared(redis_server: RedisServer) -> App:
+    return App(redis_server)
+
+
+def test_event_of_an_emitter_reaches_clients(redis_server: RedisServer, shared: App) -> None:
+    """What an emitter emits is as if the app had: to everybody, to one client, to all but one."""
+    try:
+        with shared.open() as stream, Emitter(redis_server.url, "shared") as emitter:
+            emitter.emit("tick", 1, 2)
+            emitter.emit("private", b"x", to=stream.open["sid"])
+            emitter.emit("hidden", skip_sid=stream.open["sid"])
+            emitter.emit("last")
+            assert emitter.flush(20)
+            got = [(message.event, message.data) for message in (stream.next() for _ in range(3))]
+            assert got == [("tick", "[1,2]"), ("private", '{"$binary":"eA=="}'), ("last", "null")]
+            assert emitter.statistics().sent == 4
+    finally:
+        shared.stop()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system does not fork")
+def test_script_sends_everything_at_its_end_and_its_child_its_own(redis_server: RedisServer, shared: App) -> None:
+    """A script needs no Flask, waits at its end until Redis has everything, and a fork of it sends nothing twice."""
+    try:
+        with shared.open() as stream:
+            subprocess.run([sys.executable, "-c", SCRIPT, redis_server.url], check=True, timeout=60)
+            got = sorted((stream.next().event, stream.next().event))
+            assert got == ["from_child", "from_parent"]
+            shared.transport.emit("end")
+            assert stream.next().event == "end"
+    finally:
+        shared.stop()
+
+
+def test_what_is_wrong_is_said_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emitter without a Redis or a name is refused; so is an event that no client could get."""
+    monkeypatch.delenv("HYBRID_BACKPLANE", raising=False)
+    monkeypatch.delenv("HYBRID_BACKPLANE_NAME", raising=False)
+    with pytest.raises(ConfigurationError, match="HYBRID_BACKPLANE="):
+        Emitter()
+    with pytest.raises(ConfigurationError, match="HYBRID_BACKPLANE_NAME="):
+        Emitter("redis://127.0.0.1:1")
+    emitter = Emitter("redis://127.0.0.1:1", "shared")
+    with pytest.raises(EventError, match="cannot be sent as JSON"):
+        emitter.emit("tick", object())
+    with pytest.raises(EventError, match="HYBRID_MAX_EVENT_BYTES"):
+        emitter.emit("tick", "x" * (1 << 21))
+    assert emitter.flush(0.1)

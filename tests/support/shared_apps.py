@@ -1,0 +1,43 @@
+"""Apps in this process that have one log, as if each were in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+
+from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.testing import TestStream, open_stream
+
+from .redis_server import RedisServer
+
+SOON = 20.0
+
+
+def until(what: Callable[[], object], seconds: float = SOON) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.01)
+
+
+class App:
+    """An app of one process, as far as events go."""
+
+    def __init__(self, server: RedisServer, **settings: Any) -> None:
+        self.flask = Flask("shared")
+        self.transport = HybridTransport(self.flask, backplane=server.url, flush_s=0, **settings)
+
+    def open(self, **options: Any) -> TestStream:
+        return open_stream(self.flask.test_client(), timeout=SOON, **options)
+
+    def status(self) -> dict[str, Any]:
+        answer = self.flask.test_client().get("/api/hybrid/status").get_json()
+        assert isinstance(answer, dict)
+        return answer
+
+    def stop(self) -> None:
+        assert self.transport.node.backplane is not None
+        self.transport.node.backplane.stop()
