@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from ..errors import EventError
 from ..logs import get_logger
 from .backplane.faults import State
 from .backplane.outbox import Outbox
@@ -228,8 +227,8 @@ class SharedBroker(Broker):
                 self._on_control(read, record.at)
                 return
             entry = self._append(read.event, Origin(record.at, read.ts), prepare)
-        except (ValueError, EventError) as error:  # of another version, or larger than this process allows
-            logger.warning("entry %s of the backplane cannot be used: %s", record.at, error)
+        except Exception as error:  # of another version, or larger than this process allows
+            logger.warning("entry %s of the backplane cannot be used: %r", record.at, error)
             self._hole(Hole(record.at, 1, "lost", record.sender))
             return
         self._on_read(read.event, entry.seq, here)

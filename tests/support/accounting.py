@@ -23,9 +23,10 @@ from urllib.parse import parse_qs
 
 from hakgal_hybrid.broker.engineio.packets import Framing
 from hakgal_hybrid.broker.entry import Entry
-from hakgal_hybrid.broker.event import Event, glob_matcher
+from hakgal_hybrid.broker.event import Event, glob_matcher, is_marker
 from hakgal_hybrid.broker.formats import Format
 from hakgal_hybrid.broker.log import EventLog
+from hakgal_hybrid.broker.segments import Origin
 
 #: Which life of the server, and which number in it.
 Place = tuple[int, int]
@@ -71,6 +72,7 @@ class Manifest:
         self.conflates: Callable[[str], bool] = glob_matcher(conflate)
         self._sent: dict[Place, Sent] = {}
         self._sorted: list[Sent] | None = None
+        self._shared = False
 
     def begin(self, epoch: int) -> None:
         """A life begins, after those that began before."""
@@ -83,8 +85,13 @@ class Manifest:
     def _add(self, event_id: str, name: str, number: int, namespace: str, target: str, at: float) -> None:
         place = self.place(event_id)
         assert place is not None, f"no life has given {event_id}"
-        assert place not in self._sent, f"{event_id} was given twice"
-        self._sent[place] = Sent(place, event_id, name, number, namespace, target, at)
+        sent = Sent(place, event_id, name, number, namespace, target, at)
+        if self._shared and place in self._sent:  # each process notes what it has read of the log that they share
+            sent = sent._replace(at=self._sent[place].at)
+            assert sent == self._sent[place], f"{event_id} is another event in another process"
+        else:
+            assert place not in self._sent, f"{event_id} was given twice"
+        self._sent[place] = sent
         self._sorted = None
 
     def place(self, event_id: str) -> Place | None:
@@ -117,6 +124,10 @@ class Manifest:
         """Read what server processes have written."""
         manifest = cls()
         lines = [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        manifest._shared = any("shared" in line for line in lines)
+        if manifest._shared:  # what is a life otherwise is a generation, and a later one has a greater number
+            for generation in sorted({0, *(int(line["id"].partition("-")[0]) for line in lines if "id" in line)}):
+                manifest.begin(generation)
         for line in lines:
             if "life" in line:
                 manifest.begin(line["life"])
@@ -143,13 +154,17 @@ class Writer:
         So even of a process that is killed nobody has an event of which there is no note.
         """
         append = log.append
+        if log.segments is not None:
+            self._line({"shared": True})
 
-        def noted(event: Event, prepare: Callable[[Entry], object] | None = None) -> Entry:
+        def noted(event: Event, prepare: Callable[[Entry], object] | None = None,
+                  origin: Origin | None = None) -> Entry:
             def prepared(entry: Entry) -> None:
                 if prepare is not None:
                     prepare(entry)
-                self.note(event, log.id_of(entry.seq))
-            return append(event, prepared)
+                if not is_marker(event):
+                    self.note(event, log.id_of(entry.seq))
+            return append(event, prepared, origin)
 
         log.append = noted  # type: ignore[method-assign]
 

@@ -121,7 +121,10 @@ class Reader:
             except Exception as failed:
                 logger.exception("the reader has failed; it begins again with a new connection")
                 error = Away(f"{type(failed).__name__}: {failed}")
-            self._failed(error)
+            try:
+                self._failed(error)
+            except Exception:
+                logger.exception("what was to be said of the backplane could not be")
             if log is not None and not (isinstance(error, Away) and error.connected):
                 log.close()
                 log = None
