@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from .entry import Entry
 from .event import Event
@@ -64,6 +65,23 @@ class Broker:
         :return: false if too many wait already.
         """
         return True
+
+    def in_place(self, change: Callable[[int], object]) -> None:
+        """Carry out a change between what was emitted before and what will be. To be called under ``EventLog.held``.
+
+        :param change: called with the number of the newest event before it, under ``EventLog.held``: with a backplane
+            later, if something that was emitted here has not come into the log yet; else at once.
+        """
+        change(self.log.newest)
+
+    def elsewhere(self, action: str, **data: Any) -> bool:
+        """Have other processes do something, at its place among what this one emits; without a backplane nobody.
+
+        :param action: what.
+        :param data: with what; JSON values.
+        :return: true if there is a backplane. This process is then asked for it as well.
+        """
+        return False
 
     def wake(self) -> None:
         """Have every writer and waiting stream look at the log again."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 from ..errors import Overloaded
@@ -85,29 +87,29 @@ class Hub:
         :param client: the client.
         :return: true if it was there.
         """
-        if not self._end(client, "", notify=False):
+        if not self.end(client, "", notify=False):
             return False
         self.handled(client)
         return True
 
-    def end(self, client: Client, reason: str) -> bool:
+    def end(self, client: Client, reason: str, *, notify: bool = True) -> bool:
         """End a client. It still gets what was emitted before.
 
         An open stream then sends ``hybrid_disconnect``, in its place among the events, and ends with its last client.
 
         :param client: the client.
         :param reason: the reason that ``hybrid_disconnect`` gives.
+        :param notify: false if the stream does not say so.
         :return: true the first time.
         """
-        return self._end(client, reason, notify=True)
-
-    def _end(self, client: Client, reason: str, *, notify: bool) -> bool:
         session = client.session
         with self._held():
             if client.sid not in self._clients:
                 return False
             notify = notify and session is not None and session.state is SessionState.OPEN
-            client.end_reason, client.ended_at = reason, self.log.newest
+            client.end_reason, client.ended_at = reason, sys.maxsize if notify else self.log.newest
+            if notify:
+                self.broker.in_place(partial(_over, client))
             client.state = after(client.state, ClientEvent.ENDED if notify else ClientEvent.ENDED_SILENTLY)
             # Before it leaves ``_clients``: a writer that does not find it there finds it here, or a changed stream.
             if notify:
@@ -168,8 +170,6 @@ class Hub:
         clients = list(self._clients.values())
         return clients if namespace is None else [item for item in clients if item.namespace == namespace]
 
-    # -- rooms -----------------------------------------------------------------------------------------------
-
     def enter_room(self, sid: str, room: Hashable) -> None:
         """Put a client in a room; it gets what is emitted to the room from now on.
 
@@ -179,7 +179,9 @@ class Hub:
         with self._held():
             client = self._clients.get(sid)
             if client is not None:
+                change = self._rooms.join if room in client.rooms() else self._rooms.moved
                 self._rooms.join(client, room, self.log.newest)
+                self.broker.in_place(partial(change, client, room))
 
     def leave_room(self, sid: str, room: Hashable) -> None:
         """Take a client out of a room; it still gets what was emitted to the room before.
@@ -190,7 +192,7 @@ class Hub:
         with self._held():
             client = self._clients.get(sid)
             if client is not None:
-                self._rooms.leave(client, room, self.log.newest, self.log.known_from)
+                self.broker.in_place(partial(self._rooms.leave, client, room, known_from=self.log.known_from))
 
     def close_room(self, room: Hashable, namespace: str = "/") -> None:
         """Take every client of a namespace out of a room.
@@ -216,6 +218,13 @@ class Hub:
         if members and (by_sid or len(rooms) > 1):  # a client may be in two of the rooms
             return list(dict.fromkeys([*members, *by_sid]))
         return members or by_sid
+
+
+def _over(client: Client, newest: int) -> None:
+    """Note the last event before a client has ended."""
+    client.ended_at = newest
+    if client.session is not None:
+        client.session.change(client.session.clients)
 
 
 def _without(clients: tuple[Client, ...], client: Client) -> tuple[Client, ...]:

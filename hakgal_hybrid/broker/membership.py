@@ -113,6 +113,17 @@ class Membership(Generic[M]):
         if not intervals or intervals[-1][1] is not None:
             self._set(client, room, (*intervals, (newest, None)))
 
+    def moved(self, client: M, room: Hashable, newest: int) -> None:
+        """Have a client be in a room only after an event; it is in it already.
+
+        :param client: the client.
+        :param room: the room.
+        :param newest: the event's number.
+        """
+        intervals = self.intervals(client, room)
+        if room in client.joined and intervals and intervals[-1][1] is None:
+            self._set(client, room, (*intervals[:-1], (newest, None)))
+
     def leave(self, client: M, room: Hashable, newest: int, known_from: int) -> None:
         """Take a client out of a room.
 

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..logs import get_logger
 from .backplane.faults import State
 from .backplane.outbox import Outbox
-from .backplane.payloads import Control, event_payload, read_payload
+from .backplane.payloads import Control, control_payload, event_payload, read_payload
+from .backplane.read_back import ReadBack
 from .backplane.reader import BLOCK_S, Reader
 from .backplane.sender import Sender, SenderStatistics
 from .backplane.shared_log import START, Position, Record, SharedLog
@@ -109,16 +110,15 @@ class SharedBroker(Broker):
         self._on_read, self._on_control, self._on_lost, self._on_changed = on_read, on_control, on_lost, on_changed
         self._tail = Tail(self._take, self._hole, keep=limits.log_events, branch=self._branched,
                           repeated=self._segments.repeated, ended=self._segments.ended,
-                          begun=self._segments.begin)
+                          begun=self._segments.begin, seen=self._seen)
         self._renew()
         atexit.register(self.stop)
 
     def _renew(self) -> None:
         limits = self._limits
-        #: What is called with the entry of an event that was emitted here, by its number.
-        self._prepare: dict[int, Callable[[Entry], object]] = {}
+        self._read_back = ReadBack()
         self._outbox = Outbox(max_events=limits.outbox_events, max_bytes=limits.outbox_bytes, clock=self.log.clock,
-                              dropped=lambda q: self._prepare.pop(q, None))
+                              dropped=self._read_back.dropped)
         self.process = secrets.token_hex(8)
         self._reader = Reader(self._connect("reader", BLOCK_S, self.process), self._tail, seed=limits.log_events,
                               changed=self._changed)
@@ -184,28 +184,45 @@ class SharedBroker(Broker):
         :param prepare: called with the entry before any reader of this process can see it.
         :raises EventError: if the event is too large, or for rooms that other processes could not know.
         """
-        thread = self.log.reentrancy.thread
-        if thread.marked:
-            self.log.reentrancy.defer(partial(self.publish, event, prepare))
-            return
-        try:
-            thread.marked = True
-            self._put(event, prepare)
-        finally:
-            thread.marked = False
-            if thread.deferred:
-                self.log.reentrancy.drain()
-        self._reader.start()
-        self._sender.ring()
-
-    def _put(self, event: Event, prepare: Callable[[Entry], object] | None) -> None:
         payload = event_payload(event, self._wall_ms())
         if len(payload) > self._limits.event_bytes + _MORE or len(event.data) > self._limits.event_bytes:
             raise too_large(event, len(payload), self._limits.event_bytes)
-        self._outbox.put(payload, None if prepare is None else partial(self._expect, prepare))
+        self._send(payload, prepare)
 
-    def _expect(self, prepare: Callable[[Entry], object], q: int) -> None:
-        self._prepare[q] = prepare
+    def _send(self, payload: bytes, prepare: Callable[[Entry], object] | None = None) -> None:
+        reentrancy = self.log.reentrancy
+        thread = reentrancy.thread
+        if thread.marked:
+            reentrancy.defer(partial(self._send, payload, prepare))
+            return
+        try:
+            thread.marked = True
+            self._outbox.put(payload, None if prepare is None else partial(self._read_back.expect, prepare))
+        finally:
+            thread.marked = False
+            if thread.deferred:
+                reentrancy.drain()
+        self._reader.start()
+        self._sender.ring()
+
+    def in_place(self, change: Callable[[int], object]) -> None:
+        """Carry out a change between what was emitted before and what will be. To be called under ``EventLog.held``.
+
+        :param change: called with the number of the newest event before it, under ``EventLog.held``, as soon as
+            everything that was emitted here before has come into the log.
+        """
+        if not self._read_back.after(self._outbox.last, change):
+            change(self.log.newest)
+
+    def elsewhere(self, action: str, **data: Any) -> bool:
+        """Have every process do something, at its place among what this one emits.
+
+        :param action: what.
+        :param data: with what; JSON values.
+        :return: true.
+        """
+        self._send(control_payload(Control(action, data)))
+        return True
 
     def statistics(self) -> BackplaneStatistics:
         """Return a snapshot."""
@@ -220,7 +237,7 @@ class SharedBroker(Broker):
 
     def _take(self, record: Record) -> None:
         here = record.sender in self._names
-        prepare = self._prepare.pop(record.q, None) if here else None
+        prepare = self._read_back.take(record.q) if here else None
         try:
             read = read_payload(record.payload)
             if isinstance(read, Control):
@@ -232,6 +249,13 @@ class SharedBroker(Broker):
             self._hole(Hole(record.at, 1, "lost", record.sender))
             return
         self._on_read(read.event, entry.seq, here)
+
+    def _seen(self, sender: str, q: int) -> None:
+        if sender in self._names:
+            with self.log.held():
+                changed = self._read_back.seen(q, self.log.newest)
+            if changed:
+                self.wake()
 
     def _append(self, event: Event, origin: Origin, prepare: Callable[[Entry], object] | None = None) -> Entry:
         with self.log.held():
@@ -249,7 +273,8 @@ class SharedBroker(Broker):
 
     def _renamed(self, name: str, numbers: dict[int, int]) -> None:
         self._names = {name}
-        self._prepare = {numbers[q]: prepare for q, prepare in self._prepare.items() if q in numbers}
+        with self.log.held():
+            self._read_back.renumbered(numbers)
 
     def _changed(self) -> None:
         live = self._reader.live

@@ -152,7 +152,7 @@ class SubscriberStream:
         """True if there is more to take: events that it has not looked at, a ``hybrid_disconnect`` or a gap."""
         reader = self.reader
         return not self.replaced and (
-            reader.position < self.hub.log.newest or any(client.ended for client in self.session.clients)
+            reader.position < self.hub.log.newest or any_over(self.session.clients, self.hub.log.newest)
             or (isinstance(reader, Cursor) and reader.pending_gap is not None))
 
     @property
@@ -225,3 +225,12 @@ class SubscriberStream:
         """
         return LAST_CHUNK if self.content.chunked and reason is StreamEnd.DISCONNECTED else b""
 
+
+def any_over(clients: tuple[Client, ...], newest: int) -> bool:
+    """Say whether a client has ended, and whatever was emitted before that is in the log.
+
+    :param clients: the clients.
+    :param newest: the number of the newest event.
+    :return: true if one has.
+    """
+    return any(client.ended_at is not None and client.ended_at <= newest for client in clients)

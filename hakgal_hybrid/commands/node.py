@@ -37,6 +37,7 @@ from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .app_json import default_of
 from .authorization import Authorizer
 from .backplane.building import connect_to, limits_of, uses_backplane
+from .backplane.controls import Controls
 from .governor import Command, GovernorQueue
 from .handlers import Handlers
 from .lifecycle import ClientLifecycle
@@ -107,6 +108,7 @@ class Node:
         self.publisher = Publisher(self.hub.broker, self.acks, self.refusals, self.encode)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
                                          self.refusals, max_waiting=max_waiting)
+        self._controls = Controls(self.hub, self.lifecycle, settings.max_rooms)
         self.governor_queue = GovernorQueue(
             governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self.announcer.announce(signals.command_received, command=command),
@@ -167,6 +169,7 @@ class Node:
         connect = connect_to(settings.backplane, name, self.app.import_name, settings.log_events)
         self.backplane = SharedBroker(
             log, connect, limits_of(settings), wall_ms=_wall_ms, on_read=self._read, on_lost=self._lost,
+            on_control=lambda control, at: self._controls.carry_out(control),
             on_changed=lambda: self._background.announce(signals.backplane_changed))
         return self.backplane
 

@@ -12,7 +12,7 @@ from ..broker.formats import Format
 from ..broker.hub import Hub
 from ..broker.reading import MAX_TAKE
 from ..broker.replay import Replay
-from ..broker.stream import SubscriberStream
+from ..broker.stream import SubscriberStream, any_over
 from ..broker.subscription import StreamOptions, StreamRequest
 from .lifecycle import ClientLifecycle
 from .outbox import Item, Outbox
@@ -132,7 +132,7 @@ class SocketIOStream:
                 self._outbox = outbox or None
             else:
                 upto = min(limit for limit in (after, self.barrier, self.pause, newest) if limit is not None)
-                if before >= upto and not any(client.ended for client in stream.session.clients):
+                if before >= upto and not any_over(stream.session.clients, newest):
                     break
                 block = stream.take(upto=max(before, upto), most=packets)
                 if not block and stream.position == before:

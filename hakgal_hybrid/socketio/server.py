@@ -134,13 +134,16 @@ class Server(ClientDirectory):
         :param sid: the client's ``sid``.
         :param room: the room.
         :param namespace: its namespace, by default ``/``.
-        :raises ValueError: if it is not connected (then also a ``KeyError``), or the room is another client's own.
+        :raises ValueError: if it is not connected (then also a ``KeyError``), or the room is another client's own. With
+            a backplane, one that is not connected here may be elsewhere: then that process is asked.
         :raises AccessDenied: if the function that authorizes does not allow it.
         :raises Overloaded: if the client is in ``HYBRID_MAX_ROOMS`` already.
         """
         client, state = self.find(sid, namespace), self._current()
         if client is None:
-            raise NotConnected(sid, namespace)
+            if not state.hub.broker.elsewhere("enter_room", sid=sid, room=room, namespace=namespace or "/"):
+                raise NotConnected(sid, namespace)
+            return
         if room != sid and self._is_own_room(room, namespace):
             raise ValueError(f"cannot enter a sid room: {room!r} is another client's own")
         state.node.lifecycle.may_join(client, room)
@@ -155,8 +158,11 @@ class Server(ClientDirectory):
         :param namespace: its namespace, by default ``/``.
         """
         self._log("%s is leaving room %s [%s]", sid, room, namespace or "/")
+        hub = self._current().hub
         if self.find(sid, namespace) is not None:
-            self._current().hub.leave_room(sid, room)
+            hub.leave_room(sid, room)
+        else:
+            hub.broker.elsewhere("leave_room", sid=sid, room=room, namespace=namespace or "/")
 
     def close_room(self, room: Hashable, namespace: str | None = None) -> None:
         """Take everybody out of a room.
@@ -168,7 +174,9 @@ class Server(ClientDirectory):
         if self._is_own_room(room, namespace):
             raise ValueError(f"cannot close a sid room: {room!r} is a client's own")
         self._log("room %s is closing [%s]", room, namespace or "/")
-        self._current().hub.close_room(room, namespace or "/")
+        hub = self._current().hub
+        if not hub.broker.elsewhere("close_room", room=room, namespace=namespace or "/"):
+            hub.close_room(room, namespace or "/")
 
     def rooms(self, sid: str, namespace: str | None = None) -> list[Hashable]:
         """Return the rooms a client is in, its own among them; none for a client that is not connected.
@@ -195,6 +203,8 @@ class Server(ClientDirectory):
         if client is not None and self.manager.is_connected(sid, client.namespace):
             self._log("Disconnecting %s [%s]", sid, client.namespace)
             self._current().node.lifecycle.end_client(client, Reason.SERVER_DISCONNECT, wait=True)
+        elif client is None:
+            self._current().hub.broker.elsewhere("disconnect", sid=sid, namespace=namespace or "/")
 
     # -- background tasks ------------------------------------------------------------------------------------
 

@@ -67,8 +67,12 @@ def control_payload(control: Control) -> bytes:
 
     :param control: what is to be done.
     :return: the payload.
+    :raises EventError: for a room that other processes could not know.
     """
-    return _CONTROL + _dumps(control).encode()
+    try:
+        return _CONTROL + _dumps(control).encode()
+    except (TypeError, ValueError) as error:
+        raise EventError(f"{control.action} cannot be sent to other processes: {error}", code="bad_room") from error
 
 
 def read_payload(payload: bytes) -> SharedEvent | Control:

@@ -60,6 +60,7 @@ class Tail:
     :param branch: called with the last id of a branch that the log does not have, and the opening after it.
     :param repeated: called with the id of every entry that was read before under another one.
     :param ended: called with the last id of every generation.
+    :param seen: called after each entry of a sender, with its name and number.
     :param begun: called with the id after which this process begins.
     :param keep: how many entries are kept, to put them back into a log that has lost them.
     :ivar position: the last id that was read; ``None`` until :meth:`begin` was called.
@@ -70,9 +71,10 @@ class Tail:
                  branch: Callable[[Position, Position], object] = lambda end, opening: None,
                  repeated: Callable[[Position], object] = lambda at: None,
                  ended: Callable[[Position], object] = lambda end: None,
-                 begun: Callable[[Position], object] = lambda position: None) -> None:
+                 begun: Callable[[Position], object] = lambda position: None,
+                 seen: Callable[[str, int], object] = lambda sender, q: None) -> None:
         self._deliver, self._on_hole, self._on_branch = deliver, hole, branch
-        self._on_repeated, self._on_ended, self._on_begun = repeated, ended, begun
+        self._on_repeated, self._on_ended, self._on_begun, self._on_seen = repeated, ended, begun, seen
         self.position: Position | None = None
         self.chain: deque[Record] = deque(maxlen=keep)
         #: The last number of each sender, and how many holes there were when it was read.
@@ -160,6 +162,7 @@ class Tail:
             self._last.popitem(last=False)
         if record.payload:
             self._deliver(record)
+        self._on_seen(record.sender, record.q)
 
     def _hole(self, hole: Hole) -> None:
         self.chain.clear()

@@ -1,0 +1,65 @@
+"""What one process has others do with their clients: each does it at the place of the request in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...broker.backplane.payloads import Control
+from ...broker.client import Client
+from ...broker.hub import Hub
+from ...logs import get_logger
+from ..lifecycle import ClientLifecycle
+
+logger = get_logger(__name__)
+
+
+class Controls:
+    """Carries out what other processes ask for. It runs in the reader's thread, and calls no handler there.
+
+    :param hub: the clients of this process.
+    :param lifecycle: ends clients.
+    :param max_rooms: in how many rooms a client may be.
+    """
+
+    def __init__(self, hub: Hub, lifecycle: ClientLifecycle, max_rooms: int) -> None:
+        self._hub, self._lifecycle, self._max_rooms = hub, lifecycle, max_rooms
+        self._actions: dict[str, Callable[[dict[str, Any]], object]] = {
+            "enter_room": self._enter_room, "leave_room": self._leave_room, "close_room": self._close_room,
+            "disconnect": self._disconnect}
+
+    def carry_out(self, control: Control) -> None:
+        """Do what is asked for, as far as it concerns clients of this process.
+
+        :param control: what is asked for; what is not known is left to newer versions of this package.
+        """
+        action = self._actions.get(control.action)
+        if action is not None:
+            action(control.data)
+
+    def _client(self, data: dict[str, Any]) -> Client | None:
+        client = self._hub.client(data["sid"])
+        return client if client is not None and client.namespace == data["namespace"] else None
+
+    def _enter_room(self, data: dict[str, Any]) -> None:
+        client = self._client(data)
+        if client is None:
+            return
+        if len(client.rooms()) >= self._max_rooms:
+            logger.warning("client %s is not put into room %r: a client may be in %d rooms (HYBRID_MAX_ROOMS)",
+                           client.sid, data["room"], self._max_rooms)
+        else:
+            self._hub.enter_room(client.sid, data["room"])
+
+    def _leave_room(self, data: dict[str, Any]) -> None:
+        client = self._client(data)
+        if client is not None:
+            self._hub.leave_room(client.sid, data["room"])
+
+    def _close_room(self, data: dict[str, Any]) -> None:
+        self._hub.close_room(data["room"], data["namespace"])
+
+    def _disconnect(self, data: dict[str, Any]) -> None:
+        client = self._client(data)
+        if client is not None:
+            self._lifecycle.end_client(client, "server disconnect")
