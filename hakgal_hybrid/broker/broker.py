@@ -19,6 +19,9 @@ class Broker:
         wakers were called. It may publish.
     """
 
+    #: The name of this process, if there is a backplane.
+    process = ""
+
     def __init__(self, log: EventLog, on_published: Callable[[Event, int], object] = lambda event, seq: None) -> None:
         self.log = log
         self._on_published = on_published

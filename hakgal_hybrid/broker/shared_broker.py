@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..logs import get_logger
 from .backplane.faults import State
+from .backplane.listener import Listener
 from .backplane.outbox import Outbox
 from .backplane.payloads import Control, control_payload, event_payload, read_payload
 from .backplane.read_back import ReadBack
@@ -43,8 +44,6 @@ _MORE = 256
 #: Returns a function that connects: for a role (``sender`` or ``reader``), whose calls wait for news up to so many
 #: seconds, and which is given what others send to the process of this name (if there is one).
 Connect = Callable[[str, float, str], Callable[[], SharedLog]]
-#: Called in the reader's thread with an event, its number, and whether this process has emitted it.
-OnRead = Callable[[Event, int, bool], object]
 
 
 class SharedLimits(NamedTuple):
@@ -91,23 +90,16 @@ class SharedBroker(Broker):
     :param connect: connects to the shared log.
     :param limits: the bounds.
     :param wall_ms: milliseconds since 1970.
-    :param on_read: called, in the reader's thread, with everything that came into the log.
-    :param on_control: called, in the reader's thread, with what is to be done, and its id.
-    :param on_lost: called, in the reader's thread, with everything that is missing.
-    :param on_changed: called whenever the state has changed.
     :ivar process: the name of this process.
+    :ivar listener: is called with what comes.
     """
 
-    def __init__(self, log: EventLog, connect: Connect, limits: SharedLimits, *, wall_ms: Callable[[], int],
-                 on_read: OnRead = lambda event, seq, here: None,
-                 on_control: Callable[[Control, Position], object] = lambda control, at: None,
-                 on_lost: Callable[[Hole], object] = lambda hole: None,
-                 on_changed: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, log: EventLog, connect: Connect, limits: SharedLimits, *, wall_ms: Callable[[], int]) -> None:
         super().__init__(log)
         assert log.segments is not None
         self._segments: Segments = log.segments
         self._connect, self._limits, self._wall_ms = connect, limits, wall_ms
-        self._on_read, self._on_control, self._on_lost, self._on_changed = on_read, on_control, on_lost, on_changed
+        self.listener = Listener()
         self._tail = Tail(self._take, self._hole, keep=limits.log_events, branch=self._branched,
                           repeated=self._segments.repeated, ended=self._segments.ended,
                           begun=self._segments.begin, seen=self._seen)
@@ -121,9 +113,9 @@ class SharedBroker(Broker):
                               dropped=self._read_back.dropped)
         self.process = secrets.token_hex(8)
         self._reader = Reader(self._connect("reader", BLOCK_S, self.process), self._tail, seed=limits.log_events,
-                              changed=self._changed)
+                              changed=self._changed, on_message=self._message)
         self._sender = Sender(self._connect("sender", 0.0, ""), self._outbox, position=self._reader.position,
-                              renamed=self._renamed, changed=self._on_changed)
+                              renamed=self._renamed, changed=self._sender_changed)
         self._names = {self._sender.name}
         self._waiting = threading.Semaphore(MAX_WAITING)
 
@@ -224,6 +216,14 @@ class SharedBroker(Broker):
         self._send(control_payload(Control(action, data)))
         return True
 
+    def post(self, process: str, message: bytes) -> None:
+        """Send a message to one process, at most once. Never waits.
+
+        :param process: the name of the process.
+        :param message: the message.
+        """
+        self._sender.post(process, message)
+
     def statistics(self) -> BackplaneStatistics:
         """Return a snapshot."""
         sender, reader = self._sender.statistics(), self._reader
@@ -233,22 +233,28 @@ class SharedBroker(Broker):
         return BackplaneStatistics(worst.value, reader.error or sender.error, self._segments.live, sender,
                                    self._tail.statistics(), reader.refilled)
 
-    # -- in the reader's thread ------------------------------------------------------------------------------
+    # -- in the reader's thread (the first one in the sender's) ----------------------------------------------
+
+    def _sender_changed(self) -> None:
+        self.listener.changed()
+
+    def _message(self, message: bytes) -> None:
+        self.listener.message(message)
 
     def _take(self, record: Record) -> None:
         here = record.sender in self._names
-        prepare = self._read_back.take(record.q) if here else None
         try:
             read = read_payload(record.payload)
             if isinstance(read, Control):
-                self._on_control(read, record.at)
+                self.listener.control(read, record.at)
                 return
+            prepare = self._read_back.take(record.q) if here else self.listener.foreign(read.event)
             entry = self._append(read.event, Origin(record.at, read.ts), prepare)
         except Exception as error:  # of another version, or larger than this process allows
             logger.warning("entry %s of the backplane cannot be used: %r", record.at, error)
             self._hole(Hole(record.at, 1, "lost", record.sender))
             return
-        self._on_read(read.event, entry.seq, here)
+        self.listener.read(read.event, entry.seq, here=here)
 
     def _seen(self, sender: str, q: int) -> None:
         if sender in self._names:
@@ -266,7 +272,7 @@ class SharedBroker(Broker):
     def _hole(self, hole: Hole) -> None:
         at = Position(hole.before.generation, max(0, hole.before.number - 1))
         self._append(loss_marker(hole.reason), Origin(at, self._wall_ms()))
-        self._on_lost(hole)
+        self.listener.lost(hole)
 
     def _branched(self, end: Position, opening: Position) -> None:
         self._segments.branched(opening)
@@ -281,4 +287,4 @@ class SharedBroker(Broker):
         if live is not self._segments.live:
             self._segments.live = live
             self._append(LIVE_MARKER if live else AWAY_MARKER, Origin(self._tail.position or START, self._wall_ms()))
-        self._on_changed()
+        self.listener.changed()

@@ -20,7 +20,8 @@ Callback = Callable[..., object]
 
 
 class _Pending(NamedTuple):
-    callback: Callback
+    #: Called with the ``sid`` of the client that answers, and its answer.
+    answer: Callable[[str, list[Any]], object]
     seq: int
     target: Target
     #: The ``sid`` of each client that has answered, and the call that was its first.
@@ -48,12 +49,13 @@ class Acks:
         return len(self._pending)
 
     @staticmethod
-    def new_id() -> str:
+    def new_id(process: str = "") -> str:
         """Return an id under which an event can be acknowledged. It is a secret: who knows it has seen the event.
 
-        :return: the id, 16 characters.
+        :param process: the name of this process, if there are others that have the same log.
+        :return: the id, 16 characters after that.
         """
-        return secrets.token_urlsafe(12)
+        return f"{process}.{secrets.token_urlsafe(12)}" if process else secrets.token_urlsafe(12)
 
     def register(self, ack: str, callback: Callback, entry: Entry) -> None:
         """Expect acknowledgements of an event. To be called before a client can see it.
@@ -62,7 +64,16 @@ class Acks:
         :param callback: called with what a client answers.
         :param entry: the event in the log; it says which clients may answer.
         """
-        self._pending[ack] = _Pending(callback, entry.seq, entry.event.target, {})
+        self.expect(ack, lambda sid, args: callback(*args), entry)
+
+    def expect(self, ack: str, answer: Callable[[str, list[Any]], object], entry: Entry) -> None:
+        """Do what :meth:`register` does, for a function that is given the client, too.
+
+        :param ack: the event's id for acknowledgements.
+        :param answer: called with a client's ``sid`` and what it answers.
+        :param entry: the event in the log.
+        """
+        self._pending[ack] = _Pending(answer, entry.seq, entry.event.target, {})
         self._by_number[ack_id(entry.seq)] = ack
         if len(self._pending) > self._limit:
             self._by_number.pop(ack_id(self._pending.popitem(last=False)[1].seq), None)
@@ -100,11 +111,23 @@ class Acks:
         :raises RequestError: 404 if nothing is expected under this id, or not from this client any more.
         """
         pending = self._pending.get(ack) if isinstance(ack, str) else None
-        call = object()
-        if (pending is None or not client.is_for(pending.seq, pending.target)
-                or pending.answered.setdefault(client.sid, call) is not call):
+        if pending is None or not client.is_for(pending.seq, pending.target) or not self.answered(
+                str(ack), client.sid, args):
             raise RequestError("no acknowledgement is expected under this id", status=404, code="unknown_ack")
-        if pending.target.rooms == frozenset({client.sid}):  # nobody else may answer
-            self._pending.pop(str(ack), None)
+
+    def answered(self, ack: str, sid: str, args: list[Any]) -> bool:
+        """Call the callback of an event for the acknowledgement of a client that the event was for.
+
+        :param ack: the event's id for acknowledgements.
+        :param sid: the client's ``sid``; it may be one of another process.
+        :param args: what it answers.
+        :return: false if nothing is expected under this id, or not from this client any more.
+        """
+        pending, call = self._pending.get(ack), object()
+        if pending is None or pending.answered.setdefault(sid, call) is not call:
+            return False
+        if pending.target.rooms == frozenset({sid}):  # nobody else may answer
+            self._pending.pop(ack, None)
             self._by_number.pop(ack_id(pending.seq), None)
-        pending.callback(*args)
+        pending.answer(sid, args)
+        return True

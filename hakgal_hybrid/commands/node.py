@@ -11,7 +11,6 @@ from typing import Any
 from flask import Flask
 
 from .. import signals
-from ..broker.backplane.tail import Hole
 from ..broker.blocks import encode_entry
 from ..broker.broker import Broker
 from ..broker.client import Session
@@ -36,8 +35,10 @@ from .acks import Acks
 from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .app_json import default_of
 from .authorization import Authorizer
+from .backplane.ack_forwarding import AckForwarding
 from .backplane.building import connect_to, limits_of, uses_backplane
 from .backplane.controls import Controls
+from .backplane.listening import BackplaneListener
 from .governor import Command, GovernorQueue
 from .handlers import Handlers
 from .lifecycle import ClientLifecycle
@@ -108,7 +109,10 @@ class Node:
         self.publisher = Publisher(self.hub.broker, self.acks, self.refusals, self.encode)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
                                          self.refusals, max_waiting=max_waiting)
-        self._controls = Controls(self.hub, self.lifecycle, settings.max_rooms)
+        if self.backplane is not None:
+            self.backplane.listener = BackplaneListener(
+                self.log, self._background, Controls(self.hub, self.lifecycle, settings.max_rooms),
+                AckForwarding(self.hub, self.acks, self.backplane.post))
         self.governor_queue = GovernorQueue(
             governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self.announcer.announce(signals.command_received, command=command),
@@ -167,10 +171,7 @@ class Node:
             return Broker(log, self._published)
         name = settings.backplane_name or self.app.import_name
         connect = connect_to(settings.backplane, name, self.app.import_name, settings.log_events)
-        self.backplane = SharedBroker(
-            log, connect, limits_of(settings), wall_ms=_wall_ms, on_read=self._read, on_lost=self._lost,
-            on_control=lambda control, at: self._controls.carry_out(control),
-            on_changed=lambda: self._background.announce(signals.backplane_changed))
+        self.backplane = SharedBroker(log, connect, limits_of(settings), wall_ms=_wall_ms)
         return self.backplane
 
     def serves_engineio(self, path: str, seen: str | None = None) -> bool:
@@ -224,13 +225,6 @@ class Node:
     def _published(self, event: Event, seq: int) -> None:
         if signals.event_emitted.receivers:  # asked here as well: without any, the id is not needed
             self.announcer.announce(signals.event_emitted, event=event, event_id=self.log.id_of(seq))
-
-    def _read(self, event: Event, seq: int, here: bool) -> None:
-        self._background.announce(signals.event_emitted, event=event, event_id=self.log.id_of(seq), here=here)
-
-    def _lost(self, hole: Hole) -> None:
-        self._background.announce(signals.events_lost, count=hole.missed, reason=hole.reason,
-                                  emitter=hole.sender)
 
     def _command_finished(self, command: Command, status: dict[str, Any] | None) -> None:
         self.announcer.announce(signals.command_finished, command=command)

@@ -46,7 +46,7 @@ class Publisher:
         try:
             captured = self._captured.get(next(iter(target.rooms))) if target.rooms and len(target.rooms) == 1 else None
             # A caller without a stream has no client that could acknowledge.
-            ack = self._acks.new_id() if callback is not None and captured is None else None
+            ack = self._acks.new_id(self._broker.process) if callback is not None and captured is None else None
             event = Event.create(name, args, target, ack=ack, encode=self.encode)
             if captured is None:
                 prepare = partial(self._acks.register, ack, callback) if ack and callback else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.redis_server import RedisServer
+from support.shared_apps import Host
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +25,11 @@ def redis_server(server: RedisServer) -> RedisServer:
     with server.client() as client:
         client.flushall()
     return server
+
+
+@pytest.fixture
+def hosts(redis_server: RedisServer) -> Iterator[tuple[Host, Host]]:
+    pair = Host(redis_server), Host(redis_server)
+    yield pair
+    for host in pair:
+        host.stop()

@@ -2,36 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-from flask import Flask
-from support.redis_server import RedisServer
-from support.shared_apps import App, until
-
-from hakgal_hybrid.socketio import SocketIO
-
-
-class Host(App):
-    """An app with the interface of Flask-SocketIO."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self.flask = Flask("shared")
-        self.flask.config.update(HYBRID_BACKPLANE=server.url, HYBRID_FLUSH_S=0)
-        self.socketio = SocketIO(self.flask)
-        self.transport = self.flask.extensions["hakgal_hybrid"]
-
-    @property
-    def server(self):  # type: ignore[no-untyped-def]
-        return self.socketio.server
-
-
-@pytest.fixture
-def hosts(redis_server: RedisServer) -> Iterator[tuple[Host, Host]]:
-    pair = Host(redis_server), Host(redis_server)
-    yield pair
-    for host in pair:
-        host.stop()
+from support.shared_apps import Host, until
 
 
 def test_last_words_reach_a_client_that_is_then_disconnected(hosts: tuple[Host, Host]) -> None:

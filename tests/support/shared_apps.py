@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask
 
 from hakgal_hybrid import HybridTransport
+from hakgal_hybrid.socketio import SocketIO
 from hakgal_hybrid.testing import TestStream, open_stream
 
 from .redis_server import RedisServer
@@ -41,3 +42,17 @@ class App:
     def stop(self) -> None:
         assert self.transport.node.backplane is not None
         self.transport.node.backplane.stop()
+
+
+class Host(App):
+    """An app with the interface of Flask-SocketIO."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.flask = Flask("shared")
+        self.flask.config.update(HYBRID_BACKPLANE=server.url, HYBRID_FLUSH_S=0)
+        self.socketio = SocketIO(self.flask)
+        self.transport = self.flask.extensions["hakgal_hybrid"]
+
+    @property
+    def server(self):  # type: ignore[no-untyped-def]
+        return self.socketio.server

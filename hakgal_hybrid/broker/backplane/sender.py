@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ IDLE_S = 60.0
 #: Seconds between two looks while the log is settling, at most, and while the process does not know where it reads.
 SETTLING_S = 0.1
 STARTING_S = 0.02
+#: How many messages for other processes wait; the oldest gives way.
+MAX_MESSAGES = 1000
 #: Seconds between two tries to have a full log hold less.
 TRIM_S = 60.0
 
@@ -69,6 +72,7 @@ class Sender:
         self.state, self._error = State.NEW, ""
         self._expect, self._previous, self._token, self._generation = 0, "", "", 0
         self._batch: list[Item] = []
+        self._messages: deque[tuple[str, bytes]] = deque(maxlen=MAX_MESSAGES)
         self._sent = self._resent = self._twins = 0
         self._append_s, self._trimmed_at = 0.0, float("-inf")
         self._thread: threading.Thread | None = None
@@ -94,6 +98,15 @@ class Sender:
         """Say that there is something in the outbox. Never waits."""
         self.start()
         self._news.set()
+
+    def post(self, process: str, message: bytes) -> None:
+        """Send a message to one process, at most once. Never waits.
+
+        :param process: the name of the process.
+        :param message: the message.
+        """
+        self._messages.append((process, message))
+        self.ring()
 
     @property
     def unsent(self) -> bool:
@@ -136,12 +149,14 @@ class Sender:
         retry = Retry()
         while not self._ending:
             self._news.clear()
-            if not self.unsent and self.state is State.LIVE:
+            if not self.unsent and not self._messages and self.state is State.LIVE:
                 self._news.wait(IDLE_S)
                 if self._ending:
                     break
             try:
                 log = log or self._connect()
+                while self._messages:
+                    log.to(*self._messages.popleft())
                 pause = self.step(log)
                 retry.succeeded()
             except (Away, Misconfigured) as error:

@@ -1,0 +1,49 @@
+"""Listener: is called with what comes by a shared log. Its methods run in the reader's thread, and must be quick."""
+
+from __future__ import annotations
+
+from ..event import Event
+from .payloads import Control
+from .read_back import Prepare
+from .shared_log import Position
+from .tail import Hole
+
+
+class Listener:
+    """Does nothing; what does something overrides its methods."""
+
+    def foreign(self, event: Event) -> Prepare | None:
+        """Return what is called with the entry of an event of another process before a client can see it.
+
+        :param event: the event.
+        """
+
+    def read(self, event: Event, seq: int, *, here: bool) -> None:
+        """Take note of an event that has come into the log.
+
+        :param event: the event.
+        :param seq: its number.
+        :param here: true if this process has emitted it.
+        """
+
+    def control(self, control: Control, at: Position) -> None:
+        """Do what a process asks for.
+
+        :param control: what is asked for.
+        :param at: the place of that in the shared log.
+        """
+
+    def message(self, message: bytes) -> None:
+        """Take what another process has sent to this one.
+
+        :param message: the message.
+        """
+
+    def lost(self, hole: Hole) -> None:
+        """Take note of something that is missing.
+
+        :param hole: what is missing.
+        """
+
+    def changed(self) -> None:
+        """Take note that the state has changed. It may also be called in the sender's thread."""
