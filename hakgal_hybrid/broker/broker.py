@@ -10,6 +10,9 @@ from .entry import Entry
 from .event import Event
 from .log import EventLog
 
+#: How long the ``sid`` of a client is, after the name of its process.
+SID_LENGTH = 20
+
 
 class Broker:
     """Publishes to one log. Every method may be called from any thread, a signal handler or a finalizer.
@@ -104,3 +107,11 @@ class Broker:
             self._wakers.pop(key, None)
 
         return remove
+
+
+def process_of(sid: object) -> str:
+    """Return the name of the process that has a client; empty where no backplane names processes.
+
+    :param sid: the client's ``sid``, as somebody has sent it.
+    """
+    return sid[:-SID_LENGTH] if isinstance(sid, str) else ""

@@ -62,6 +62,7 @@ class Client(OpeningRequest):
     :param since: the number of the last event before it connected.
     :param session: the session that carries it, its stream open or not; ``None`` for a caller without a stream.
     :param rooms: the table of rooms that it may be put into.
+    :param process: what its ``sid`` begins with: the name of this process, if there are others.
     :ivar sid: its public id, and the name of the room that it is alone in.
     :ivar state: see :class:`~hakgal_hybrid.broker.states.ClientState`.
     :ivar ended_at: the number of the last event before it ended; ``None`` until then.
@@ -78,9 +79,9 @@ class Client(OpeningRequest):
                  "opened_at", "replayed_upto", "saved_session", "session", "sid", "since", "state")
 
     def __init__(self, environ: dict[str, Any], namespace: str, *, since: int = 0, session: Session | None = None,
-                 rooms: Membership[Client] | None = None) -> None:
+                 rooms: Membership[Client] | None = None, process: str = "") -> None:
         super().__init__(environ)
-        self.sid = secrets.token_urlsafe(15)
+        self.sid = process + secrets.token_urlsafe(15)
         self.namespace = namespace
         self.session = session
         self.since = since

@@ -76,7 +76,7 @@ class Hub:
             # The first client gets whatever its stream resumes from; later ones, what is emitted from now on.
             first = not session.clients and session.state in (SessionState.WAITING, SessionState.STANDALONE)
             client = Client(environ, namespace, since=0 if first else self.log.newest, session=session,
-                            rooms=self._rooms)
+                            rooms=self._rooms, process=self.broker.process)
             self._clients[client.sid] = client
             session.change((*session.clients, client))
             return client

@@ -15,21 +15,20 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..logs import get_logger
+from .arrivals import Arrivals
 from .backplane.faults import State
 from .backplane.listener import Listener
 from .backplane.outbox import Outbox
-from .backplane.payloads import Control, control_payload, event_payload, read_payload
+from .backplane.payloads import Control, control_payload, event_payload
 from .backplane.read_back import ReadBack
 from .backplane.reader import BLOCK_S, Reader
 from .backplane.sender import Sender, SenderStatistics
-from .backplane.shared_log import START, Position, Record, SharedLog
-from .backplane.tail import Hole, Tail, TailStatistics
+from .backplane.shared_log import START, Position, SharedLog
+from .backplane.tail import TailStatistics
 from .broker import Broker
 from .entry import Entry
-from .epochs import AWAY_MARKER, LIVE_MARKER, loss_marker
 from .event import Event
 from .log import EventLog, too_large
-from .segments import Origin, Segments
 
 logger = get_logger(__name__)
 
@@ -91,41 +90,46 @@ class SharedBroker(Broker):
     :param limits: the bounds.
     :param wall_ms: milliseconds since 1970.
     :ivar process: the name of this process.
-    :ivar listener: is called with what comes.
     """
 
     def __init__(self, log: EventLog, connect: Connect, limits: SharedLimits, *, wall_ms: Callable[[], int]) -> None:
         super().__init__(log)
         assert log.segments is not None
-        self._segments: Segments = log.segments
-        self._connect, self._limits, self._wall_ms = connect, limits, wall_ms
-        self.listener = Listener()
-        self._tail = Tail(self._take, self._hole, keep=limits.log_events, branch=self._branched,
-                          repeated=self._segments.repeated, ended=self._segments.ended,
-                          begun=self._segments.begin, seen=self._seen)
+        self._connect, self._limits, self._wall_ms, self._segments = connect, limits, wall_ms, log.segments
+        self._arrivals = Arrivals(log, log.segments, self.wake, wall_ms, limits.log_events)
+        self._tail = self._arrivals.tail
         self._renew()
         atexit.register(self.stop)
 
     def _renew(self) -> None:
-        limits = self._limits
-        self._read_back = ReadBack()
+        limits, arrivals = self._limits, self._arrivals
+        self._read_back = arrivals.read_back = ReadBack()
         self._outbox = Outbox(max_events=limits.outbox_events, max_bytes=limits.outbox_bytes, clock=self.log.clock,
                               dropped=self._read_back.dropped)
         self.process = secrets.token_hex(8)
         self._reader = Reader(self._connect("reader", BLOCK_S, self.process), self._tail, seed=limits.log_events,
-                              changed=self._changed, on_message=self._message)
+                              changed=self._changed, on_message=arrivals.listener.message, about=arrivals.about)
         self._sender = Sender(self._connect("sender", 0.0, ""), self._outbox, position=self._reader.position,
-                              renamed=self._renamed, changed=self._sender_changed)
-        self._names = {self._sender.name}
+                              renamed=arrivals.renamed, changed=arrivals.listener.changed,
+                              undelivered=arrivals.listener.undelivered)
+        arrivals.sender = self._sender.name
         self._waiting = threading.Semaphore(MAX_WAITING)
 
     def forked(self) -> None:
         """Begin without threads, and without what waits: the parent sends that."""
         self._renew()
 
-    def start(self) -> None:
-        """Begin to read, unless it has begun. May be called often."""
-        self._reader.start()
+    def listen(self, listener: Listener) -> None:
+        """Have a listener called with what comes. To be called before anything else.
+
+        :param listener: the listener.
+        """
+        self._arrivals.listener = listener
+        self._renew()
+
+    def _changed(self) -> None:
+        self._arrivals.said(self._reader.live)
+        self._arrivals.listener.changed()
 
     def ready(self) -> int:
         """Wait until it is known where this process begins, so that what is older is not taken for new.
@@ -217,11 +221,12 @@ class SharedBroker(Broker):
         return True
 
     def post(self, process: str, message: bytes) -> None:
-        """Send a message to one process, at most once. Never waits.
+        """Send a message to one process, at most once. Waits for nothing but the beginning of this process.
 
         :param process: the name of the process.
         :param message: the message.
         """
+        self.ready()  # or the answer would find nobody
         self._sender.post(process, message)
 
     def statistics(self) -> BackplaneStatistics:
@@ -232,59 +237,3 @@ class SharedBroker(Broker):
                      reader.state)
         return BackplaneStatistics(worst.value, reader.error or sender.error, self._segments.live, sender,
                                    self._tail.statistics(), reader.refilled)
-
-    # -- in the reader's thread (the first one in the sender's) ----------------------------------------------
-
-    def _sender_changed(self) -> None:
-        self.listener.changed()
-
-    def _message(self, message: bytes) -> None:
-        self.listener.message(message)
-
-    def _take(self, record: Record) -> None:
-        here = record.sender in self._names
-        try:
-            read = read_payload(record.payload)
-            if isinstance(read, Control):
-                self.listener.control(read, record.at)
-                return
-            prepare = self._read_back.take(record.q) if here else self.listener.foreign(read.event)
-            entry = self._append(read.event, Origin(record.at, read.ts), prepare)
-        except Exception as error:  # of another version, or larger than this process allows
-            logger.warning("entry %s of the backplane cannot be used: %r", record.at, error)
-            self._hole(Hole(record.at, 1, "lost", record.sender))
-            return
-        self.listener.read(read.event, entry.seq, here=here)
-
-    def _seen(self, sender: str, q: int) -> None:
-        if sender in self._names:
-            with self.log.held():
-                changed = self._read_back.seen(q, self.log.newest)
-            if changed:
-                self.wake()
-
-    def _append(self, event: Event, origin: Origin, prepare: Callable[[Entry], object] | None = None) -> Entry:
-        with self.log.held():
-            entry = self.log.append(event, prepare, origin)
-        self.wake()
-        return entry
-
-    def _hole(self, hole: Hole) -> None:
-        at = Position(hole.before.generation, max(0, hole.before.number - 1))
-        self._append(loss_marker(hole.reason), Origin(at, self._wall_ms()))
-        self.listener.lost(hole)
-
-    def _branched(self, end: Position, opening: Position) -> None:
-        self._segments.branched(opening)
-
-    def _renamed(self, name: str, numbers: dict[int, int]) -> None:
-        self._names = {name}
-        with self.log.held():
-            self._read_back.renumbered(numbers)
-
-    def _changed(self) -> None:
-        live = self._reader.live
-        if live is not self._segments.live:
-            self._segments.live = live
-            self._append(LIVE_MARKER if live else AWAY_MARKER, Origin(self._tail.position or START, self._wall_ms()))
-        self.listener.changed()

@@ -39,6 +39,7 @@ from .backplane.ack_forwarding import AckForwarding
 from .backplane.building import connect_to, limits_of, uses_backplane
 from .backplane.controls import Controls
 from .backplane.listening import BackplaneListener
+from .backplane.requests import RequestForwarding
 from .governor import Command, GovernorQueue
 from .handlers import Handlers
 from .lifecycle import ClientLifecycle
@@ -65,6 +66,7 @@ class Node:
     :ivar lifecycle: lets clients in, and ends them.
     :ivar governor_queue: takes commands for the governor.
     :ivar journal: keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
+    :ivar requests: passes requests of clients on to the process that has them, with a backplane.
     :ivar backplane: publishes to the log of several processes, if ``HYBRID_BACKPLANE`` says so.
     :ivar json: the host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
     :ivar encode: returns the JSON text of events, acknowledgements and answers of handlers; see :func:`.payload_text`.
@@ -109,10 +111,12 @@ class Node:
         self.publisher = Publisher(self.hub.broker, self.acks, self.refusals, self.encode)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
                                          self.refusals, max_waiting=max_waiting)
+        self.requests: RequestForwarding | None = None
         if self.backplane is not None:
-            self.backplane.listener = BackplaneListener(
+            self.requests = RequestForwarding(self._post, max(1, settings.threads // EARLY_SHARE))
+            self.backplane.listen(BackplaneListener(
                 self.log, self._background, Controls(self.hub, self.lifecycle, settings.max_rooms),
-                AckForwarding(self.hub, self.acks, self.backplane.post))
+                AckForwarding(self.hub, self.acks, self._post), self.requests))
         self.governor_queue = GovernorQueue(
             governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self.announcer.announce(signals.command_received, command=command),
@@ -173,6 +177,10 @@ class Node:
         connect = connect_to(settings.backplane, name, self.app.import_name, settings.log_events)
         self.backplane = SharedBroker(log, connect, limits_of(settings), wall_ms=_wall_ms)
         return self.backplane
+
+    def _post(self, process: str, message: list[Any]) -> None:
+        if self.backplane is not None:
+            self.backplane.post(process, payload_text("message", (message,)).encode())
 
     def serves_engineio(self, path: str, seen: str | None = None) -> bool:
         """Return true if clients of Socket.IO are served at a path. They may leave the slash at its end out.

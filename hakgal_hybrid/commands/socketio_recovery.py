@@ -16,7 +16,7 @@ from ..broker.replay import Replay, bring_back, replay_from
 from ..settings import Settings
 from .node import Node
 
-_PID = re.compile(r"([\w-]{20})\.([\w-]{43})", re.ASCII)
+_PID = re.compile(r"([\w-]{20,40})\.([\w-]{43})", re.ASCII)
 
 
 class Claim(NamedTuple):

@@ -13,6 +13,7 @@ from werkzeug.routing import MapAdapter, Rule
 from ..errors import ConfigurationError
 from . import assets, clients, control, diagnosis, monitor, openapi, stream
 from .engineio import EngineEndpoint
+from .forwarding import server_of
 from .gate import Gate
 from .services import Services
 from .urls import Paths, find, normal
@@ -88,6 +89,8 @@ def answer_in_front(host: Flask, services: Services, paths: Paths) -> Gate:
         known_as=services.known_as, knows_ticket=services.tickets.admits, rate=services.rate,
         refusals=services.node.refusals, on_serving=partial(setattr, services.node, "serving", True),
         engineio=EngineEndpoint(services) if settings.serves_socketio else None)
+    if services.node.requests is not None:
+        services.node.requests.serve = server_of(app, prefix)
     host.wsgi_app = gate  # type: ignore[method-assign]
     return gate
 

@@ -14,6 +14,7 @@ from ..commands.node import Node
 from ..errors import AccessDenied, RequestError
 from ..logs import get_logger
 from .bodies import answer, arguments_of, client_of, namespace_of, read_object, token_of_request
+from .forwarding import forwarded
 from .services import Services
 from .stream_query import parse_stream_request
 from .tickets import VALID_S
@@ -62,6 +63,9 @@ def blueprint(services: Services) -> Blueprint:
     @views.post(DISCONNECT)
     def disconnect() -> Response:
         message = read_object(services)
+        elsewhere = forwarded(services, message)
+        if elsewhere is not None:
+            return elsewhere
         try:
             client = client_of(services, message)
         except AccessDenied:
@@ -75,8 +79,10 @@ def blueprint(services: Services) -> Blueprint:
     @views.post(ACK)
     def acknowledge() -> Response:
         message = read_object(services)
-        acknowledge_as(services, client_of(services, message), message)
-        return answer({})
+        elsewhere = forwarded(services, message)
+        if elsewhere is None:
+            acknowledge_as(services, client_of(services, message), message)
+        return elsewhere or answer({})
 
     return views
 

@@ -18,6 +18,7 @@ from ..commands.invocation import calling_first
 from ..errors import EventError, HybridError, RequestError
 from ..logs import get_logger
 from .bodies import answer, answer_text, arguments_of, client_of, namespace_of, read_object, text_of
+from .forwarding import forwarded
 from .services import Services
 from .urls import CONTROL, EMIT, OUTCOME, PUBLISH
 
@@ -54,6 +55,9 @@ def blueprint(services: Services) -> Blueprint:
         if message.get("sid") is None:
             services.check_operator(request.environ)  # no connect handler has let the caller in
             return _emit_without_stream(services, message)
+        elsewhere = forwarded(services, message)
+        if elsewhere is not None:
+            return elsewhere
         early = services.node.early if HANDOFF in request.environ else services.node.early_elsewhere
         return answer_text(emit_as(services, client_of(services, message), message, early))
 

@@ -47,9 +47,9 @@ class App:
 class Host(App):
     """An app with the interface of Flask-SocketIO."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, **settings: Any) -> None:
         self.flask = Flask("shared")
-        self.flask.config.update(HYBRID_BACKPLANE=server.url, HYBRID_FLUSH_S=0)
+        self.flask.config.update(HYBRID_BACKPLANE=server.url, HYBRID_FLUSH_S=0, **settings)
         self.socketio = SocketIO(self.flask)
         self.transport = self.flask.extensions["hakgal_hybrid"]
 

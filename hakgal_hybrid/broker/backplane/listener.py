@@ -39,6 +39,12 @@ class Listener:
         :param message: the message.
         """
 
+    def undelivered(self, message: bytes) -> None:
+        """Take note that a process is gone that a message was for. Called in the sender's thread.
+
+        :param message: the message.
+        """
+
     def lost(self, hole: Hole) -> None:
         """Take note of something that is missing.
 

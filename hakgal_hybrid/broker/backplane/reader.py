@@ -16,6 +16,8 @@ logger = get_logger(__name__)
 
 #: How long one call waits for news, in seconds.
 BLOCK_S = 0.5
+#: Seconds between two signs of life, and how long one counts.
+HERE_EACH_S, HERE_S = 10.0, 30.0
 #: How many entries one call puts back.
 REFILL_ITEMS = 500
 #: Seconds for which a process that cannot reach the log is not said to be away.
@@ -32,6 +34,7 @@ class Reader:
     :param seed: how many of the newest entries the process begins with.
     :param changed: called, in the reader's thread, whenever ``live`` has changed.
     :param on_message: called with what another process has sent to this one.
+    :param about: returns what others may know of this process, JSON; ``None`` for a process that serves nobody.
     :param wait_s: how long one call waits for news, in seconds.
     :ivar state: how it stands with the log.
     :ivar live: false once the log could not be reached for a second; true again as soon as it can be.
@@ -41,9 +44,11 @@ class Reader:
 
     def __init__(self, connect: Callable[[], SharedLog], tail: Tail, *, seed: int,
                  changed: Callable[[], object] = lambda: None,
-                 on_message: Callable[[bytes], object] = lambda message: None, wait_s: float = BLOCK_S) -> None:
+                 on_message: Callable[[bytes], object] = lambda message: None,
+                 about: Callable[[], str] | None = None, wait_s: float = BLOCK_S) -> None:
         self._connect, self.tail, self._seed, self._changed, self._wait_s = connect, tail, seed, changed, wait_s
-        self._on_message = on_message
+        self._on_message, self._about = on_message, about
+        self._here_at = float("-inf")
         self.state, self.error, self.live, self.seeds = State.NEW, "", True, True
         self.refilled = 0
         self.away_s = 0.0
@@ -130,7 +135,15 @@ class Reader:
                 log = None
             self._end.wait(retry.after(error))
         if log is not None:
+            self._say_gone(log)
             log.close()
+
+    def _say_gone(self, log: SharedLog) -> None:
+        if self._about is not None:
+            try:
+                log.here(self._about(), 0)
+            except (Away, Misconfigured):
+                pass  # it is forgotten by itself
 
     def step(self, log: SharedLog) -> None:
         """Read what has come; if nothing has, look whether the log is still there.
@@ -138,6 +151,7 @@ class Reader:
         :param log: the connection.
         :raises Away: if it cannot be reached.
         """
+        self._say_here(log)
         if self.tail.position is None:
             newest = log.newest(self._seed if self.seeds else 1)
             if self.seeds:
@@ -158,6 +172,11 @@ class Reader:
                 self._refill(log, answer.at)
                 return
         self._move(State.LIVE)
+
+    def _say_here(self, log: SharedLog) -> None:
+        if self._about is not None and time.monotonic() >= self._here_at + HERE_EACH_S:
+            log.here(self._about(), HERE_S)
+            self._here_at = time.monotonic()
 
     def _refill(self, log: SharedLog, newest: Position) -> None:
         """Put back what the log has lost, as long as it takes any."""

@@ -59,14 +59,16 @@ class Sender:
         and nothing is sent, so that its first events do not lie before its own beginning.
     :param renamed: called with the sender's new name, and the new number of each item that waits.
     :param changed: called, in the sender's thread, whenever its state has changed.
+    :param undelivered: called, in the sender's thread, with a message for a process that is gone.
     :ivar name: the name under which the log knows its items; it is made anew in each process.
     :ivar state: how it stands with the log.
     """
 
     def __init__(self, connect: Callable[[], SharedLog], outbox: Outbox, *, position: Callable[[], Position | None],
                  renamed: Callable[[str, dict[int, int]], object] = lambda name, numbers: None,
-                 changed: Callable[[], object] = lambda: None) -> None:
-        self._connect, self.outbox, self._position = connect, outbox, position
+                 changed: Callable[[], object] = lambda: None,
+                 undelivered: Callable[[bytes], object] = lambda message: None) -> None:
+        self._connect, self.outbox, self._position, self._undelivered = connect, outbox, position, undelivered
         self._renamed, self._changed = renamed, changed
         self.name = secrets.token_hex(8)
         self.state, self._error = State.NEW, ""
@@ -78,8 +80,7 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._news, self._end = make_wakeup(), make_wakeup()
-        self._ending = False
-        self._idle = threading.Condition()
+        self._ending, self._idle = False, threading.Condition()
 
     def start(self) -> None:
         """Start the thread, unless it was started. May be called often, from any thread."""
@@ -156,15 +157,15 @@ class Sender:
             try:
                 log = log or self._connect()
                 while self._messages:
-                    log.to(*self._messages.popleft())
+                    message = self._messages.popleft()
+                    if not log.to(*message):
+                        self._undelivered(message[1])
                 pause = self.step(log)
                 retry.succeeded()
-            except (Away, Misconfigured) as error:
-                log = self._failed(error, log)
-                pause = retry.after(error)
             except Exception as error:
-                logger.exception("the sender has failed; it begins again with a new connection")
-                log = self._failed(Away(f"{type(error).__name__}: {error}"), log)
+                if not isinstance(error, (Away, Misconfigured)):
+                    logger.exception("the sender has failed; it begins again with a new connection")
+                log = self._failed(error, log)
                 pause = retry.after(error)
             if pause:
                 self._end.wait(pause)
@@ -173,11 +174,10 @@ class Sender:
 
     def _failed(self, error: Exception, log: SharedLog | None) -> SharedLog | None:
         self._move(State.MISCONFIGURED if isinstance(error, Misconfigured) else State.AWAY, str(error))
-        if log is None or (isinstance(error, Away) and error.connected):
-            if log is not None and isinstance(error, Away) and error.full:
-                return self._trim(log)
-            return log
-        log.close()
+        if log is not None and isinstance(error, Away) and error.connected:
+            return self._trim(log) if error.full else log
+        if log is not None:
+            log.close()
         return None
 
     def _trim(self, log: SharedLog) -> SharedLog | None:

@@ -229,11 +229,19 @@ class SharedLog(Protocol):
         :return: true if this process has it.
         """
 
-    def to(self, process: str, message: bytes) -> None:
+    def to(self, process: str, message: bytes) -> bool:
         """Send a message to one process, at most once.
 
         :param process: the name of the process.
         :param message: the message.
+        :return: false if there is no such process (any more).
+        """
+
+    def here(self, about: str, seconds: float) -> None:
+        """Say that this process is there.
+
+        :param about: what is to be known of it, JSON.
+        :param seconds: for how long; 0 if it ends.
         """
 
     def trim(self) -> None:

@@ -9,11 +9,10 @@ from typing import Any
 from ...broker.entry import Entry
 from ...broker.event import Event
 from ...broker.hub import Hub
-from ...broker.payload import payload_text
-from ...errors import EventError
 from ...logs import get_logger
 from ..acks import Acks
 from ..worker import Worker
+from .requests import Post
 
 logger = get_logger(__name__)
 
@@ -29,7 +28,7 @@ class AckForwarding:
     :param post: sends a message to a process, by its name.
     """
 
-    def __init__(self, hub: Hub, acks: Acks, post: Callable[[str, bytes], None]) -> None:
+    def __init__(self, hub: Hub, acks: Acks, post: Post) -> None:
         self._hub, self._acks, self._post = hub, acks, post
         self._worker = Worker("hakgal-hybrid-acks", limit=MAX_WAITING)
 
@@ -47,19 +46,15 @@ class AckForwarding:
 
     def _forward(self, ack: str, sid: str, args: list[Any]) -> None:
         """Tell the process that has emitted an event what a client has answered."""
-        try:
-            text = payload_text("acknowledgement", ([ack, sid, args],))
-        except EventError:
-            logger.warning("an answer of client %s cannot be sent to the process that waits for it", sid)
-            return
-        self._post(ack.partition(".")[0], text.encode())
+        self._post(ack.partition(".")[0], ["ack", ack, sid, args])
 
-    def received(self, message: Any) -> None:
+    def received(self, ack: str, sid: str, args: list[Any]) -> None:
         """Call the callback of an acknowledgement that another process has sent, in the background.
 
-        :param message: what it has sent, decoded.
+        :param ack: the event's id for acknowledgements.
+        :param sid: the client's ``sid``.
+        :param args: what the client answers.
         """
-        ack, sid, args = message
         if not self._worker.submit(partial(self._call, str(ack), str(sid), list(args))):
             logger.error("an acknowledgement of another process was dropped: too many are waiting")
 

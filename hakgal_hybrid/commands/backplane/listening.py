@@ -18,6 +18,7 @@ from ...logs import get_logger
 from ..announcing import BackgroundAnnouncer
 from .ack_forwarding import AckForwarding
 from .controls import Controls
+from .requests import RequestForwarding
 
 logger = get_logger(__name__)
 
@@ -29,11 +30,13 @@ class BackplaneListener(Listener):
     :param background: sends signals.
     :param controls: carries out what other processes ask for.
     :param forwarding: takes acknowledgements to other processes.
+    :param requests: passes requests on to other processes.
     """
 
     def __init__(self, log: EventLog, background: BackgroundAnnouncer, controls: Controls,
-                 forwarding: AckForwarding) -> None:
-        self._log, self._background, self._controls, self._forwarding = log, background, controls, forwarding
+                 forwarding: AckForwarding, requests: RequestForwarding) -> None:
+        self._log, self._background, self._controls = log, background, controls
+        self._forwarding, self._requests = forwarding, requests
 
     def foreign(self, event: Event) -> Prepare | None:
         """Have acknowledgements of an event taken to the process that has emitted it.
@@ -60,14 +63,25 @@ class BackplaneListener(Listener):
         self._controls.carry_out(control)
 
     def message(self, message: bytes) -> None:
-        """Take an acknowledgement.
+        """Take an acknowledgement, a request, or the answer to one.
 
         :param message: what another process has sent.
         """
         try:
-            self._forwarding.received(restore_binary(json.loads(message)))
+            kind, *rest = restore_binary(json.loads(message))
+            if kind == "ack":
+                self._forwarding.received(*rest)
+            else:
+                self._requests.received(kind, rest)
         except (ValueError, TypeError, EventError) as error:
             logger.warning("a message of another process cannot be used: %r", error)
+
+    def undelivered(self, message: bytes) -> None:
+        """Answer a request whose client's process is gone.
+
+        :param message: what was to be sent there.
+        """
+        self._requests.undelivered(json.loads(message))
 
     def lost(self, hole: Hole) -> None:
         """Send ``events_lost``.

@@ -62,8 +62,8 @@ class RedisLog:
 
     def __init__(self, client: redis.Redis, options: LogOptions) -> None:
         self._client, self._options = client, options
-        self._log, self._meta, self._desk, self._record, self._claim, self._to = (
-            f"{{{options.name}}}:{key}" for key in ("log", "meta", "desk", "q:", "claim:", "to:"))
+        self._log, self._meta, self._desk, self._record, self._claim, self._to, self._here = (
+            f"{{{options.name}}}:{key}" for key in ("log", "meta", "desk", "q:", "claim:", "to:", "here:"))
         self._message_id = "0-0"
 
     def append(self, call: Append) -> Appended | Settling | Forgotten | Twin:
@@ -182,15 +182,28 @@ class RedisLog:
         answer = self._run(LEASE, [self._meta, self._desk], [process, round(lease_s * 1000)])
         return bool(answer[0] == b"MINE")
 
-    def to(self, process: str, message: bytes) -> None:
+    def to(self, process: str, message: bytes) -> bool:
         """Send a message to one process, at most once.
 
         :param process: the name of the process.
         :param message: the message.
+        :return: false if there is no such process (any more).
         """
+        if not self._call(lambda: self._client.exists(self._here + process)):
+            return False
         key = self._to + process
         self._call(lambda: self._client.xadd(key, {"p": message}, maxlen=TO_LENGTH, approximate=True))
         self._call(lambda: self._client.pexpire(key, TO_MS))
+        return True
+
+    def here(self, about: str, seconds: float) -> None:
+        """Say that this process is there.
+
+        :param about: what is to be known of it, JSON.
+        :param seconds: for how long; 0 if it ends.
+        """
+        key = self._here + self._options.process
+        self._call(lambda: self._client.set(key, about, px=max(1, round(seconds * 1000))))
 
     def trim(self) -> None:
         """Drop what is more than the log is to hold."""
