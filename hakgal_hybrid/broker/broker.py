@@ -80,7 +80,7 @@ class Broker:
         """
         change(self.log.newest)
 
-    def elsewhere(self, action: str, **data: Any) -> bool:
+    def elsewhere(self, action: str, /, **data: Any) -> bool:
         """Have other processes do something, at its place among what this one emits; without a backplane nobody.
 
         :param action: what.

@@ -90,12 +90,14 @@ class SharedBroker(Broker):
     :param limits: the bounds.
     :param wall_ms: milliseconds since 1970.
     :ivar process: the name of this process.
+    :ivar stopped: true once :meth:`stop` was called.
     """
 
     def __init__(self, log: EventLog, connect: Connect, limits: SharedLimits, *, wall_ms: Callable[[], int]) -> None:
         super().__init__(log)
         assert log.segments is not None
         self._connect, self._limits, self._wall_ms, self._segments = connect, limits, wall_ms, log.segments
+        self.stopped = False
         self._arrivals = Arrivals(log, log.segments, self.wake, wall_ms, limits.log_events)
         self._tail = self._arrivals.tail
         self._renew()
@@ -118,6 +120,17 @@ class SharedBroker(Broker):
     def forked(self) -> None:
         """Begin without threads, and without what waits: the parent sends that."""
         self._renew()
+
+    def connect(self, role: str) -> Callable[[], SharedLog]:
+        """Return a function that makes another connection to the shared log.
+
+        :param role: what it is for.
+        """
+        return self._connect(role, 0.0, "")
+
+    def position(self) -> Position | None:
+        """Return the last id that was read; ``None`` before the shared log has answered."""
+        return self._tail.position
 
     def listen(self, listener: Listener) -> None:
         """Have a listener called with what comes. To be called before anything else.
@@ -167,6 +180,7 @@ class SharedBroker(Broker):
 
     def stop(self) -> None:
         """Send what waits, for as long as it may take, and end the threads."""
+        self.stopped = True
         atexit.unregister(self.stop)
         if not self._sender.stop(self._limits.flush_s):
             logger.warning("the backplane has not taken %d events, which are lost: %s", len(self._outbox),
@@ -210,7 +224,7 @@ class SharedBroker(Broker):
         if not self._read_back.after(self._outbox.last, change):
             change(self.log.newest)
 
-    def elsewhere(self, action: str, **data: Any) -> bool:
+    def elsewhere(self, action: str, /, **data: Any) -> bool:
         """Have every process do something, at its place among what this one emits.
 
         :param action: what.

@@ -38,9 +38,11 @@ from .authorization import Authorizer
 from .backplane.ack_forwarding import AckForwarding
 from .backplane.building import connect_to, limits_of, uses_backplane
 from .backplane.controls import Controls
+from .backplane.desk import Desk
 from .backplane.listening import BackplaneListener
 from .backplane.requests import RequestForwarding
-from .governor import Command, GovernorQueue
+from .command_store import Command
+from .governor import GovernorQueue
 from .handlers import Handlers
 from .lifecycle import ClientLifecycle
 from .publisher import Encode, Publisher
@@ -111,16 +113,13 @@ class Node:
         self.publisher = Publisher(self.hub.broker, self.acks, self.refusals, self.encode)
         self.lifecycle = ClientLifecycle(app, settings, self.hub, handlers, authorizer, self._background,
                                          self.refusals, max_waiting=max_waiting)
-        self.requests: RequestForwarding | None = None
-        if self.backplane is not None:
-            self.requests = RequestForwarding(self._post, max(1, settings.threads // EARLY_SHARE))
-            self.backplane.listen(BackplaneListener(
-                self.log, self._background, Controls(self.hub, self.lifecycle, settings.max_rooms),
-                AckForwarding(self.hub, self.acks, self._post), self.requests))
         self.governor_queue = GovernorQueue(
             governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self.announcer.announce(signals.command_received, command=command),
             on_finished=self._command_finished)
+        self.requests: RequestForwarding | None = None
+        if self.backplane is not None:
+            self._listen(self.backplane)
         fork_aware(self)
 
     def forked(self) -> None:
@@ -181,6 +180,18 @@ class Node:
     def _post(self, process: str, message: list[Any]) -> None:
         if self.backplane is not None:
             self.backplane.post(process, payload_text("message", (message,)).encode())
+
+    def _listen(self, backplane: SharedBroker) -> None:
+        settings, desk = self.settings, None
+        self.requests = RequestForwarding(self._post, max(1, settings.threads // EARLY_SHARE))
+        if settings.governor_mode != "here":
+            desk = Desk(self.governor_queue, backplane.connect("desk"), process=lambda: backplane.process,
+                        position=backplane.position, elsewhere=backplane.elsewhere, deadline_s=settings.queue_s,
+                        executes=settings.governor_mode == "desk", stopped=lambda: backplane.stopped)
+            fork_aware(desk)
+        backplane.listen(BackplaneListener(
+            self.log, self._background, Controls(self.hub, self.lifecycle, settings.max_rooms, desk),
+            AckForwarding(self.hub, self.acks, self._post), self.requests))
 
     def serves_engineio(self, path: str, seen: str | None = None) -> bool:
         """Return true if clients of Socket.IO are served at a path. They may leave the slash at its end out.

@@ -104,6 +104,10 @@ class Settings:
     outbox_events: int = _setting("HYBRID_OUTBOX_EVENTS", count(1, 10_000_000), 10_000,
                                   "Events that wait for the backplane; the oldest is dropped for one more.")
     outbox_bytes: int = _setting("HYBRID_OUTBOX_BYTES", count(1024, 1 << 40), 16 << 20, "Their bytes, together.")
+    governor_mode: Literal["here", "off", "desk"] = _setting(
+        "HYBRID_GOVERNOR", choice("here", "off", "desk"), "desk",
+        "With a backplane, whose governor carries out commands: of one process at a time (`desk`), this one never "
+        "(`off`), of the process that gets the command (`here`).")
     flush_s: float = _setting("HYBRID_FLUSH_S", number(0, 600), 5, "Time to send what waits for it, at the end.")
 
     retry_ms: int = _setting("HYBRID_RETRY_MS", count(1, 3_600_000), 3000, "Reconnect delay of clients, in ms.")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hakgal_hybrid.broker.payload import payload_text
-from hakgal_hybrid.commands.governor import INLINE_WAIT_S, Command, GovernorQueue
+from hakgal_hybrid.commands.command_store import Command
+from hakgal_hybrid.commands.governor import INLINE_WAIT_S, GovernorQueue
 from hakgal_hybrid.commands.worker import Worker
 from hakgal_hybrid.errors import Overloaded, RequestError
 

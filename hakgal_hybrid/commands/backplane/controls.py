@@ -10,6 +10,7 @@ from ...broker.client import Client
 from ...broker.hub import Hub
 from ...logs import get_logger
 from ..lifecycle import ClientLifecycle
+from .desk import Desk
 
 logger = get_logger(__name__)
 
@@ -20,13 +21,16 @@ class Controls:
     :param hub: the clients of this process.
     :param lifecycle: ends clients.
     :param max_rooms: in how many rooms a client may be.
+    :param desk: has commands for the governor carried out; ``None`` where each process has its own.
     """
 
-    def __init__(self, hub: Hub, lifecycle: ClientLifecycle, max_rooms: int) -> None:
+    def __init__(self, hub: Hub, lifecycle: ClientLifecycle, max_rooms: int, desk: Desk | None) -> None:
         self._hub, self._lifecycle, self._max_rooms = hub, lifecycle, max_rooms
         self._actions: dict[str, Callable[[dict[str, Any]], object]] = {
             "enter_room": self._enter_room, "leave_room": self._leave_room, "close_room": self._close_room,
             "disconnect": self._disconnect}
+        if desk is not None:
+            self._actions.update(command=desk.carry_out, outcome=desk.outcome)
 
     def carry_out(self, control: Control) -> None:
         """Do what is asked for, as far as it concerns clients of this process.

@@ -179,7 +179,7 @@ class RedisLog:
         :param lease_s: for how long, in seconds.
         :return: true if this process has it.
         """
-        answer = self._run(LEASE, [self._meta, self._desk], [process, round(lease_s * 1000)])
+        answer = self._run(LEASE, [self._meta, self._desk], [process, max(1, round(lease_s * 1000))])
         return bool(answer[0] == b"MINE")
 
     def to(self, process: str, message: bytes) -> bool:

@@ -1,0 +1,134 @@
+"""Commands for governors of several processes: one of them carries each out, once, or it is unknown whether it was."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.redis_server import RedisServer
+from support.shared_apps import Host, until
+from werkzeug.test import TestResponse
+
+
+class Governor:
+    """Notes who was asked for what."""
+
+    def __init__(self, name: str, calls: list[tuple[str, str]]) -> None:
+        self.name, self.calls = name, calls
+        self.may_start = threading.Event()
+        self.may_start.set()
+        self.fences: list[int] = []
+
+    def start(self) -> str:
+        self.may_start.wait(20)
+        self.calls.append((self.name, "start"))
+        return self.name
+
+    def stop(self) -> str:
+        raise RuntimeError("it does not stop")
+
+    def set_mode(self, mode: str, fence: int) -> str:
+        self.calls.append((self.name, mode))
+        self.fences.append(fence)
+        return mode
+
+    def get_status(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+class Trio:
+    """Three processes, two of which have a governor."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.hosts = [Host(server, HYBRID_QUEUE_S=3) for _ in range(3)]
+        self.governors = [Governor(name, self.calls) for name in ("first", "second")]
+        for host, governor in zip(self.hosts, self.governors, strict=False):
+            host.transport.governor = governor
+        for host in self.hosts:
+            host.open().close()  # it begins to read
+        for host in self.hosts:
+            until(lambda host=host: host.status()["backplane"]["tail"]["position"] not in (None, [0, 0]))
+
+    def command(self, host: Host, action: str, key: str | None = None, **more: Any) -> TestResponse:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return host.flask.test_client().post("/api/governor/control", json={"action": action, **more}, headers=headers)
+
+    def outcome(self, host: Host, answer: TestResponse) -> dict[str, Any]:
+        """Wait for the outcome of a command, as its client does."""
+        report = dict(answer.get_json())
+
+        def known() -> bool:
+            nonlocal report
+            report = host.flask.test_client().get(f"/api/governor/control/{report['id']}").get_json()
+            return report["status"] not in ("accepted", "running")
+
+        until(known)
+        return report
+
+
+@pytest.fixture
+def trio(redis_server: RedisServer) -> Iterator[Trio]:
+    made = Trio(redis_server)
+    yield made
+    for host in made.hosts:
+        host.stop()
+
+
+def test_one_process_carries_out_whoever_is_asked(trio: Trio) -> None:
+    """Whichever process gets a command, one and the same governor carries each out, once, in order."""
+    answers = [(host, trio.command(host, "set_mode", mode=f"m{number}"))
+               for number in range(5) for host in trio.hosts]
+    reports = [trio.outcome(host, answer) for host, answer in answers]
+    assert [report["status"] for report in reports] == ["done"] * 15
+    assert len({name for name, _ in trio.calls}) == 1
+    assert Counter(mode for _, mode in trio.calls) == {f"m{number}": 3 for number in range(5)}
+    assert {fence for governor in trio.governors for fence in governor.fences} == {1}
+
+
+def test_outcome_is_known_everywhere(trio: Trio) -> None:
+    """The outcome of a command can be asked for at each process; a failure is said as such."""
+    report = trio.outcome(trio.hosts[2], trio.command(trio.hosts[2], "stop"))
+    assert (report["status"], report.get("error")) == ("failed", "RuntimeError: it does not stop")
+    for host in trio.hosts:
+        until(lambda host=host: host.flask.test_client().get(
+            f"/api/governor/control/{report['id']}").get_json().get("status") == "failed")
+
+
+def test_command_of_another_life_of_the_log_is_unknown(redis_server: RedisServer, trio: Trio) -> None:
+    """When Redis has lost its data between a command and its claim, nobody carries it out any more."""
+    trio.outcome(trio.hosts[0], trio.command(trio.hosts[0], "start"))
+    trio.calls.clear()
+    with redis_server.client() as client:
+        client.flushall()
+        answer = trio.command(trio.hosts[2], "set_mode", mode="late")
+    assert trio.outcome(trio.hosts[2], answer)["status"] == "unknown"
+    assert not trio.calls
+    until(lambda: trio.outcome(trio.hosts[2], trio.command(trio.hosts[2], "set_mode", mode="new"))["status"] == "done")
+    assert [mode for _, mode in trio.calls][-1] == "new"
+
+
+def test_command_without_a_governor_anywhere_is_unknown(redis_server: RedisServer) -> None:
+    """A command that nobody can carry out has an outcome as well, after a while."""
+    host = Host(redis_server, HYBRID_QUEUE_S=1)
+    try:
+        host.open().close()
+        answer = host.flask.test_client().post("/api/governor/control", json={"action": "start"})
+        assert answer.status_code == 202
+        path = f"/api/governor/control/{answer.get_json()['id']}"
+        until(lambda: host.flask.test_client().get(path).get_json()["status"] == "unknown")
+    finally:
+        host.stop()
+
+
+def test_status_is_that_of_the_governor_at_work(trio: Trio) -> None:
+    """``status`` is answered by the process that carries out commands."""
+    trio.outcome(trio.hosts[0], trio.command(trio.hosts[0], "start"))
+    worker = trio.calls[0][0]
+    for host in trio.hosts:
+        time.sleep(0)
+        assert trio.outcome(host, trio.command(host, "status"))["result"] == {"name": worker}
