@@ -265,7 +265,8 @@ def test_muted_signal_is_silent(bus):
 def test_signals_are_documented_and_in_one_namespace():
     """Every signal says what it means, and all are found in our namespace."""
     assert set(signals.namespace) == {"event-emitted", "command-received", "command-finished", "client-connected",
-                                      "client-gone", "client-lagged", "transport-degraded"}
+                                      "client-gone", "client-lagged", "transport-degraded", "backplane-changed",
+                                      "events-lost"}
     assert all(signal.__doc__ for signal in signals.namespace.values())
     assert signals.namespace["event-emitted"] is event_emitted
 

@@ -10,7 +10,7 @@ import atexit
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ class SharedLimits(NamedTuple):
 class BackplaneStatistics:
     """How it stands with the shared log.
 
-    :ivar state: ``new``, ``live``, ``settling``, ``away`` or ``misconfigured``.
+    :ivar state: ``off``, ``new``, ``live``, ``settling``, ``away`` or ``misconfigured``.
     :ivar error: what is wrong, and what to do; ``None`` if nothing is.
     :ivar live: whether events of other processes come now.
     :ivar sender: what the sender has done.
@@ -74,12 +74,12 @@ class BackplaneStatistics:
     :ivar refilled: how many entries this process has put back.
     """
 
-    state: str
-    error: str | None
-    live: bool
-    sender: SenderStatistics
-    tail: TailStatistics
-    refilled: int
+    state: str = "off"
+    error: str | None = None
+    live: bool = False
+    sender: SenderStatistics = SenderStatistics()
+    tail: TailStatistics = field(default_factory=TailStatistics)
+    refilled: int = 0
 
 
 class SharedBroker(Broker):

@@ -52,7 +52,7 @@ class Statistics:
     newest: str
     log: LogStatistics
     journal: JournalStatistics
-    backplane: BackplaneStatistics | None
+    backplane: BackplaneStatistics
     traffic: DeliveryStatistics
     socketio: EngineStatistics
     governor: bool

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..broker.journal import JournalStatistics
+from ..broker.shared_broker import BackplaneStatistics
 from ..commands.node import Node
 from ..logs import LIMIT
 from ..monitoring.backlog import BacklogMonitor
@@ -32,7 +33,7 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) 
         streams=sessions.open, clients=len(node.hub.clients()), refused=sessions.refused,
         acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,
         oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),
-        backplane=None if node.backplane is None else node.backplane.statistics(),
+        backplane=BackplaneStatistics() if node.backplane is None else node.backplane.statistics(),
         journal=JournalStatistics() if node.journal is None else node.journal.statistics(),
         traffic=node.hub.deliveries.snapshot(), socketio=node.engine_counters.snapshot(),
         governor=node.settings.enable_control_http and node.governor_queue.there,

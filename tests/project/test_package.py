@@ -25,7 +25,7 @@ import hakgal_hybrid
 PACKAGE = REPOSITORY / "hakgal_hybrid"
 
 RUNTIME = {"flask", "flask-sock", "gevent", "h11", "blinker", "wrapt", "wsproto"}
-EXTRAS = {"metrics", "measure", "socketio", "bench", "test", "docs"}
+EXTRAS = {"metrics", "measure", "redis", "socketio", "bench", "test", "docs"}
 TOP_LEVEL = {
     ".ci", ".github", ".gitignore",
     ".ruff.toml", "CHANGES.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "docs",

@@ -28,10 +28,10 @@ class OutboxStatistics:
     :ivar dropped: how many were dropped, because it was full.
     """
 
-    events: int
-    bytes: int
-    age_s: float
-    dropped: int
+    events: int = 0
+    bytes: int = 0
+    age_s: float = 0.0
+    dropped: int = 0
 
 
 class _Waiting(NamedTuple):

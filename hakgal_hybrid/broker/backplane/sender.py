@@ -41,13 +41,13 @@ class SenderStatistics:
     :ivar outbox: what waits.
     """
 
-    state: State
-    error: str | None
-    sent: int
-    resent: int
-    twins: int
-    append_s: float
-    outbox: OutboxStatistics
+    state: str = "off"
+    error: str | None = None
+    sent: int = 0
+    resent: int = 0
+    twins: int = 0
+    append_s: float = 0.0
+    outbox: OutboxStatistics = OutboxStatistics()
 
 
 class Sender:
@@ -140,8 +140,8 @@ class Sender:
 
     def statistics(self) -> SenderStatistics:
         """Return a snapshot."""
-        return SenderStatistics(self.state, self._error or None, self._sent, self._resent, self._twins, self._append_s,
-                                self.outbox.statistics())
+        return SenderStatistics(self.state.value, self._error or None, self._sent, self._resent, self._twins,
+                                self._append_s, self.outbox.statistics())
 
     # -- the thread ------------------------------------------------------------------------------------------
 

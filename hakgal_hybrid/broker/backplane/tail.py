@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
 
 from .shared_log import START, Position, Record
 
@@ -36,7 +36,7 @@ class Hole(NamedTuple):
 class TailStatistics:
     """What a process has met while reading.
 
-    :ivar position: the last id that it has read; ``None`` before the first answer.
+    :ivar position: the last id that it has read.
     :ivar holes: how many entries are missing, by reason; one whose size is not known counts as one.
     :ivar cuts: how many new generations began.
     :ivar duplicates: how many entries had been read before under other ids.
@@ -44,12 +44,12 @@ class TailStatistics:
     :ivar foreign: how many entries are none of ours.
     """
 
-    position: Position | None
-    holes: dict[str, int]
-    cuts: int
-    duplicates: int
-    branches: int
-    foreign: int
+    position: str = str(START)
+    holes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(HoleReason), 0))
+    cuts: int = 0
+    duplicates: int = 0
+    branches: int = 0
+    foreign: int = 0
 
 
 class Tail:
@@ -57,12 +57,12 @@ class Tail:
 
     :param deliver: called with every entry that carries something, once.
     :param hole: called with everything that is missing, in its place.
+    :param keep: how many entries are kept, to put them back into a log that has lost them.
     :param branch: called with the last id of a branch that the log does not have, and the opening after it.
     :param repeated: called with the id of every entry that was read before under another one.
     :param ended: called with the last id of every generation.
-    :param seen: called after each entry of a sender, with its name and number.
     :param begun: called with the id after which this process begins.
-    :param keep: how many entries are kept, to put them back into a log that has lost them.
+    :param seen: called after each entry of a sender, with its name and number.
     :ivar position: the last id that was read; ``None`` until :meth:`begin` was called.
     :ivar chain: the entries since the last hole.
     """
@@ -80,7 +80,7 @@ class Tail:
         #: The last number of each sender, and how many holes there were when it was read.
         self._last: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._holes_met = 0
-        self._holes: dict[str, int] = {}
+        self._holes: dict[str, int] = dict.fromkeys(get_args(HoleReason), 0)
         self._cuts = self._duplicates = self._branches = self._foreign = 0
 
     def begin(self, records: list[Record]) -> None:
@@ -171,7 +171,7 @@ class Tail:
         self._on_hole(hole)
 
     def _count(self, reason: str, missed: int | None) -> None:
-        self._holes[reason] = self._holes.get(reason, 0) + (1 if missed is None else missed)
+        self._holes[reason] += 1 if missed is None else missed
 
     def after(self, position: Position) -> list[Record]:
         """Return what was read after an id, as far as it is kept: what a log that ends there may have lost.
@@ -183,5 +183,5 @@ class Tail:
 
     def statistics(self) -> TailStatistics:
         """Return a snapshot."""
-        return TailStatistics(self.position, dict(self._holes), self._cuts, self._duplicates, self._branches,
-                              self._foreign)
+        return TailStatistics(str(self.position or START), dict(self._holes), self._cuts, self._duplicates,
+                              self._branches, self._foreign)

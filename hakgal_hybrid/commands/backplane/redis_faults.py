@@ -20,8 +20,8 @@ from ...broker.backplane.faults import Away, Misconfigured
 RIGHTS = ("+ping +hello +client|setname +select +auth +info +time +exists +eval +evalsha +xadd +xread +xrange "
           "+xrevrange +xtrim +hset +hmget +hincrby +get +set +pexpire")
 
-WRONG_USER = ("Redis refuses the user or the password ({error}); correct HYBRID_BACKPLANE, "
-              "redis://USER:PASSWORD@HOST:PORT/DB")
+WRONG_USER = ("Redis refuses the user or the password ({error}); correct what stands "
+              "before the @ in HYBRID_BACKPLANE, user and password with a colon between")
 WRONG_RIGHTS = "the user of Redis lacks a right ({error}); it needs ~{{{name}}}:* " + RIGHTS
 WRONG_TYPE = ("a key that begins with {{{name}}}: is none of ours ({error}); delete it, or set HYBRID_BACKPLANE_NAME "
               "to another name")
