@@ -15,6 +15,7 @@ from ..logs import get_logger
 from ..settings import Profile
 from ..settings.values import url_prefix
 from ..web.state import AppState
+from .queueing import queue_settings
 
 logger = get_logger(__name__)
 
@@ -29,7 +30,7 @@ HONOURED = frozenset((
     "allow_upgrades", "cors_allowed_origins", "json", "logger", "manage_session", "max_http_buffer_size", "namespaces",
     "path", "ping_interval", "ping_timeout", "resource", "transports"))
 
-_ONE_PROCESS = "None, for this version serves one process; or APP_PROFILE=WEBSOCKET, in which Flask-SocketIO serves"
+_ONE_PROCESS = "None, and message_queue for several processes; or APP_PROFILE=WEBSOCKET, in which Flask-SocketIO serves"
 
 #: By then the app has bound our class, and perhaps has made a subclass.
 _TOO_LATE = ("the profile is WEBSOCKET, and was another one when the app imported SocketIO; set APP_PROFILE=WEBSOCKET "
@@ -37,14 +38,12 @@ _TOO_LATE = ("the profile is WEBSOCKET, and was another one when the app importe
 
 
 def refuse_queue(options: Mapping[str, Any]) -> None:
-    """Check that nobody relies on events that would have to come from, or go to, another process.
+    """Check that nobody relies on events that come from, or go to, another process in a way that there is not here.
 
     :param options: the keywords that a ``SocketIO`` was given.
     :raises ConfigurationError: if somebody does: ignoring a queue would lose events.
     """
-    if options.get("message_queue"):
-        scheme = str(options["message_queue"]).partition("://")[0]  # what follows may hold a password
-        raise ConfigurationError.bad_value("message_queue", f"{scheme}://…", _ONE_PROCESS)
+    queue_settings(options)
     manager = options.get("client_manager")
     if manager is not None and type(manager).__name__ != "Manager":  # that one keeps clients in memory
         raise ConfigurationError.bad_value("client_manager", manager, _ONE_PROCESS)
@@ -69,6 +68,14 @@ def prefix_of(options: Mapping[str, Any]) -> dict[str, str]:
         raise ConfigurationError.bad_value("path", path, str(refused)) from None
 
 
+def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that keywords stand for.
+
+    :param options: the keywords that a ``SocketIO`` was given.
+    """
+    return {**prefix_of(options), **queue_settings(options)}
+
+
 def warn_of_late_path(options: Mapping[str, Any], state: AppState) -> None:
     """Say so where the URLs of an app are elsewhere than ``path=`` says, because they were there before.
 
@@ -90,6 +97,9 @@ def apply_options(options: Mapping[str, Any], state: AppState) -> None:
     """
     if state.settings.profile is Profile.WEBSOCKET:
         raise ConfigurationError(_TOO_LATE)
+    if queue_settings(options) and state.settings.backplane is None:
+        raise ConfigurationError("SocketIO(message_queue=…) came after the transport of its app, which has no "
+                                 "backplane; set HYBRID_BACKPLANE")
     unknown = sorted(options.keys() - IGNORED - HONOURED)
     if unknown:
         logger.warning("SocketIO(%s) means nothing here and is ignored", ", ".join(f"{name}=…" for name in unknown))

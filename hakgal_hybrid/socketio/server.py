@@ -15,6 +15,7 @@ from .ack_wait import NotConnected, as_type_error, wait_for_answer
 from .clients import ClientDirectory, absent
 from .engine import Engine
 from .manager import Manager
+from .queueing import WriteOnlyQueue
 
 
 class Reason:
@@ -43,6 +44,7 @@ class Server(ClientDirectory):
     """The part of python-socketio's ``Server`` that makes sense over Server-Sent Events.
 
     :param current: returns the state of the app that is meant.
+    :param queue: emits where there is no app.
     :ivar manager: says who is there, and in which rooms.
     :ivar eio: says how clients of Engine.IO are served.
     """
@@ -50,8 +52,9 @@ class Server(ClientDirectory):
     reason = Reason
     async_mode = "threading"
 
-    def __init__(self, current: Callable[[], AppState]) -> None:
+    def __init__(self, current: Callable[[], AppState], queue: WriteOnlyQueue) -> None:
         super().__init__(current)
+        self._queue = queue
         self.manager = Manager(self)
         self.eio = Engine(current)
 
@@ -85,6 +88,8 @@ class Server(ClientDirectory):
         :param callback: called with what a client acknowledges the event with.
         :raises EventError: for a name or payload that cannot be sent; it is a ``TypeError`` as well.
         """
+        if self._queue.emit(event, unfolded(args), to or None, skip_sid or None, namespace, callback=bool(callback)):
+            return
         state = self._current()
         if state.handlers.log is not None:
             self._log('emitting event "%s" to %s [%s]', event, to or "all", namespace or "/")

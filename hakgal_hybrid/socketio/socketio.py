@@ -13,7 +13,8 @@ from ..web.apps import Apps
 from ..web.state import AppState
 from ..web.transport import KEY, Transport
 from .ack_wait import in_context_of_caller
-from .options import apply_options, prefix_of, refuse_queue, warn_of_late_path
+from .options import apply_options, refuse_queue, settings_of, warn_of_late_path
+from .queueing import WriteOnlyQueue
 from .registering import HandlerRegistrar
 from .running import Runner
 from .server import Reason, Server
@@ -42,7 +43,9 @@ class SocketIO(HandlerRegistrar):
             true, or a logger: log events, rooms and endings at level INFO.
         ``ping_interval``, ``ping_timeout``, ``max_http_buffer_size``, ``transports``, ``allow_upgrades``
             how clients of Socket.IO are served.
-    :raises ConfigurationError: for ``message_queue`` or a ``client_manager``, which this version cannot honour.
+        ``message_queue``, ``channel``
+            what ``HYBRID_BACKPLANE`` and ``HYBRID_BACKPLANE_NAME`` say; without an app it can only emit.
+    :raises ConfigurationError: for a ``message_queue`` or ``client_manager`` that cannot be honoured.
     """
 
     #: Why a client is gone: ``SocketIO.reason.CLIENT_DISCONNECT`` and so on.
@@ -65,7 +68,7 @@ class SocketIO(HandlerRegistrar):
         return facade
 
     def _begin(self, apps: Apps, options: dict[str, Any]) -> None:
-        super().__init__(apps, Server(apps.current))
+        super().__init__(apps, Server(apps.current, WriteOnlyQueue(apps, options)))
         self.server_options = options
         self._runner = Runner()
 
@@ -100,12 +103,10 @@ class SocketIO(HandlerRegistrar):
             if state not in self.apps.served():
                 self.apps.add(state)
         else:
-            state = Transport.over(self.apps.init_app(app, prefix_of(self.server_options))).state
+            state = Transport.over(self.apps.init_app(app, settings_of(self.server_options))).state
         apply_options(self.server_options, state)
         state.facade = self
         app.extensions["socketio"] = self
-
-    # -- events ----------------------------------------------------------------------------------------------
 
     def emit(self, event: str, *args: Any, namespace: str | None = "/", to: Any = None, room: Any = None,
              include_self: bool = True, skip_sid: Any = None, callback: Callable[..., object] | None = None,

@@ -11,6 +11,7 @@ from support.redis_server import RedisServer
 from support.shared_apps import App
 
 from hakgal_hybrid import ConfigurationError, Emitter, EventError
+from hakgal_hybrid.socketio import SocketIO
 
 SCRIPT = textwrap.dedent("""
     import os, sys
@@ -76,3 +77,18 @@ def test_what_is_wrong_is_said_where_it_is_made(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EventError, match="HYBRID_MAX_EVENT_BYTES"):
         emitter.emit("tick", "x" * (1 << 21))
     assert emitter.flush(0.1)
+
+
+def test_socketio_without_an_app_only_emits(redis_server: RedisServer, shared: App) -> None:
+    """``SocketIO(message_queue=…)`` in a task emits to the clients of the app whose channel it is given."""
+    task = SocketIO(message_queue=redis_server.url, channel="shared")
+    try:
+        with shared.open() as stream:
+            task.emit("progress", {"done": 1})
+            task.emit("private", "x", to=stream.open["sid"])
+            assert [(message.event, message.data) for message in (stream.next(), stream.next())] == [
+                ("progress", '{"done":1}'), ("private", '"x"')]
+            with pytest.raises(EventError, match="only emits"):
+                task.server.emit("question", callback=print)
+    finally:
+        shared.stop()

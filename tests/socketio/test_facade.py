@@ -193,13 +193,25 @@ def test_a_facade_goes_over_to_the_next_app_with_its_handlers(site: Flask, socke
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_message_queue_is_refused(site: Flask, late: bool) -> None:
-    """A message queue cannot be honoured, and ignoring one would lose events: the error names it."""
+    """A queue that is no Redis cannot be honoured, and ignoring one would lose events: the error names it."""
     make = SocketIO().init_app if late else SocketIO
-    with pytest.raises(ConfigurationError, match=r"message_queue='redis://…'.*one process") as refused:
-        make(site, message_queue="redis://:secret@queue", channel="c", write_only=True)
+    with pytest.raises(ConfigurationError, match=r"message_queue='amqp://…'.*redis://HOST") as refused:
+        make(site, message_queue="amqp://:secret@queue", channel="c", write_only=True)
     assert "secret" not in str(refused.value)
     with pytest.raises(ConfigurationError, match=r"message_queue='redis://…'"):
         SocketIO(message_queue="redis://")
+
+
+def test_a_message_queue_is_the_backplane(site: Flask) -> None:
+    """A Redis as a queue is what HYBRID_BACKPLANE says, and a channel is its name; a transport that was there before
+    must have it."""
+    SocketIO(site, message_queue="redis://queue", channel="c", write_only=True)
+    settings = HybridTransport.of(site).settings
+    assert (settings.backplane, settings.backplane_name) == ("redis://queue", "c")
+    another = Flask("another")
+    HybridTransport(another)
+    with pytest.raises(ConfigurationError, match="set HYBRID_BACKPLANE"):
+        SocketIO(another, message_queue="redis://queue")
 
 
 def test_a_manager_of_clients_elsewhere_is_refused(site: Flask) -> None:
@@ -211,7 +223,7 @@ def test_a_manager_of_clients_elsewhere_is_refused(site: Flask) -> None:
         pass
 
     SocketIO(site, client_manager=Manager(), message_queue="")
-    with pytest.raises(ConfigurationError, match=r"client_manager=.*RedisManager.*one process"):
+    with pytest.raises(ConfigurationError, match=r"client_manager=.*RedisManager.*message_queue"):
         SocketIO(Flask("queue"), client_manager=RedisManager())
 
 
