@@ -44,9 +44,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder),
-             *self._options], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         with self.client() as client:
             while True:
@@ -57,6 +55,10 @@ class RedisServer:
                     if time.monotonic() > deadline or self._process.poll() is not None:
                         raise
                     time.sleep(0.02)
+
+    def _command(self) -> list[str]:
+        return ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir",
+                str(self._folder), *self._options]
 
     def kill(self) -> None:
         """Kill it."""
@@ -74,3 +76,23 @@ class RedisServer:
         """Have it go on after :meth:`pause`."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
+
+
+class Sentinel(RedisServer):
+    """A Sentinel that watches one master, and promotes a replica of it after a second without an answer."""
+
+    def __init__(self, folder: Path, master: RedisServer) -> None:
+        self._config = folder / "sentinel.conf"
+        self._config.write_text(f"sentinel monitor events 127.0.0.1 {master.port} 1\n"
+                                "sentinel down-after-milliseconds events 1000\n"
+                                "sentinel failover-timeout events 5000\n")
+        super().__init__(folder)
+
+    @property
+    def url(self) -> str:
+        """The URL of the master that it watches."""
+        return f"redis+sentinel://127.0.0.1:{self.port}/events/0"
+
+    def _command(self) -> list[str]:
+        return ["redis-server", str(self._config), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1",
+                "--dir", str(self._folder)]

@@ -15,7 +15,7 @@ from redis.sentinel import Sentinel
 
 from ...settings.backplane_url import CLUSTER, SENTINEL, service_of
 from .redis_faults import fault_of
-from .redis_log import LogOptions, RedisLog
+from .redis_log import LogOptions, Moved, RedisLog
 
 #: Seconds that a connection may take, and an answer.
 CONNECT_S = 1.0
@@ -37,25 +37,25 @@ def connector(url: str, options: LogOptions, role: str, wait_s: float = 0.0) -> 
             "socket_timeout": ANSWER_S + wait_s, "health_check_interval": 0,
             "client_name": f"hakgal:{os.getpid()}:{role}"}
         try:
-            client = _client(url, options.name, given)
+            client, moved = _client(url, options.name, given)
             # Processes that differ in whether they may ask this would take the log for cut by turns, for ever.
             client.info("replication")
         except (RedisError, OSError) as error:
             raise fault_of(error, options.name) from error
-        return RedisLog(client, options)
+        return RedisLog(client, options, moved)
 
     return connect
 
 
-def _client(url: str, name: str, given: dict[str, Any]) -> redis.Redis:
+def _client(url: str, name: str, given: dict[str, Any]) -> tuple[redis.Redis, Moved | None]:
     parts = urlsplit(url)
     if parts.scheme in SENTINEL:
         return _master(url, given)
     if parts.scheme in CLUSTER:
-        return _node(url, name, given)
+        return _node(url, name, given), None
     if parts.scheme != "unix":
         given = {**given, "socket_keepalive": True}
-    return redis.Redis.from_url(url, single_connection_client=False, max_connections=2, **given)
+    return redis.Redis.from_url(url, max_connections=2, **given), None
 
 
 def _plain(url: str, scheme: str, host: str, port: int) -> str:
@@ -76,13 +76,18 @@ def _hosts(url: str, port: int) -> list[tuple[str, int]]:
     return [(parts.hostname or "localhost", parts.port or port) for parts in (urlsplit(f"//{host}") for host in hosts)]
 
 
-def _master(url: str, given: dict[str, Any]) -> redis.Redis:
-    """Ask the Sentinels which server has the log now."""
+def _master(url: str, given: dict[str, Any]) -> tuple[redis.Redis, Moved]:
+    """Ask the Sentinels which server has the log now; return its client, and what says that it is another one."""
     kept = {key: given[key] for key in ("socket_connect_timeout", "socket_timeout", "retry")}
     sentinel: Any = cast(Any, Sentinel)(_hosts(url, 26379), sentinel_kwargs={**kept, "protocol": 2})
-    host, port = sentinel.discover_master(service_of(url))
+    service = service_of(url)
+    address = host, port = sentinel.discover_master(service)
+
+    def moved() -> bool:
+        return bool(sentinel.discover_master(service) != address)
+
     return redis.Redis.from_url(_plain(url, SENTINEL[urlsplit(url).scheme], host, port), max_connections=2,
-                                socket_keepalive=True, **given)
+                                socket_keepalive=True, **given), moved
 
 
 def _node(url: str, name: str, given: dict[str, Any]) -> redis.Redis:

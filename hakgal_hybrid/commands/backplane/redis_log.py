@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import redis
 from redis.exceptions import NoScriptError, RedisError
 
+from ...broker.backplane.faults import Away
 from ...broker.backplane.shared_log import (
     START,
     Append,
@@ -33,7 +35,11 @@ TO_LENGTH, TO_MS = 1000, 60_000
 #: How many entries one call of XREAD returns, at most.
 READ_COUNT = 512
 
+#: Seconds between two questions whether the log is elsewhere by now.
+MOVED_EACH_S = 10.0
+
 Answer = TypeVar("Answer")
+Moved = Callable[[], bool]
 
 
 class LogOptions(NamedTuple):
@@ -58,10 +64,12 @@ class RedisLog:
 
     :param client: the connection, which is this log's own.
     :param options: which log it is.
+    :param moved: returns true if the log is elsewhere by now; a server that was replaced may go on answering.
     """
 
-    def __init__(self, client: redis.Redis, options: LogOptions) -> None:
-        self._client, self._options = client, options
+    def __init__(self, client: redis.Redis, options: LogOptions, moved: Moved | None = None) -> None:
+        self._client, self._options, self._moved = client, options, moved
+        self._asked_at = time.monotonic()
         self._log, self._meta, self._desk, self._record, self._claim, self._to, self._here = (
             f"{{{options.name}}}:{key}" for key in ("log", "meta", "desk", "q:", "claim:", "to:", "here:"))
         self._message_id = "0-0"
@@ -73,6 +81,7 @@ class RedisLog:
         :return: what became of it.
         """
         options = self._options
+        self._stay_with_the_log()
         arguments: list[Any] = [
             *call.position, options.settle_ms, secrets.randbelow(100), options.max_events, RECORD_MS, call.sender,
             call.expect, call.previous, call.token, call.generation, options.app]
@@ -88,6 +97,12 @@ class RedisLog:
         if kind == b"TWIN":
             return Twin()
         raise misconfigured(WRONG_VERSION if rest[0] == b"v" else WRONG_APP, options.name, rest[1].decode())
+
+    def _stay_with_the_log(self) -> None:
+        if self._moved is not None and time.monotonic() >= self._asked_at + MOVED_EACH_S:
+            self._asked_at = time.monotonic()
+            if self._call(self._moved):
+                raise Away("the Sentinels name another server now")
 
     def look(self, position: Position) -> Appended | Settling:
         """Look whether the log is still there as a reader knows it; nothing is appended.
