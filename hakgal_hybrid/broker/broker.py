@@ -80,6 +80,13 @@ class Broker:
         """
         change(self.log.newest)
 
+    def settled(self) -> int:
+        """Return the number of the newest event, once what was emitted here before is in the log.
+
+        :return: the number. With a backplane this waits for its answer, for a moment at most.
+        """
+        return self.log.newest
+
     def elsewhere(self, action: str, /, **data: Any) -> bool:
         """Have other processes do something, at its place among what this one emits; without a backplane nobody.
 

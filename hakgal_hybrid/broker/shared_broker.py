@@ -37,6 +37,8 @@ BEGIN_S = 5.0
 #: How long it waits for an entry that its client has had from another process, in seconds; and how many do at a time.
 ARRIVAL_S = 5.0
 MAX_WAITING = 2
+#: How long an answer to a client waits for what its handler has emitted, in seconds: it belongs before the answer.
+SETTLED_S = 0.25
 #: What the shared log carries of an event besides its data, about, in bytes.
 _MORE = 256
 
@@ -223,6 +225,18 @@ class SharedBroker(Broker):
         """
         if not self._read_back.after(self._outbox.last, change):
             change(self.log.newest)
+
+    def settled(self) -> int:
+        """Return the number of the newest event, once what was emitted here before is in the log.
+
+        :return: the number; after a moment, or while the shared log is away, also without that.
+        """
+        if self._segments.live and self._reader.state is State.LIVE:
+            here = threading.Event()
+            with self.log.held():
+                self.in_place(lambda newest: here.set())
+            here.wait(SETTLED_S)
+        return self.log.newest
 
     def elsewhere(self, action: str, /, **data: Any) -> bool:
         """Have every process do something, at its place among what this one emits.

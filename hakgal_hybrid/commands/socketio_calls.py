@@ -139,8 +139,6 @@ class SocketIOCalls:
                            address)
         return wait
 
-    # -- what is carried out ---------------------------------------------------------------------------------
-
     def _carry_out(self, incoming: IncomingPacket) -> None:
         """Carry out a packet, which is parsed only here if it is large."""
         if self._broken:
@@ -232,8 +230,9 @@ class SocketIOCalls:
             crowded(node)
             self.engine.close("transport error")
             return
+        emitted = node.hub.broker.settled()
         with self.engine.lock:  # after everything that the handler has emitted
-            self._down.outbox.put_ack(node.log.newest, client.namespace, packet.id, text)
+            self._down.outbox.put_ack(emitted, client.namespace, packet.id, text)
         self.engine.notify()
 
     def _acknowledge(self, client: Client, number: int | None, args: list[Any]) -> None:

@@ -44,6 +44,7 @@ def blueprint(services: Services) -> Blueprint:
         session = client.session
         if session is None:
             raise RequestError("this client has no stream of its own", code="bad_sid")
+        node.hub.broker.settled()
         since = max(client.since, session.start)
         return answer({
             "sid": client.sid, "token": client.token, "ticket": node.hub.sessions.ticket_of(session),

@@ -106,6 +106,7 @@ def emit_as(services: Services, client: Client, message: dict[str, Any],
         ack = services.node.lifecycle.dispatch(client, name, args)
         body = f'"ack":{_returned(services, name, _acknowledgement(ack))}'
         if "number" in message:  # sent by a socket, which calls back only after what the handler has emitted
+            services.node.hub.broker.settled()
             after = text_of(latest_for(services.node.log, client, before))
             body += f',"args":{_returned(services, name, _arguments(ack))},"after":{after}'
         return f"{{{body}}}"

@@ -87,3 +87,14 @@ def test_process_that_does_not_answer(redis_server: RedisServer) -> None:
     finally:
         here.stop()
         there.stop()
+
+
+def test_answer_names_what_its_handler_has_emitted(handling: tuple[Host, Host]) -> None:
+    """An answer says which event of its handler comes before it, although that comes by Redis."""
+    here, _ = handling
+    with here.open() as stream:
+        here.transport.emit("warm")  # a new log takes nothing for a moment
+        stream.until("warm")
+        for number in range(1, 6):
+            answer = post(here, "emit", stream, event="say", data=number, number=number).get_json()
+            assert answer["after"] == stream.until("heard").id
