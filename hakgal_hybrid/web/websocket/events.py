@@ -152,7 +152,7 @@ class EventsWebSocket(WebSocket):
         try:
             if self._ending is None and self._stream.state is not StreamState.ENDED:
                 answer = self._answer(message)
-                self._answers.append((self._sharing.node.log.newest, answer))
+                self._answers.append((self._sharing.node.hub.broker.settled(), answer))
         except BaseException:
             self._ending = CloseReason.INTERNAL_ERROR, StreamEnd.FAILED
             raise
