@@ -55,7 +55,7 @@ class EngineEndpoint:
     def __init__(self, services: Services) -> None:
         self._services, self._node = services, services.node
         timers = TimerQueue()
-        self.sessions = EngineRegistry(timers)
+        self.sessions = EngineRegistry(timers, lambda: services.node.hub.broker.process)
         later = TimerWheel[Callable[[], object]](timers, TICK_S, lambda call: call())
         self._access = EngineAccess(services)
         worker = Worker("hakgal-hybrid-socketio", MAX_WAITING, services.node.settings.threads)
@@ -156,7 +156,8 @@ class EngineEndpoint:
         except BaseException:
             admission.end()
             raise
-        session = EngineSession(upper, self._node.engine_options, websocket=websocket)
+        session = EngineSession(upper, self._node.engine_options, websocket=websocket,
+                                process=self._node.hub.broker.process)
         self.sessions.add(session)
         self._node.engine_counters.count("opened")
         return session

@@ -12,9 +12,10 @@ from support.servers import Server, wait_until
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs a system that forks")
 
 
-@pytest.fixture(params=["gunicorn-gthread", "gunicorn-gevent"])
+@pytest.fixture(params=["gunicorn-gthread", "gunicorn-gevent", "gunicorn-gthread --preload"])
 def workers(redis_server: RedisServer, request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(str(request.param), "--workers", "3", HYBRID_BACKPLANE=redis_server.url) as server:
+    kind, *options = str(request.param).split()
+    with Server(kind, "--workers", "3", *options, HYBRID_BACKPLANE=redis_server.url) as server:
         yield server
 
 

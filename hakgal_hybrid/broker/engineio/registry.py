@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ..broker import process_of
 from ..states import EngineState
 from ..timers import TimerQueue, TimerWheel
 from .refusals import Refusal, RefusalCode
@@ -12,14 +15,19 @@ ROUND_S = 5.0
 #: How much later than it is due something may be done (seconds).
 TICK_S = 0.02
 
+_ELSEWHERE = ("Session ID unknown: another process has this session; have the proxy send each client to the same "
+              "process (sticky sessions)")
+
 
 class EngineRegistry:
     """All sessions that have not ended.
 
     :param timers: has them looked after.
+    :param process: returns the name of this process, with which its ids begin; empty if there are no others.
     """
 
-    def __init__(self, timers: TimerQueue) -> None:
+    def __init__(self, timers: TimerQueue, process: Callable[[], str] = str) -> None:
+        self._process = process
         self._wheel: TimerWheel[EngineSession] = TimerWheel(timers, TICK_S, self._look_after)
         self._sessions: dict[str, EngineSession] = {}
 
@@ -40,11 +48,13 @@ class EngineRegistry:
 
         :param sid: the id.
         :return: the session.
-        :raises Refusal: if there is none.
+        :raises Refusal: if there is none; it says so if that is because another process has it.
         """
         session = self._sessions.get(sid)
         if session is None or session.tick() is None:  # its time may be over just now
-            raise Refusal(RefusalCode.UNKNOWN_SID)
+            here = self._process()
+            elsewhere = here and process_of(sid) not in ("", here)
+            raise Refusal(RefusalCode.UNKNOWN_SID, _ELSEWHERE if elsewhere else "")
         return session
 
     def get(self, sid: str) -> EngineSession | None:

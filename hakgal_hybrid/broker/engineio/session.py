@@ -35,6 +35,7 @@ class EngineSession:
     :param options: what all sessions have in common.
     :param clock: monotonic seconds.
     :param websocket: true if it begins on a WebSocket.
+    :param process: what its id begins with: the name of this process, if there are others.
     :ivar sid: its id, a secret.
     :ivar state: see :class:`~hakgal_hybrid.broker.states.EngineState`.
     :ivar wake: called, from any thread, when :meth:`frames` is to be called, or the session is over.
@@ -44,8 +45,8 @@ class EngineSession:
     __slots__ = ("_polling", "_upgrade", "heartbeat", "lock", "sid", "state", "upper", "wake")
 
     def __init__(self, upper: Upper, options: EngineOptions, clock: Callable[[], float] = time.monotonic, *,
-                 websocket: bool = False) -> None:
-        self.sid = secrets.token_urlsafe(15)
+                 websocket: bool = False, process: str = "") -> None:
+        self.sid = process + secrets.token_urlsafe(15)
         self.state = EngineState.WEBSOCKET if websocket else EngineState.POLLING
         self.lock = threading.RLock()
         self.wake: Callable[[], object] = _nothing
