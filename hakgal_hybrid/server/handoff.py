@@ -18,6 +18,8 @@ from .response import ResponseWriter
 from .wsgi import Head, head_bytes
 
 Opened = SubscriberStream | Handshake | HeldAnswer
+#: Headers of a view's answer that are not those of the answer that is held.
+_OF_THE_BODY = ("content-type", "content-length")
 
 
 class Handoff:
@@ -103,7 +105,8 @@ class Handoff:
         answer = self._front.held.await_answer(held, connection.sock.fileno(), connection.reader)
         if answer is None:
             return False
-        headers = [*message.headers, ("Content-Type", answer.content_type)]
+        headers = [header for header in message.headers if header[0].lower() not in _OF_THE_BODY]
+        headers.append(("Content-Type", answer.content_type))
         try:
             self._response.begin(Head(answer.status, headers, answer.body))
         except (OSError, gevent.Timeout):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from ..broker.broker import process_of
-from ..commands.backplane.requests import Answer
+from ..broker.engineio.held import Answer as HeldBody
+from ..broker.environ import HANDOFF
+from ..broker.wakeups import make_wakeup
+from ..commands.backplane.requests import Answer, ForwardedRequest
 from ..errors import HybridError, RequestError, problem_response
 from ..logs import get_logger
 from .bodies import token_of_request
@@ -19,13 +24,54 @@ from .services import Services
 
 logger = get_logger(__name__)
 
+PROBLEM = "application/problem+json"
+
+
+class HeldForward:
+    """The answer of another process, for a server that waits for it without a thread.
+
+    :param asked: the request.
+    """
+
+    def __init__(self, asked: ForwardedRequest) -> None:
+        self._asked = asked
+
+    @property
+    def on_wake(self) -> Callable[[], object]:
+        """Called, from any thread, when :meth:`take` is to be called."""
+        return self._asked.on_wake
+
+    @on_wake.setter
+    def on_wake(self, wake: Callable[[], object]) -> None:
+        self._asked.on_wake = wake
+
+    @property
+    def wait_s(self) -> float:
+        """How long :meth:`take` need not be called, if nobody wakes it, in seconds."""
+        return self._asked.wait_s
+
+    def take(self) -> HeldBody | None:
+        """Return the answer; ``None`` while there is none."""
+        try:
+            answer = self._asked.take()
+        except HybridError as error:
+            status, _, body = problem_response(error)
+            return HeldBody(status, PROBLEM, body)
+        return None if answer is None else HeldBody(_status_line(answer.status), _type_of(answer),
+                                                    answer.text.encode())
+
+    def abandon(self) -> None:
+        """Note that the client is gone, or did not get the answer."""
+        self._asked.abandon()
+
 
 def forwarded(services: Services, message: dict[str, Any]) -> Response | None:
-    """Have the process answer the request that has its client.
+    """Have the process answer the request that has its client. Under our own server, no thread waits for it.
 
     :param services: knows the clients, and the other processes.
     :param message: the body of the request.
     :return: the answer; ``None`` if the client is not one of another process.
+    :raises Overloaded: if too many requests wait for other processes already.
     :raises HybridError: 410 if that process is gone, 504 if it does not answer.
     """
     node, sid = services.node, message.get("sid")
@@ -36,9 +82,34 @@ def forwarded(services: Services, message: dict[str, Any]) -> Response | None:
     if there in ("", here):
         return None
     path = request.path.removeprefix(node.settings.prefix)
-    answer = requests.ask(here, there, path, token_of_request(), json.dumps(message), node.settings.queue_s)
-    kind = "application/json" if answer.status < 400 else "application/problem+json"
-    return Response(answer.text, answer.status, content_type=kind, headers={"Cache-Control": "no-store"})
+    ask = partial(requests.ask, here, there, path, token_of_request(), json.dumps(message), node.settings.queue_s)
+    if HANDOFF in request.environ:
+        request.environ[HANDOFF].append(HeldForward(ask()))
+        return Response(status=200, headers={"Cache-Control": "no-store"})
+    with requests.thread():
+        answer = _wait_for(ask())
+    return Response(answer.text, answer.status, content_type=_type_of(answer), headers={"Cache-Control": "no-store"})
+
+
+def _wait_for(asked: ForwardedRequest) -> Answer:
+    """Wait in this thread."""
+    woken = make_wakeup()
+    asked.on_wake = woken.set
+    try:
+        while (answer := asked.take()) is None:
+            woken.wait(asked.wait_s)
+            woken.clear()
+        return answer
+    finally:
+        asked.abandon()
+
+
+def _status_line(status: int) -> str:
+    return f"{status} {HTTP_STATUS_CODES.get(status, 'Unknown')}"
+
+
+def _type_of(answer: Answer) -> str:
+    return "application/json" if answer.status < 400 else PROBLEM
 
 
 def server_of(app: Flask, prefix: str) -> Callable[[str, str, str], Answer]:

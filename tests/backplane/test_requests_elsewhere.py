@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from support.hosts import call, serving
 from support.redis_server import RedisServer
 from support.shared_apps import Host, until
 from werkzeug.test import TestResponse
 
+from hakgal_hybrid.commands.backplane.requests import MAX_THREADS, Answer
 from hakgal_hybrid.socketio import emit
 from hakgal_hybrid.testing import TestStream
 
@@ -98,3 +102,55 @@ def test_answer_names_what_its_handler_has_emitted(handling: tuple[Host, Host]) 
         for number in range(1, 6):
             answer = post(here, "emit", stream, event="say", data=number, number=number).get_json()
             assert answer["after"] == stream.until("heard").id
+
+
+def test_requests_that_wait_take_no_thread(redis_server: RedisServer) -> None:
+    """While another process does not answer, our server answers everything else, and each of those in the end."""
+    here = Host(redis_server, HYBRID_QUEUE_S=5, HYBRID_THREADS=2)
+    there = Host(redis_server)
+    requests = there.transport.node.requests
+    assert requests is not None
+    serve, go_on = requests.serve, threading.Event()
+    assert serve is not None
+    requests.serve = lambda *request: serve(*request) if go_on.wait(10) else Answer(500, "")
+    there.socketio.on_event("say", lambda data: data)
+    try:
+        with serving(here.socketio, here.flask) as port, there.open() as stream:
+            body = {"sid": stream.open["sid"], "event": "say"}
+            with ThreadPoolExecutor(20) as pool:
+                posts = [pool.submit(call, port, "POST", "/api/events/emit", {**body, "data": number},
+                                     {"X-Hybrid-Token": stream.open["token"]}) for number in range(20)]
+                node = here.transport.node.requests
+                until(lambda: len(node._asked) == 20)
+                assert call(port, "GET", "/api/hybrid/status").status == 200
+                go_on.set()
+                assert [post.result(10).body["ack"] for post in posts] == list(range(20))
+    finally:
+        here.stop()
+        there.stop()
+
+
+def test_few_threads_wait_for_another_process(redis_server: RedisServer) -> None:
+    """Where each request that waits takes a thread, few may; one more is refused at once, and can be sent again."""
+    here, there = Host(redis_server, HYBRID_QUEUE_S=5), Host(redis_server)
+    requests = there.transport.node.requests
+    assert requests is not None
+    serve, go_on = requests.serve, threading.Event()
+    assert serve is not None
+    requests.serve = lambda *request: serve(*request) if go_on.wait(10) else Answer(500, "")
+    there.socketio.on_event("say", lambda data: data)
+    try:
+        here.open().close()
+        with there.open() as stream, ThreadPoolExecutor(MAX_THREADS) as pool:
+            posts = [pool.submit(post, here, "emit", stream, event="say", data=number)
+                     for number in range(MAX_THREADS)]
+            node = here.transport.node.requests
+            until(lambda: len(node._asked) == MAX_THREADS)
+            refused = post(here, "emit", stream, event="say", data="one more")
+            assert (refused.status_code, refused.get_json()["code"]) == (503, "forwarding")
+            assert refused.headers["Retry-After"]
+            go_on.set()
+            assert sorted(post.result(10).get_json()["ack"] for post in posts) == list(range(MAX_THREADS))
+    finally:
+        here.stop()
+        there.stop()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import secrets
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,8 +17,10 @@ from ..worker import Worker
 logger = get_logger(__name__)
 
 #: How many requests of this process may wait for others at a time; and how many of others may wait here.
-MAX_ASKED = 64
+MAX_ASKED = 1000
 MAX_WAITING = 1000
+#: How many threads may wait for others at a time, where a request that waits takes one.
+MAX_THREADS = 16
 
 #: Posts a message to a process.
 Post = Callable[[str, list[Any]], None]
@@ -34,6 +37,58 @@ class Answer(NamedTuple):
     text: str
 
 
+class ForwardedRequest:
+    """A request that another process answers. One thread, or greenlet, waits for it.
+
+    :param seconds: how long the other process may take, in seconds.
+    :param end: called once nobody waits any more.
+    :param clock: monotonic seconds.
+    :ivar on_wake: called, from any thread, when :meth:`take` is to be called.
+    """
+
+    def __init__(self, seconds: float, end: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
+        self.on_wake: Callable[[], object] = lambda: None
+        self._answer: Answer | HybridError | None = None
+        self._until, self._end, self._clock = clock() + seconds, end, clock
+
+    def arrived(self, answer: Answer | HybridError) -> None:
+        """Note the answer, or why there will be none.
+
+        :param answer: the answer.
+        """
+        self._answer = answer
+        self.on_wake()
+
+    @property
+    def wait_s(self) -> float:
+        """How long :meth:`take` need not be called, if nobody wakes it, in seconds."""
+        return max(0.0, self._until - self._clock())
+
+    def take(self) -> Answer | None:
+        """Return the answer; ``None`` while there is none.
+
+        :raises HybridError: 410 if that process is gone; 504 if it has not answered in time: then it is not known
+            whether the request was carried out.
+        """
+        answer = self._answer
+        if answer is None and not self.wait_s:
+            answer = HybridError("the process that has this client has not answered; it is not known whether the "
+                                 "request was carried out", code="unknown", status=504)
+        if answer is not None:
+            self.abandon()
+        if isinstance(answer, HybridError):
+            raise answer
+        return answer
+
+    def abandon(self) -> None:
+        """Wait no longer. What the other process does with the request stays done."""
+        self._end()
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded("too many requests wait for other processes", code="forwarding")
+
+
 class RequestForwarding:
     """Asks other processes, and answers them.
 
@@ -46,11 +101,24 @@ class RequestForwarding:
     def __init__(self, post: Post, threads: int) -> None:
         self._post = post
         self._worker = Worker("hakgal-hybrid-forwarded", limit=MAX_WAITING, threads=threads)
-        self._asked: dict[str, queue.SimpleQueue[Answer | None]] = {}
-        self._places = threading.Semaphore(MAX_ASKED)
+        self._asked: dict[str, ForwardedRequest] = {}
+        self._threads = threading.Semaphore(MAX_THREADS)
         self.serve: Callable[[str, str, str], Answer] | None = None
 
-    def ask(self, here: str, there: str, path: str, token: str, body: str, seconds: float) -> Answer:
+    @contextmanager
+    def thread(self) -> Iterator[None]:
+        """Have this thread wait for another process in this context.
+
+        :raises Overloaded: if too many do already.
+        """
+        if not self._threads.acquire(blocking=False):
+            raise _overloaded()
+        try:
+            yield
+        finally:
+            self._threads.release()
+
+    def ask(self, here: str, there: str, path: str, token: str, body: str, seconds: float) -> ForwardedRequest:
         """Have a process answer a request, at most once.
 
         :param here: the name of this process.
@@ -58,28 +126,20 @@ class RequestForwarding:
         :param path: the path of the request.
         :param token: the client's token.
         :param body: the body, JSON.
-        :param seconds: how long to wait.
-        :return: the answer.
+        :param seconds: how long it may take.
+        :return: what has the answer in the end.
         :raises Overloaded: if too many wait already.
-        :raises HybridError: 410 if that process is gone; 504 if it does not answer in time: then it is not known
-            whether the request was carried out.
         """
-        if not self._places.acquire(blocking=False):
-            raise Overloaded("too many requests wait for other processes", code="forwarding")
+        if len(self._asked) >= MAX_ASKED:
+            raise _overloaded()
         number = secrets.token_hex(8)
-        answers = self._asked[number] = queue.SimpleQueue()
+        asked = self._asked[number] = ForwardedRequest(seconds, lambda: self._asked.pop(number, None))
         try:
             self._post(there, ["request", number, here, path, token, body, seconds])
-            answer = answers.get(timeout=seconds)
-        except queue.Empty:
-            raise HybridError("the process that has this client has not answered; it is not known whether the request "
-                              "was carried out", code="unknown", status=504) from None
-        finally:
-            del self._asked[number]
-            self._places.release()
-        if answer is None:
-            raise HybridError("the process that had this client is gone; connect again", code="gone", status=410)
-        return answer
+        except BaseException:
+            asked.abandon()
+            raise
+        return asked
 
     def received(self, kind: str, rest: list[Any]) -> None:
         """Take what another process has sent.
@@ -101,12 +161,13 @@ class RequestForwarding:
         :param message: the message.
         """
         if message[0] == "request":
-            self._arrived(message[1], None)
+            self._arrived(message[1], HybridError("the process that had this client is gone; connect again",
+                                                  code="gone", status=410))
 
-    def _arrived(self, number: str, answer: Answer | None) -> None:
-        answers = self._asked.get(number)
-        if answers is not None:
-            answers.put(answer)
+    def _arrived(self, number: str, answer: Answer | HybridError) -> None:
+        asked = self._asked.get(number)
+        if asked is not None:
+            asked.arrived(answer)
 
     def _answer(self, number: str, sender: str, path: str, token: str, body: str) -> None:
         if self.serve is not None:
