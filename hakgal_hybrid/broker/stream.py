@@ -24,6 +24,9 @@ from .sse import LAST_CHUNK
 from .states import SessionState, StreamEnd, StreamEvent, StreamState, after
 from .subscription import StreamOptions, StreamRequest, shared_request
 
+#: Not that of the module, which belongs to the host: it may have seeded it.
+_random = random.SystemRandom()
+
 
 class SubscriberStream:
     """One stream of a session.
@@ -213,7 +216,7 @@ class SubscriberStream:
 
     def bye(self) -> bytes:
         """Return ``hybrid_bye``, with a jittered reconnection time, so that clients do not all reconnect at once."""
-        retry_ms = round(self.options.retry_ms * random.uniform(0.5, 1.5))
+        retry_ms = round(self.options.retry_ms * _random.uniform(0.5, 1.5))
         return self.content.framed(self.content.control("hybrid_bye", {"retry_ms": retry_ms}, retry=retry_ms))
 
     def end(self, reason: StreamEnd) -> bytes:

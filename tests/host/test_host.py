@@ -677,7 +677,7 @@ def test_rollback_is_the_host_alone(tmp_path: Path, vintage: str, carrier: str, 
     assert alone.pop("ours") == []
     assert {name.removeprefix("hakgal_hybrid") for name in rolled_back.pop("ours")} == {
         "", ".errors", ".host", ".host.hybridize", ".host.stand_in", ".logs", ".monitoring", ".monitoring.patching",
-        ".settings", ".settings.environ", ".settings.values"}
+        ".settings", ".settings.backplane_url", ".settings.environ", ".settings.values"}
     assert rolled_back == alone
     assert alone["stream"] in (404, 405)
     assert (alone["socketio"] is None) is (push == "")
@@ -1061,8 +1061,9 @@ def test_rollback_serves_a_real_socketio_client(tmp_path: Path, vintage: str) ->
     rollback = {"APP_PROFILE": "WEBSOCKET", "ENABLE_SSE": "false", "ENABLE_WS_SPECIAL": "true"}
     with example_host(tmp_path, push=True, extra=LIST_MODULES, LEGACY_VINTAGE=vintage, **rollback) as host:
         modules = ["", ".errors", ".host", ".host.commands", ".host.hybridize", ".host.launcher", ".host.stand_in",
-                   ".logs", ".monitoring", ".monitoring.patching", ".settings", ".settings.environ",
-                   ".settings.values", ".tools", ".tools.cli", ".tools.commands", ".tools.commands.group"]
+                   ".logs", ".monitoring", ".monitoring.patching", ".settings", ".settings.backplane_url",
+                   ".settings.environ", ".settings.values", ".tools", ".tools.cli", ".tools.commands",
+                   ".tools.commands.group"]
         decision = [f"hakgal_hybrid{name}" for name in modules]
         assert f"modules {decision} False False None" in host.text()
         with socketio_client(host.port) as first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -74,3 +75,12 @@ def test_each_bound_is_kept(structure: ModuleType, tmp_path: Path) -> None:
     assert structure.outside(measured, structure.Bounds(4, 0, 3, 10, 9)) == [
         "5 entries in the root, at most 4", "4 floors, at most 3", "thing/m0.py: 11 lines, at most 10",
         "thing.m0.Long: 10 lines, at most 9"]
+
+
+def test_the_hosts_random_numbers_are_left_alone() -> None:
+    """No module draws from the generator of ``random`` itself: a host may have seeded it."""
+    drawn = [f"{path.name}: {node.attr}" for path in (REPOSITORY / "hakgal_hybrid").rglob("*.py")
+             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "random"]
+    assert drawn
+    assert {name.partition(": ")[2] for name in drawn} == {"SystemRandom"}
