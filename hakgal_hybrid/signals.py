@@ -34,7 +34,8 @@ client_gone = _named("client-gone", """A client is gone for good. Keywords: ``cl
 client_lagged = _named("client-lagged", """A client got a gap. Keywords: ``client``, ``gap``.""")
 transport_degraded = _named("transport-degraded", """A bound was hit and a request was turned away, or events cannot
 be kept. Keyword: ``reason``, the code of the problem.""")
-backplane_changed = _named("backplane-changed", """The state of the backplane has changed.""")
+backplane_changed = _named("backplane-changed", """It stands otherwise with the backplane. Keywords: ``state``,
+``live``, ``error`` (``None`` if nothing is wrong), as in the status.""")
 events_lost = _named("events-lost", """Events of a backplane are lost. Keywords: ``count`` (``None`` if that is not
 known), ``reason``, ``emitter``.""")
 

@@ -71,6 +71,7 @@ class BackplaneStatistics:
     :ivar state: ``off``, ``new``, ``live``, ``settling``, ``away`` or ``misconfigured``.
     :ivar error: what is wrong, and what to do; ``None`` if nothing is.
     :ivar live: whether events of other processes come now.
+    :ivar address: where the shared log is, without user and password; ``name``: which one it is there.
     :ivar sender: what the sender has done.
     :ivar tail: what was read.
     :ivar refilled: how many entries this process has put back.
@@ -79,6 +80,8 @@ class BackplaneStatistics:
     state: str = "off"
     error: str | None = None
     live: bool = False
+    address: str | None = None
+    name: str | None = None
     sender: SenderStatistics = SenderStatistics()
     tail: TailStatistics = field(default_factory=TailStatistics)
     refilled: int = 0
@@ -91,15 +94,18 @@ class SharedBroker(Broker):
     :param connect: connects to the shared log.
     :param limits: the bounds.
     :param wall_ms: milliseconds since 1970.
+    :param address: where the shared log is, as it may be shown.
+    :param name: which one it is there.
     :ivar process: the name of this process.
     :ivar stopped: true once :meth:`stop` was called.
     """
 
-    def __init__(self, log: EventLog, connect: Connect, limits: SharedLimits, *, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, log: EventLog, connect: Connect, limits: SharedLimits, *, wall_ms: Callable[[], int],
+                 address: str = "", name: str = "") -> None:
         super().__init__(log)
         assert log.segments is not None
         self._connect, self._limits, self._wall_ms, self._segments = connect, limits, wall_ms, log.segments
-        self.stopped = False
+        self.stopped, self._address, self._name = False, address, name
         self._arrivals = Arrivals(log, log.segments, self.wake, wall_ms, limits.log_events)
         self._tail = self._arrivals.tail
         self._renew()
@@ -263,5 +269,5 @@ class SharedBroker(Broker):
         states = {reader.state, sender.state}
         worst = next((state for state in (State.MISCONFIGURED, State.AWAY, State.SETTLING) if state in states),
                      reader.state)
-        return BackplaneStatistics(worst.value, reader.error or sender.error, self._segments.live, sender,
-                                   self._tail.statistics(), reader.refilled)
+        return BackplaneStatistics(worst.value, reader.error or sender.error, self._segments.live, self._address,
+                                   self._name, sender, self._tail.statistics(), reader.refilled)

@@ -31,6 +31,7 @@ from ..broker.shared_broker import SharedBroker
 from ..broker.states import SessionState
 from ..broker.subscription import StreamOptions
 from ..settings import Profile, Settings
+from ..settings.backplane_url import without_secret
 from .acks import Acks
 from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .app_json import default_of
@@ -40,6 +41,7 @@ from .backplane.building import connect_to, limits_of, uses_backplane
 from .backplane.controls import Controls
 from .backplane.desk import Desk
 from .backplane.listening import BackplaneListener
+from .backplane.reporting import BackplaneReport
 from .backplane.requests import RequestForwarding
 from .command_store import Command
 from .governor import GovernorQueue
@@ -174,7 +176,8 @@ class Node:
             return Broker(log, self._published)
         name = settings.backplane_name or self.app.import_name
         connect = connect_to(settings.backplane, name, self.app.import_name, settings.log_events)
-        self.backplane = SharedBroker(log, connect, limits_of(settings), wall_ms=_wall_ms)
+        self.backplane = SharedBroker(log, connect, limits_of(settings), wall_ms=_wall_ms,
+                                      address=str(without_secret(settings.backplane)), name=name)
         return self.backplane
 
     def _post(self, process: str, message: list[Any]) -> None:
@@ -191,7 +194,8 @@ class Node:
             fork_aware(desk)
         backplane.listen(BackplaneListener(
             self.log, self._background, Controls(self.hub, self.lifecycle, settings.max_rooms, desk),
-            AckForwarding(self.hub, self.acks, self._post), self.requests))
+            AckForwarding(self.hub, self.acks, self._post), self.requests,
+            BackplaneReport(backplane.statistics, self._background)))
 
     def serves_engineio(self, path: str, seen: str | None = None) -> bool:
         """Return true if clients of Socket.IO are served at a path. They may leave the slash at its end out.

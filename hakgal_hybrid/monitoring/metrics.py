@@ -62,6 +62,8 @@ METRICS = (
     Metric("journal.bytes", "journal_bytes", "gauge", "Size of the journal's file."),
     Metric("backplane.state", "backplane", "gauge", "1 for how it stands with the backplane.", "state"),
     Metric("backplane.error", "backplane_trouble", "gauge", "1 while the backplane is not well.", "error"),
+    Metric("backplane.address", "backplane_address", "gauge", "1 for where the backplane is.", "address"),
+    Metric("backplane.name", "backplane_name", "gauge", "1 for the name of the log there.", "name"),
     Metric("backplane.tail.position", "backplane_position_number", "gauge", "Number of the last entry read."),
     Metric("backplane.sender.state", "backplane_sender", "gauge", "1 for how it stands with sending.", "state"),
     Metric("backplane.sender.error", "backplane_sender_trouble", "gauge", "1 while sending fails.", "error"),

@@ -29,7 +29,7 @@ class App:
 
     def __init__(self, server: RedisServer, **settings: Any) -> None:
         self.flask = Flask("shared")
-        self.transport = HybridTransport(self.flask, backplane=server.url, flush_s=0, **settings)
+        self.transport = HybridTransport(self.flask, **{"backplane": server.url, "flush_s": 0, **settings})
 
     def open(self, **options: Any) -> TestStream:
         return open_stream(self.flask.test_client(), timeout=SOON, **options)

@@ -195,13 +195,13 @@ class Reader:
 
     def _failed(self, error: Exception) -> None:
         now = time.monotonic()
-        self.error = str(error)
-        state = State.MISCONFIGURED if isinstance(error, Misconfigured) else State.AWAY
-        changed, self.state = state is not self.state, state
+        before, self.error = (self.state, self.error), str(error)
+        self.state = State.MISCONFIGURED if isinstance(error, Misconfigured) else State.AWAY
+        changed = self.state is not before[0] or (self.state is State.MISCONFIGURED and self.error != before[1])
         self._begun.set()
         if self._lost_at is None:
             self._lost_at = now
-        if self.live and (now - self._lost_at >= AWAY_S or state is State.MISCONFIGURED):
+        if self.live and (now - self._lost_at >= AWAY_S or self.state is State.MISCONFIGURED):
             self.live, changed = False, True
         if changed:
             self._changed()

@@ -18,6 +18,7 @@ from ...logs import get_logger
 from ..announcing import BackgroundAnnouncer
 from .ack_forwarding import AckForwarding
 from .controls import Controls
+from .reporting import BackplaneReport
 from .requests import RequestForwarding
 
 logger = get_logger(__name__)
@@ -31,12 +32,13 @@ class BackplaneListener(Listener):
     :param controls: carries out what other processes ask for.
     :param forwarding: takes acknowledgements to other processes.
     :param requests: passes requests on to other processes.
+    :param report: says how it stands with the backplane.
     """
 
     def __init__(self, log: EventLog, background: BackgroundAnnouncer, controls: Controls,
-                 forwarding: AckForwarding, requests: RequestForwarding) -> None:
+                 forwarding: AckForwarding, requests: RequestForwarding, report: BackplaneReport) -> None:
         self._log, self._background, self._controls = log, background, controls
-        self._forwarding, self._requests = forwarding, requests
+        self._forwarding, self._requests, self._report = forwarding, requests, report
 
     def foreign(self, event: Event) -> Prepare | None:
         """Have acknowledgements of an event taken to the process that has emitted it.
@@ -84,12 +86,12 @@ class BackplaneListener(Listener):
         self._requests.undelivered(json.loads(message))
 
     def lost(self, hole: Hole) -> None:
-        """Send ``events_lost``.
+        """Log it, and send ``events_lost``.
 
         :param hole: what is missing.
         """
-        self._background.announce(signals.events_lost, count=hole.missed, reason=hole.reason, emitter=hole.sender)
+        self._report.lost(hole)
 
     def changed(self) -> None:
-        """Send ``backplane_changed``."""
-        self._background.announce(signals.backplane_changed)
+        """Log it, and send ``backplane_changed``."""
+        self._report.changed()
