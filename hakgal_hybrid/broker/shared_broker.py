@@ -191,7 +191,8 @@ class SharedBroker(Broker):
         self.stopped = True
         atexit.unregister(self.stop)
         if not self._sender.stop(self._limits.flush_s):
-            logger.warning("the backplane has not taken %d events, which are lost: %s", len(self._outbox),
+            logger.warning("the backplane has not taken %d events, which are lost: %s",
+                           self._outbox.statistics().events,
                            self._sender.statistics().error or "the time was over")
         self._reader.stop()
 

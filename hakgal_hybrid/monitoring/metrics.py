@@ -39,6 +39,7 @@ class Metric(NamedTuple):
 
 
 METRICS = (
+    Metric("started_s", "start_time_seconds", "gauge", "When the transport was made, in seconds since 1970."),
     Metric("uptime_s", "uptime_seconds", "gauge", "Time since the transport was made."),
     Metric("streams", "streams", "gauge", "Open streams."),
     Metric("clients", "clients", "gauge", "Clients, those that may come back included."),

@@ -20,6 +20,7 @@ class Statistics:
         kept its own WebSocket.
     :ivar prefix: what our URLs begin with, before ``/api/``.
     :ivar origins: whose pages may be clients, by their origin: ``named``, ``app`` or ``every``.
+    :ivar started_s: when the transport was made, in seconds since 1970.
     :ivar streams: open streams; ``refused``: streams that a limit kept out.
     :ivar clients: clients, those that may come back included; a stream may carry several.
     :ivar acks_waiting: events whose acknowledgement is waited for; ``acks_dropped``: those that gave way to others.
@@ -42,6 +43,7 @@ class Statistics:
     prefix: str
     origins: str
     epoch: int
+    started_s: float
     uptime_s: float
     streams: int
     clients: int

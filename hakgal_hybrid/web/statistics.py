@@ -29,7 +29,7 @@ def snapshot(node: Node, backlog: BacklogMonitor, transport: str, origins: str) 
     return Statistics(
         profile=node.settings.profile.value, transport=transport,
         prefix=node.settings.prefix, origins=origins, epoch=_epoch(node),
-        uptime_s=round(time.time() - node.started_at, 3),
+        started_s=round(node.started_at, 3), uptime_s=round(time.time() - node.started_at, 3),
         streams=sessions.open, clients=len(node.hub.clients()), refused=sessions.refused,
         acks_waiting=len(node.acks), acks_dropped=node.acks.dropped,
         oldest=log.id_of(log.oldest), newest=log.id_of(log.newest), log=log.statistics(),

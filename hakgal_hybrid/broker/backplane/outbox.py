@@ -22,7 +22,7 @@ HELD_S = 60.0
 class OutboxStatistics:
     """What an outbox holds.
 
-    :ivar events: how many events wait.
+    :ivar events: how many events wait, those included that are under way.
     :ivar bytes: how many bytes they have.
     :ivar age_s: for how long the oldest has been waiting, in seconds.
     :ivar dropped: how many were dropped, because it was full.
@@ -37,6 +37,15 @@ class OutboxStatistics:
 class _Waiting(NamedTuple):
     item: Item
     since: float
+
+
+class _UnderWay(NamedTuple):
+    events: int
+    bytes: int
+    since: float
+
+
+_NOTHING = _UnderWay(0, 0, 0.0)
 
 
 class Outbox:
@@ -58,6 +67,7 @@ class Outbox:
         self._waiting: deque[_Waiting] = deque()
         self._held: deque[_Waiting] = deque(maxlen=HELD_ITEMS)
         self._bytes = self._dropped = self._last = 0
+        self._under_way = _NOTHING
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -103,6 +113,7 @@ class Outbox:
         batch: list[Item] = []
         size = 0
         with self._lock:
+            since = self._waiting[0].since if self._waiting else 0.0
             while self._waiting and len(batch) < BATCH_ITEMS:
                 item = self._waiting[0].item
                 if batch and size + len(item.payload) > BATCH_BYTES:
@@ -110,6 +121,7 @@ class Outbox:
                 batch.append(self._waiting.popleft().item)
                 size += len(item.payload)
             self._bytes -= size
+            self._under_way = _UnderWay(len(batch), size, since)
         return batch
 
     def acknowledged(self, batch: Iterable[Item]) -> None:
@@ -119,6 +131,7 @@ class Outbox:
         """
         now = self._clock()
         self._held.extend(_Waiting(item, now) for item in batch)
+        self._under_way = _NOTHING
 
     def forgotten(self, batch: list[Item], q: int, expected: int) -> int:
         """Have everything sent again that the log has lost.
@@ -157,12 +170,14 @@ class Outbox:
             moved(numbers)
 
     def _put_back(self, items: list[Item]) -> None:
-        now = self._clock()
+        now, self._under_way = self._clock(), _NOTHING
         self._waiting.extendleft(_Waiting(item, now) for item in reversed(items))
         self._bytes += sum(len(item.payload) for item in items)
 
     def statistics(self) -> OutboxStatistics:
         """Return a snapshot."""
         with self._lock:
-            age = self._clock() - self._waiting[0].since if self._waiting else 0.0
-            return OutboxStatistics(len(self._waiting), self._bytes, age, self._dropped)
+            sent, now = self._under_way, self._clock()
+            oldest = sent.since if sent.events else self._waiting[0].since if self._waiting else now
+            return OutboxStatistics(len(self._waiting) + sent.events, self._bytes + sent.bytes, now - oldest,
+                                    self._dropped)

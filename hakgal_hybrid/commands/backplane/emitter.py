@@ -87,7 +87,8 @@ class Emitter:
         """Send what waits, for up to ``HYBRID_FLUSH_S``, and end. Called at the end of the process as well."""
         atexit.unregister(self.close)
         if not self._sender.stop(self._settings.flush_s):
-            logger.warning("%d events were not sent, which are lost: %s", len(self._sender.outbox),
+            logger.warning("%d events were not sent, which are lost: %s",
+                           self._sender.outbox.statistics().events,
                            self._sender.statistics().error or "the time was over")
 
     def __enter__(self) -> Emitter:

@@ -16,7 +16,7 @@ export type DisconnectReason =
 export interface Gap {
   /** How many; null if that cannot be known. */
   missed: number | null;
-  reason: "evicted" | "restarted" | "malformed" | "future" | "slow" | "lapsed";
+  reason: "evicted" | "restarted" | "malformed" | "future" | "slow" | "lapsed" | "lost" | "trimmed" | "cut";
   resume_from: string;
 }
 
@@ -79,6 +79,8 @@ export declare class Socket<ListenEvents = any, EmitEvents = any> extends Emitte
   on(event: "connect_error", listener: (error: ConnectError) => void): this;
   on(event: "disconnect", listener: (reason: DisconnectReason, details?: { description?: any }) => void): this;
   on(event: "gap", listener: (gap: Gap) => void): this;
+  /** With a backplane: events of other processes come no more, or come again. */
+  on(event: "hybrid_status", listener: (status: { live: boolean }) => void): this;
   on(event: EventNames, listener: Listener): this;
 
   connect(): this;
@@ -103,6 +105,8 @@ export declare class Socket<ListenEvents = any, EmitEvents = any> extends Emitte
 export declare class Manager extends Emitter {
   constructor(uri?: string | Partial<ManagerOptions>, options?: Partial<ManagerOptions>);
   readonly opts: Partial<ManagerOptions>;
+  /** False while the server gets no events of other processes, because its backplane is away. */
+  readonly live: boolean;
   socket(nsp: string, options?: Partial<SocketOptions>): Socket;
   open(done?: (error?: Error) => void): this;
   connect(done?: (error?: Error) => void): this;

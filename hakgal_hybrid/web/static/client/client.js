@@ -537,6 +537,11 @@ class Manager extends Emitter {
     return this;
   }
 
+  /** False while the server gets no events of other processes. */
+  get live() {
+    return this.link.live;
+  }
+
   get _active() {
     return Object.values(this.nsps).filter(socket => socket.active);
   }
@@ -657,6 +662,7 @@ for (const name of Object.keys(DEFAULTS)) {
 class Link {
   up = false;
   leading = false;
+  live = true;
   ticket;
   sids;            // whom the stream carries, as far as we know
   #position;       // id of the last event seen
@@ -786,6 +792,7 @@ class Link {
     const { event, id, data } = envelope, source = this.#source;
     source.heard = Date.now();
     if (event === "hybrid_open") return this.#opened(data);
+    if (event === "hybrid_status") return this.#announce(this.#status(data.live));
     if (event === "hybrid_bye" || event === "hybrid_busy") {
       return this.#fall("transport close", failure(data.detail ?? "the server stops", { wait: data.retry_ms }));
     }
@@ -795,16 +802,24 @@ class Link {
     this.#take(relay, envelope);
   }
 
-  #opened({ sids, heartbeat_s }) {
+  #opened({ sids, heartbeat_s, live }) {
     this.#allow(2500 * heartbeat_s);
     this.up = true;
     this.sids = sids;
+    this.#status(live);
     this.#announce(sids);
     this.manager._up();
   }
 
   #announce(sids) {
-    this.tabs.post({ kind: this.up ? "up" : "pong", ticket: this.ticket, sids });
+    this.tabs.post({ kind: this.up ? "up" : "pong", ticket: this.ticket, sids, live: this.live });
+  }
+
+  /** Whether the server gets events of other processes; without a backplane it says nothing of it. */
+  #status(live = true) {
+    if (live === this.live) return;
+    this.live = live;
+    for (const socket of this.manager._active) socket.emitReserved("hybrid_status", { live });
   }
 
   /** The stream is lost, unless another tab has taken it over. */
@@ -836,6 +851,7 @@ class Link {
         if (!isOurs) this.#change(ticket);
         this.up = true;
         this.sids = sids ?? this.sids;
+        this.#status(news.live);
         this.manager._up();
       } else if (kind === "event" && !(this.up && isOurs)) {
         this.tabs.post({ kind: "probe" });

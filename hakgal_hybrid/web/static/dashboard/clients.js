@@ -16,7 +16,7 @@ export async function showClients(ownId) {
 
 /** Say that there is more to the right, where a finger or a touchpad shows no scroll bar. */
 export function hint() {
-  const { scrollWidth, clientWidth } = document.querySelector(".scroll");
+  const { scrollWidth, clientWidth } = $("clients").closest(".scroll");
   $("clients-hint").hidden = scrollWidth <= clientWidth + 1;
 }
 

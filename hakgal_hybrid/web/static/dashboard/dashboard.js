@@ -1,6 +1,7 @@
 // The page that watches: asks for the status every two seconds, and puts the parts together.
 
 import { ask, base, hasKey, hostURL, keyIsWanted, setKey } from "./api.js";
+import { backplaneCheck, showBackplane } from "./backplane.js";
 import { hint, showClients } from "./clients.js";
 import { LiveEvents } from "./events.js";
 import { checks, identity, showChecks, showTiles, verdict } from "./figures.js";
@@ -85,9 +86,10 @@ async function poll() {
     if (!status.health) host = null;
     else if (Date.now() - hostAskedAt > HEALTH_MS) askHost(hostURL("health", status.prefix));
     const now = history.add(status);
-    const found = checks(status, history, host);
+    const found = [...checks(status, history, host), ...backplaneCheck(status)];
     showTiles(status, history, now);
     showChecks(found);
+    showBackplane(status);
     setText($("identity"), identity(status));
     tell(...verdict(found));
     $("notice").hidden = true;

@@ -35,7 +35,10 @@ export class LiveEvents {
     this.#socket?.disconnect();
     const socket = this.#socket = io({ auth: auth(), forceNew: true });
     const told = text => { if (socket === this.#socket) setText($("events-state"), text); };
-    socket.on("connect", () => told(""));
+    const cutOff = "This server's backplane is away: events of other processes do not come now.";
+    const live = () => told(socket.io.live ? "" : cutOff);
+    socket.on("connect", live);
+    socket.on("hybrid_status", () => { if (socket.connected) live(); });
     socket.on("disconnect", reason => told(`Not connected (${reason}). ${socket.active ? "Trying again …" : ""}`));
     socket.on("connect_error", error => {
       told(`Not connected: ${error.message}. ${socket.active ? "Trying again …" : ""}`);

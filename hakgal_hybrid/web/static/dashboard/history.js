@@ -4,7 +4,7 @@ export const SPAN_MS = 600_000;
 
 export class History {
   #rows = [];
-  #epoch = null;
+  #started = null;
 
   /** Take what the server remembers in place of what is here, which may have slept. */
   load({ columns, samples }) {
@@ -14,9 +14,9 @@ export class History {
 
   /** Add a status, and return when it was taken: by the server's clock, because this one's may be wrong. */
   add(status) {
-    const now = status.epoch + status.uptime_s * 1000;
-    if (this.#epoch !== null && this.#epoch !== status.epoch) this.#rows = [];  // another life of the server
-    this.#epoch = status.epoch;
+    const started = status.started_s * 1000, now = started + status.uptime_s * 1000;
+    if (this.#started !== null && this.#started !== started) this.#rows = [];  // another life of the server
+    this.#started = started;
     const lanes = Object.values(status.server.lanes ?? {});
     const row = {
       at_ms: now, streams: status.streams, loop_lag_ms: status.server.loop_lag?.latest_max_ms ?? null,
@@ -27,8 +27,8 @@ export class History {
     // What is too near to tell a rate from gives way.
     this.#rows = this.#rows.filter(item => item.at_ms < now - 1000 && item.at_ms >= now - SPAN_MS - 5000);
     // As long as the server is young, all that was counted was counted in this time.
-    if (status.uptime_s * 1000 < SPAN_MS && this.#rows[0]?.at_ms !== status.epoch)
-      this.#rows.unshift({ at_ms: status.epoch, loop_lag_ms: null });
+    if (status.uptime_s * 1000 < SPAN_MS && this.#rows[0]?.at_ms !== started)
+      this.#rows.unshift({ at_ms: started, loop_lag_ms: null });
     this.#rows.push(row);
     return now;
   }
