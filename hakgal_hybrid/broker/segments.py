@@ -158,6 +158,8 @@ class Segments:
         first, last = self._at(oldest - 1), self._at(start)
         if at == last:
             return max(oldest - 1, self._place(segments, at, start)), None
+        if at == self._base:  # it was there before the first entry
+            return oldest - 1, None if oldest == 1 else Gap(oldest - 1, None, "evicted")
         if at > last:
             return start, Gap(start, None, "future" if self._ends else "restarted")
         if generation not in self._ends or number > self._ends[generation] or _within(self._branches, at):

@@ -6,12 +6,14 @@ import heapq
 import time
 from typing import Any
 
+from ..broker.broker import process_of
 from ..broker.client import Client
 from ..broker.hub import Hub
 from ..broker.states import SessionState
 from .backlog import BacklogMonitor, StreamBacklog
 
-#: How much of a ``sid`` is shown: enough to find it in the host's log, too little to be taken for it.
+#: How much of a ``sid`` is shown, after the name of its process if it has one: enough to find it in the host's log, too
+#: little to be taken for it.
 SHOWN = 8
 #: How many clients are listed at most, and by default.
 MAX_CLIENTS, DEFAULT_CLIENTS = 1000, 100
@@ -54,7 +56,8 @@ def _state(client: Client) -> str:
 
 def _row(client: Client, item: StreamBacklog | None, now: float, newest: int) -> dict[str, Any]:
     session = client.session
-    row = {"sid": client.sid[:SHOWN] + "…", "namespace": client.namespace, "address": client.address,
+    row = {"sid": client.sid[:len(process_of(client.sid)) + SHOWN] + "…", "namespace": client.namespace,
+           "address": client.address,
            "age_s": round(now - client.opened_at, 1),
            "riders": 0 if session is None else len(session.living)}
     if item is None:

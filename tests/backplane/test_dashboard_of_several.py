@@ -47,7 +47,7 @@ def fits(page: Page, width: int) -> bool:
 def test_what_it_shows_of_two_processes(browser: Any, pair: tuple[Server, Server], width: int) -> None:
     """Address, name, state, position, lag, outbox; and each process with its clients, this one marked."""
     one, other = pair
-    with other.opened(), opened(browser, one, viewport={"width": width, "height": 900}) as page:
+    with one.opened(), other.opened(), opened(browser, one, viewport={"width": width, "height": 900}) as page:
         page.wait_connected()
         other.emit("note", n=3)
         page.wait("document.querySelectorAll('#events li').length === 3")
@@ -58,6 +58,8 @@ def test_what_it_shows_of_two_processes(browser: Any, pair: tuple[Server, Server
         assert facts(page).keys() == {"Position", "Lag", "Outbox", "Last call", "Dropped here", "Missing"}
         assert (facts(page)["Outbox"], facts(page)["Missing"]) == ("empty", "none")
         assert "Backplane" in page.text("#checks")
+        page.wait("document.querySelectorAll('#clients tr').length >= 2")
+        assert page.text("#clients").count("(this page)") == 1
         assert fits(page, width)
 
 

@@ -47,6 +47,18 @@ def test_known_id_is_gone_on_from(asked: str, position: int) -> None:
     assert resumed(made(*IDS), asked, newest=7) == (position, None)
 
 
+@pytest.mark.parametrize("base", ["0-0", "7-4"])
+def test_who_was_there_before_the_first_entry_gets_all_of_them(base: str) -> None:
+    """Its id is that after which the log began, of an empty one also 0-0; if some are gone, it gets a gap."""
+    segments = Segments()
+    segments.begin(Position.parse(base))
+    assert segments.id_of(0) == base
+    segments.add(1, Position(20, 1), 1)
+    segments.add(2, Position(20, 2), 1)
+    assert resumed(segments, base, newest=2) == (0, None)
+    assert resumed(segments, base, oldest=2, newest=2) == (1, "evicted")
+
+
 @pytest.mark.parametrize(("asked", "position", "reason"), [
     ("20-3", 7, "future"),  # not here yet
     ("30-1", 7, "future"),

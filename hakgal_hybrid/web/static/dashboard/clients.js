@@ -24,7 +24,7 @@ function row(client, ownId) {
   const own = ownId && ownId.startsWith(client.sid.replace("…", ""));
   const level = client.lag_s > 5 ? "bad" : LEVELS[client.state];
   return make("tr", {},
-    make("td", {}, make("code", {}, client.sid), own ? " (this page)" : "", client.riders > 1 ? ` · ${client.riders} on its stream` : ""),
+    make("td", {}, make("code", { title: client.sid }, client.sid.length > 9 ? `…${client.sid.slice(-9)}` : client.sid), own ? " (this page)" : "", client.riders > 1 ? ` · ${client.riders} on its stream` : ""),
     make("td", {}, make("span", { class: "pill", "data-level": level || null }, client.state)),
     ...[number(client.lag_events), number(client.lag_s), number(client.delivered), duration(client.age_s)].map(
       text => make("td", { class: "number" }, text)),
