@@ -10,13 +10,14 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..broker.environ import port_of
+from ..commands.backplane.building import examine_backplane
 from ..errors import RequestError
 from ..monitoring import sampler
 from ..monitoring.patching import replaced_parts
 from .bodies import answer, read_object
 from .peers import from_loopback, hidden, peer_of
 from .services import Services
-from .urls import SEEN, STACKS
+from .urls import BACKPLANE, SEEN, STACKS
 
 #: What a proxy writes, changes or takes away.
 _HEADERS = ("Host", "X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Proto", "Via", "Accept-Encoding",
@@ -29,7 +30,7 @@ def blueprint(services: Services) -> Blueprint:
     :param services: the parts that the views use.
     """
     views = Blueprint("diagnosis", __name__)
-    sampling = threading.Lock()
+    sampling, examining = threading.Lock(), threading.Lock()
 
     @views.get(SEEN)
     def seen() -> Response:
@@ -50,6 +51,17 @@ def blueprint(services: Services) -> Blueprint:
         finally:
             sampling.release()
 
+    @views.post(BACKPLANE)
+    def backplane() -> Response:
+        read_object(services)
+        if not examining.acquire(blocking=False):
+            raise RequestError("the backplane is being examined for somebody else; ask again", status=409,
+                               code="already_examining")
+        try:
+            return answer(examine_backplane(services.node.settings, services.node.app.import_name))
+        finally:
+            examining.release()
+
     return views
 
 
@@ -67,6 +79,7 @@ def _seen(services: Services) -> dict[str, Any]:
         "key_set": services.node.settings.api_key is not None,
         "heartbeat_s": services.node.settings.heartbeat_s,
         "socketio": path if node.serves_engineio(path) else None,
+        "backplane": services.node.backplane is not None,
         "patched": replaced_parts(),
         "versions": _versions(),
     }
@@ -74,7 +87,7 @@ def _seen(services: Services) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
-    for name in ("hakgal_hybrid", "flask", "werkzeug", "gevent", "flask-socketio"):
+    for name in ("hakgal_hybrid", "flask", "werkzeug", "gevent", "flask-socketio", "redis"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -14,6 +14,7 @@ from ..commands.governor import ACTIONS
 from ..settings import MAX_INTERVAL_MS
 from .urls import (
     ACK,
+    BACKPLANE,
     CLASSIC_CLIENT,
     CLIENT,
     CLIENTS,
@@ -188,6 +189,8 @@ def _monitoring() -> Json:
             "200": _answer("metrics", _TEXT, "text/plain")}, "501")},
         SEEN: {"get": _operation("How this request looks to the host", found)},
         STACKS: {"post": _operation("What the host's requests wait for", found, body=_object({}), key=True)},
+        BACKPLANE: {"post": _operation("What the Redis of the backplane says of itself", found, body=_object({}),
+                                       key=True)},
         DASHBOARD: {"get": _operation("The dashboard, a page", {"200": _answer("the page", _TEXT, "text/html")})},
         DASHBOARD_FILE: {"get": _operation(
             "A script or style of the dashboard", {"200": {"description": "the file"}}, "404", parameters=[file])},

@@ -27,6 +27,7 @@ DASHBOARD = "/api/hybrid/"
 DASHBOARD_FILE = "/api/hybrid/dashboard/<file>"
 SEEN = "/api/hybrid/seen"
 STACKS = "/api/hybrid/stacks"
+BACKPLANE = "/api/hybrid/backplane"
 CLIENT = "/api/hybrid/client.js"
 CLASSIC_CLIENT = "/api/hybrid/client.classic.js"
 
@@ -99,6 +100,7 @@ ROUTES = {route.rule: route for route in (
     Route(METRICS, _READ, Access.READ),
     Route(SEEN, _READ, Access.READ),
     Route(STACKS, _POST, Access.COMMAND),
+    Route(BACKPLANE, _POST, Access.COMMAND),
     Route(DASHBOARD, _READ, Access.PUBLIC),
     Route(DASHBOARD_FILE, _READ, Access.PUBLIC),
     Route(CLIENT, _READ, Access.PUBLIC, clients=True),

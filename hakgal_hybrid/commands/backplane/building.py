@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 from ...broker.backplane.shared_log import SharedLog
 from ...broker.shared_broker import Connect, SharedLimits
@@ -52,6 +53,22 @@ def connect_to(url: str, name: str, app: str, max_events: int) -> Connect:
         return connector(url, LogOptions(name, app, process, max_events), role, wait_s)
 
     return connect
+
+
+def examine_backplane(settings: Settings, app: str) -> dict[str, Any]:
+    """Return what the Redis of the backplane says of itself. Takes a few seconds, at most.
+
+    :param settings: the settings.
+    :param app: which application it is.
+    :return: see :func:`.examination.examine`; besides, where it is and how it is used. Empty without a backplane.
+    """
+    url = settings.backplane
+    if url is None or not uses_backplane(settings):
+        return {}
+    from .examination import examine  # which imports the client of Redis
+
+    name = settings.backplane_name or app
+    return {"address": without_secret(url), "name": name, "own_app": app, **examine(url, name)}
 
 
 def _check_client(url: str) -> None:

@@ -32,19 +32,33 @@ def connector(url: str, options: LogOptions, role: str, wait_s: float = 0.0) -> 
     :return: the function. It resolves the address anew each time, and raises what the log does.
     """
     def connect() -> RedisLog:
-        given: dict[str, Any] = {
-            "protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_connect_timeout": CONNECT_S,
-            "socket_timeout": ANSWER_S + wait_s, "health_check_interval": 0,
-            "client_name": f"hakgal:{os.getpid()}:{role}"}
-        try:
-            client, moved = _client(url, options.name, given)
-            # Processes that differ in whether they may ask this would take the log for cut by turns, for ever.
-            client.info("replication")
-        except (RedisError, OSError) as error:
-            raise fault_of(error, options.name) from error
+        client, moved = open_client(url, options.name, role, wait_s)
         return RedisLog(client, options, moved)
 
     return connect
+
+
+def open_client(url: str, name: str, role: str, wait_s: float = 0.0) -> tuple[redis.Redis, Moved | None]:
+    """Connect to the server that has a log.
+
+    :param url: where Redis is.
+    :param name: the name of the log.
+    :param role: what the connection is for.
+    :param wait_s: how long a call waits for news, at most, in seconds.
+    :return: the client, and what says whether the log is elsewhere by now, where that can be.
+    :raises Away: if Redis cannot be reached.
+    :raises Misconfigured: if it refuses.
+    """
+    given: dict[str, Any] = {
+        "protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_connect_timeout": CONNECT_S,
+        "socket_timeout": ANSWER_S + wait_s, "health_check_interval": 0, "client_name": f"hakgal:{os.getpid()}:{role}"}
+    try:
+        client, moved = _client(url, name, given)
+        # Processes that differ in whether they may ask this would take the log for cut by turns, for ever.
+        client.info("replication")
+    except (RedisError, OSError) as error:
+        raise fault_of(error, name) from error
+    return client, moved
 
 
 def _client(url: str, name: str, given: dict[str, Any]) -> tuple[redis.Redis, Moved | None]:

@@ -54,10 +54,10 @@ def doctor(target: Target, as_json: bool, strict: bool, probes: tuple[str, ...],
 
 def _show(finding: Finding) -> None:
     level = click.style(f"{finding.level.value:<11}", fg=_COLOURS[finding.level])
-    click.echo(f"{level}  {finding.check:<10}  {harmless(finding.says)}")
+    click.echo(f"{level}  {finding.check:<12}  {harmless(finding.says)}")
     lines = [f"- {item}" for item in finding.evidence] + ([f"=> {finding.remedy}"] if finding.remedy else [])
     for line in lines:
-        click.echo(textwrap.fill(harmless(line), 110, initial_indent=" " * 25, subsequent_indent=" " * 28))
+        click.echo(textwrap.fill(harmless(line), 110, initial_indent=" " * 27, subsequent_indent=" " * 30))
 
 
 COMMANDS = {"doctor": makers(

@@ -2,7 +2,7 @@
 
 Read in this order: ``findings.py``, ``target.py``, then the checks: ``connectivity.py`` (name and addresses),
 ``responsiveness.py`` (the host itself), ``streaming.py`` (the way between), ``polling.py`` (the same for clients of
-Socket.IO), ``stalled.py`` (clients that do not read).
+Socket.IO), ``backplane.py`` (the Redis of several processes), ``stalled.py`` (clients that do not read).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 from ..remote.request import Base, key_headers
+from .backplane import check_backplane
 from .connectivity import check_addresses, check_resolution
 from .findings import Finding, Level, Report, not_checked
 from .polling import PollWatch, check_upgrade
@@ -64,6 +65,9 @@ def _examine(host: ExaminedHost, note: Callable[[Finding], None]) -> None:
     host.identify()
     for check in (check_stacks, check_patching, check_forwarding, check_stream):
         note(check(host))
+    if host.seen.get("backplane"):
+        for finding in check_backplane(host):
+            note(finding)
     # These take as long as the host's heartbeat, and its ping, so that the others go on beside them.
     silence, polls = Silence(host), PollWatch(host) if host.seen.get("socketio") else None
     for check in (check_resuming, check_cors):

@@ -11,7 +11,7 @@ from ...errors import ConfigurationError
 from ..remote.request import Address, Answer, Base, request
 
 STATUS, SEEN, STACKS, STREAM = "/api/hybrid/status", "/api/hybrid/seen", "/api/hybrid/stacks", "/api/events/stream"
-CLIENTS = "/api/hybrid/clients"
+CLIENTS, BACKPLANE = "/api/hybrid/clients", "/api/hybrid/backplane"
 
 
 @dataclass(frozen=True)
