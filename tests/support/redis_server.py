@@ -21,15 +21,17 @@ class RedisServer:
 
     :param folder: where it keeps its files.
     :param options: its options, as on its command line.
+    :param environ: its environment, besides that of the tests.
     """
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, environ: dict[str, str] | None = None) -> None:
         if shutil.which("redis-server") is None:
             missing("redis-server is not installed (apt-get install redis-server)")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self._folder, self._options = folder, options
+        self._environ = {**os.environ, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -44,7 +46,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, env=self._environ)
         deadline = time.monotonic() + 20
         with self.client() as client:
             while True:
