@@ -171,6 +171,21 @@ def test_message_reaches_the_process_it_is_for(redis_server: RedisServer, log: R
     assert not log.to("p1", b"too late")
 
 
+def test_message_is_taken_once_whatever_connections_it_comes_by(redis_server: RedisServer, log: RedisLog) -> None:
+    """A new connection of a process gives what the one before it has not given, and nothing again."""
+    options = LogOptions("s", "app", "me", settle_ms=SETTLE_MS)
+    connect = connector(redis_server.url, options, "reader")
+    first = connect()
+    first.here("{}", 30)
+    assert log.to("me", b"one")
+    assert first.tail(START, 0.01).messages == [b"one"]
+    first.close()
+    assert log.to("me", b"two")
+    second = connect()
+    assert second.tail(START, 0.01).messages == [b"two"]
+    second.close()
+
+
 def test_another_application_is_refused(redis_server: RedisServer, log: RedisLog) -> None:
     """Two applications cannot share a log by mistake; an emitter, which is none, may use any."""
     opened(log)
@@ -250,6 +265,13 @@ def test_server_that_is_gone_is_away(tmp_path: Path) -> None:
         opened(connected(running))
     finally:
         running.kill()
+
+
+def test_cluster_that_is_gone_is_away(redis_server: RedisServer) -> None:
+    """A cluster of which no node answers, or that is none, is away like any server, and is tried again."""
+    for url in ("redis+cluster://127.0.0.1:1", redis_server.url.replace("redis:", "redis+cluster:")):
+        with pytest.raises(Away):
+            connected(redis_server, url)
 
 
 def test_unix_socket(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 import pytest
 from support.redis_server import RedisServer
 
-from hakgal_hybrid.broker.backplane.faults import State
+from hakgal_hybrid.broker.backplane.faults import Misconfigured, State
 from hakgal_hybrid.broker.backplane.outbox import Outbox
 from hakgal_hybrid.broker.backplane.reader import Reader
 from hakgal_hybrid.broker.backplane.sender import Sender
-from hakgal_hybrid.broker.backplane.shared_log import Record
+from hakgal_hybrid.broker.backplane.shared_log import Item, Record, SharedLog
 from hakgal_hybrid.broker.backplane.tail import Hole, Tail
 from hakgal_hybrid.commands.backplane.connecting import connector
 from hakgal_hybrid.commands.backplane.redis_log import LogOptions
@@ -210,6 +211,78 @@ def test_emit_does_not_wait_while_redis_is_stopped(tmp_path: Path) -> None:
         until(lambda: len(process.got) == 1001, 30)
         assert process.got[1:] == numbered(1000)
     running.kill()
+
+
+class Counting:
+    """A log whose calls are counted."""
+
+    def __init__(self, log: SharedLog) -> None:
+        self._log, self.calls = log, Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._log, name)
+
+
+def test_what_was_written_by_hand_is_looked_at_once(redis_server: RedisServer) -> None:
+    """Entries that are none of ours do not keep a reader busy, nor from what comes after them."""
+    process = Process(redis_server)
+    log = Counting(connector(redis_server.url, LogOptions("s", "app", settle_ms=SETTLE_MS), "test")())
+    try:
+        process.emit(b"first")
+        until(lambda: process.reader.step(log) or process.got)
+        assert process.sender.flush(20)
+        with redis_server.client() as client:
+            pipe = client.pipeline()
+            for number in range(1100):  # more than two calls return
+                pipe.xadd("{s}:log", {"foreign": number})
+            pipe.execute()
+        log.calls.clear()
+        for _ in range(5):
+            process.reader.step(log)
+        assert process.tail.statistics().foreign == 1100
+        assert log.calls["look"] == 2  # nothing more had come
+        process.emit(b"second")
+        until(lambda: process.reader.step(log) or len(process.got) == 2)
+        assert not process.holes
+    finally:
+        process.sender.stop()
+        log.close()
+
+
+def test_other_app_reads_nothing(redis_server: RedisServer) -> None:
+    """A process that is refused is not given anything either, however much there is to read."""
+    with Process(redis_server).running() as first:
+        first.emit(*numbered(10))
+        until(lambda: len(first.got) == 10)
+        other = Process(redis_server)
+        log = connector(redis_server.url, LogOptions("s", "another", settle_ms=SETTLE_MS), "test")()
+        for _ in range(3):
+            with pytest.raises(Misconfigured):
+                other.reader.step(log)
+        assert not other.got
+        assert other.tail.position is None
+        log.close()
+
+
+def test_batch_under_way_is_unsent(redis_server: RedisServer) -> None:
+    """From an emit to its acknowledgement there is no moment at which nothing seems to be left to send."""
+    process = Process(redis_server)
+    seen: list[bool] = []
+
+    class Watched(Outbox):
+        def take(self) -> list[Item]:
+            batch = super().take()
+            if batch:
+                seen.append(process.sender.unsent)
+            return batch
+
+    process.outbox = process.sender.outbox = Watched(max_events=10, max_bytes=1 << 20, clock=time.monotonic)
+    with process.running():
+        process.emit(b"first")
+        assert process.sender.flush(20)
+        assert seen == [True]
+        assert not process.sender.unsent
 
 
 def test_flush_waits_until_everything_is_acknowledged(redis_server: RedisServer) -> None:

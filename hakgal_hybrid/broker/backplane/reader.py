@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ...logs import get_logger
 from ..wakeups import make_wakeup
 from .faults import Away, Misconfigured, Retry, State
-from .shared_log import Position, Settling, SharedLog
+from .shared_log import START, Position, Settling, SharedLog
 from .tail import Tail
 
 logger = get_logger(__name__)
@@ -49,6 +49,7 @@ class Reader:
         self._connect, self.tail, self._seed, self._changed, self._wait_s = connect, tail, seed, changed, wait_s
         self._on_message, self._about = on_message, about
         self._here_at = float("-inf")
+        self._asked: SharedLog | None = None
         self.state, self.error, self.live, self.seeds = State.NEW, "", True, True
         self.refilled = 0
         self.away_s = 0.0
@@ -151,6 +152,9 @@ class Reader:
         :param log: the connection.
         :raises Away: if it cannot be reached.
         """
+        if log is not self._asked:  # one that refuses this process is not read either
+            log.look(self.tail.position or START)
+            self._asked = log
         self._say_here(log)
         if self.tail.position is None:
             newest = log.newest(self._seed if self.seeds else 1)
@@ -160,7 +164,7 @@ class Reader:
                 self.tail.begin_after(newest)
             self._begun.set()
         assert self.tail.position is not None
-        records, messages = log.tail(self.tail.position, self._wait_s)
+        records, messages = log.tail(max(self.tail.position, self.tail.looked_at), self._wait_s)
         for record in records:
             self.tail.take(record)
         for message in messages:
@@ -169,6 +173,7 @@ class Reader:
             answer = log.look(self.tail.position)
             if isinstance(answer, Settling):
                 self._move(State.SETTLING)
+                self.tail.looked_at = START  # what was there may be gone
                 self._refill(log, answer.at)
                 return
         self._move(State.LIVE)

@@ -112,7 +112,7 @@ class Sender:
     @property
     def unsent(self) -> bool:
         """True while the log has not acknowledged everything."""
-        return bool(self._batch or len(self.outbox))
+        return self._expect < self.outbox.last
 
     def flush(self, seconds: float) -> bool:
         """Wait until the log has acknowledged everything.
@@ -233,7 +233,7 @@ class Sender:
             self._sent += len(batch)
         self._batch = []
         self._move(State.LIVE)
-        if not len(self.outbox):
+        if not self.unsent:
             with self._idle:
                 self._idle.notify_all()
 

@@ -65,6 +65,7 @@ class Tail:
     :param seen: called after each entry of a sender, with its name and number.
     :ivar position: the last id that was read; ``None`` until :meth:`begin` was called.
     :ivar chain: the entries since the last hole.
+    :ivar looked_at: the last id that was looked at, if it is none of ours; there is nothing more to be read before it.
     """
 
     def __init__(self, deliver: Callable[[Record], object], hole: Callable[[Hole], object], *, keep: int,
@@ -76,6 +77,7 @@ class Tail:
         self._deliver, self._on_hole, self._on_branch = deliver, hole, branch
         self._on_repeated, self._on_ended, self._on_begun, self._on_seen = repeated, ended, begun, seen
         self.position: Position | None = None
+        self.looked_at = START
         self.chain: deque[Record] = deque(maxlen=keep)
         #: The last number of each sender, and how many holes there were when it was read.
         self._last: OrderedDict[str, tuple[int, int]] = OrderedDict()
@@ -114,6 +116,7 @@ class Tail:
             self._opened(before, record.ends, at)
         elif not record.q:
             self._foreign += 1
+            self.looked_at = at
             return
         elif before != START and at.generation != before.generation:  # its opening was dropped
             self._hole(Hole(at, None, "trimmed"))

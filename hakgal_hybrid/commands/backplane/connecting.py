@@ -9,11 +9,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from ...settings.backplane_url import CLUSTER, SENTINEL, service_of
+from .inbox import Inbox
 from .redis_faults import fault_of
 from .redis_log import LogOptions, Moved, RedisLog
 
@@ -31,9 +32,11 @@ def connector(url: str, options: LogOptions, role: str, wait_s: float = 0.0) -> 
     :param wait_s: how long a call waits for news, at most, in seconds.
     :return: the function. It resolves the address anew each time, and raises what the log does.
     """
+    inbox = Inbox()
+
     def connect() -> RedisLog:
         client, moved = open_client(url, options.name, role, wait_s)
-        return RedisLog(client, options, moved)
+        return RedisLog(client, options, moved, inbox)
 
     return connect
 
@@ -56,7 +59,7 @@ def open_client(url: str, name: str, role: str, wait_s: float = 0.0) -> tuple[re
         client, moved = _client(url, name, given)
         # Processes that differ in whether they may ask this would take the log for cut by turns, for ever.
         client.info("replication")
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisClusterException, OSError) as error:
         raise fault_of(error, name) from error
     return client, moved
 

@@ -7,6 +7,7 @@ from redis.exceptions import (
     AuthorizationError,
     NoPermissionError,
     OutOfMemoryError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
@@ -45,7 +46,7 @@ def misconfigured(text: str, name: str, error: object) -> Misconfigured:
     return Misconfigured(text.format(error=error, name=name))
 
 
-def fault_of(error: RedisError | OSError, name: str) -> Away | Misconfigured:
+def fault_of(error: RedisError | RedisClusterException | OSError, name: str) -> Away | Misconfigured:
     """Return what an error means.
 
     :param error: what the client of Redis has raised.

@@ -23,6 +23,7 @@ from ...broker.backplane.shared_log import (
     Tailed,
     Twin,
 )
+from .inbox import Inbox
 from .redis_faults import WRONG_APP, WRONG_VERSION, fault_of, misconfigured
 from .scripts import APPEND, CLAIM, LEASE, REFILL, Script
 
@@ -65,10 +66,12 @@ class RedisLog:
     :param client: the connection, which is this log's own.
     :param options: which log it is.
     :param moved: returns true if the log is elsewhere by now; a server that was replaced may go on answering.
+    :param inbox: which messages were taken by connections before this one.
     """
 
-    def __init__(self, client: redis.Redis, options: LogOptions, moved: Moved | None = None) -> None:
-        self._client, self._options, self._moved = client, options, moved
+    def __init__(self, client: redis.Redis, options: LogOptions, moved: Moved | None = None,
+                 inbox: Inbox | None = None) -> None:
+        self._client, self._options, self._moved, self._inbox = client, options, moved, inbox or Inbox()
         self._asked_at = time.monotonic()
         self._log, self._meta, self._desk, self._record, self._claim, self._to, self._here = (
             f"{{{options.name}}}:{key}" for key in ("log", "meta", "desk", "q:", "claim:", "to:", "here:"))
@@ -130,7 +133,7 @@ class RedisLog:
         for key, entries in cast("Iterable[tuple[bytes, list[tuple[bytes, Any]]]]", got or ()):
             if key.decode() == own:
                 self._message_id = entries[-1][0].decode()
-                messages = [fields[b"p"] for _, fields in entries if fields and b"p" in fields]
+                messages = self._inbox.take(entries)
             else:
                 records = _records(entries)
         return Tailed(records, messages)

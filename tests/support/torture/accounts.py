@@ -94,6 +94,7 @@ def account(run: Run, promise: Promise) -> Accounts:
     _ends(found, run, promise, reads)
     for path in sorted(run.folder.glob("*.resumed")):
         _moved_clients(found, run, path, reads)
+    _commands(found, run)
     return found
 
 
@@ -238,3 +239,18 @@ def _moved_clients(found: Accounts, run: Run, path: Path, reads: dict[str, list[
                         quiet.wrong(f"a client of {there} at {here} from {lines[-1].at} on",
                                     f"{emitter}:{i + 1}…{j - 1} missing, and nothing says so")
             found.bad += quiet.bad[:1]
+
+
+def _commands(found: Accounts, run: Run) -> None:
+    """No command is carried out twice; one that is said to be done was, and each has an outcome."""
+    ran = Counter(line.split(" ")[0] for path in sorted(run.folder.glob("*.ran"))
+                  for line in path.read_text().splitlines())
+    found.counts["commands"] = sum(ran.values())
+    for uid, count in ran.items():
+        if count > 1:
+            found.wrong(uid, f"was carried out {count} times")
+    for path in sorted(run.folder.glob("*.outcomes")):
+        for uid, outcome in (line.split(" ") for line in path.read_text().splitlines()):
+            found.counts[outcome] += 1
+            if outcome not in ("done", "unknown") or (outcome == "done" and not ran[uid]):
+                found.wrong(uid, f"is {outcome}, and was carried out {ran[uid]} times")

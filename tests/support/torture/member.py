@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hakgal_hybrid import Emitter
 from hakgal_hybrid.broker.backplane.listener import Listener
@@ -31,6 +31,9 @@ from hakgal_hybrid.broker.segments import Segments
 from hakgal_hybrid.broker.shared_broker import SharedBroker, SharedLimits
 from hakgal_hybrid.commands.backplane.building import connect_to
 
+from .hosting import host
+from .parts import Options, Part, opened
+
 #: How long a process may take at the end until everything that it has emitted has come, in seconds.
 DRAIN_S = 60.0
 #: How many ids of each other process are asked for at the end.
@@ -39,30 +42,11 @@ _BURSTS = (1, 1, 1, 2, 5, 20)
 _PADDINGS = ("x" * 10, "x" * 200, "x" * 2000)
 
 
-class Options(NamedTuple):
-    """What a process is to do.
-
-    :ivar role: ``both``, ``reader``, ``emitter`` or ``twin``.
-    :ivar rate: how many bursts of events a second.
-    :ivar log_events: how many entries the log keeps. :ivar outbox_events: how many events the outbox holds.
-    """
-
-    role: str
-    name: str
-    url: str
-    folder: str
-    seed: int
-    app: str = "torture"
-    rate: float = 15.0
-    log_events: int = 10_000
-    outbox_events: int = 10_000
-
-
 class Notes(Listener):
     """Writes down what comes, in order."""
 
     def __init__(self, options: Options, log: EventLog) -> None:
-        self._log, self._file = log, _opened(options, "read")
+        self._log, self._file = log, opened(options, "read")
         self.got: set[str] = set()
 
     def _note(self, *words: object) -> None:
@@ -83,29 +67,11 @@ class Notes(Listener):
         self._note("gap", at, hole.reason, -1 if hole.missed is None else hole.missed)
 
 
-def _opened(options: Options, suffix: str) -> Callable[[str], object]:
-    """Return what writes a line at once, so that it is there after ``kill -9``."""
-    file = Path(options.folder, f"{options.name}.{suffix}").open("ab", buffering=0)
-    return lambda line: file.write(line.encode() + b"\n")
-
-
 def uid_of(event: Event) -> str:
     return str(json.loads(event.data)["uid"])
 
 
-class _Part(NamedTuple):
-    """What one kind of process does: emits, has all come back, sees how it stands, ends; and how many it has sent."""
-
-    emit: Callable[[str, str], object]
-    drained: Callable[[str], bool]
-    statistics: Callable[[], dict[str, Any]]
-    sent: Callable[[], int]
-    ready: Callable[[], bool]
-    upto: Callable[[Position], bool] = lambda at: True
-    resumed: Callable[[], object] = lambda: None
-
-
-def _emitter(options: Options) -> _Part:
+def _emitter(options: Options) -> Part:
     emitter = Emitter(options.url, "torture")
 
     def statistics() -> dict[str, Any]:
@@ -113,12 +79,12 @@ def _emitter(options: Options) -> _Part:
         return {"state": found.state, "resent": found.resent, "twins": found.twins, "dropped": found.outbox.dropped,
                 "error": found.error}
 
-    return _Part(lambda uid, padding: emitter.emit("tick", {"uid": uid, "x": padding}),
+    return Part(lambda uid, padding: emitter.emit("tick", {"uid": uid, "x": padding}),
                  lambda uid: emitter.flush(0.1), statistics, lambda: emitter.statistics().sent,
                  lambda: emitter.statistics().state == "live")
 
 
-def _twin(options: Options) -> _Part:
+def _twin(options: Options) -> Part:
     """As an emitter, but all of them go by one name."""
     outbox = Outbox(max_events=10_000, max_bytes=1 << 24, clock=time.monotonic)
     connect = connect_to(options.url, "torture", "", options.log_events)("emitter", 0.0, "")
@@ -129,11 +95,11 @@ def _twin(options: Options) -> _Part:
         outbox.put(event_payload(Event.create("tick", ({"uid": uid, "x": padding},)), 0))
         sender.ring()
 
-    return _Part(emit, lambda uid: sender.flush(0.1), lambda: {"twins": sender.statistics().twins},
+    return Part(emit, lambda uid: sender.flush(0.1), lambda: {"twins": sender.statistics().twins},
                  lambda: sender.statistics().sent, lambda: True)
 
 
-def _process(options: Options) -> _Part:
+def _process(options: Options) -> Part:
     log = EventLog(epoch=-1, clock=time.monotonic, wall_ms=lambda: 0, encode=encode_entry, max_events=20_000,
                    max_bytes=1 << 28, max_event_bytes=1 << 16, segments=Segments())
     connect = connect_to(options.url, "torture", options.app, options.log_events)
@@ -162,14 +128,14 @@ def _process(options: Options) -> _Part:
         broker.ready()
         return f"{options.name}:1" in notes.got or (options.role == "reader" and (broker.position() or START) > START)
 
-    return _Part(emit, lambda uid: uid in notes.got or options.role == "reader", statistics,
+    return Part(emit, lambda uid: uid in notes.got or options.role == "reader", statistics,
                  lambda: broker.statistics().sender.sent, ready,
                  lambda at: (broker.position() or START) >= at, lambda: _resume(options, log))
 
 
 def _resume(options: Options, log: EventLog) -> None:
     """Write down the log, and what a client is given here that comes with an id of another process."""
-    write = _opened(options, "resumed")
+    write = opened(options, "resumed")
     _, entries = log.since(0)
     for entry in entries:
         what = "gap" if is_marker(entry.event) else uid_of(entry.event)
@@ -194,10 +160,10 @@ def _resume(options: Options, log: EventLog) -> None:
 def main(text: str) -> None:
     options = Options(**json.loads(text))
     os.environ.update(HYBRID_OUTBOX_EVENTS=str(options.outbox_events), HYBRID_LOG_EVENTS=str(options.log_events))
-    part = {"emitter": _emitter, "twin": _twin}.get(options.role, _process)(options)
+    part = {"emitter": _emitter, "twin": _twin, "host": host}.get(options.role, _process)(options)
     folder, rnd, ending = Path(options.folder), random.Random(options.seed), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
-    emitted, sent = _opened(options, "emitted"), _opened(options, "sent")
+    emitted, sent = opened(options, "emitted"), opened(options, "sent")
     number, uid, worst, is_ready = 0, "", 0.0, False
 
     def emit() -> None:
@@ -227,7 +193,8 @@ def main(text: str) -> None:
     _wait(lambda: part.upto(last), 20)
     part.resumed()
     found = {**part.statistics(), "worst_emit_ms": round(worst * 1000, 2)}
-    (folder / f"{options.name}.end").write_text(json.dumps(found))
+    (folder / f"{options.name}.new").write_text(json.dumps(found))
+    (folder / f"{options.name}.new").rename(folder / f"{options.name}.end")
     os._exit(0)  # what is to be seen was written down
 
 

@@ -22,7 +22,7 @@ from .accounts import Run
 from .links import Link
 
 TESTS = Path(__file__).resolve().parents[2]
-LOG, META = "{torture}:log", "{torture}:meta"
+LOG, META, DESK = "{torture}:log", "{torture}:meta", "{torture}:desk"
 
 
 class Member(NamedTuple):
