@@ -39,8 +39,8 @@ SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-load
 def main(task: str, arguments: list[str]) -> int:
     os.chdir(ROOT)
     tasks = {"demo": demo, "test": test, "compat": compat, "coverage": coverage, "lint": lint, "docs": docs,
-             "bench": bench, "faults": faults, "soak": soak, "fuzz": fuzz, "guard": guard, "figures": figures,
-             "lock": lock, "audit": audit, "clean": clean}
+             "bench": bench, "faults": faults, "soak": soak, "torture": torture, "fuzz": fuzz,
+             "guard": guard, "figures": figures, "lock": lock, "audit": audit, "clean": clean}
     if task not in tasks:
         print(__doc__, file=sys.stderr)
         return 2
@@ -252,6 +252,17 @@ def soak(arguments: list[str]) -> int:
     keep, arguments = kept(arguments)
     path = (KEPT if keep else ROOT / "build") / "soak.json"
     return run([python, "-m", "support.soak", "--json", str(path), *arguments])
+
+
+def torture(arguments: list[str]) -> int:
+    """Do to Redis, processes and connections what may happen to them, scenario by scenario (``ARGS="twins --seed 7"``).
+
+    With ``--mutants``, take the rules of the shared log away one by one: a scenario must fail without each.
+    """
+    python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
+    install_network_things()
+    os.environ["PYTHONPATH"] = str(ROOT / "tests")
+    return run([python, "-m", "support.torture", *arguments])
 
 
 def kept(arguments: list[str]) -> tuple[bool, list[str]]:

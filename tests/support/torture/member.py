@@ -175,7 +175,10 @@ def main(text: str) -> None:
         part.emit(uid, rnd.choice(_PADDINGS))
         worst = max(worst, time.perf_counter() - began)
 
+    parent = os.getppid()
     while not ending.is_set():
+        if os.getppid() != parent:  # nobody is left who would end it
+            os._exit(1)
         if options.role != "reader":
             sent(str(part.sent()))
             for _ in range(rnd.choice(_BURSTS)):

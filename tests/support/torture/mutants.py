@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .world import TESTS
 
+PACKAGE = TESTS.parent / "hakgal_hybrid"
 SCRIPTS, TAIL = "commands/backplane/scripts.py", "broker/backplane/tail.py"
 OUTBOX, SENDER = "broker/backplane/outbox.py", "broker/backplane/sender.py"
 READER, SEGMENTS = "broker/backplane/reader.py", "broker/segments.py"
@@ -31,15 +32,20 @@ class Mutant(NamedTuple):
         :param folder: where.
         :return: the folder, which holds the package.
         """
-        package = folder / "hakgal_hybrid"
-        shutil.copytree(TESTS.parent / "hakgal_hybrid", package)
-        path = package / self.file
-        text = path.read_text(encoding="utf-8")
+        shutil.copytree(PACKAGE, folder / PACKAGE.name)
+        (folder / PACKAGE.name / self.file).write_text(self.text(), encoding="utf-8")
+        return folder
+
+    def text(self) -> str:
+        """Return the file without the rule.
+
+        :raises LookupError: if the rule is not there any more, or not once.
+        """
+        text = (PACKAGE / self.file).read_text(encoding="utf-8")
         found = text.count(self.old)
         if found != 1:
             raise LookupError(f"{self.file} has {self.old!r} {found} times, not once: have the mutant fit the code")
-        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
-        return folder
+        return text.replace(self.old, self.new)
 
 
 MUTANTS: dict[str, Mutant] = {

@@ -42,5 +42,5 @@ class Part(NamedTuple):
 
 def opened(options: Options, suffix: str) -> Callable[[str], object]:
     """Return what writes a line at once, so that it is there after ``kill -9``."""
-    file = Path(options.folder, f"{options.name}.{suffix}").open("ab", buffering=0)
+    file = Path(options.folder, f"{options.name}.{suffix}").open("ab", buffering=0)  # noqa: SIM115
     return lambda line: file.write(line.encode() + b"\n")
