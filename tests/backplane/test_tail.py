@@ -104,6 +104,15 @@ def test_foreign_entries_are_left_alone() -> None:
     assert taken.tail.statistics().foreign == 1
 
 
+def test_what_was_trimmed_before_a_first_entry_was_read_is_a_hole() -> None:
+    """A process that began with an empty log, and reads for the first time when its beginning is gone, says so."""
+    taken = Taken()
+    taken.tail.begin([])
+    taken.take(event(10, 40), event(10, 41))
+    assert taken.holes == [Hole(Position(10, 40), None, "trimmed")]
+    assert taken.got == [b"a40", b"a41"]
+
+
 def test_start_after_everything() -> None:
     """A process that has clients already begins after the newest entry."""
     taken = Taken()

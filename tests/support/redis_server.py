@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -27,9 +29,7 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str, environ: dict[str, str] | None = None) -> None:
         if shutil.which("redis-server") is None:
             missing("redis-server is not installed (apt-get install redis-server)")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _lasting_port()
         self._folder, self._options = folder, options
         self._environ = {**os.environ, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,6 +78,15 @@ class RedisServer:
         """Have it go on after :meth:`pause`."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
+
+
+def _lasting_port() -> int:
+    """Return a free port that no connection is given by the system while the server is down."""
+    while True:
+        port = random.SystemRandom().randrange(15000, 32000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 class Sentinel(RedisServer):

@@ -187,7 +187,7 @@ class Reader:
         """Put back what the log has lost, as long as it takes any."""
         todo = self.tail.after(newest)
         for start in range(0, len(todo), REFILL_ITEMS):
-            taken = log.refill(todo[start:start + REFILL_ITEMS])
+            taken = log.refill(todo[start:start + REFILL_ITEMS], more=start + REFILL_ITEMS < len(todo))
             if not taken:
                 break
             self.refilled += taken

@@ -205,10 +205,11 @@ class SharedLog(Protocol):
         :return: the entries, in order.
         """
 
-    def refill(self, records: Sequence[Record]) -> int:
+    def refill(self, records: Sequence[Record], *, more: bool = False) -> int:
         """Put entries back under their own ids that the log has lost, while it waits for that.
 
         :param records: the entries, in order; those that it has are left out.
+        :param more: true if there are more, which follow at once.
         :return: how many were put back; 0 if it waits no longer, or if they do not follow what it has.
         """
 

@@ -122,8 +122,8 @@ class Tail:
             self._hole(Hole(at, None, "trimmed"))
         elif before != START and at.number > before.number + 1:
             self._hole(Hole(at, at.number - before.number - 1, "trimmed"))
-        elif before == START and at.number > 1:
-            self.chain.clear()
+        elif before == START and at.number > 1:  # the log was empty when this process began
+            self._hole(Hole(at, None, "trimmed"))
         self.position = at
         self.chain.append(record)
         if record.ends is None:

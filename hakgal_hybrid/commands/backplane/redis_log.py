@@ -12,7 +12,6 @@ from redis.exceptions import NoScriptError, RedisError
 
 from ...broker.backplane.faults import Away
 from ...broker.backplane.shared_log import (
-    START,
     Append,
     Appended,
     Claim,
@@ -158,13 +157,14 @@ class RedisLog:
         entries = self._call(lambda: self._client.xrange(self._log, str(after), str(upto), count=count))
         return _records(cast("list[tuple[bytes, Any]]", entries))
 
-    def refill(self, records: Sequence[Record]) -> int:
+    def refill(self, records: Sequence[Record], *, more: bool = False) -> int:
         """Put entries back under their own ids that the log has lost, while it waits for that.
 
         :param records: the entries, in order; those that it has are left out.
+        :param more: true if there are more, which follow at once.
         :return: how many were put back.
         """
-        arguments: list[Any] = [*START, self._options.settle_ms, RECORD_MS]
+        arguments: list[Any] = [int(more), 0, self._options.settle_ms, RECORD_MS]
         keys: dict[str, int] = {}
         for record in records:
             opening = record.ends is not None

@@ -98,7 +98,8 @@ if rec then redis.call('PEXPIRE', KEYS[3], ARGV[6]) end
 return {'OK', int(gen) .. '-' .. int(n)}
 """)
 
-#: KEYS log meta record*   ARGV - - settle_ms ttl_ms | (id key ends sender q lost payload)*
+#: KEYS log meta record*   ARGV more - settle_ms ttl_ms | (id key ends sender q lost payload)*
+#: ``more``: 1 if another call follows at once, which is waited for as long as at the beginning.
 #: ``key``: the number of the sender's record among the keys, or 0 for an opening.
 REFILL = Script.of(_LOOK + """
 if till == 0 or now >= till or m[3] ~= repl then return {'CLOSED'} end
@@ -118,7 +119,8 @@ for i = 5, #ARGV, 7 do
   end
 end
 if did > 0 then
-  redis.call('HSET', meta, 'gen', int(gen), 'n', int(n), 'till', int(math.max(till, now + 500)))
+  till = math.max(till, now + (ARGV[1] == '1' and settle or 500))
+  redis.call('HSET', meta, 'gen', int(gen), 'n', int(n), 'till', int(till))
   for key, q in pairs(qs) do
     local rec = redis.call('GET', KEYS[key])
     if not rec or tonumber(string.match(rec, '^(%d+)')) < q then

@@ -230,10 +230,11 @@ def _moved_clients(found: Accounts, run: Run, path: Path, reads: dict[str, list[
             if reason != "-":
                 found.counts["moved_gap"] += 1
                 lines.append(Line("", lines[-1].at))
+            # After a gap that says so, what a deposed server had taken may come again.
+            again = reason != "-" or any(line.reason == "restarted" for line in lines)
             after = [line for seq, line in log if seq > int(place)]
             quiet = Accounts()
-            for emitter, holes in _holes(quiet, f"a client of {there} at {here}", [*lines, *after],
-                                         reason != "-").items():
+            for emitter, holes in _holes(quiet, f"a client of {there} at {here}", [*lines, *after], again).items():
                 for i, j, covered in holes[:-1]:
                     if not covered and any(f"{emitter}:{number}" not in done for number in range(i + 1, j)):
                         quiet.wrong(f"a client of {there} at {here} from {lines[-1].at} on",

@@ -23,7 +23,9 @@ def _fail_over(w: World, links: list[Link], *, lag: bool = False, split: str = "
         w.nap(0.5, 1.5)
         replica.replicaof("NO", "ONE")
     w.primary = new
-    for name, link in zip(names, links, strict=True):
+    order = list(zip(names, links, strict=True))
+    w.random.shuffle(order)
+    for name, link in order:
         if name != split:
             link.lead(new.port)
             w.nap(0, 0.25)

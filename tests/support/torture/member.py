@@ -124,13 +124,19 @@ def _process(options: Options) -> Part:
                 "duplicates": found.tail.duplicates, "branches": found.tail.branches, "foreign": found.tail.foreign,
                 "error": found.error}
 
+    def begin() -> None:
+        while broker.position() is None:
+            broker.ready()
+            if broker.statistics().state == "misconfigured":
+                return
+            time.sleep(0.02)
+
     def ready() -> bool:
-        broker.ready()
         return f"{options.name}:1" in notes.got or (options.role == "reader" and (broker.position() or START) > START)
 
     return Part(emit, lambda uid: uid in notes.got or options.role == "reader", statistics,
                  lambda: broker.statistics().sender.sent, ready,
-                 lambda at: (broker.position() or START) >= at, lambda: _resume(options, log))
+                 lambda at: (broker.position() or START) >= at, lambda: _resume(options, log), begin)
 
 
 def _resume(options: Options, log: EventLog) -> None:
@@ -176,6 +182,10 @@ def main(text: str) -> None:
         worst = max(worst, time.perf_counter() - began)
 
     parent = os.getppid()
+    part.begin()
+    (folder / f"{options.name}.begun").touch()
+    while not (folder / "go").exists() and os.getppid() == parent:
+        time.sleep(0.02)
     while not ending.is_set():
         if os.getppid() != parent:  # nobody is left who would end it
             os._exit(1)

@@ -38,6 +38,7 @@ class Part(NamedTuple):
     ready: Callable[[], bool]
     upto: Callable[[Position], bool] = lambda at: True
     resumed: Callable[[], object] = lambda: None
+    begin: Callable[[], object] = lambda: None
 
 
 def opened(options: Options, suffix: str) -> Callable[[str], object]:

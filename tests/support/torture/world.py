@@ -101,8 +101,9 @@ class World:
         options = {"role": role, "name": name, "url": url, "folder": str(self.notes),
                    "seed": self.seed * 100 + len(self.members), **self.options, **more}
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(self._package), str(TESTS)))}
-        process = subprocess.Popen([sys.executable, "-m", "support.torture.member", json.dumps(options)],
-                                   env=environ, cwd=self.folder, stderr=(self.folder / f"{name}.log").open("ab"))
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen([sys.executable, "-m", "support.torture.member", json.dumps(options)],
+                                       env=environ, cwd=self.folder, stderr=log)
         self.members[name] = Member(process, role)
         return self.members[name]
 
@@ -149,7 +150,10 @@ class World:
 
     def ready(self, *names: str) -> None:
         """Wait until processes are at work."""
-        self.until(lambda: all((self.notes / f"{name}.ready").exists() for name in names), f"{names} begin")
+        for suffix in ("begun", "ready"):
+            self.until(lambda suffix=suffix: all(  # type: ignore[misc]
+                (self.notes / f"{name}.{suffix}").exists() for name in names), f"{names} are {suffix}")
+            (self.notes / "go").touch()
 
     def generation(self) -> int:
         """Return the generation of the log; 0 while it is not open."""
