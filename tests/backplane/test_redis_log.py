@@ -20,6 +20,7 @@ from hakgal_hybrid.broker.backplane.shared_log import (
     Settling,
     Twin,
 )
+from hakgal_hybrid.broker.backplane.tail import Tail
 from hakgal_hybrid.commands.backplane.connecting import connector
 from hakgal_hybrid.commands.backplane.redis_faults import RIGHTS
 from hakgal_hybrid.commands.backplane.redis_log import LogOptions, RedisLog
@@ -144,6 +145,34 @@ def test_entry_written_by_hand_is_foreign_and_opens_a_generation(redis_server: R
     assert isinstance(answer, Appended)
     assert answer.at.generation > generation
     assert [bool(record.sender) for record in log.newest(10)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_right_taken_away_midway(redis_server: RedisServer, *, reads: bool) -> None:
+    """A script that may add but not note what it has added is healed: what was read meanwhile is no branch."""
+    with redis_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~{s}:*", *RIGHTS.split())
+        log = connected(redis_server, redis_server.url.replace("//", f"//{':'.join(('half', 'secret'))}@"))
+        opened(log)
+        got: list[bytes] = []
+        holes: list[object] = []
+        tail = Tail(lambda record: got.append(record.payload), holes.append, keep=100)
+        tail.begin(log.newest(10))
+        client.execute_command("ACL", "SETUSER", "half", "-hset")
+        with pytest.raises(Misconfigured, match="lacks a right"):
+            log.append(call(Item(1, 0, b"one"), Item(2, 0, b"two")))
+        for record in log.tail(tail.position or START, 0.01).records if reads else ():
+            tail.take(record)
+        client.execute_command("ACL", "SETUSER", "half", "+hset")
+        deadline = time.monotonic() + 10
+        while not isinstance(log.append(call(Item(1, 0, b"one"), Item(2, 0, b"two"), position=tail.position or START)),
+                             Appended):
+            assert time.monotonic() < deadline
+            time.sleep(SETTLE_MS / 1000)
+        for record in log.tail(tail.position or START, 0.01).records:
+            tail.take(record)
+    assert got == [b"one", b"two"]
+    assert not holes
 
 
 def test_claim_is_given_once_and_only_in_its_generation(log: RedisLog) -> None:

@@ -34,6 +34,9 @@ WRONG_VERSION = ("a newer version of this package (protocol {error}) uses the na
 #: The words with which an error begins after which the same connection may be used.
 _PASSING = ("OOM", "BUSY ", "NOREPLICAS", "MISCONF")
 
+#: With what Redis refuses a command, in a script too, for which there is no error of its own.
+_DENIED = ("NOPERM", "ACL failure", "The user executing the script can't")
+
 
 def misconfigured(text: str, name: str, error: object) -> Misconfigured:
     """Return the error that says what a person has to do.
@@ -56,7 +59,7 @@ def fault_of(error: RedisError | RedisClusterException | OSError, name: str) -> 
     text = str(error)
     if isinstance(error, (AuthenticationError, AuthorizationError)) or text.startswith(("NOAUTH", "WRONGPASS")):
         return misconfigured(WRONG_USER, name, text)
-    if isinstance(error, NoPermissionError) or "ACL failure" in text or text.startswith("NOPERM"):
+    if isinstance(error, NoPermissionError) or any(words in text for words in _DENIED):
         return misconfigured(WRONG_RIGHTS, name, text)
     if "WRONGTYPE" in text:
         return misconfigured(WRONG_TYPE, name, text)

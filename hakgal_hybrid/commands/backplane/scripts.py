@@ -43,6 +43,14 @@ local m = redis.call('HMGET', meta, 'gen', 'n', 'repl', 'till', 'v', 'app')
 local gen, n, till = tonumber(m[1] or '0'), tonumber(m[2] or '0'), tonumber(m[4] or '0')
 local settle = tonumber(ARGV[3])
 if m[5] and tonumber(m[5]) > 1 then return {'OTHER', 'v', m[5]} end
+local function top(g, n)     -- the last entry of ours: a script that was stopped midway has not noted what it wrote
+  for _, entry in ipairs(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 300)) do
+    local a, b = id(entry[1])
+    if a < g or (a == g and b <= n) then break end
+    if entry[2][1] == 's' or entry[2][1] == 'o' then return a, b end
+  end
+  return g, n
+end
 """
 
 #: KEYS log meta record   ARGV generation number settle_ms | random maxlen ttl_ms sender expect previous token
@@ -53,14 +61,14 @@ if m[6] and app ~= '' and m[6] ~= app then return {'OTHER', 'app', m[6]} end
 local there = redis.call('EXISTS', log) == 1
 local cut = not m[1] or m[3] ~= repl or fg > gen or (fg == gen and fn > n) or (not there and till == 0)
 if cut and (till == 0 or m[3] ~= repl) then
-  if not there then gen, n = 0, 0
-  elseif not m[1] then gen, n = id(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1][1]) end
+  if there then gen, n = top(gen, n) else gen, n = 0, 0 end
   redis.call('HSET', meta, 'gen', int(gen), 'n', int(n), 'repl', repl, 'till', int(now + settle))
   return {'SETTLE', settle, int(gen) .. '-' .. int(n)}
 end
 if till > 0 then
   if till - now > settle then till = now + settle redis.call('HSET', meta, 'till', int(till)) end
   if now < till then return {'SETTLE', till - now, int(gen) .. '-' .. int(n)} end
+  gen, n = top(gen, n)
   local new = math.max(now * 100 + tonumber(ARGV[4]), gen + 1, fg + 1)
   redis.call('XADD', log, int(new) .. '-0', 'o', int(gen) .. '-' .. int(n))
   redis.call('HSET', meta, 'gen', int(new), 'n', '0', 'till', '0')
@@ -91,7 +99,7 @@ if n > n0 then
   redis.call('HSET', meta, 'n', int(n))
   redis.call('SET', KEYS[3], int(rq) .. ' ' .. (bad and '' or tok), 'PX', ARGV[6])
 end
-if bad and string.find(bad, 'equal or smaller') then      -- somebody has written here by hand: open anew above it
+if bad and string.find(bad, 'equal or smaller') then      -- written by hand, or not noted: open anew above it
   redis.call('HSET', meta, 'till', int(now)) return {'SETTLE', 0, at} end
 if bad then return redis.error_reply(bad) end
 if rec then redis.call('PEXPIRE', KEYS[3], ARGV[6]) end
