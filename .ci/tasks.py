@@ -225,15 +225,18 @@ def faults(arguments: list[str]) -> int:
     """Do to servers under load what may happen to them, at full length; print the table, and write it as JSON.
 
     With ``--keep`` the figures go into the documentation, and so do those of the other tests that its guarantees name.
+    With further arguments (``-k disk``) only those of some faults do, for what the last whole run has not.
     """
     python = environment(".venv-test", interpreters().get(MAIN, sys.executable), LOCKED)
     install_browsers_things()
     install_network_things()
     keep, arguments = kept(arguments)
     os.environ.setdefault("FAULTS", "full")
-    os.environ["FAULTS_JSON"] = str((KEPT if keep else ROOT / "build") / "faults.json")
+    some = keep and bool(arguments)
+    os.environ["FAULTS_JSON"] = str((KEPT if keep else ROOT / "build") / ("some.json" if some else "faults.json"))
     status = run([python, "-m", "pytest", "-q", "-o", "timeout=600", "tests/faults", *arguments])
-    if keep:
+    if keep and not some:
+        (KEPT / "some.json").unlink(missing_ok=True)
         os.environ.update(PYTHONPATH=str(ROOT / "tests"), PROOFS_JSON=str(KEPT / "proofs.json"))
         names = ROOT / "build" / "proofs.txt"
         names.parent.mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parents[1]
-FAULTS, PROOFS, SOAK = (DOCS / "faults" / f"{name}.json" for name in ("faults", "proofs", "soak"))
+FAULTS, SOME, PROOFS, SOAK = (DOCS / "faults" / f"{name}.json" for name in ("faults", "some", "proofs", "soak"))
 #: Runs of the benchmarks, the later ones for what the first has not.
 BENCHMARKS = (DOCS / "benchmarks" / "results.json", DOCS / "benchmarks" / "some" / "results.json")
 NOTHING = "*no figures are kept*"
@@ -38,21 +38,29 @@ def about(kept: dict[str, Any], what: str) -> str:
         return NOTHING
     return (f"{what} of {kept['date'][:16].replace('T', ' ')} UTC, commit `{kept['commit']}`, Python {kept['python']}, "
             f"{kept['system']} {kept['kernel']}, {kept['processors']} processors, load average at the start "
-            f"{kept['load_average']}.")
+            f"{kept['load_average']}{', real-time priority' if kept.get('scheduling') == 'fifo' else ''}.")
 
 
 # -- faults ---------------------------------------------------------------------------------------------------------
 
 
+def rows_of_faults() -> list[dict[str, Any]]:
+    """Return the rows of the last whole run, and those of a later run of some faults for what it has not."""
+    rows = list(read(FAULTS).get("rows", []))
+    known = {row["test"] for row in rows}
+    return rows + [row for row in read(SOME).get("rows", []) if row["test"] not in known]
+
+
 def faults() -> list[str]:
     """Return the table of faults."""
-    kept = read(FAULTS)
+    kept, later = read(FAULTS), read(SOME)
     if not kept:
         return [NOTHING]
-    rows = [_fault(row) for row in kept["rows"]]
+    rows = [_fault(row) for row in rows_of_faults()]
     others = read(PROOFS).get("about", {})
     length = "" if kept["about"]["length"] == "full" else ", **of short length**: what lasts a minute lasted seconds"
     return [about(kept["about"], f"Run (`make faults`, {kept['about']['seconds']} s{length})"),
+            *([about(later["about"], f"What that run has not: run ({later['about']['seconds']} s)")] if later else []),
             about(others, "The other tests that are named above: run"), "", *table(
         ("Fault", "Served, refused, failed", "p95, ms", "Emits", "p95, ms", "Delivered of owed", "Reported missing",
          "Threads", "Descriptors", "MiB", ""), rows)]
@@ -101,8 +109,8 @@ def _soaked(kept: dict[str, Any]) -> str:
 
 def proof(names: list[str]) -> list[str]:
     """Return a list: each test by its name, with its figure of the last run."""
-    rows = {row["test"].partition("[")[0]: [] for row in read(FAULTS).get("rows", [])}
-    for row in read(FAULTS).get("rows", []):
+    rows = {row["test"].partition("[")[0]: [] for row in rows_of_faults()}
+    for row in rows_of_faults():
         rows[row["test"].partition("[")[0]].append(row)
     ran = read(PROOFS).get("tests", {})
     return [f"- {_proof(name, rows, ran)}" for name in filter(None, map(str.strip, names))]
@@ -236,7 +244,7 @@ def setup(app: Any) -> dict[str, bool]:
             raise NotImplementedError
 
         def run(self) -> list[nodes.Node]:
-            for path in (__file__, FAULTS, PROOFS, SOAK, *BENCHMARKS):
+            for path in (__file__, FAULTS, SOME, PROOFS, SOAK, *BENCHMARKS):
                 self.env.note_dependency(str(path))
             parent = nodes.Element()
             self.state.nested_parse(StringList(self.lines(), source=__file__), self.content_offset, parent)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import faults, kept
+from support import faults, kept, shared_faults
 
 _BEGAN = time.monotonic()
 _ABOUT: dict[str, Any] = {}
@@ -25,6 +29,26 @@ def pytest_sessionstart() -> None:
 def fault(record_property: Callable[[str, object], None]) -> Callable[..., AbstractContextManager[faults.Scene]]:
     """Return a function that begins a scene, whose row goes into the table."""
     return partial(faults.scene, partial(record_property, "fault"))
+
+
+@pytest.fixture
+def shared_fault(record_property: Callable[[str, object], None],
+                 tmp_path: Path) -> Callable[..., AbstractContextManager[shared_faults.Shared]]:
+    """Return a function that begins a scene of several processes with one log."""
+    return partial(shared_faults.shared_scene, partial(record_property, "fault"), tmp_path)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> tuple[Path, Path]:
+    """A library that has the wall clock of whoever loads it jump, and the file that says by how many seconds."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    faults.need(sys.platform == "linux" and compiler, "a clock that jumps needs LD_PRELOAD and a C compiler")
+    library, jump = tmp_path / "clock.so", tmp_path / "jump"
+    done = subprocess.run([str(compiler), "-shared", "-fPIC", "-O1", "-o", str(library),
+                           str(Path(__file__).with_name("clock.c")), "-ldl"], capture_output=True, check=False)
+    faults.need(done.returncode == 0, f"the clock cannot be compiled: {done.stderr!r}")
+    jump.write_bytes(struct.pack("l", 0))
+    return library, jump
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import socket
 import struct
@@ -28,19 +27,6 @@ HOUR = 3600
 
 
 # -- the clock -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clock(tmp_path: Path) -> tuple[Path, Path]:
-    """A library that has the wall clock of whoever loads it jump, and the file that says by how many seconds."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    need(sys.platform == "linux" and compiler, "a clock that jumps needs LD_PRELOAD and a C compiler")
-    library, jump = tmp_path / "clock.so", tmp_path / "jump"
-    done = subprocess.run([str(compiler), "-shared", "-fPIC", "-O1", "-o", str(library),
-                           str(Path(__file__).with_name("clock.c")), "-ldl"], capture_output=True, check=False)
-    need(done.returncode == 0, f"the clock cannot be compiled: {done.stderr!r}")
-    jump.write_bytes(struct.pack("l", 0))
-    return library, jump
 
 
 def told_time(scene: Scene) -> float:

@@ -98,12 +98,12 @@ def test_the_task_runs_what_the_page_names() -> None:
     named = {name for name in proofs(PAGE) if name.startswith("tests/")}
     assert set(tasks.proofs()) == {name for name in named if not name.startswith("tests/faults/")}
     assert tasks.kept(["-k", "disk", "--keep"]) == (True, ["-k", "disk"])
-    assert [figures.FAULTS.parent, figures.PROOFS.parent, figures.SOAK.parent] == [tasks.KEPT] * 3
+    assert {path.parent for path in (figures.FAULTS, figures.SOME, figures.PROOFS, figures.SOAK)} == {tasks.KEPT}
 
 
 def test_figures_are_of_tests_that_exist() -> None:
     """What is kept is of this suite, and everything in it has passed."""
-    for row in figures.read(figures.FAULTS)["rows"]:
+    for row in figures.rows_of_faults():
         file, _, test = row["test"].partition("[")[0].partition("::")
         assert test in cases(REPOSITORY / file), "make faults ARGS=--keep"
         assert row["outcome"] == "passed", row
@@ -128,6 +128,7 @@ def test_a_run_that_is_not_whole_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
     kept("faults", {"about": about, "rows": [{"outcome": "failed", "test": "t::x[1]", "fault": "a fault"}]})
     kept("proofs", {"tests": {"t::y": {"passed": 1, "failed": 2, "skipped": 0, "seconds": 1.0}}})
     monkeypatch.setattr(figures, "SOAK", tmp_path / "none")
+    monkeypatch.setattr(figures, "SOME", tmp_path / "none")
     assert "of short length" in figures.faults()[0]
     assert "**failed**" in figures.faults()[-1]
     assert figures.proof(["t::x", "t::y", "t::z"]) == [

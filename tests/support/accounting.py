@@ -126,7 +126,8 @@ class Manifest:
         lines = [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
         manifest._shared = any("shared" in line for line in lines)
         if manifest._shared:  # what is a life otherwise is a generation, and a later one has a greater number
-            for generation in sorted({0, *(int(line["id"].partition("-")[0]) for line in lines if "id" in line)}):
+            given = {int(line["id"].partition("-")[0]) for line in lines if "id" in line}
+            for generation in sorted({0, *given, *(line["generation"] for line in lines if "generation" in line)}):
                 manifest.begin(generation)
         for line in lines:
             if "life" in line:
@@ -164,6 +165,8 @@ class Writer:
                     prepare(entry)
                 if not is_marker(event):
                     self.note(event, log.id_of(entry.seq))
+                elif log.segments is not None:  # a gap may be all that there is of a generation
+                    self._line({"generation": int(log.id_of(entry.seq).partition("-")[0])})
             return append(event, prepared, origin)
 
         log.append = noted  # type: ignore[method-assign]

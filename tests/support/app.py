@@ -109,6 +109,9 @@ class Notes:
 def create_app(**settings: Any) -> Flask:
     """Return a new app with its transport (``app.extensions["hakgal_hybrid"]``) and its governor."""
     app = Flask("support_app")
+    # Held open from here on, so that those which come later have higher numbers.
+    app.extensions["descriptors"] = [os.open(os.devnull, os.O_RDONLY)
+                                     for _ in range(int(os.environ.get("SUPPORT_DESCRIPTORS", "0")))]
     if "SUPPORT_NO_SECRET" not in os.environ:
         app.config["SECRET_KEY"] = "only for tests"
     notes = Notes()
