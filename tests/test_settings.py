@@ -86,6 +86,7 @@ VARIABLES = [
     Variable("backplane_name", "HYBRID_BACKPLANE_NAME", "HYBRID_BACKPLANE_NAME", None, "a.b", "a.b", "", None),
     Variable("outbox_events", "HYBRID_OUTBOX_EVENTS", "HYBRID_OUTBOX_EVENTS", 10_000, "1", 1, "9", 9),
     Variable("outbox_bytes", "HYBRID_OUTBOX_BYTES", "HYBRID_OUTBOX_BYTES", 16 << 20, "1024", 1024, "2048", 2048),
+    Variable("role", "HYBRID_ROLE", "HYBRID_ROLE", "host", "edge", "edge", " Edge ", "edge"),
     Variable("governor_mode", "HYBRID_GOVERNOR", "HYBRID_GOVERNOR", "desk", "here", "here", " OFF ", "off"),
     Variable("flush_s", "HYBRID_FLUSH_S", "HYBRID_FLUSH_S", 5, "0", 0, "600", 600),
     Variable("retry_ms", "HYBRID_RETRY_MS", "HYBRID_RETRY_MS", 3000, "1", 1, "500", 500),

@@ -152,6 +152,19 @@ class SharedBroker(Broker):
         self._arrivals.said(self._reader.live)
         self._arrivals.listener.changed()
 
+    def begin(self) -> None:
+        """Begin to read the shared log, if this process does not do so yet."""
+        self._reader.start()
+
+    @property
+    def reachable(self) -> bool:
+        """False while the shared log cannot be reached."""
+        return self._reader.state not in (State.AWAY, State.MISCONFIGURED)
+
+    def unreachable_s(self) -> float:
+        """Return for how long the shared log could not be reached, in seconds; 0 if it can be."""
+        return self._reader.unreachable_s()
+
     def ready(self) -> int:
         """Wait until it is known where this process begins, so that what is older is not taken for new.
 

@@ -36,13 +36,8 @@ from .acks import Acks
 from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .app_json import default_of
 from .authorization import Authorizer
-from .backplane.ack_forwarding import AckForwarding
 from .backplane.building import connect_to, limits_of, uses_backplane
-from .backplane.controls import Controls
-from .backplane.desk import Desk
-from .backplane.listening import BackplaneListener
-from .backplane.reporting import BackplaneReport
-from .backplane.requests import RequestForwarding
+from .backplane.neighbours import Neighbours, Parts
 from .command_store import Command
 from .governor import GovernorQueue
 from .handlers import Handlers
@@ -70,6 +65,7 @@ class Node:
     :ivar lifecycle: lets clients in, and ends them.
     :ivar governor_queue: takes commands for the governor.
     :ivar journal: keeps events over restarts, if ``HYBRID_JOURNAL`` says so.
+    :ivar neighbours: what this process does for the others of its backplane, if there is one.
     :ivar requests: passes requests of clients on to the process that has them, with a backplane.
     :ivar backplane: publishes to the log of several processes, if ``HYBRID_BACKPLANE`` says so.
     :ivar json: the host's own JSON module (``dumps`` and ``loads``), or ``None`` for the standard library's.
@@ -119,9 +115,10 @@ class Node:
             governor, queue_limit=settings.command_queue, results=settings.command_results,
             on_received=lambda command: self.announcer.announce(signals.command_received, command=command),
             on_finished=self._command_finished)
-        self.requests: RequestForwarding | None = None
-        if self.backplane is not None:
-            self._listen(self.backplane)
+        self.neighbours = None if self.backplane is None else Neighbours(Parts(
+            app, settings, self.hub, handlers, authorizer, self.lifecycle, self.governor_queue, self.acks,
+            self._background), self.backplane)
+        self.requests = None if self.neighbours is None else self.neighbours.requests
         fork_aware(self)
 
     def forked(self) -> None:
@@ -175,27 +172,18 @@ class Node:
         if settings.backplane is None or log.segments is None:
             return Broker(log, self._published)
         name = settings.backplane_name or self.app.import_name
-        connect = connect_to(settings.backplane, name, self.app.import_name, settings.log_events)
+        app = "" if settings.is_edge else self.app.import_name
+        connect = connect_to(settings.backplane, name, app, settings.log_events)
         self.backplane = SharedBroker(log, connect, limits_of(settings), wall_ms=_wall_ms,
                                       address=str(without_secret(settings.backplane)), name=name)
         return self.backplane
 
-    def _post(self, process: str, message: list[Any]) -> None:
-        if self.backplane is not None:
-            self.backplane.post(process, payload_text("message", (message,)).encode())
-
-    def _listen(self, backplane: SharedBroker) -> None:
-        settings, desk = self.settings, None
-        self.requests = RequestForwarding(self._post, max(1, settings.threads // EARLY_SHARE))
-        if settings.governor_mode != "here":
-            desk = Desk(self.governor_queue, backplane.connect("desk"), process=lambda: backplane.process,
-                        position=backplane.position, elsewhere=backplane.elsewhere, deadline_s=settings.queue_s,
-                        executes=settings.governor_mode == "desk", stopped=lambda: backplane.stopped)
-            fork_aware(desk)
-        backplane.listen(BackplaneListener(
-            self.log, self._background, Controls(self.hub, self.lifecycle, settings.max_rooms, desk),
-            AckForwarding(self.hub, self.acks, self._post), self.requests,
-            BackplaneReport(backplane.statistics, self._background)))
+    def begin(self) -> None:
+        """Note that a server has requests of clients answered in this process from now on."""
+        if not self.serving:
+            self.serving = True
+            if self.neighbours is not None:
+                self.neighbours.begin()
 
     def serves_engineio(self, path: str, seen: str | None = None) -> bool:
         """Return true if clients of Socket.IO are served at a path. They may leave the slash at its end out.

@@ -29,12 +29,14 @@ _IN_USE = (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno,
 
 
 def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket.getaddrinfo, *,
-                      patience_s: float = PATIENCE_S, sleep: Callable[[float], object] = time.sleep) -> list[Any]:
+                      reuse_port: bool = False, patience_s: float = PATIENCE_S,
+                      sleep: Callable[[float], object] = time.sleep) -> list[Any]:
     """Listen on every address that a host name resolves to, all on the same port.
 
     :param host: a name or address; ``::`` stands for ``0.0.0.0`` as well, where the system has IPv4.
     :param port: the port; 0 for any free one.
     :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
+    :param reuse_port: true to listen beside other processes that do so too; the system divides connections among them.
     :param patience_s: for how long an address that is in use is tried again, in seconds.
     :param sleep: waits for so many seconds.
     :return: a gevent socket for each address.
@@ -43,6 +45,8 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
     """
     if not isinstance(host, str):
         raise ConfigurationError.bad_value("host", host, "a name or an address, as text")
+    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigurationError.bad_value("reuse_port", reuse_port, "False: this system has no SO_REUSEPORT")
     if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
         raise ConfigurationError.bad_value("port", port, "a whole number from 0 to 65535")
     try:
@@ -57,7 +61,7 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
         wanted[socket.AF_INET, ("0.0.0.0", port)] = None  # noqa: S104 (it was asked for)
     for family, address in wanted:
         try:
-            sock = _patiently_bound(family, (address[0], port, *address[2:]), patience_s, sleep)
+            sock = _patiently_bound(family, (address[0], port, *address[2:]), reuse_port, patience_s, sleep)
         except OSError as error:
             if error.errno in _IN_USE:  # the program that has it would get a part of our clients
                 raise ConfigurationError(f"{address[0]}:{port} is in use; {_REMEDY}") from error
@@ -72,20 +76,21 @@ def listening_sockets(host: str, port: int, resolve: Callable[..., Any] = socket
     return sockets
 
 
-def _patiently_bound(family: int, address: Any, patience_s: float, sleep: Callable[[float], object]) -> Any:
+def _patiently_bound(family: int, address: Any, reuse_port: bool, patience_s: float,
+                     sleep: Callable[[float], object]) -> Any:
     for attempt in range(int(patience_s / _RETRY_S)):
         try:
-            return _bound(family, address)
+            return _bound(family, address, reuse_port)
         except OSError as error:
             if error.errno not in _IN_USE:
                 raise
             if attempt == 0:
                 logger.warning("%s:%s is in use; trying again for %g s", *address[:2], patience_s)
             sleep(_RETRY_S)
-    return _bound(family, address)
+    return _bound(family, address, reuse_port)
 
 
-def _bound(family: int, address: Any) -> Any:
+def _bound(family: int, address: Any, reuse_port: bool) -> Any:
     sock = gevent_socket.socket(family, socket.SOCK_STREAM)
     try:
         if sys.platform == "win32":
@@ -93,6 +98,8 @@ def _bound(family: int, address: Any) -> Any:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port and sys.platform != "win32":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)

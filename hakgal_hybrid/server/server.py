@@ -129,6 +129,7 @@ class Server:
         before its body is read.
     :param log_output: log every request to the logger ``hakgal_hybrid.access``.
     :param ssl_args: what ``ssl.wrap_socket`` or an ``ssl_context`` need; empty for plain HTTP.
+    :param reuse_port: true to listen beside other processes that do so too.
     :param resolve: resolves names, as :func:`socket.getaddrinfo` does.
     :raises ConfigurationError: if an address cannot be listened on.
     """
@@ -137,14 +138,14 @@ class Server:
                  is_stream: Callable[[str], bool], is_ours: Callable[[str], bool],
                  refusal_headers: Callable[[dict[str, Any]], Headers], backlog: BacklogMonitor,
                  refuses: Callable[[dict[str, Any]], bool] = lambda environ: False,
-                 log_output: bool = False, ssl_args: dict[str, Any] | None = None,
+                 log_output: bool = False, ssl_args: dict[str, Any] | None = None, reuse_port: bool = False,
                  resolve: Callable[..., Any] = socket.getaddrinfo) -> None:
         self._node, self._backlog = node, backlog
         self._ended = Event()
         self._raised: BaseException | None = None
         self._front = Front(node, lane_of=lane_of, is_stream=is_stream, is_ours=is_ours, refuses=refuses,
                             refusal_headers=refusal_headers)
-        sockets = listening_sockets(host, port, resolve)
+        sockets = listening_sockets(host, port, resolve, reuse_port=reuse_port)
         log = _log_access if log_output else None
         self._listeners = [_Listener(self._front, sock, application, log, ssl_args or {}) for sock in sockets]
         self.addresses: list[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
@@ -164,7 +165,8 @@ class Server:
         """
         front = self._front
         self._node.server_statistics = front.statistics
-        self._node.serving, self._node.stopping = True, False
+        self._node.stopping = False
+        self._node.begin()
         front.fanout.start()
         front.websockets.start()
         front.lag.start()

@@ -104,6 +104,9 @@ class Settings:
     outbox_events: int = _setting("HYBRID_OUTBOX_EVENTS", count(1, 10_000_000), 10_000,
                                   "Events that wait for the backplane; the oldest is dropped for one more.")
     outbox_bytes: int = _setting("HYBRID_OUTBOX_BYTES", count(1024, 1 << 40), 16 << 20, "Their bytes, together.")
+    role: Literal["host", "edge"] = _setting(
+        "HYBRID_ROLE", choice("host", "edge"), "host",
+        "With a backplane: `host`, whose handlers run, or `edge`, which serves streams and asks a host.")
     governor_mode: Literal["here", "off", "desk"] = _setting(
         "HYBRID_GOVERNOR", choice("here", "off", "desk"), "desk",
         "With a backplane, whose governor carries out commands: of one process at a time (`desk`), this one never "
@@ -174,6 +177,25 @@ class Settings:
         if self.backplane is not None and self.journal is not None:
             raise ConfigurationError.bad_value(
                 "HYBRID_JOURNAL", self.journal, "an empty string with HYBRID_BACKPLANE, whose log outlives a process")
+
+    def check_edge(self) -> None:
+        """Check that an edge knows where its hosts are.
+
+        :raises ConfigurationError: if it does not, or serves no streams.
+        """
+        if self.backplane is None:
+            raise ConfigurationError.bad_value("HYBRID_BACKPLANE", "", "the URL of the Redis that the hosts of this "
+                                               "edge have, as redis://host:6379/0")
+        if self.backplane_name is None:
+            raise ConfigurationError.bad_value("HYBRID_BACKPLANE_NAME", "", "what the hosts of this edge have: their "
+                                               "HYBRID_BACKPLANE_NAME, or else their app's import name")
+        if self.profile is Profile.WEBSOCKET:
+            raise ConfigurationError.bad_value("APP_PROFILE", self.profile.value, "HYBRID or DUAL for an edge")
+
+    @property
+    def is_edge(self) -> bool:
+        """True if hosts run the handlers of this process' clients."""
+        return self.role == "edge"
 
     @property
     def serves_socketio(self) -> bool:

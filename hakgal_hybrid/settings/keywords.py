@@ -36,6 +36,7 @@ class SettingsKeywords(TypedDict, total=False):
     backplane_name: str | None
     outbox_events: int | None
     outbox_bytes: int | None
+    role: Literal["host", "edge"] | None
     governor_mode: Literal["here", "off", "desk"] | None
     flush_s: float | None
     retry_ms: int | None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..broker.broker import process_of
 from ..broker.client import Client
 from ..broker.sessions import SessionRegistry
 from ..broker.stream import SubscriberStream
@@ -35,6 +36,13 @@ class ClientDirectory:
         if client is None and current is not None and current.client.sid == sid:
             client = current.client
         return client if client is not None and client.namespace == (namespace or "/") else None
+
+    def is_here(self, client: Client) -> bool:
+        """Return false for a client of an edge, whose handler is running here.
+
+        :param client: a client.
+        """
+        return process_of(client.sid) in ("", self._current().hub.broker.process)
 
     def connected(self, sid: str, namespace: str | None) -> Client:
         """Return a client.

@@ -42,10 +42,11 @@ class Runner:
         :param extra_files: as there.
         :param reloader_options: as there.
         :param tls: ``certfile``, ``keyfile`` and ``ssl_context``.
-        :param others: keywords that are ignored; those that no server knows are named in a warning.
+        :param others: ``reuse_port``, and keywords that are ignored; those that no server knows are named in a warning.
         :raises ConfigurationError: if the address cannot be listened on or an option cannot be honoured.
         """
         log_to_stderr()
+        reuse_port = bool(others.pop("reuse_port", False))
         for name in others.keys() - set(_MEANINGLESS):
             logger.warning("run(%s=…) means nothing to this server and is ignored", name)
         debug = app.debug if debug is None else debug
@@ -64,7 +65,8 @@ class Runner:
                                   is_stream=paths.is_stream, is_ours=paths.is_ours, backlog=state.services.backlog,
                                   refuses=state.refuses,
                                   refusal_headers=partial(refusal_headers, origins=state.services.origins, paths=paths),
-                                  log_output=debug if log_output is None else log_output, ssl_args=_ssl_arguments(*tls))
+                                  log_output=debug if log_output is None else log_output, ssl_args=_ssl_arguments(*tls),
+                                  reuse_port=reuse_port)
             if self._stop_asked:  # by somebody who saw it listen before it was kept here
                 self._server.stop()
             self._server.serve_forever()

@@ -145,15 +145,16 @@ class Server(ClientDirectory):
         :raises Overloaded: if the client is in ``HYBRID_MAX_ROOMS`` already.
         """
         client, state = self.find(sid, namespace), self._current()
-        if client is None:
-            if not state.hub.broker.elsewhere("enter_room", sid=sid, room=room, namespace=namespace or "/"):
-                raise NotConnected(sid, namespace)
-            return
-        if room != sid and self._is_own_room(room, namespace):
-            raise ValueError(f"cannot enter a sid room: {room!r} is another client's own")
-        state.node.lifecycle.may_join(client, room)
-        self._log("%s is entering room %s [%s]", sid, room, namespace or "/")
-        state.hub.enter_room(sid, room)
+        if client is not None:
+            if room != sid and self._is_own_room(room, namespace):
+                raise ValueError(f"cannot enter a sid room: {room!r} is another client's own")
+            state.node.lifecycle.may_join(client, room)
+            self._log("%s is entering room %s [%s]", sid, room, namespace or "/")
+            if self.is_here(client):
+                state.hub.enter_room(sid, room)
+                return
+        if not state.hub.broker.elsewhere("enter_room", sid=sid, room=room, namespace=namespace or "/"):
+            raise NotConnected(sid, namespace)
 
     def leave_room(self, sid: str, room: Hashable, namespace: str | None = None) -> None:
         """Take a client out of a room; it still gets what was emitted there before.
@@ -163,8 +164,8 @@ class Server(ClientDirectory):
         :param namespace: its namespace, by default ``/``.
         """
         self._log("%s is leaving room %s [%s]", sid, room, namespace or "/")
-        hub = self._current().hub
-        if self.find(sid, namespace) is not None:
+        hub, client = self._current().hub, self.find(sid, namespace)
+        if client is not None and self.is_here(client):
             hub.leave_room(sid, room)
         else:
             hub.broker.elsewhere("leave_room", sid=sid, room=room, namespace=namespace or "/")
@@ -205,11 +206,11 @@ class Server(ClientDirectory):
         :param ignore_queue: means nothing.
         """
         client = self.find(sid, namespace)
-        if client is not None and self.manager.is_connected(sid, client.namespace):
+        if client is None or not self.is_here(client):
+            self._current().hub.broker.elsewhere("disconnect", sid=sid, namespace=namespace or "/")
+        elif self.manager.is_connected(sid, client.namespace):
             self._log("Disconnecting %s [%s]", sid, client.namespace)
             self._current().node.lifecycle.end_client(client, Reason.SERVER_DISCONNECT, wait=True)
-        elif client is None:
-            self._current().hub.broker.elsewhere("disconnect", sid=sid, namespace=namespace or "/")
 
     # -- background tasks ------------------------------------------------------------------------------------
 

@@ -186,7 +186,7 @@ class SocketIO(HandlerRegistrar):
         :param certfile: path of a certificate chain (PEM), for TLS.
         :param keyfile: path of its key.
         :param ssl_context: in place of both, a pair of them or a :class:`gevent.ssl.SSLContext`.
-        :param kwargs: options that only other servers have are ignored.
+        :param kwargs: ``reuse_port=True`` shares the port with other processes. Options of other servers are ignored.
         :raises ConfigurationError: if the address cannot be listened on or an option cannot be honoured.
         """
         state = self.apps.of_app(app) or self.apps.current()

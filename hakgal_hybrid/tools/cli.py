@@ -8,12 +8,13 @@ from .commands.group import TOOLS, ToolGroup
 
 #: By name: what starts a host is not a tool, and needs all of the package.
 _HOST = "hakgal_hybrid.host.commands"
+_EDGE = "hakgal_hybrid.host.edge"
 
 
 class MainGroup(ToolGroup):
     """The tools, and what starts a host."""
 
-    modules = TOOLS | {"exec": _HOST, "run": _HOST}
+    modules = TOOLS | {"edge": _EDGE, "exec": _HOST, "run": _HOST}
 
 
 @click.group(cls=MainGroup, context_settings={"help_option_names": ["-h", "--help"]})

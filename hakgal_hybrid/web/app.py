@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from flask import Blueprint, Flask, Request
 from werkzeug.routing import MapAdapter, Rule
 
 from ..errors import ConfigurationError
-from . import assets, clients, control, diagnosis, monitor, openapi, stream
+from . import assets, clients, control, diagnosis, monitor, openapi, probes, stream
 from .engineio import EngineEndpoint
 from .forwarding import server_of
 from .gate import Gate
@@ -87,7 +87,7 @@ def answer_in_front(host: Flask, services: Services, paths: Paths) -> Gate:
     gate = Gate(
         host.wsgi_app, app, served, settings, origins=services.origins, paths=paths,
         known_as=services.known_as, knows_ticket=services.tickets.admits, rate=services.rate,
-        refusals=services.node.refusals, on_serving=partial(setattr, services.node, "serving", True),
+        refusals=services.node.refusals, on_serving=services.node.begin,
         engineio=EngineEndpoint(services) if settings.serves_socketio else None)
     if services.node.requests is not None:
         services.node.requests.serve = server_of(app, prefix)
@@ -148,6 +148,7 @@ def _blueprints(services: Services) -> Iterator[Blueprint]:
     """Yield what answers the URLs that the settings ask for."""
     settings = services.node.settings
     yield monitor.blueprint(services)
+    yield probes.blueprint(services)
     yield assets.blueprint()
     yield diagnosis.blueprint(services)
     yield openapi.blueprint()

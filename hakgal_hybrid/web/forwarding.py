@@ -15,7 +15,6 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from ..broker.broker import process_of
 from ..broker.engineio.held import Answer as HeldBody
 from ..broker.environ import HANDOFF
-from ..broker.wakeups import make_wakeup
 from ..commands.backplane.requests import Answer, ForwardedRequest
 from ..errors import HybridError, RequestError, problem_response
 from ..logs import get_logger
@@ -87,21 +86,8 @@ def forwarded(services: Services, message: dict[str, Any]) -> Response | None:
         request.environ[HANDOFF].append(HeldForward(ask()))
         return Response(status=200, headers={"Cache-Control": "no-store"})
     with requests.thread():
-        answer = _wait_for(ask())
+        answer = ask().wait()
     return Response(answer.text, answer.status, content_type=_type_of(answer), headers={"Cache-Control": "no-store"})
-
-
-def _wait_for(asked: ForwardedRequest) -> Answer:
-    """Wait in this thread."""
-    woken = make_wakeup()
-    asked.on_wake = woken.set
-    try:
-        while (answer := asked.take()) is None:
-            woken.wait(asked.wait_s)
-            woken.clear()
-        return answer
-    finally:
-        asked.abandon()
 
 
 def _status_line(status: int) -> str:

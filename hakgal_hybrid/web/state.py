@@ -10,6 +10,7 @@ from typing import Any
 from flask import Flask
 
 from ..commands.authorization import Authorizer
+from ..commands.edge import ask_hosts, edge_parts
 from ..commands.handlers import Handlers
 from ..commands.node import Node
 from ..logs import LIMIT, redact_server_logs
@@ -51,7 +52,9 @@ class AppState:
     def __init__(self, app: Flask, settings: Settings, otherwise: Mapping[str, Any]) -> None:
         self.app, self.settings, self.otherwise = app, settings, otherwise
         self.paths = Paths(settings.prefix)
-        self.handlers, self.authorizer = Handlers(), Authorizer()
+        if settings.is_edge:
+            settings.check_edge()
+        self.handlers, self.authorizer = edge_parts() if settings.is_edge else (Handlers(), Authorizer())
         self.governor: Any = None
         self.governors: list[Callable[[], Any]] = []
         self.host: Any = None
@@ -61,6 +64,8 @@ class AppState:
         self._served: Collection[str] = ()
         LIMIT.forget()  # what an earlier app has said too often, this one has not
         self.node = Node(app, settings, self.handlers, self.authorizer, self.find_governor)
+        if self.node.neighbours is not None and self.node.neighbours.hosts is not None:
+            ask_hosts(self.handlers, self.authorizer, self.node.neighbours.hosts)
         self.hub, self.log = self.node.hub, self.node.log
         backlog, samples = BacklogMonitor(self.hub), SampleHistory()
         backlog.on_sample = partial(remember, samples, self.statistics)

@@ -25,6 +25,8 @@ HISTORY = "/api/hybrid/history"
 METRICS = "/api/hybrid/metrics"
 DASHBOARD = "/api/hybrid/"
 DASHBOARD_FILE = "/api/hybrid/dashboard/<file>"
+LIVE = "/api/hybrid/live"
+READY = "/api/hybrid/ready"
 SEEN = "/api/hybrid/seen"
 STACKS = "/api/hybrid/stacks"
 BACKPLANE = "/api/hybrid/backplane"
@@ -98,6 +100,8 @@ ROUTES = {route.rule: route for route in (
     Route(CLIENTS, _READ, Access.READ),
     Route(HISTORY, _READ, Access.READ),
     Route(METRICS, _READ, Access.READ),
+    Route(LIVE, _READ, Access.PUBLIC),
+    Route(READY, _READ, Access.PUBLIC),
     Route(SEEN, _READ, Access.READ),
     Route(STACKS, _POST, Access.COMMAND),
     Route(BACKPLANE, _POST, Access.COMMAND),

@@ -330,7 +330,8 @@ def test_what_the_table_accepts_is_accepted(row: str) -> None:
     if bounds is None:
         assert accepted.startswith(("one of true", "HYBRID, WEBSOCKET or DUAL", "local or app", "off, auto or on",
                                     "a comma-separated list", "printable ASCII", "a path of a file",
-                                    "a path such as /live", "redis://HOST", "1 to 128 letters", "here, off or desk"))
+                                    "a path such as /live", "redis://HOST", "1 to 128 letters", "here, off or desk",
+                                    "host or edge"))
         return
     low, high = map(float, bounds.groups())
     assert float(parse(bounds[1])) == low

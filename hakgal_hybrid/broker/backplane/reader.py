@@ -64,6 +64,11 @@ class Reader:
         """Return the last id that was read; ``None`` before the log has said where this process begins."""
         return self.tail.position
 
+    def unreachable_s(self) -> float:
+        """Return for how long the log could not be reached, in seconds; 0 if it can be."""
+        lost_at = self._lost_at
+        return 0.0 if lost_at is None else time.monotonic() - lost_at
+
     def start(self) -> None:
         """Start the thread, unless it was started. May be called often, from any thread."""
         if self._thread is not None or self._ending or not self._starting.acquire(blocking=False):

@@ -22,22 +22,23 @@ class Controls:
     :param lifecycle: ends clients.
     :param max_rooms: in how many rooms a client may be.
     :param desk: has commands for the governor carried out; ``None`` where each process has its own.
+    :ivar actions: by name, what does it; each is called with the data of the request.
     """
 
     def __init__(self, hub: Hub, lifecycle: ClientLifecycle, max_rooms: int, desk: Desk | None) -> None:
         self._hub, self._lifecycle, self._max_rooms = hub, lifecycle, max_rooms
-        self._actions: dict[str, Callable[[dict[str, Any]], object]] = {
+        self.actions: dict[str, Callable[[dict[str, Any]], object]] = {
             "enter_room": self._enter_room, "leave_room": self._leave_room, "close_room": self._close_room,
             "disconnect": self._disconnect}
         if desk is not None:
-            self._actions.update(command=desk.carry_out, outcome=desk.outcome)
+            self.actions.update(command=desk.carry_out, outcome=desk.outcome)
 
     def carry_out(self, control: Control) -> None:
         """Do what is asked for, as far as it concerns clients of this process.
 
         :param control: what is asked for; what is not known is left to newer versions of this package.
         """
-        action = self._actions.get(control.action)
+        action = self.actions.get(control.action)
         if action is not None:
             action(control.data)
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+from ...broker.wakeups import make_wakeup
 from ...errors import HybridError, Overloaded
 from ...logs import get_logger
 from ..worker import Worker
@@ -21,6 +22,11 @@ MAX_ASKED = 1000
 MAX_WAITING = 1000
 #: How many threads may wait for others at a time, where a request that waits takes one.
 MAX_THREADS = 16
+
+#: The path of requests that an edge makes for a client of its own.
+GUEST = "guest"
+#: The kind of message by which a host finds out whether an edge is still there.
+LOOK = "look"
 
 #: Posts a message to a process.
 Post = Callable[[str, list[Any]], None]
@@ -80,6 +86,21 @@ class ForwardedRequest:
             raise answer
         return answer
 
+    def wait(self) -> Answer:
+        """Wait for the answer in this thread.
+
+        :raises HybridError: as :meth:`take` does.
+        """
+        woken = make_wakeup()
+        self.on_wake = woken.set
+        try:
+            while (answer := self.take()) is None:
+                woken.wait(self.wait_s)
+                woken.clear()
+            return answer
+        finally:
+            self.abandon()
+
     def abandon(self) -> None:
         """Wait no longer. What the other process does with the request stays done."""
         self._end()
@@ -95,15 +116,23 @@ class RequestForwarding:
     :param post: posts a message.
     :param threads: how many requests of others are answered at a time.
     :ivar process: the name of this process; set when it is known.
+    :ivar post: posts a message.
     :ivar serve: answers a request, given its path, its token and its body; set once there is somebody who can.
+    :ivar guests: answers a request that an edge makes for a client of its own, given its body and what is to be called
+        with the answer; ``None`` in a process that is no host.
+    :ivar heard: by their kind, what takes other messages; each is called with what the message has.
+    :ivar unheard: the same for those whose process is gone.
     """
 
     def __init__(self, post: Post, threads: int) -> None:
-        self._post = post
+        self.post = post
         self._worker = Worker("hakgal-hybrid-forwarded", limit=MAX_WAITING, threads=threads)
         self._asked: dict[str, ForwardedRequest] = {}
         self._threads = threading.Semaphore(MAX_THREADS)
         self.serve: Callable[[str, str, str], Answer] | None = None
+        self.guests: Callable[[str, Callable[[Answer], object]], object] | None = None
+        self.heard: dict[str, Callable[..., object]] = {}
+        self.unheard: dict[str, Callable[..., object]] = {}
 
     @contextmanager
     def thread(self) -> Iterator[None]:
@@ -135,7 +164,7 @@ class RequestForwarding:
         number = secrets.token_hex(8)
         asked = self._asked[number] = ForwardedRequest(seconds, lambda: self._asked.pop(number, None))
         try:
-            self._post(there, ["request", number, here, path, token, body, seconds])
+            self.post(there, ["request", number, here, path, token, body, seconds])
         except BaseException:
             asked.abandon()
             raise
@@ -144,14 +173,20 @@ class RequestForwarding:
     def received(self, kind: str, rest: list[Any]) -> None:
         """Take what another process has sent.
 
-        :param kind: ``request`` or ``answer``.
+        :param kind: ``request``, ``answer``, or what somebody takes by :attr:`heard`.
         :param rest: the message.
         """
+        if kind in self.heard:
+            self.heard[kind](*rest)
+            return
         if kind == "answer":
             number, status, text = rest
             self._arrived(number, Answer(int(status), str(text)))
             return
         number, sender, path, token, body, _ = rest
+        if path == GUEST and self.guests is not None:
+            self.guests(body, lambda answer: self.post(sender, ["answer", number, *answer]))
+            return
         if not self._worker.submit(partial(self._answer, number, sender, path, token, body)):
             logger.error("a request of another process was dropped: too many are waiting")
 
@@ -160,9 +195,12 @@ class RequestForwarding:
 
         :param message: the message.
         """
-        if message[0] == "request":
-            self._arrived(message[1], HybridError("the process that had this client is gone; connect again",
-                                                  code="gone", status=410))
+        kind, *rest = message
+        if kind == "request":
+            self._arrived(rest[0], HybridError("the process that had this client is gone; connect again", code="gone",
+                                               status=410))
+        elif kind in self.unheard:
+            self.unheard[kind](*rest)
 
     def _arrived(self, number: str, answer: Answer | HybridError) -> None:
         asked = self._asked.get(number)
@@ -171,4 +209,4 @@ class RequestForwarding:
 
     def _answer(self, number: str, sender: str, path: str, token: str, body: str) -> None:
         if self.serve is not None:
-            self._post(sender, ["answer", number, *self.serve(path, token, body)])
+            self.post(sender, ["answer", number, *self.serve(path, token, body)])

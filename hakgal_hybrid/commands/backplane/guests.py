@@ -1,0 +1,200 @@
+"""Guests: clients of edges, whose handlers run in this process, the host that has let them in."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from flask import Flask
+
+from ...broker.broker import process_of
+from ...broker.client import Client
+from ...broker.payload import payload_text, restore_binary
+from ...broker.shared_broker import SharedBroker
+from ...broker.timers import TimerQueue
+from ...errors import AccessDenied, EventError, HybridError, Overloaded, RequestError, problem_response
+from ...logs import get_logger
+from ..authorization import Authorizer
+from ..handlers import Handlers
+from ..lifecycle import ClientLifecycle
+from ..worker import Worker
+from .requests import LOOK, Answer, RequestForwarding
+
+logger = get_logger(__name__)
+
+#: Seconds between two looks whether the edges of the guests are still there.
+LOOK_EACH_S = 10.0
+#: How many requests of edges may wait.
+MAX_WAITING = 1000
+
+#: What a WSGI environment has besides texts.
+_REST: dict[str, Any] = {"wsgi.version": (1, 0), "wsgi.multithread": True, "wsgi.multiprocess": True,
+                         "wsgi.run_once": False}
+
+
+class Guests:
+    """Does for clients of edges what their edges ask for.
+
+    :param app: whose handlers run.
+    :param handlers: what the host registered.
+    :param authorizer: has the application decide what clients may do.
+    :param lifecycle: knows which namespaces there are, and runs handlers.
+    :param broker: the log that this process has in common with the edges.
+    :param requests: brings what edges ask for.
+    :param threads: how many requests of edges are carried out at a time.
+    :param max_guests: how many there may be.
+    :param look_each_s: seconds between two looks whether the edges are still there.
+    """
+
+    def __init__(self, app: Flask, handlers: Handlers, authorizer: Authorizer, lifecycle: ClientLifecycle,
+                 broker: SharedBroker, requests: RequestForwarding, *, threads: int, max_guests: int,
+                 look_each_s: float = LOOK_EACH_S) -> None:
+        self._app, self._handlers, self._authorizer, self._lifecycle = app, handlers, authorizer, lifecycle
+        self._broker, self._requests, self._max_guests = broker, requests, max_guests
+        self._worker = Worker("hakgal-hybrid-guests", limit=MAX_WAITING, threads=threads)
+        self._guests: dict[str, Client] = {}
+        self._timers, self._look_each_s, self._looking = TimerQueue(), look_each_s, False
+        self._actions: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "connect": self._connect, "trigger": self._trigger, "disconnect": self._disconnect,
+            "authorize": self._authorize}
+        requests.guests = self.serve
+        requests.unheard[LOOK] = self.edge_gone
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    def announce(self) -> None:
+        """Have all edges know that this host is there."""
+        self._broker.elsewhere("host", process=self._broker.process, decides=self._authorizer.decides)
+
+    def introduce(self, edge: str) -> None:
+        """Have one edge know that this host is there.
+
+        :param edge: the name of its process.
+        """
+        self._requests.post(edge, ["host", self._broker.process, self._authorizer.decides])
+
+    def serve(self, body: str, reply: Callable[[Answer], object]) -> None:
+        """Carry out what an edge asks for, in the background.
+
+        :param body: the question, JSON.
+        :param reply: called with the answer.
+        """
+        if not self._worker.submit(partial(self._serve, body, reply)):
+            reply(_answer_of(Overloaded("too many requests of edges wait at this host", code="forwarding")))
+
+    def _serve(self, body: str, reply: Callable[[Answer], object]) -> None:
+        try:
+            question = restore_binary(json.loads(body))
+            value = self._actions[question["do"]](question)
+            text = payload_text("answer", ({"value": value, "decides": self._authorizer.decides},))
+        except EventError as error:
+            logger.error("what was to be answered to an edge cannot be sent as JSON: %s", error)
+            answer = _answer_of(RequestError("the handler ran, and returned what cannot be sent as JSON", status=500,
+                                             code="handler_failed"))
+        except HybridError as error:
+            answer = _answer_of(error)
+        except Exception:
+            logger.exception("a request of an edge failed")
+            answer = _answer_of(HybridError("an internal error, which the log has"))
+        else:
+            answer = Answer(200, text)
+        self._broker.settled()
+        reply(answer)
+
+    # -- what edges ask for ----------------------------------------------------------------------------------
+
+    def _connect(self, question: dict[str, Any]) -> None:
+        sid, namespace, auth = question["sid"], question["namespace"], question["auth"]
+        if len(self._guests) >= self._max_guests:
+            raise Overloaded(f"this host runs the handlers of {self._max_guests} clients of edges "
+                             "(HYBRID_MAX_CLIENTS)", code="too_many_clients", retry_after=5)
+        served = self._lifecycle.namespaces
+        if served != "*" and namespace not in served and not self._handlers.serves(namespace):
+            raise AccessDenied("Unable to connect", code="unknown_namespace")
+        guest = self._guest(question)
+        with self._app.request_context(self._environ(question)):
+            if not question["decided"]:  # the edge took it that nobody decides
+                self._authorizer.check(self._app, "stream", namespace)
+                self._authorizer.check(self._app, "connect", namespace, data=auth)
+            self._guests[sid] = guest
+            try:
+                self._handlers.connect(self._app, guest, auth)
+            except BaseException:
+                self._guests.pop(sid, None)
+                raise
+        self._look()
+
+    def _trigger(self, question: dict[str, Any]) -> dict[str, Any]:
+        guest = self._guests.get(question["sid"])
+        if guest is None:
+            raise HybridError("the host that had this client is gone; connect again", code="gone", status=410)
+        with self._app.request_context(self._environ(question)):
+            value = self._lifecycle.dispatch(guest, question["event"], tuple(question["args"]))
+        return {"value": value, "several": isinstance(value, tuple)}
+
+    def _disconnect(self, question: dict[str, Any]) -> None:
+        guest = self._guests.pop(question["sid"], None)
+        if guest is not None:
+            self._ended(guest, question["reason"])
+
+    def _ended(self, guest: Client, reason: str) -> None:
+        with self._app.request_context(self._context_of(guest.opening_environ())):
+            self._handlers.disconnect(self._app, guest, reason)
+
+    def _authorize(self, question: dict[str, Any]) -> None:
+        guest = self._guests.get(question["sid"])
+        if guest is None and question["sid"] is not None:
+            guest = self._guest(question)
+        with self._app.request_context(self._environ(question)):
+            self._authorizer.check(self._app, question["action"], question["namespace"], event=question["event"],
+                                   data=question["data"], client=guest)
+
+    def _guest(self, question: dict[str, Any]) -> Client:
+        guest = Client({**_REST, **question["environ"], "flask.app": self._app}, question["namespace"])
+        guest.sid = question["sid"]
+        return guest
+
+    def _environ(self, question: dict[str, Any]) -> dict[str, Any]:
+        return self._context_of(question["environ"])
+
+    @staticmethod
+    def _context_of(environ: dict[str, Any]) -> dict[str, Any]:
+        return {"REQUEST_METHOD": "GET", "SERVER_NAME": "localhost", "SERVER_PORT": "80", "PATH_INFO": "/",
+                "wsgi.url_scheme": "http", **_REST, **environ, "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr}
+
+    # -- edges that have ended -------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """See to it that it is looked now and then whether the edges of the guests are still there."""
+        if not self._looking:
+            self._looking = True
+            self._timers.call_later(self._look_each_s, self._look_at_edges)
+
+    def _look_at_edges(self) -> None:
+        self._looking = False
+        if self._broker.stopped:
+            return
+        edges = {process_of(sid) for sid in list(self._guests)}
+        for edge in edges:
+            self._requests.post(edge, [LOOK, edge])
+        if edges:
+            self._look()
+
+    def edge_gone(self, edge: str) -> None:
+        """Run the ``disconnect`` handlers of an edge's clients, which have ended with it.
+
+        :param edge: the name of its process.
+        """
+        for sid in [sid for sid in list(self._guests) if process_of(sid) == edge]:
+            guest = self._guests.pop(sid, None)
+            if guest is not None and not self._worker.submit(partial(self._ended, guest, "transport close")):
+                logger.error("the disconnect handler of %s does not run: too much waits in the background", sid)
+
+
+def _answer_of(error: HybridError) -> Answer:
+    return Answer(error.status, problem_response(error)[2].decode())

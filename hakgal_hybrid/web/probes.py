@@ -1,0 +1,55 @@
+"""Probes of an orchestrator: ``/api/hybrid/live`` and ``/api/hybrid/ready``. Everybody may ask."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from ..commands.node import Node
+from ..errors import HybridError
+from .bodies import answer
+from .services import Services
+from .urls import LIVE, READY
+
+#: For how long the backplane may be away until no more clients are to be sent here, in seconds.
+PATIENCE_S = 30.0
+
+
+def blueprint(services: Services) -> Blueprint:
+    """Return the blueprint that answers probes.
+
+    :param services: the parts that the views use.
+    """
+    views = Blueprint("probes", __name__)
+
+    @views.get(LIVE)
+    def live() -> Response:
+        return answer({"live": True})
+
+    @views.get(READY)
+    def ready() -> Response:
+        state = unready(services.node)
+        if state is not None:
+            raise HybridError(f"this process is not to be sent clients now ({state})", code="not_ready", status=503,
+                              state=state)
+        return answer({"ready": True})
+
+    return views
+
+
+def unready(node: Node, patience_s: float = PATIENCE_S) -> str | None:
+    """Return why no clients are to be sent to this process now, or ``None``.
+
+    :param node: what serves them.
+    :param patience_s: for how long the backplane may be away, in seconds.
+    :return: ``stopping``; ``starting`` before the backplane has answered for the first time; its state, ``away`` or
+        ``misconfigured``, once it has been away for so long.
+    """
+    if node.stopping:
+        return "stopping"
+    backplane = node.backplane
+    if backplane is None:
+        return None
+    backplane.begin()
+    if backplane.position() is None:
+        return "starting"
+    return backplane.statistics().state if backplane.unreachable_s() >= patience_s else None
