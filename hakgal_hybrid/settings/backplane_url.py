@@ -10,8 +10,9 @@ from .values import Refused
 #: Schemes that name Sentinels, and clusters, each with the scheme of one of their servers.
 SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 CLUSTER = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
-_ACCEPTED = ("redis://HOST:PORT/DB, rediss:// for TLS, unix:///PATH/OF/SOCKET, redis+sentinel://HOST,HOST/SERVICE/DB, "
-             "redis+cluster://HOST,HOST, or an empty string for none; user and password before an @")
+_ACCEPTED = ("redis://HOST:PORT/DB (redis:// means localhost:6379), rediss:// for TLS, unix:///PATH/OF/SOCKET, "
+             "redis+sentinel://HOST,HOST/SERVICE/DB, redis+cluster://HOST,HOST, or an empty string for none; user and "
+             "password before an @")
 _NAME = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _SECRET = re.compile(r"(?<=//)[^@/]*@")
 
@@ -24,24 +25,25 @@ def backplane_url(value: object) -> str | None:
     """
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or value != value.strip() or not value.isprintable():
+    if not isinstance(value, str) or value != value.strip() or not value.isprintable() or "://" not in value:
         raise Refused(_ACCEPTED)
     try:
         parts = urlsplit(value)
         hosts = parts.netloc.rpartition("@")[2].split(",")
-        named = all(urlsplit(f"//{host}").hostname and urlsplit(f"//{host}").port != 0 for host in hosts)
+        named = all(urlsplit(f"//{host}").hostname for host in hosts)
+        reachable = all(urlsplit(f"//{host}").port != 0 for host in hosts)
     except ValueError:
         raise Refused(_ACCEPTED) from None
     path = parts.path.strip("/")
     if parts.scheme == "unix":
         good = bool(path)
     elif parts.scheme in ("redis", "rediss"):
-        good = named and len(hosts) == 1 and (not path or path.isdigit())
+        good = reachable and len(hosts) == 1 and (not path or path.isdigit())
     elif parts.scheme in SENTINEL:
         service, _, database = path.partition("/")
-        good = named and bool(service) and (not database or database.isdigit())
+        good = named and reachable and bool(service) and (not database or database.isdigit())
     else:
-        good = parts.scheme in CLUSTER and named and not path
+        good = parts.scheme in CLUSTER and named and reachable and not path
     if not good:
         raise Refused(_ACCEPTED)
     return value

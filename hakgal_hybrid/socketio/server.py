@@ -15,7 +15,7 @@ from .ack_wait import NotConnected, as_type_error, wait_for_answer
 from .clients import ClientDirectory, absent
 from .engine import Engine
 from .manager import Manager
-from .queueing import WriteOnlyQueue
+from .queueing import MessageQueue
 
 
 class Reason:
@@ -52,7 +52,7 @@ class Server(ClientDirectory):
     reason = Reason
     async_mode = "threading"
 
-    def __init__(self, current: Callable[[], AppState], queue: WriteOnlyQueue) -> None:
+    def __init__(self, current: Callable[[], AppState], queue: MessageQueue) -> None:
         super().__init__(current)
         self._queue = queue
         self.manager = Manager(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 from flask import Flask
@@ -20,12 +21,16 @@ from .ack_wait import as_type_error
 from .clients import eio_sid_of
 from .server import Reason
 
+#: How long to wait for events that come by a backplane, in seconds. A new one takes none for two.
+BACKPLANE_S = 10.0
+
 
 class SocketIOTestClient:
     """A client of an app's :class:`.SocketIO`, as Flask-SocketIO's test client is.
 
     Handlers run in the calling thread, and their exceptions reach the caller. When a call returns everything has
-    happened, the ``disconnect`` handler included. Nothing is conflated.
+    happened, the ``disconnect`` handler included. Nothing is conflated. With a backplane each
+    call waits until what the app has emitted has come back.
 
     :param app: the Flask app.
     :param socketio: its ``SocketIO``.
@@ -46,7 +51,7 @@ class SocketIOTestClient:
         self._session: Session | None = None
         self._received: list[dict[str, Any]] = []
         self._state = Transport.of(app).state
-        self._position = self._state.log.newest
+        self._position = self._state.hub.broker.ready()
         self._missed = False
         self.connect(namespace=namespace, query_string=query_string, headers=headers, auth=auth)
 
@@ -178,6 +183,7 @@ class SocketIOTestClient:
 
     def _catch_up(self) -> None:
         """Read what the log has had since the last time, and take note of clients that have ended."""
+        self._settle()
         over = [client for client in self._clients.values() if client.ended]
         log = self._state.log
         first, entries = log.since(self._position)
@@ -191,6 +197,15 @@ class SocketIOTestClient:
         for client in over:
             del self._clients[client.namespace]
             self.connected[client.namespace] = False
+
+    def _settle(self) -> None:
+        """Wait for what was emitted here and comes back by a backplane; without one nothing has to."""
+        here = threading.Event()
+        with self._state.log.held():
+            self._state.hub.broker.in_place(lambda newest: here.set())
+        if not here.wait(BACKPLANE_S):
+            raise RuntimeError("the backplane does not answer; leave message_queue and HYBRID_BACKPLANE out of the "
+                               "configuration of tests, or start the Redis that they name")
 
     def _packet(self, entry: Entry) -> dict[str, Any]:
         event = entry.event

@@ -19,6 +19,7 @@ from ..monitoring.samples import SampleHistory
 from ..monitoring.statistics import Statistics
 from ..settings import Profile, Settings
 from .app import answer_in_front, refuse_conflicts, refuse_other_socketio
+from .gate import Gate
 from .origins import Origins
 from .ratelimit import RateLimiter
 from .services import Services
@@ -62,6 +63,7 @@ class AppState:
         self.facade: Any = None
         self.refuses: Callable[[dict[str, Any]], bool] = lambda environ: False
         self._served: Collection[str] = ()
+        self._gate: Gate | None = None
         LIMIT.forget()  # what an earlier app has said too often, this one has not
         self.node = Node(app, settings, self.handlers, self.authorizer, self.find_governor)
         if self.node.neighbours is not None and self.node.neighbours.hosts is not None:
@@ -73,9 +75,22 @@ class AppState:
         self.services = Services(self.node, tickets, Origins(settings.origins), RateLimiter(settings.command_rate),
                                  backlog, samples, self.statistics)
         if settings.profile is not Profile.WEBSOCKET:
-            gate = answer_in_front(app, self.services, self.paths)
+            self._gate = gate = answer_in_front(app, self.services, self.paths)
             self._served, self.refuses = gate.served, gate.refuses
             redact_server_logs()
+
+    def withdraw(self) -> bool:
+        """Answer our URLs no more, so that the app can be served anew by other settings, if nothing has happened yet.
+
+        :return: true if it is so; false where something was emitted or served, is kept in a file or in Redis, or stands
+            in front of our URLs.
+        """
+        node, gate = self.node, self._gate
+        used = node.serving or node.journal or node.backplane or self.log.newest or self.hub.clients() or self.host
+        if used or gate is None or self.app.wsgi_app is not gate:
+            return False
+        self.app.wsgi_app = gate.host  # type: ignore[method-assign]
+        return True
 
     @property
     def mode(self) -> str:

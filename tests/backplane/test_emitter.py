@@ -7,11 +7,13 @@ import sys
 import textwrap
 
 import pytest
+from flask import Flask
 from support.redis_server import RedisServer
 from support.shared_apps import App
 
 from hakgal_hybrid import ConfigurationError, Emitter, EventError
 from hakgal_hybrid.socketio import SocketIO
+from hakgal_hybrid.testing import open_stream
 
 SCRIPT = textwrap.dedent("""
     import os, sys
@@ -77,6 +79,22 @@ def test_what_is_wrong_is_said_where_it_is_made(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EventError, match="HYBRID_MAX_EVENT_BYTES"):
         emitter.emit("tick", "x" * (1 << 21))
     assert emitter.flush(0.1)
+
+
+def test_socketio_of_an_app_and_of_a_task_need_no_channel(redis_server: RedisServer) -> None:
+    """As with Flask-SocketIO: the same ``message_queue`` is enough."""
+    app = Flask("shared")
+    site, task = SocketIO(app, message_queue=redis_server.url), SocketIO(message_queue=redis_server.url)
+    assert not site.server_options["client_manager"].write_only
+    assert task.server_options["client_manager"].write_only
+    try:
+        with open_stream(app.test_client(), timeout=20) as stream:
+            task.emit("progress", {"done": 1})
+            assert stream.next().event == "progress"
+    finally:
+        backplane = site.transport.node.backplane
+        assert backplane is not None
+        backplane.stop()
 
 
 def test_socketio_without_an_app_only_emits(redis_server: RedisServer, shared: App) -> None:

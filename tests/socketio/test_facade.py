@@ -199,7 +199,7 @@ def test_a_message_queue_is_refused(site: Flask, late: bool) -> None:
         make(site, message_queue="amqp://:secret@queue", channel="c", write_only=True)
     assert "secret" not in str(refused.value)
     with pytest.raises(ConfigurationError, match=r"message_queue='redis://…'"):
-        SocketIO(message_queue="redis://")
+        SocketIO(message_queue="redis://queue:0")
 
 
 def test_a_message_queue_is_the_backplane(site: Flask) -> None:
@@ -212,6 +212,31 @@ def test_a_message_queue_is_the_backplane(site: Flask) -> None:
     HybridTransport(another)
     with pytest.raises(ConfigurationError, match="set HYBRID_BACKPLANE"):
         SocketIO(another, message_queue="redis://queue")
+
+
+@pytest.mark.parametrize("queue", ["redis://", "redis://:6380", "rediss://:word@/1"])
+def test_a_message_queue_may_leave_out_what_is_usual(site: Flask, queue: str) -> None:
+    """Without a host it is on this machine; without a channel, it has the one that Flask-SocketIO has."""
+    SocketIO(site, message_queue=queue)
+    settings = HybridTransport.of(site).settings
+    assert (settings.backplane, settings.backplane_name) == (queue, "flask-socketio")
+
+
+def test_settings_may_follow_until_something_happens(site: Flask, socketio: SocketIO) -> None:
+    """A second ``init_app`` brings a queue and a path, what was registered stays; after an event it is too late."""
+    HybridTransport.of(site).authorize(lambda request: request.event != "secret")
+    socketio.on_event("greet", lambda data: f"hello {data}")
+    socketio.init_app(site, message_queue="redis://queue", path="/live/socket.io")
+    transport = HybridTransport.of(site)
+    assert (transport.settings.backplane, transport.settings.prefix) == ("redis://queue", "/live")
+    assert "greet" in transport.state.handlers.functions["/"]
+    assert transport.state.authorizer.decides
+    assert site.test_client().get("/api/hybrid/health").status_code == 404
+    late = Flask("late")
+    socketio = SocketIO(late)
+    socketio.emit("tick")
+    with pytest.raises(ConfigurationError, match="set HYBRID_BACKPLANE"):
+        socketio.init_app(late, message_queue="redis://queue")
 
 
 def test_a_manager_of_clients_elsewhere_is_refused(site: Flask) -> None:
