@@ -48,6 +48,7 @@ class MessageQueue:
     def __init__(self, apps: Apps, options: dict[str, Any]) -> None:
         self._apps, self._options, self._lock = apps, options, Lock()
         self._emitter: Emitter | None = None
+        self.update({})
 
     def update(self, options: Mapping[str, Any]) -> None:
         """Take more keywords. With a queue among them, this is what programs find as ``client_manager``.

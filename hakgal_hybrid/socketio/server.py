@@ -45,6 +45,7 @@ class Server(ClientDirectory):
 
     :param current: returns the state of the app that is meant.
     :param queue: emits where there is no app.
+    :ivar queue: the same.
     :ivar manager: says who is there, and in which rooms.
     :ivar eio: says how clients of Engine.IO are served.
     """
@@ -54,7 +55,7 @@ class Server(ClientDirectory):
 
     def __init__(self, current: Callable[[], AppState], queue: MessageQueue) -> None:
         super().__init__(current)
-        self._queue = queue
+        self.queue = queue
         self.manager = Manager(self)
         self.eio = Engine(current)
 
@@ -88,7 +89,7 @@ class Server(ClientDirectory):
         :param callback: called with what a client acknowledges the event with.
         :raises EventError: for a name or payload that cannot be sent; it is a ``TypeError`` as well.
         """
-        if self._queue.emit(event, unfolded(args), to or None, skip_sid or None, namespace, callback=bool(callback)):
+        if self.queue.emit(event, unfolded(args), to or None, skip_sid or None, namespace, callback=bool(callback)):
             return
         state = self._current()
         if state.handlers.log is not None:

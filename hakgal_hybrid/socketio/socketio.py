@@ -11,7 +11,7 @@ from flask import Flask
 
 from ..web.apps import Apps
 from ..web.state import AppState
-from ..web.transport import KEY, Transport
+from ..web.transport import KEY, Transport, renewed
 from .ack_wait import in_context_of_caller
 from .options import apply_options, refuse_queue, settings_of, warn_of_late_path
 from .queueing import MessageQueue
@@ -68,10 +68,8 @@ class SocketIO(HandlerRegistrar):
         return facade
 
     def _begin(self, apps: Apps, options: dict[str, Any]) -> None:
-        self.server_options: dict[str, Any] = {}
-        self._queue = MessageQueue(apps, self.server_options)
-        super().__init__(apps, Server(apps.current, self._queue))
-        self._queue.update(options)
+        super().__init__(apps, Server(apps.current, MessageQueue(apps, options)))
+        self.server_options = options
         self._runner = Runner()
 
     def represent(self, state: AppState) -> None:
@@ -96,14 +94,11 @@ class SocketIO(HandlerRegistrar):
         :raises ConfigurationError: as the constructor does, and in profile WEBSOCKET, in which Flask-SocketIO serves.
         """
         refuse_queue(kwargs)
-        self._queue.update(kwargs)
+        self.server.queue.update(kwargs)
         if app is None:
             return
         if KEY in app.extensions:
-            state = Transport.of(app).state
-            if state.facade is self and state.governor is None:
-                renewed = self.apps.renew(state, settings_of(self.server_options))
-                state = state if renewed is state else Transport.over(renewed).state
+            state = renewed(Transport.of(app).state, self, settings_of(self.server_options))
             warn_of_late_path(self.server_options, state)
             if state not in self.apps.served():
                 self.apps.add(state)

@@ -76,21 +76,6 @@ class Apps:
         self.add(state)
         return state
 
-    def renew(self, state: AppState, otherwise: Mapping[str, Any]) -> AppState:
-        """Serve an app anew by other settings, if nothing has happened yet.
-
-        :param state: what it has now.
-        :param otherwise: settings that count in place of the defaults, by name.
-        :return: what it has from now on: the same, where it is too late.
-        :raises ConfigurationError: for a setting that is not accepted.
-        """
-        if otherwise == state.otherwise or not state.withdraw():
-            return state
-        renewed = self.init_app(state.app, otherwise)
-        renewed.handlers.update(state.handlers)
-        renewed.authorizer.take(state.authorizer)
-        return renewed
-
     def add(self, state: AppState) -> None:
         """Serve an app that has a state.
 
@@ -101,9 +86,8 @@ class Apps:
         state.governors.append(lambda: self._governor)
         state.handlers.update(self.handlers)
         with self._lock:
-            self._served = [weakref.ref(other) for other in self.served() if other.app is not state.app]
-            self._served.append(weakref.ref(state))
-            self._collected = False
+            kept = [ref for ref in self._served if (other := ref()) and other.app is not state.app]
+            self._served, self._collected = [*kept, weakref.ref(state)], False
 
     def serve_only(self, state: AppState) -> None:
         """Serve one app and never another one.

@@ -86,8 +86,9 @@ class AppState:
             in front of our URLs.
         """
         node, gate = self.node, self._gate
-        used = node.serving or node.journal or node.backplane or self.log.newest or self.hub.clients() or self.host
-        if used or gate is None or self.app.wsgi_app is not gate:
+        used = node.serving or node.journal or node.backplane or self.log.newest or self.hub.clients()
+        named = self.host is not None or self.governor is not None
+        if used or named or gate is None or self.app.wsgi_app is not gate:
             return False
         self.app.wsgi_app = gate.host  # type: ignore[method-assign]
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import blinker
@@ -231,3 +231,20 @@ class Transport:
     def statistics(self) -> Statistics:
         """Return a snapshot of everything that is counted."""
         return self.state.statistics()
+
+
+def renewed(state: AppState, facade: Any, otherwise: Mapping[str, Any]) -> AppState:
+    """Serve an app anew by other settings, if nothing has happened yet.
+
+    :param state: what the app has now.
+    :param facade: the ``SocketIO`` that asks for it. It is too late for another one than that of the app.
+    :param otherwise: settings that count in place of the defaults, by name.
+    :return: what it has from now on: the same, where it is too late.
+    :raises ConfigurationError: for a setting that is not accepted.
+    """
+    if state.facade is not facade or otherwise == state.otherwise or not state.withdraw():
+        return state
+    anew = Transport.over(facade.apps.init_app(state.app, otherwise)).state
+    anew.handlers.update(state.handlers)
+    anew.authorizer.take(state.authorizer)
+    return anew
