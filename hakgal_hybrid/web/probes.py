@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from ..commands.node import Node
-from ..errors import HybridError
+from ..errors import Overloaded
 from .bodies import answer
 from .services import Services
 from .urls import LIVE, READY
@@ -29,8 +29,7 @@ def blueprint(services: Services) -> Blueprint:
     def ready() -> Response:
         state = unready(services.node)
         if state is not None:
-            raise HybridError(f"this process is not to be sent clients now ({state})", code="not_ready", status=503,
-                              state=state)
+            raise Overloaded(f"this process is not to be sent clients now ({state})", code="not_ready", state=state)
         return answer({"ready": True})
 
     return views

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import flask
 import pytest
 from support.redis_server import RedisServer
-from support.shared_apps import App, Host, until
+from support.shared_apps import SOON, App, Host, until
 from werkzeug.test import TestResponse
 
 from hakgal_hybrid import HybridTransport
@@ -16,6 +17,7 @@ from hakgal_hybrid.errors import ConfigurationError
 from hakgal_hybrid.host.edge import create_app
 from hakgal_hybrid.socketio import ConnectionRefusedError, close_room, disconnect, emit, join_room, leave_room
 from hakgal_hybrid.testing import TestStream
+from hakgal_hybrid.web.probes import unready
 
 
 class Edge(App):
@@ -239,6 +241,60 @@ def test_a_host_that_begins_later_is_found(redis_server: RedisServer, host: Host
             ["first", "second"] * 2, ["second", "first"] * 2)
     finally:
         other.stop()
+
+
+def test_an_edge_that_has_died_is_noticed(host: Host, edge: Edge) -> None:
+    """The host runs the disconnect handlers of its clients, once."""
+    ended: list[tuple[str, str]] = []
+    host.socketio.on_event("disconnect", lambda reason: ended.append((flask.request.sid, reason)))  # type: ignore
+    streams = [edge.open() for _ in range(3)]
+    edge.stop()  # nobody says that its clients have ended
+    until(lambda: len(ended) == 3, 40)
+    assert sorted(ended) == sorted((stream.open["sid"], "transport close") for stream in streams)
+
+
+def test_what_waits_too_long_is_not_carried_out(host: Host, edge: Edge) -> None:
+    """A client whose host has answered too late is not let in, and the host takes it for gone."""
+    slow, ended = threading.Event(), []
+
+    @host.socketio.on("connect")
+    def connect(auth: Any) -> None:
+        slow.wait(SOON)
+
+    host.socketio.on_event("disconnect", ended.append)
+    assert edge.refusal()["code"] == "unknown"
+    assert edge.transport.hub.clients() == []
+    slow.set()
+    until(lambda: ended)
+    assert ended == ["transport close"]
+
+
+def test_probes(host: Host, edge: Edge, redis_server: RedisServer) -> None:
+    """A process is ready once the backplane has answered, until it has been away for a while; it is always alive."""
+    def asked(app: App, what: str) -> tuple[int, Any]:
+        answer = app.flask.test_client().get(f"/api/hybrid/{what}", environ_overrides={"REMOTE_ADDR": "203.0.113.9"})
+        body = answer.get_json()
+        return answer.status_code, body.get("state", body.get(what))
+
+    for app in (host, edge):
+        until(lambda app=app: asked(app, "ready") == (200, True))
+    redis_server.kill()
+    try:
+        for app in (host, edge):
+            node = app.transport.node
+            until(lambda node=node: unready(node, patience_s=0.01) == "away")
+            assert asked(app, "ready") == (200, True)
+            assert asked(app, "live") == (200, True)
+            node.stop()
+            assert asked(app, "ready") == (503, "stopping")
+            node.stopping = False
+        late = Edge(redis_server)
+        assert asked(late, "ready") == (503, "starting")
+        late.stop()
+    finally:
+        redis_server.start()
+    for app in (host, edge):
+        until(lambda app=app: unready(app.transport.node, patience_s=0.01) is None)
 
 
 def test_settings_of_edges() -> None:

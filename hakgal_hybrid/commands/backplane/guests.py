@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -57,6 +58,8 @@ class Guests:
         self._broker, self._requests, self._max_guests = broker, requests, max_guests
         self._worker = Worker("hakgal-hybrid-guests", limit=MAX_WAITING, threads=threads)
         self._guests: dict[str, Client] = {}
+        #: Those whose ``connect`` handler is running, with why they have ended meanwhile; ``None`` if they have not.
+        self._connecting: dict[str, str | None] = {}
         self._timers, self._look_each_s, self._looking = TimerQueue(), look_each_s, False
         self._actions: dict[str, Callable[[dict[str, Any]], Any]] = {
             "connect": self._connect, "trigger": self._trigger, "disconnect": self._disconnect,
@@ -78,16 +81,19 @@ class Guests:
         """
         self._requests.post(edge, ["host", self._broker.process, self._authorizer.decides])
 
-    def serve(self, body: str, reply: Callable[[Answer], object]) -> None:
-        """Carry out what an edge asks for, in the background.
+    def serve(self, body: str, seconds: float, reply: Callable[[Answer], object]) -> None:
+        """Carry out what an edge asks for, in the background. What comes too late is not begun.
 
         :param body: the question, JSON.
+        :param seconds: for how long the edge waits.
         :param reply: called with the answer.
         """
-        if not self._worker.submit(partial(self._serve, body, reply)):
+        if not self._worker.submit(partial(self._serve, body, time.monotonic() + seconds, reply)):
             reply(_answer_of(Overloaded("too many requests of edges wait at this host", code="forwarding")))
 
-    def _serve(self, body: str, reply: Callable[[Answer], object]) -> None:
+    def _serve(self, body: str, until: float, reply: Callable[[Answer], object]) -> None:
+        if time.monotonic() >= until:
+            return
         try:
             question = restore_binary(json.loads(body))
             value = self._actions[question["do"]](question)
@@ -121,12 +127,16 @@ class Guests:
             if not question["decided"]:  # the edge took it that nobody decides
                 self._authorizer.check(self._app, "stream", namespace)
                 self._authorizer.check(self._app, "connect", namespace, data=auth)
-            self._guests[sid] = guest
+            self._guests[sid], self._connecting[sid] = guest, None
             try:
                 self._handlers.connect(self._app, guest, auth)
             except BaseException:
                 self._guests.pop(sid, None)
                 raise
+            finally:
+                ended = self._connecting.pop(sid)
+        if ended is not None:
+            self._disconnect({"sid": sid, "reason": ended})
         self._look()
 
     def _trigger(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -138,6 +148,9 @@ class Guests:
         return {"value": value, "several": isinstance(value, tuple)}
 
     def _disconnect(self, question: dict[str, Any]) -> None:
+        if question["sid"] in self._connecting:
+            self._connecting[question["sid"]] = question["reason"]
+            return
         guest = self._guests.pop(question["sid"], None)
         if guest is not None:
             self._ended(guest, question["reason"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -83,12 +84,20 @@ class Hosts:
             except HybridError as error:
                 if error.code in ("gone", "unknown"):
                     self._forget(asked)
+                if error.code == "unknown" and question["do"] == "connect":  # nobody will be who it lets in
+                    self._tell(asked, {"do": "disconnect", "sid": question["sid"], "reason": "transport close"})
                 if error.code != "gone" or host:
                     raise
             else:
                 said = _said(answer)
                 self.heard(asked, said["decides"])
                 return asked, said["value"]
+
+    def _tell(self, host: str, question: dict[str, Any]) -> None:
+        """Have a host do something, and do not wait for it."""
+        with contextlib.suppress(Overloaded):
+            self._requests.ask(self._broker.process, host, GUEST, "", payload_text("question", (question,)),
+                               self._answer_s).abandon()
 
     def _any(self) -> str:
         """Return the name of a host, of several by turns."""

@@ -118,8 +118,8 @@ class RequestForwarding:
     :ivar process: the name of this process; set when it is known.
     :ivar post: posts a message.
     :ivar serve: answers a request, given its path, its token and its body; set once there is somebody who can.
-    :ivar guests: answers a request that an edge makes for a client of its own, given its body and what is to be called
-        with the answer; ``None`` in a process that is no host.
+    :ivar guests: answers a request that an edge makes for a client of its own, given its body, how many seconds it
+        may take, and what is to be called with the answer; ``None`` in a process that is no host.
     :ivar heard: by their kind, what takes other messages; each is called with what the message has.
     :ivar unheard: the same for those whose process is gone.
     """
@@ -130,7 +130,7 @@ class RequestForwarding:
         self._asked: dict[str, ForwardedRequest] = {}
         self._threads = threading.Semaphore(MAX_THREADS)
         self.serve: Callable[[str, str, str], Answer] | None = None
-        self.guests: Callable[[str, Callable[[Answer], object]], object] | None = None
+        self.guests: Callable[[str, float, Callable[[Answer], object]], object] | None = None
         self.heard: dict[str, Callable[..., object]] = {}
         self.unheard: dict[str, Callable[..., object]] = {}
 
@@ -183,9 +183,9 @@ class RequestForwarding:
             number, status, text = rest
             self._arrived(number, Answer(int(status), str(text)))
             return
-        number, sender, path, token, body, _ = rest
+        number, sender, path, token, body, seconds = rest
         if path == GUEST and self.guests is not None:
-            self.guests(body, lambda answer: self.post(sender, ["answer", number, *answer]))
+            self.guests(body, float(seconds), lambda answer: self.post(sender, ["answer", number, *answer]))
             return
         if not self._worker.submit(partial(self._answer, number, sender, path, token, body)):
             logger.error("a request of another process was dropped: too many are waiting")
