@@ -36,7 +36,7 @@ from .acks import Acks
 from .announcing import MAX_WAITING, BackgroundAnnouncer
 from .app_json import default_of
 from .authorization import Authorizer
-from .backplane.building import connect_to, limits_of, uses_backplane
+from .backplane.building import connect_to, limits_of, log_name, uses_backplane
 from .backplane.neighbours import Neighbours, Parts
 from .command_store import Command
 from .governor import GovernorQueue
@@ -171,8 +171,8 @@ class Node:
         settings = self.settings
         if settings.backplane is None or log.segments is None:
             return Broker(log, self._published)
-        name = settings.backplane_name or self.app.import_name
-        app = "" if settings.is_edge else self.app.import_name
+        name = log_name(settings, self.app.name)
+        app = "" if settings.is_edge else self.app.name
         connect = connect_to(settings.backplane, name, app, settings.log_events)
         self.backplane = SharedBroker(log, connect, limits_of(settings), wall_ms=_wall_ms,
                                       address=str(without_secret(settings.backplane)), name=name)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ..errors import ConfigurationError
 from ..logs import get_logger
+from .backplane_url import without_secret
 
 logger = get_logger(__name__)
 
@@ -48,7 +49,7 @@ def variables_of_ours(environ: Mapping[str, str], variables: Mapping[str, str]) 
         else:
             meant = otherwise or _meant(name, variables)
             if meant is not None:
-                shown = "***" if "KEY" in name.upper() else value
+                shown = "***" if "KEY" in name.upper() else without_secret(value)
                 raise ConfigurationError(f"{name}={shown!r} in the environment is no setting; did you mean {meant}?",
                                          variable=name, accepted=meant)
             foreign.add(name)

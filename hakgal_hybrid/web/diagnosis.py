@@ -58,7 +58,7 @@ def blueprint(services: Services) -> Blueprint:
             raise RequestError("the backplane is being examined for somebody else; ask again", status=409,
                                code="already_examining")
         try:
-            return answer(examine_backplane(services.node.settings, services.node.app.import_name))
+            return answer(examine_backplane(services.node.settings, services.node.app.name))
         finally:
             examining.release()
 

@@ -27,8 +27,8 @@ def until(what: Callable[[], object], seconds: float = SOON) -> None:
 class App:
     """An app of one process, as far as events go."""
 
-    def __init__(self, server: RedisServer, **settings: Any) -> None:
-        self.flask = Flask("shared")
+    def __init__(self, server: RedisServer, *, app: str = "shared", **settings: Any) -> None:
+        self.flask = Flask(app)
         self.transport = HybridTransport(self.flask, **{"backplane": server.url, "flush_s": 0, **settings})
 
     def open(self, **options: Any) -> TestStream:

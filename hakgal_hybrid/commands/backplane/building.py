@@ -11,7 +11,8 @@ from ...broker.backplane.shared_log import SharedLog
 from ...broker.shared_broker import Connect, SharedLimits
 from ...errors import ConfigurationError
 from ...settings import Profile, Settings
-from ...settings.backplane_url import without_secret
+from ...settings.backplane_url import NAMES, backplane_name, without_secret
+from ...settings.values import Refused
 
 #: The client of Redis that works, as pip has it; and the extra of this package that brings it.
 NEEDED = "redis>=7.4,!=8.0.*"
@@ -33,6 +34,22 @@ def limits_of(settings: Settings) -> SharedLimits:
     """
     return SharedLimits(settings.log_events, settings.outbox_events, settings.outbox_bytes, settings.max_event_bytes,
                         settings.flush_s)
+
+
+def log_name(settings: Settings, app: str) -> str:
+    """Return the name of the log.
+
+    :param settings: the settings.
+    :param app: the name of the app, which counts where the settings give none.
+    :return: the name.
+    :raises ConfigurationError: if the app has a name that cannot be that of a log.
+    """
+    try:
+        return settings.backplane_name or str(backplane_name(app))
+    except Refused:
+        raise ConfigurationError(
+            f"HYBRID_BACKPLANE_NAME is not set, and the name of the app, {app!r}, cannot be that of a log; set it to "
+            f"{NAMES}", variable="HYBRID_BACKPLANE_NAME", accepted=NAMES) from None
 
 
 def connect_to(url: str, name: str, app: str, max_events: int) -> Connect:
@@ -67,7 +84,7 @@ def examine_backplane(settings: Settings, app: str) -> dict[str, Any]:
         return {}
     from .examination import examine  # which imports the client of Redis
 
-    name = settings.backplane_name or app
+    name = log_name(settings, app)
     return {"address": without_secret(url), "name": name, "own_app": app, **examine(url, name)}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,14 +14,17 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from ...broker.backplane.faults import Away
 from ...settings.backplane_url import CLUSTER, SENTINEL, service_of
 from .inbox import Inbox
-from .redis_faults import fault_of
+from .redis_faults import TOO_OLD, WRONG_URL, fault_of, hint, misconfigured
 from .redis_log import LogOptions, Moved, RedisLog
 
 #: Seconds that a connection may take, and an answer.
 CONNECT_S = 1.0
 ANSWER_S = 3.0
+#: The oldest version of Redis that works.
+OLDEST = (7, 0)
 
 
 def connector(url: str, options: LogOptions, role: str, wait_s: float = 0.0) -> Callable[[], RedisLog]:
@@ -58,9 +62,15 @@ def open_client(url: str, name: str, role: str, wait_s: float = 0.0) -> tuple[re
     try:
         client, moved = _client(url, name, given)
         # Processes that differ in whether they may ask this would take the log for cut by turns, for ever.
-        client.info("replication")
+        version = str(client.info("server").get("redis_version", ""))
     except (RedisError, RedisClusterException, OSError) as error:
-        raise fault_of(error, name) from error
+        fault = fault_of(error, name)
+        raise (Away(f"{fault}{hint(error, url)}") if isinstance(fault, Away) else fault) from error
+    except (ValueError, TypeError) as error:
+        raise misconfigured(WRONG_URL, name, error) from error
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST and version:
+        client.close()
+        raise misconfigured(TOO_OLD, name, version)
     return client, moved
 
 
@@ -114,7 +124,8 @@ def _node(url: str, name: str, given: dict[str, Any]) -> redis.Redis:
     scheme = CLUSTER[urlsplit(url).scheme]
     (first, port), *_ = hosts = _hosts(url, 6379)
     plain = urlsplit(_plain(url, scheme, first, port))
-    secrets: dict[str, Any] = {"username": plain.username, "password": plain.password, "ssl": scheme == "rediss"}
+    secrets: dict[str, Any] = {"username": plain.username and unquote(plain.username),
+                               "password": plain.password and unquote(plain.password), "ssl": scheme == "rediss"}
     nodes = [cast(Any, ClusterNode)(*host) for host in hosts]
     cluster: Any = RedisCluster(startup_nodes=nodes, socket_timeout=ANSWER_S, socket_connect_timeout=CONNECT_S,
                                 protocol=2, **secrets)

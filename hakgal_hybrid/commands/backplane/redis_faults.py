@@ -30,6 +30,24 @@ WRONG_APP = ("another application ({error}) uses the name {name!r} on this Redis
              "of its own for each")
 WRONG_VERSION = ("a newer version of this package (protocol {error}) uses the name {name!r} on this Redis; upgrade "
                  "this one, or set HYBRID_BACKPLANE_NAME to another name")
+WRONG_DATABASE = ("Redis has no such database ({error}); correct the number at the end of HYBRID_BACKPLANE; there is "
+                  "always 0")
+WRONG_CERTIFICATE = ("the certificate of Redis cannot be trusted ({error}); name the file with its authority at the "
+                     "end of HYBRID_BACKPLANE, ?ssl_ca_certs=FILE, and the host as the certificate does")
+NO_TLS = "what answers there speaks no TLS ({error}); begin HYBRID_BACKPLANE with redis: in place of rediss:"
+PROTECTED = ("Redis is in its protected mode ({error}); give it a password (requirepass, or a user), and write that "
+             "into HYBRID_BACKPLANE")
+TOO_OLD = "Redis {error} is too old; Redis 7.0 or newer, or Valkey, is needed"
+WRONG_URL = "HYBRID_BACKPLANE cannot be used ({error}); correct the part that this names"
+
+#: What only a person can mend, by words of the error.
+_TO_MEND = (
+    ("WRONGTYPE", WRONG_TYPE), ("DB index", WRONG_DATABASE), ("SELECT is not allowed", WRONG_DATABASE),
+    ("CERTIFICATE_VERIFY_FAILED", WRONG_CERTIFICATE), ("WRONG_VERSION_NUMBER", NO_TLS), ("DENIED", PROTECTED))
+#: What a person may have to mend, where a connection ends as it begins: by whether the URL says TLS, and the error.
+_HINTS = ((True, ("imeout", "EOF", "closed"),
+           "if that port has no TLS, begin HYBRID_BACKPLANE with redis: in place of rediss:"),
+          (False, ("reset", "closed"), "if that port wants TLS, begin HYBRID_BACKPLANE with rediss:"))
 
 #: The words with which an error begins after which the same connection may be used.
 _PASSING = ("OOM", "BUSY ", "NOREPLICAS", "MISCONF")
@@ -49,6 +67,19 @@ def misconfigured(text: str, name: str, error: object) -> Misconfigured:
     return Misconfigured(text.format(error=error, name=name))
 
 
+def hint(error: object, url: str) -> str:
+    """Return what may be wrong with a URL by which no connection could be made.
+
+    :param error: what the client of Redis has raised.
+    :param url: the URL.
+    :return: the end of a sentence, or nothing.
+    """
+    for tls, words, said in _HINTS:
+        if url.startswith("rediss") is tls and any(word in str(error) for word in words):
+            return f"; {said}"
+    return ""
+
+
 def fault_of(error: RedisError | RedisClusterException | OSError, name: str) -> Away | Misconfigured:
     """Return what an error means.
 
@@ -61,8 +92,9 @@ def fault_of(error: RedisError | RedisClusterException | OSError, name: str) -> 
         return misconfigured(WRONG_USER, name, text)
     if isinstance(error, NoPermissionError) or any(words in text for words in _DENIED):
         return misconfigured(WRONG_RIGHTS, name, text)
-    if "WRONGTYPE" in text:
-        return misconfigured(WRONG_TYPE, name, text)
+    for words, remedy in _TO_MEND:
+        if words in text:
+            return misconfigured(remedy, name, text[:200])
     said = f"{type(error).__name__}: {text}"[:200]
     full = isinstance(error, OutOfMemoryError) or text.startswith("OOM")
     passing = isinstance(error, ResponseError) and not isinstance(error, Disconnected) and (

@@ -35,7 +35,7 @@ class BackplaneReport:
                  clock: Callable[[], float] = time.monotonic) -> None:
         self._statistics, self._background, self._clock = statistics, background, clock
         self._said: tuple[str, str | None] = State.NEW.value, None
-        self._lived, self._since = False, clock()
+        self._again, self._since = False, clock()
 
     def changed(self) -> None:
         """Log a change of the state, and send ``backplane_changed``."""
@@ -57,17 +57,17 @@ class BackplaneReport:
             logger.error("the backplane %s cannot be used as it is set up; it is tried again every 30 s: %s", where,
                          now.error)
         elif now.state == State.SETTLING.value:
-            logger.log(logging.WARNING if self._lived else logging.INFO,
+            logger.log(logging.WARNING if self._again else logging.INFO,
                        "the backplane %s settles: its log is new, or has lost entries, which processes put back now",
                        where)
         elif now.state == State.LIVE.value:
-            if self._lived or before in _TROUBLE:
+            if self._again:
                 logger.warning("the backplane %s is live again, after %.1f s", where, at - self._since)
             else:
                 logger.info("the backplane %s is live", where)
-            self._lived = True
-        if before not in (*_TROUBLE, State.SETTLING.value):
+        if before in (State.NEW.value, State.LIVE.value):
             self._since = at
+        self._again |= now.state != State.SETTLING.value
 
     def lost(self, hole: Hole) -> None:
         """Log that events are missing, and send ``events_lost``.
