@@ -49,12 +49,14 @@ class Run:
 
     :ivar folder: where its processes have written down what they did.
     :ivar killed: those that were killed.
+    :ivar left: those that have ended of themselves, and have read no more, but sent all.
     :ivar late: those that have begun when others had emitted already.
     :ivar excused: those that were on a branch, and have gaps of it.
     """
 
     folder: Path
     killed: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
     excused: set[str] = field(default_factory=set)
 
@@ -127,7 +129,7 @@ def _one_process(found: Accounts, run: Run, promise: Promise, who: str, lines: l
             missing += j - i - 1
             if not covered:
                 found.wrong(who, f"{emitter}:{i + 1}…{j - 1} missing, and nothing says so")
-        if last[0] < total and who not in run.killed and not (who in run.late and last[0] == 0):
+        if last[0] < total and who not in run.killed | run.left and not (who in run.late and last[0] == 0):
             missing += total - last[0]
             if last[2]:
                 continue
@@ -139,10 +141,10 @@ def _one_process(found: Accounts, run: Run, promise: Promise, who: str, lines: l
                 if promise.acknowledged and sent > last[0]:
                     found.wrong(who, f"{emitter}:{last[0] + 1}…{sent} were acknowledged, and have not come")
     for emitter in emitted.keys() - {line.uid.partition(":")[0] for line in lines}:
-        if who not in run.killed | run.late and emitter not in run.killed and emitted[emitter] and not gaps:
+        if who not in run.killed | run.left | run.late and emitter not in run.killed and emitted[emitter] and not gaps:
             found.wrong(who, f"has nothing of {emitter}")
     counted = sum(gap.missed for gap in gaps)
-    if promise.exact and who not in run.killed | run.late and (
+    if promise.exact and who not in run.killed | run.left | run.late and (
             counted != missing or any(gap.missed < 0 for gap in gaps)):
         found.wrong(who, f"its gaps count {counted}, and {missing} are missing")
     found.counts["missing"] += missing
@@ -195,7 +197,7 @@ def _between_processes(found: Accounts, reads: dict[str, list[Line]]) -> None:
 
 
 def _ends(found: Accounts, run: Run, promise: Promise, reads: dict[str, list[Line]]) -> None:
-    for who in reads.keys() - found.ends.keys() - run.killed:
+    for who in reads.keys() - found.ends.keys() - run.killed - run.left:
         found.wrong(who, "has not ended")
     for who, end in found.ends.items():
         for key in ("refilled", "resent", "dropped", "twins", "cuts", "branches", "duplicates", "foreign"):

@@ -25,10 +25,12 @@ def _fail_over(w: World, links: list[Link], *, lag: bool = False, split: str = "
     w.primary = new
     order = list(zip(names, links, strict=True))
     w.random.shuffle(order)
+    if lag:  # the emitter, which has read nothing, finds the new one first
+        order.sort(key=lambda one: one[0] != "ext")
     for name, link in order:
         if name != split:
             link.lead(new.port)
-            w.nap(0, 0.25)
+            w.nap(0.3 if lag and name == "ext" else 0, 0.3)
     w.until(lambda: w.generation() > before, "the log opens again")
     if split:  # one goes on with what was the primary
         w.nap(1, 2)
@@ -69,7 +71,17 @@ def split_brain(w: World) -> None:
         name = w.random.choice(("p1", "p2"))
         w.run.excused.add(name)
         _fail_over(w, links, split=name)
-    w.cut(w.flush)
+
+        def flush(name: str = name) -> None:  # and that process is the one that puts everything back
+            others = [w.members[other] for other in ("edge", "p1", "p2") if other != name]
+            for other in others:
+                other.pause()
+            w.flush()
+            w.nap(1, 1)
+            for other in others:
+                other.go_on()
+
+        w.cut(flush)
 
 
 @scenario(Promise())

@@ -7,8 +7,8 @@ import socket
 import threading
 import time
 
-#: How the answer begins that an append has been carried out; no longer than this is all of it.
-_ACKNOWLEDGED, _SHORT = b"*2\r\n$2\r\nOK", 200
+#: How the answers begin that something was appended, or a command claimed; no longer than this is all of it.
+_ACKNOWLEDGED, _SHORT = (b"*2\r\n$2\r\nOK", b"*2\r\n$2\r\nGO"), 200
 
 
 class Link:
@@ -39,9 +39,11 @@ class Link:
                 continue
             far.settimeout(None)
             pair = near, far
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs.append(pair)
             for source, sink, answers in ((near, far, False), (far, near, True)):
-                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._pump, args=(source, sink, pair, answers), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket],

@@ -1,7 +1,7 @@
 """One process of a run: emits, reads, or both, and writes down what it emits and what comes.
 
 ``python -m support.torture.member OPTIONS``, JSON. What is written down, each in a file of its own in the folder:
-``NAME.emitted``, ``NAME.sent``, ``NAME.read``, ``NAME.resumed``, and ``NAME.end`` at the end.
+``NAME.emitted``, ``NAME.sent``, ``NAME.read``, ``NAME.states``, ``NAME.resumed``, and ``NAME.end`` at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hakgal_hybrid.broker.blocks import encode_entry
 from hakgal_hybrid.broker.event import Event, is_marker
 from hakgal_hybrid.broker.log import EventLog
 from hakgal_hybrid.broker.segments import Segments
-from hakgal_hybrid.broker.shared_broker import SharedBroker, SharedLimits
+from hakgal_hybrid.broker.shared_broker import BackplaneStatistics, SharedBroker, SharedLimits
 from hakgal_hybrid.commands.backplane.building import connect_to
 
 from .hosting import host
@@ -36,6 +36,8 @@ from .parts import Options, Part, opened
 
 #: How long a process may take at the end until everything that it has emitted has come, in seconds.
 DRAIN_S = 60.0
+#: How long a process that ends may take to send what waits, in seconds.
+FLUSH_S = 20.0
 #: How many ids of each other process are asked for at the end.
 ASKED = 60
 _BURSTS = (1, 1, 1, 2, 5, 20)
@@ -46,7 +48,8 @@ class Notes(Listener):
     """Writes down what comes, in order."""
 
     def __init__(self, options: Options, log: EventLog) -> None:
-        self._log, self._file = log, opened(options, "read")
+        self._log, self._file, self._states = log, opened(options, "read"), opened(options, "states")
+        self.state: Callable[[], BackplaneStatistics] = BackplaneStatistics
         self.got: set[str] = set()
 
     def _note(self, *words: object) -> None:
@@ -61,6 +64,11 @@ class Notes(Listener):
     def _take(self, at: str, uid: str, kind: str = "event") -> None:
         self._note(kind, at, uid)
         self.got.add(uid)
+
+    def changed(self) -> None:
+        found = self.state()
+        self._states(f"{time.time():.3f} {threading.current_thread().name} {found.state} {found.sender.state} "
+                     f"refilled {found.refilled} {found.error or ''}")
 
     def lost(self, hole: Hole) -> None:
         at = Position(hole.before.generation, max(0, hole.before.number - 1))
@@ -103,10 +111,11 @@ def _process(options: Options) -> Part:
     log = EventLog(epoch=-1, clock=time.monotonic, wall_ms=lambda: 0, encode=encode_entry, max_events=20_000,
                    max_bytes=1 << 28, max_event_bytes=1 << 16, segments=Segments())
     connect = connect_to(options.url, "torture", options.app, options.log_events)
-    limits = SharedLimits(options.log_events, options.outbox_events, 1 << 24, 1 << 16, 1.0)
+    limits = SharedLimits(options.log_events, options.outbox_events, 1 << 24, 1 << 16, FLUSH_S)
     broker = SharedBroker(log, connect, limits, wall_ms=lambda: 0)
     notes = Notes(options, log)
     broker.listen(notes)
+    notes.state = broker.statistics
     count = 0
 
     def emit(uid: str, padding: str) -> None:
@@ -165,7 +174,8 @@ def _resume(options: Options, log: EventLog) -> None:
 
 def main(text: str) -> None:
     options = Options(**json.loads(text))
-    os.environ.update(HYBRID_OUTBOX_EVENTS=str(options.outbox_events), HYBRID_LOG_EVENTS=str(options.log_events))
+    os.environ.update(HYBRID_OUTBOX_EVENTS=str(options.outbox_events), HYBRID_LOG_EVENTS=str(options.log_events),
+                      HYBRID_FLUSH_S=str(FLUSH_S))
     part = {"emitter": _emitter, "twin": _twin, "host": host}.get(options.role, _process)(options)
     folder, rnd, ending = Path(options.folder), random.Random(options.seed), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
@@ -196,6 +206,8 @@ def main(text: str) -> None:
         if not is_ready and part.ready():
             is_ready = True
             (folder / f"{options.name}.ready").touch()
+        if (folder / f"{options.name}.leave").exists():
+            return  # what it has not sent is sent at the end of the interpreter
         time.sleep(min(1.0, rnd.expovariate(options.rate)))
     if options.role != "reader":
         emit()

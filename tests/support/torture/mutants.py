@@ -54,7 +54,7 @@ MUTANTS: dict[str, Mutant] = {
     "no cut check": Mutant(
         "flushall", SCRIPTS, "if cut and (till == 0 or m[3] ~= repl) then", "if false then"),
     "no look at the replication id": Mutant(
-        "lost_tail", SCRIPTS, "local cut = not m[1] or m[3] ~= repl or", "local cut = not m[1] or"),
+        "lost_tail_lag", SCRIPTS, "local cut = not m[1] or m[3] ~= repl or", "local cut = not m[1] or"),
     "no look whether the log is there": Mutant(
         "delkeys", SCRIPTS, " or (not there and till == 0)\n", "\n"),
     "no settling": Mutant("flushall", SCRIPTS, "local settle = tonumber(ARGV[3])", "local settle = 0"),
@@ -71,16 +71,12 @@ MUTANTS: dict[str, Mutant] = {
     "no refill": Mutant("flushall", READER, "todo = self.tail.after(newest)", "todo = []"),
     "refill leaves the records": Mutant(
         "flushall", SCRIPTS, "redis.call('SET', KEYS[key], int(q) .. ' ', 'PX', ARGV[4])", ""),
-    "refill takes what does not follow": Mutant("split_brain", SCRIPTS, "if not fits then break end", ""),
     "a branch stays in the chain": Mutant(
         "split_brain", TAIL, "while self.chain and self.chain[-1].at > ends:", "while False:"),
     "a branch is not said": Mutant("split_brain", TAIL, 'self._on_hole(Hole(at, None, "restarted"))', "pass"),
     "a new token for each try": Mutant(
         "replies", SENDER, "        began = time.monotonic()\n", "        self._token = secrets.token_hex(4)\n"
         "        began = time.monotonic()\n"),
-    "a twin keeps its numbers": Mutant(
-        "twins", OUTBOX, "numbers = {waiting.item.q: q for q, waiting in enumerate(self._waiting, 1)}",
-        "numbers = {waiting.item.q: waiting.item.q for waiting in self._waiting}"),
     "generations by the clock alone": Mutant(
         "clock", SCRIPTS, "math.max(now * 100 + tonumber(ARGV[4]), gen + 1, fg + 1)", "now * 100 + tonumber(ARGV[4])"),
     "no healing above what was written by hand": Mutant(

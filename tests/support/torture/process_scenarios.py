@@ -111,6 +111,19 @@ def sender_killed(w: World) -> None:
         w.nap(0.5, 1.5)
 
 
+@scenario(WHOLE)
+def leaving(w: World) -> None:
+    """Processes end of themselves, and have sent everything by then, even if everything was deleted just before."""
+    links = w.four(w.server())
+    for number in w.rounds(3):
+        for role, name in (("emitter", f"e{number}"), ("both", f"b{number}")):
+            w.later(role, name, links[3])
+            w.ready(name)
+            if role == "both":
+                w.flush()
+            w.leave(name)
+
+
 @scenario(Promise())
 def sender_killed_flush(w: World) -> None:
     """An emitter is killed, and everything is deleted."""
@@ -155,9 +168,11 @@ def claims(w: World) -> None:
     w.ready(*names)
     faults: list[Callable[[], object]] = [
         w.flush, lambda: deleted(w, DESK), lambda: (server.kill(), server.start()),
-        lambda: paused(w, w.random.choice(names[:3])), lambda: setattr(w.random.choice(links), "swallow", 2),
-        lambda: w.random.choice(links).cut(), lambda: w.members["runs0"].alive and w.kill("runs0")]
+        lambda: paused(w, w.random.choice(names[:3])), lambda: w.random.choice(links).cut(),
+        lambda: w.members["runs0"].alive and w.kill("runs0")]
     w.random.shuffle(faults)
     for fault in [*faults, *faults] if w.long else faults:
+        for link in links:
+            link.swallow = 1
         fault()
         w.nap(0.2, 1.5)

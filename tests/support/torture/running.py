@@ -37,11 +37,11 @@ def torture(name: str, folder: Path, seed: int, *, long: bool = False, package: 
     world = World(folder, seed, long=long, package=package)
     bad: list[str] = []
     try:
-        try:
-            scenario.run(world)
-        except AssertionError as error:
-            bad.append(str(error))
-        world.settle()
+        for step in (lambda: scenario.run(world), world.settle):
+            try:
+                step()
+            except AssertionError as error:
+                bad.append(str(error))
     finally:
         world.close()
     accounts = account(world.run, scenario.promise)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from .accounts import Run
 from .links import Link
 
 TESTS = Path(__file__).resolve().parents[2]
+MEMORY = Path("/dev/shm")
 LOG, META, DESK = "{torture}:log", "{torture}:meta", "{torture}:desk"
 
 
@@ -55,8 +57,9 @@ class World:
     def __init__(self, folder: Path, seed: int, *, long: bool = False, package: Path | None = None) -> None:
         self.random, self.seed, self.long = random.Random(seed), seed, long
         self.folder, self._package = folder, package or TESTS.parent
-        self.notes = folder / "notes"
-        self.notes.mkdir(parents=True)
+        folder.mkdir(parents=True)
+        # In memory: where the disk is busy, a process that writes something down is held up for seconds.
+        self.notes = Path(tempfile.mkdtemp(prefix="torture-", dir=MEMORY if MEMORY.is_dir() else folder))
         self.run = Run(self.notes)
         self.options: dict[str, Any] = {}
         self.members: dict[str, Member] = {}
@@ -127,6 +130,13 @@ class World:
         self.members[name].process.kill()
         self.run.killed.add(name)
 
+    def leave(self, name: str) -> None:
+        """Have a process end of itself."""
+        (self.notes / f"{name}.leave").touch()
+        self.run.left.add(name)
+        status = self.members[name].process.wait(40)
+        assert status == 0, f"{name} has ended with {status}"
+
     # -- time ------------------------------------------------------------------------------------------------
 
     def rounds(self, count: int) -> range:
@@ -142,7 +152,7 @@ class World:
         end = time.monotonic() + seconds
         while not what():
             for name, member in self.members.items():
-                if not member.alive and name not in self.run.killed:
+                if not member.alive and name not in self.run.killed | self.run.left:
                     raise AssertionError(f"{name} has ended: {(self.folder / f'{name}.log').read_text()[-2000:]}")
             if time.monotonic() > end:
                 raise AssertionError(f"in vain: {why}")
@@ -185,7 +195,9 @@ class World:
             member.process.terminate()
         self.until_files(alive, "drained", 70)
         with self.primary.client() as client:
-            [(last, _)] = client.xrevrange(LOG, count=1)  # type: ignore[misc]
+            newest = client.xrevrange(LOG, count=1)
+        assert newest, "the log is empty"
+        [(last, _)] = newest  # type: ignore[misc]
         (self.notes / "end.new").write_text(last.decode())
         (self.notes / "end.new").rename(self.notes / "end")
         self.until_files(alive, "end", 40)
@@ -206,6 +218,7 @@ class World:
             link.close()
         for server in self.servers:
             server.kill()
+        self.notes = self.run.folder = Path(shutil.move(self.notes, self.folder / "notes"))
 
     def said(self) -> Iterator[str]:
         """Return what processes have said before they ended badly."""
