@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 from collections.abc import Callable
 
 from ..logs import get_logger
 from .backplane.listener import Listener
 from .backplane.payloads import Control, read_payload
+from .backplane.presence import Presence
 from .backplane.read_back import Prepare, ReadBack
 from .backplane.shared_log import START, Position, Record
 from .backplane.tail import Hole, Tail
@@ -31,6 +29,7 @@ class Arrivals:
     :param wall_ms: milliseconds since 1970.
     :param keep: how many entries are kept, to put them back into a shared log that has lost them.
     :ivar tail: takes the entries.
+    :ivar presence: the processes that are alive.
     :ivar listener: is called with what comes.
     :ivar read_back: what waits for events of this process.
     :ivar sender: the name under which this process sends.
@@ -39,14 +38,23 @@ class Arrivals:
     def __init__(self, log: EventLog, segments: Segments, wake: Callable[[], None], wall_ms: Callable[[], int],
                  keep: int) -> None:
         self._log, self._segments, self._wake, self._wall_ms = log, segments, wake, wall_ms
-        self.listener = Listener()
+        self.presence, self.listener = Presence(lambda: self.tail.position), Listener()
         self.read_back, self.sender = ReadBack(), ""
         self.tail = Tail(self._take, self._hole, keep=keep, repeated=segments.repeated, ended=segments.ended,
                          branch=lambda end, opening: segments.branched(opening), begun=segments.begin, seen=self._seen)
 
-    def about(self) -> str:
-        """Return what others may know of this process, JSON."""
-        return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "position": str(self.tail.position)})
+    def listen(self, listener: Listener) -> None:
+        """Have a listener called with what comes.
+
+        :param listener: the listener.
+        """
+        self.listener = self.presence.listener = listener
+
+    def renew(self) -> ReadBack:
+        """Begin as another process: nothing is waited for, and nothing was said."""
+        self.read_back = ReadBack()
+        self.presence.renew()
+        return self.read_back
 
     def renamed(self, name: str, numbers: dict[int, int]) -> None:
         """Note that this process sends under a new name.
@@ -74,6 +82,7 @@ class Arrivals:
             if isinstance(read, Control):
                 self.listener.control(read, record.at)
                 return
+            self.presence.lag_s = max(0, self._wall_ms() - read.ts) / 1000
             prepare = self.read_back.take(record.q) if here else self.listener.foreign(read.event)
             entry = self._append(read.event, Origin(record.at, read.ts), prepare)
         except Exception as error:  # of another version, or larger than this process allows

@@ -223,12 +223,13 @@ class Session:
     :ivar ticket: opens the stream; a secret. Empty until
         :meth:`~hakgal_hybrid.broker.sessions.SessionRegistry.ticket_of` makes it.
     :ivar clients: its clients, with those that have ended but whose stream has not sent ``hybrid_disconnect`` yet.
+    :ivar reserved: true while its stream is open for clients that are still to connect.
     :ivar carrier: the stream; ``None`` while there is none.
     :ivar deadline: ends it, if no stream comes in time.
     :ivar on_deserted: called when another session carries its last client, from any thread; ``None`` for nothing.
     """
 
-    __slots__ = ("address", "carrier", "clients", "deadline", "on_deserted", "start", "state", "ticket")
+    __slots__ = ("address", "carrier", "clients", "deadline", "on_deserted", "reserved", "start", "state", "ticket")
 
     def __init__(self, address: str, start: int, *, standalone: bool = False) -> None:
         self.ticket = ""
@@ -236,6 +237,7 @@ class Session:
         self.start = start
         self.state = SessionState.STANDALONE if standalone else SessionState.WAITING
         self.clients: tuple[Client, ...] = ()
+        self.reserved = False
         self.carrier: Carrier | None = None
         self.deadline: TimerHandle | None = None
         self.on_deserted: Callable[[], object] | None = None
@@ -255,7 +257,7 @@ class Session:
 
         :param clients: the clients; the same ones if only their states have changed.
         """
-        self.clients = clients
+        self.clients, self.reserved = clients, False
         if self.carrier is not None:
             self.carrier.clients_changed()
 

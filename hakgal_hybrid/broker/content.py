@@ -114,7 +114,8 @@ class StreamContent:
         first = living[0] if living else None
         if self.request.ticket is None:
             return {"sid": first and first.sid, "token": first and first.token}
-        return {"sid": first and first.sid, "token": None, "sids": [client.sid for client in living]}
+        more = {"ticket": self.session.ticket} if self.session.reserved else {}
+        return {"sid": first and first.sid, "token": None, "sids": [client.sid for client in living], **more}
 
     def gap(self, gap: Gap) -> bytes:
         """Encode a gap, and have it announced.

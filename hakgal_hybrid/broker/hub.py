@@ -220,6 +220,27 @@ class Hub:
         return members or by_sid
 
 
+def reserved_session(hub: Hub, environ: dict[str, Any]) -> Session:
+    """Return a session whose stream can be opened although it has no clients; they have to come soon.
+
+    :param hub: where the clients will be.
+    :param environ: the WSGI environment of the request that opens the stream.
+    :return: the session.
+    """
+    session = hub.new_session(environ)
+
+    def give_up() -> None:
+        if session.reserved:
+            with hub.log.held():
+                session.change(session.clients)
+            hub.broker.wake()
+
+    hub.sessions.ticket_of(session)
+    session.reserved = True
+    hub.sessions.deadlines.call_later(hub.sessions.connect_s, give_up)
+    return session
+
+
 def _over(client: Client, newest: int) -> None:
     """Note the last event before a client has ended."""
     client.ended_at = newest

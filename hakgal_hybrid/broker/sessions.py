@@ -41,21 +41,22 @@ class SessionRegistry:
     :param held: returns the lock that is held while sessions change: ``EventLog.held``; by default one of its own.
     :ivar refused: how many streams were refused because of a limit.
     :ivar open: how many streams there are.
+    :ivar new_ticket: returns the ticket of a session.
+    :ivar deadlines: calls what is due.
     """
 
     def __init__(self, lapsed: Callable[[Session, SessionState], None], *, max_streams: int, max_per_address: int,
                  connect_s: float, resume_s: float, connect_rate: float = 1_000_000,
                  gave_way: Callable[[str], object] = lambda code: None,
                  held: Callable[[], AbstractContextManager[Any]] | None = None) -> None:
-        self.refused = 0
-        self.open = 0
+        self.refused = self.open = 0
         self._lapsed = lapsed
-        self._connect_s, self._resume_s, self._gave_way = connect_s, resume_s, gave_way
+        self.connect_s, self._resume_s, self._gave_way = connect_s, resume_s, gave_way
         self._sessions: dict[str, Session] = {}  # by ticket
         self._waiting, self._away = AddressQueues(), AddressQueues()
         self._slots = StreamSlots(max_streams, max_per_address)
         self._connect_rate, self._connects = connect_rate, TokenBuckets(connect_rate, 10 * connect_rate)
-        self._deadlines = TimerQueue()
+        self.new_ticket, self.deadlines = _random_ticket, TimerQueue()
         lock = threading.RLock()  # re-entrant: a stream's finalizer may run inside it
         self._held = (lambda: lock) if held is None else held
 
@@ -88,7 +89,7 @@ class SessionRegistry:
         """
         with self._held():
             if not session.ticket:
-                session.ticket = secrets.token_urlsafe(24)
+                session.ticket = self.new_ticket()
                 if session.state is not SessionState.ENDED:
                     self._sessions[session.ticket] = session
             return session.ticket
@@ -111,7 +112,7 @@ class SessionRegistry:
                 return
             if session.state is SessionState.WAITING:
                 self._waiting.add(session)
-            deadline = self._deadlines.call_later(self._connect_s, lambda: self.lapse(session))
+            deadline = self.deadlines.call_later(self.connect_s, lambda: self.lapse(session))
             if session.deadline is not None and session.deadline.at > deadline.at:
                 deadline.cancel()
             else:
@@ -159,7 +160,7 @@ class SessionRegistry:
             self._slots.free(session.address)
             self._away.add(session)
             if self._resume_s:
-                session.await_stream(self._deadlines.call_later(self._resume_s, lambda: self.lapse(session)))
+                session.await_stream(self.deadlines.call_later(self._resume_s, lambda: self.lapse(session)))
         if not self._resume_s:
             self.lapse(session)
         return True
@@ -222,3 +223,7 @@ class SessionRegistry:
                 raise full
             self._gave_way("connect_gave_way")
             self.lapse(session)
+
+
+def _random_ticket() -> str:
+    return secrets.token_urlsafe(24)

@@ -10,7 +10,6 @@ import atexit
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,11 +19,11 @@ from .backplane.faults import State
 from .backplane.listener import Listener
 from .backplane.outbox import Outbox
 from .backplane.payloads import Control, control_payload, event_payload
-from .backplane.read_back import ReadBack
+from .backplane.peers import Peers
 from .backplane.reader import BLOCK_S, Reader
-from .backplane.sender import Sender, SenderStatistics
+from .backplane.sender import Sender
 from .backplane.shared_log import START, Position, SharedLog
-from .backplane.tail import TailStatistics
+from .backplane.statistics import BackplaneStatistics, worse_of
 from .broker import Broker
 from .entry import Entry
 from .event import Event
@@ -64,29 +63,6 @@ class SharedLimits(NamedTuple):
     flush_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class BackplaneStatistics:
-    """How it stands with the shared log.
-
-    :ivar state: ``off``, ``new``, ``live``, ``settling``, ``away`` or ``misconfigured``.
-    :ivar error: what is wrong, and what to do; ``None`` if nothing is.
-    :ivar live: whether events of other processes come now.
-    :ivar address: where the shared log is, without user and password; ``name``: which one it is there.
-    :ivar sender: what the sender has done.
-    :ivar tail: what was read.
-    :ivar refilled: how many entries this process has put back.
-    """
-
-    state: str = "off"
-    error: str | None = None
-    live: bool = False
-    address: str | None = None
-    name: str | None = None
-    sender: SenderStatistics = SenderStatistics()
-    tail: TailStatistics = field(default_factory=TailStatistics)
-    refilled: int = 0
-
-
 class SharedBroker(Broker):
     """Publishes to the shared log.
 
@@ -113,12 +89,12 @@ class SharedBroker(Broker):
 
     def _renew(self) -> None:
         limits, arrivals = self._limits, self._arrivals
-        self._read_back = arrivals.read_back = ReadBack()
+        self._read_back = arrivals.renew()
         self._outbox = Outbox(max_events=limits.outbox_events, max_bytes=limits.outbox_bytes, clock=self.log.clock,
                               dropped=self._read_back.dropped)
         self.process = secrets.token_hex(8)
         self._reader = Reader(self._connect("reader", BLOCK_S, self.process), self._tail, seed=limits.log_events,
-                              changed=self._changed, on_message=arrivals.listener.message, about=arrivals.about)
+                              changed=self._changed, on_message=arrivals.listener.message, presence=arrivals.presence)
         self._sender = Sender(self._connect("sender", 0.0, ""), self._outbox, position=self._reader.position,
                               renamed=arrivals.renamed, changed=arrivals.listener.changed,
                               undelivered=arrivals.listener.undelivered)
@@ -145,7 +121,7 @@ class SharedBroker(Broker):
 
         :param listener: the listener.
         """
-        self._arrivals.listener = listener
+        self._arrivals.listen(listener)
         self._renew()
 
     def _changed(self) -> None:
@@ -172,9 +148,9 @@ class SharedBroker(Broker):
 
         :return: the number of the newest event.
         """
-        if self._tail.position is None:
+        if not self._reader.begun:
             self._reader.start()
-            if not self._reader.wait_begun(BEGIN_S):
+            if not self._reader.wait_begun(BEGIN_S) and self._tail.position is None:
                 self._reader.seeds = False
         return self.log.newest
 
@@ -204,9 +180,8 @@ class SharedBroker(Broker):
         self.stopped = True
         atexit.unregister(self.stop)
         if not self._sender.stop(self._limits.flush_s):
-            logger.warning("the backplane has not taken %d events, which are lost: %s",
-                           self._outbox.statistics().events,
-                           self._sender.statistics().error or "the time was over")
+            waiting, error = self._outbox.statistics().events, self._sender.statistics().error or "the time was over"
+            logger.warning("the backplane has not taken %d events, which are lost: %s", waiting, error)
         self._reader.stop()
 
     def publish(self, event: Event, prepare: Callable[[Entry], object] | None = None) -> None:
@@ -280,8 +255,11 @@ class SharedBroker(Broker):
     def statistics(self) -> BackplaneStatistics:
         """Return a snapshot."""
         sender, reader = self._sender.statistics(), self._reader
-        states = {reader.state, sender.state}
-        worst = next((state for state in (State.MISCONFIGURED, State.AWAY, State.SETTLING) if state in states),
-                     reader.state)
-        return BackplaneStatistics(worst.value, reader.error or sender.error, self._segments.live, self._address,
-                                   self._name, sender, self._tail.statistics(), reader.refilled)
+        return BackplaneStatistics(
+            worse_of(reader.state, sender.state), reader.error or sender.error, self._segments.live, self._address,
+            self._name, sender, self._tail.statistics(), reader.refilled, *self._arrivals.presence.census(self.process))
+
+    def living(self) -> Peers:
+        """Return the processes that are alive, as far as it is known here."""
+        self.ready()
+        return self._arrivals.presence.peers

@@ -168,7 +168,7 @@ class SubscriberStream:
         """The reason for which its writer must close it; ``None`` while it must not."""
         if self.replaced:
             return StreamEnd.REPLACED
-        return None if self.session.clients else StreamEnd.DISCONNECTED
+        return None if self.session.clients or self.session.reserved else StreamEnd.DISCONNECTED
 
     def opening(self) -> bytes:
         """Return what every stream begins with: ``hybrid_open`` with the reconnection time, a gap, the snapshot."""

@@ -23,6 +23,7 @@ class StreamRequest:
     :ivar ticket: what names the session that the stream shall carry.
     :ivar interval_ms: how long after one batch of events the next may be sent (milliseconds); ``None`` for what all
         streams have.
+    :ivar anywhere: true if the clients that the ticket belongs to connect again where they are not known.
     """
 
     namespace: str = "/"
@@ -32,6 +33,7 @@ class StreamRequest:
     last_event_id: str | None = None
     ticket: str | None = None
     interval_ms: int | None = None
+    anywhere: bool = False
 
 
 class StreamOptions(NamedTuple):
@@ -59,7 +61,7 @@ def shared_request(request: StreamRequest) -> StreamRequest:
     :return: one without what it resumes after and without its ticket.
     """
     if request.last_event_id is not None or request.ticket is not None:
-        request = replace(request, last_event_id=None, ticket=None)
+        request = replace(request, last_event_id=None, ticket=None, anywhere=False)
     return _interned(request)
 
 

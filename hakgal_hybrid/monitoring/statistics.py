@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..broker.backplane.statistics import BackplaneStatistics
 from ..broker.counters import DeliveryStatistics
 from ..broker.engineio.counters import EngineStatistics
 from ..broker.entry import LogStatistics
 from ..broker.journal import JournalStatistics
-from ..broker.shared_broker import BackplaneStatistics
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from ..commands.node import Node
 from ..errors import AccessDenied, RequestError
 from ..logs import get_logger
 from .bodies import answer, arguments_of, client_of, namespace_of, read_object, token_of_request
-from .forwarding import forwarded
+from .forwarding import connected_elsewhere, forwarded, leave_behind
 from .services import Services
 from .stream_query import parse_stream_request
 from .tickets import VALID_S
@@ -37,10 +37,17 @@ def blueprint(services: Services) -> Blueprint:
     def connect() -> Response:
         message = read_object(services)
         namespace = namespace_of(message)
+        elsewhere = connected_elsewhere(services, message)
+        if elsewhere is not None:
+            return elsewhere
         client = _returning_client(node, message, namespace)
         resumed = client is not None
+        if client is None and _comes_first(node, message):
+            return answer({"ticket": services.tickets.name_session(node.hub.broker.process), "namespace": namespace,
+                           "heartbeat_s": node.settings.heartbeat_s})
         if client is None:
             client = _new_client(node, message, namespace)
+            leave_behind(services, message)
         session = client.session
         if session is None:
             raise RequestError("this client has no stream of its own", code="bad_sid")
@@ -114,6 +121,13 @@ def _returning_client(node: Node, message: dict[str, Any], namespace: str) -> Cl
     if client.session is not None:
         node.hub.sessions.expect(client.session)
     return client
+
+
+def _comes_first(node: Node, message: dict[str, Any]) -> bool:
+    """Return true if a client shall open its stream first, as that may reach another process, and connect there."""
+    return (message.get("anywhere") is True and node.backplane is not None
+            and node.backplane.living().others(node.backplane.process) > 0
+            and node.hub.sessions.find(message.get("stream")) is None)
 
 
 def _new_client(node: Node, message: dict[str, Any], namespace: str) -> Client:

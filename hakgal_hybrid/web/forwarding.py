@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
@@ -14,16 +13,23 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from ..broker.broker import process_of
 from ..broker.engineio.held import Answer as HeldBody
-from ..broker.environ import HANDOFF
-from ..commands.backplane.requests import Answer, ForwardedRequest
+from ..broker.environ import ADDRESS, HANDOFF
+from ..commands.backplane.requests import Answer, ForwardedRequest, Request, RequestForwarding
 from ..errors import HybridError, RequestError, problem_response
 from ..logs import get_logger
 from .bodies import token_of_request
 from .services import Services
+from .tickets import process_of_ticket
+from .urls import DISCONNECT
 
 logger = get_logger(__name__)
 
 PROBLEM = "application/problem+json"
+#: How long a client that comes back waits for the process that had it, in seconds. Then it is a new one, here.
+RETURN_S = 1.0
+#: What a ``connect`` handler of another process sees of a request, besides its headers.
+_SEEN = (ADDRESS, "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_USER", "QUERY_STRING", "SCRIPT_NAME", "SERVER_NAME",
+         "SERVER_PORT", "SERVER_PROTOCOL", "wsgi.url_scheme")
 
 
 class HeldForward:
@@ -74,19 +80,87 @@ def forwarded(services: Services, message: dict[str, Any]) -> Response | None:
     :raises HybridError: 410 if that process is gone, 504 if it does not answer.
     """
     node, sid = services.node, message.get("sid")
-    requests, here = node.requests, node.hub.broker.process
-    if requests is None or node.hub.client(sid) is not None:
+    if node.requests is None or node.hub.client(sid) is not None:
         return None
     there = process_of(sid)
-    if there in ("", here):
+    if there in ("", node.hub.broker.process):
         return None
-    path = request.path.removeprefix(node.settings.prefix)
-    ask = partial(requests.ask, here, there, path, token_of_request(), json.dumps(message), node.settings.queue_s)
-    if HANDOFF in request.environ:
-        request.environ[HANDOFF].append(HeldForward(ask()))
-        return Response(status=200, headers={"Cache-Control": "no-store"})
+    return _passed_on(node.requests, there, _request(services, message, token_of_request()))
+
+
+def connected_elsewhere(services: Services, message: dict[str, Any]) -> Response | None:
+    """Have a client connect at the process that has its stream, or that had it before, if that is alive.
+
+    :param services: knows the other processes.
+    :param message: the body of the request.
+    :return: the answer; ``None`` if the client is to connect here.
+    :raises HybridError: as :func:`forwarded` does, if another process has the stream.
+    """
+    backplane, requests = services.node.backplane, services.node.requests
+    if backplane is None or requests is None:
+        return None
+    environ = {name: value for name, value in request.environ.items()
+               if isinstance(value, str) and (name in _SEEN or name.startswith("HTTP_"))}
+    passed = _request(services, message, "", environ)
+    stream, living = process_of_ticket(message.get("stream")), backplane.living()
+    if stream == backplane.process:
+        return None
+    if stream in living:
+        return _passed_on(requests, stream, passed)
+    there = process_of(message.get("sid"))
+    if there not in living or there == backplane.process:
+        return None
+    try:
+        return _waited_for(requests, there, passed._replace(seconds=min(RETURN_S, passed.seconds)))
+    except HybridError as error:
+        if error.code != "forwarding":
+            living.doubt(there)
+        return None
+
+
+def leave_behind(services: Services, message: dict[str, Any]) -> None:
+    """End the client that a new one was before, at another process.
+
+    :param services: knows the other processes.
+    :param message: the body of the request, with the former ``sid`` and ``token``.
+    """
+    requests, sid, token = services.node.requests, message.get("sid"), message.get("token")
+    here, there = services.node.hub.broker.process, process_of(sid)
+    if requests is not None and there not in ("", here) and isinstance(token, str):
+        requests.tell(there, Request(here, DISCONNECT, token, json.dumps({"sid": sid}), RETURN_S, {}))
+
+
+def is_elsewhere(services: Services, ticket: str) -> bool:
+    """Return true if a ticket names no session of this process, but perhaps one of another that is alive.
+
+    A ticket of this process that names none (any more) is one for clients that are still to connect, wherever.
+
+    :param services: knows the sessions, and the other processes.
+    :param ticket: the ticket.
+    """
+    node, there = services.node, process_of_ticket(ticket)
+    return (node.backplane is not None and there != "" and node.hub.sessions.find(ticket) is None
+            and (there == node.backplane.process or there in node.backplane.living()))
+
+
+def _request(services: Services, message: dict[str, Any], token: str, environ: dict[str, str] | None = None) -> Request:
+    """Return the request that is being answered, for another process."""
+    node = services.node
+    return Request(node.hub.broker.process, request.path.removeprefix(node.settings.prefix), token,
+                   json.dumps(message), node.settings.queue_s, environ or {})
+
+
+def _passed_on(requests: RequestForwarding, there: str, passed: Request) -> Response:
+    """Return the answer of another process. Under our own server, no thread waits for it."""
+    if HANDOFF not in request.environ:
+        return _waited_for(requests, there, passed)
+    request.environ[HANDOFF].append(HeldForward(requests.ask(there, passed)))
+    return Response(status=200, headers={"Cache-Control": "no-store"})
+
+
+def _waited_for(requests: RequestForwarding, there: str, passed: Request) -> Response:
     with requests.thread():
-        answer = ask().wait()
+        answer = requests.ask(there, passed).wait()
     return Response(answer.text, answer.status, content_type=_type_of(answer), headers={"Cache-Control": "no-store"})
 
 
@@ -98,18 +172,19 @@ def _type_of(answer: Answer) -> str:
     return "application/json" if answer.status < 400 else PROBLEM
 
 
-def server_of(app: Flask, prefix: str) -> Callable[[str, str, str], Answer]:
+def server_of(app: Flask, prefix: str) -> Callable[[Request], Answer]:
     """Return what answers requests that other processes pass on, whose rules have admitted them.
 
     :param app: has the views.
     :param prefix: what our URLs begin with.
     """
 
-    def serve(path: str, token: str, body: str) -> Answer:
-        builder = EnvironBuilder(prefix + path, method="POST", data=body, content_type="application/json",
-                                 headers=[("X-Hybrid-Token", token)])
+    def serve(passed: Request) -> Answer:
+        builder = EnvironBuilder(prefix + passed.path, method="POST", data=passed.body,
+                                 content_type="application/json", headers=[("X-Hybrid-Token", passed.token)])
         try:
-            chunks, status, _ = run_wsgi_app(app.wsgi_app, builder.get_environ(), buffered=True)
+            environ = {**builder.get_environ(), **passed.environ}
+            chunks, status, _ = run_wsgi_app(app.wsgi_app, environ, buffered=True)
             return Answer(int(status[:3]), b"".join(chunks).decode())
         except HybridError as error:
             problem = error

@@ -107,6 +107,7 @@ _STREAM_QUERY = [
     _parameter("interval_ms", "least time between two batches of events, in milliseconds",
                {"type": "integer", "minimum": 0, "maximum": MAX_INTERVAL_MS}),
     _parameter("ticket", "of `connect`, or a signed one", _TEXT),
+    _parameter("anywhere", "open the stream although another process has the clients, which connect again", _FLAG),
     _parameter("last_event_id", "for clients that cannot send the header", _TEXT),
     _parameter("Last-Event-ID", "resume after this id", _TEXT, "header"),
 ]
@@ -133,13 +134,15 @@ def _streams() -> Json:
 
 def _clients() -> Json:
     connected = _object({
-        "sid": _TEXT, "token": _TEXT, "ticket": _TEXT, "resumed": {"type": "boolean"}, "namespace": _TEXT,
-        "since": _ID, "after": {"type": ["string", "null"]}, "heartbeat_s": {"type": "number"}})
+        "ticket": _TEXT, "namespace": _TEXT, "heartbeat_s": {"type": "number"}}, {
+        "sid": _TEXT, "token": _TEXT, "resumed": {"type": "boolean"}, "since": _ID,
+        "after": {"type": ["string", "null"]}})
     empty = {"200": _answer("done", {"type": "object", "maxProperties": 0})}
     return {
         CONNECT: {"post": _operation("Become a client, or come back as one", {"200": _answer("a client", connected)},
                                      body=_object({}, {"namespace": _NAMESPACE, "auth": _ANYTHING, "stream": _ANYTHING,
-                                                       "sid": _ANYTHING, "token": _ANYTHING}))},
+                                                       "sid": _ANYTHING, "token": _ANYTHING,
+                                                       "anywhere": _ANYTHING}))},
         DISCONNECT: {"post": _operation("Leave", empty, body=_object({"sid": _TEXT}), parameters=[_TOKEN])},
         ACK: {"post": _operation("Acknowledge an event", empty, "404", parameters=[_TOKEN], key=True, body=_object(
             {"sid": _TEXT, "ack": _TEXT}, {"args": _ARGS}))},

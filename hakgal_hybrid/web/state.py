@@ -72,6 +72,8 @@ class AppState:
         backlog, samples = BacklogMonitor(self.hub), SampleHistory()
         backlog.on_sample = partial(remember, samples, self.statistics)
         tickets = Tickets(lambda: _secret_keys(app), self.hub.sessions.find)
+        if self.node.backplane is not None:
+            self.hub.sessions.new_ticket = lambda: tickets.name_session(self.hub.broker.process)
         self.services = Services(self.node, tickets, Origins(settings.origins), RateLimiter(settings.command_rate),
                                  backlog, samples, self.statistics)
         if settings.profile is not Profile.WEBSOCKET:

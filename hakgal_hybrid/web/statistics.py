@@ -6,8 +6,8 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+from ..broker.backplane.statistics import BackplaneStatistics
 from ..broker.journal import JournalStatistics
-from ..broker.shared_broker import BackplaneStatistics
 from ..commands.node import Node
 from ..logs import LIMIT
 from ..monitoring.backlog import BacklogMonitor

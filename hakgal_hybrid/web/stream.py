@@ -10,11 +10,13 @@ from flask import Blueprint, Response, request
 
 from ..broker.client import Client, Session
 from ..broker.environ import HANDOFF, SOCKETS
+from ..broker.hub import reserved_session
 from ..broker.sse import STREAM_HEADERS, busy_body, wants_stream
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..broker.subscription import StreamRequest
-from ..errors import Overloaded
+from ..errors import HybridError, Overloaded
+from .forwarding import is_elsewhere
 from .services import Services
 from .stream_body import StreamBody, can_reset, unfinished
 from .stream_query import parse_stream_request, query_of
@@ -118,6 +120,12 @@ def _session_of(services: Services, wanted: StreamRequest) -> tuple[Session, Str
 
     if wanted.ticket is None:
         return session_of(connect()), wanted
+    if is_elsewhere(services, wanted.ticket):
+        if not wanted.anywhere:
+            raise HybridError("another process has this client; connect again, or have the proxy send each client to "
+                              "one process", code="elsewhere", status=409)
+        node.authorizer.check(node.app, "stream", wanted.namespace)
+        return reserved_session(node.hub, request.environ), dataclasses.replace(wanted, last_event_id=None)
     session, resumed = services.tickets.session_of(wanted.ticket, request.query_string.decode("latin-1"), connect)
     if not resumed:
         return session, dataclasses.replace(wanted, ticket=None)

@@ -88,7 +88,7 @@ def _parse(query: str) -> StreamRequest:
     # In steps, so that streams of nearly one interval get their batches together.
     interval_ms = None if interval is None else -(-parse_whole("interval_ms", interval, 0, MAX_INTERVAL_MS) // 10) * 10
     return StreamRequest(namespace, events, snapshot, _format(args), _resumed_after(args), args.get("ticket"),
-                         interval_ms)
+                         interval_ms, _flag(args, "anywhere"))
 
 
 _known = lru_cache(maxsize=256)(_parse)

@@ -17,6 +17,7 @@ from hakgal_hybrid.broker.backplane.shared_log import (
     Item,
     Position,
     Record,
+    Said,
     Settling,
     Twin,
 )
@@ -66,7 +67,7 @@ def test_items_get_ids_without_holes(log: RedisLog) -> None:
     generation = opened(log).generation
     assert log.append(call(Item(1, 0, b"one"), Item(2, 0, b"two"))) == Appended(Position(generation, 2))
     assert log.append(call(Item(1, 3, b"three"), sender="b")) == Appended(Position(generation, 3))
-    records, messages = log.tail(Position(generation, 0), 0.01)
+    records, messages, _ = log.tail(Position(generation, 0), 0.01)
     assert not messages
     assert records == [Record(Position(generation, 1), None, "a", 1, b"one"),
                        Record(Position(generation, 2), None, "a", 2, b"two"),
@@ -193,8 +194,8 @@ def test_message_reaches_the_process_it_is_for(redis_server: RedisServer, log: R
     reader.here("{}", 5)
     assert log.to("p1", b"hello")
     assert not log.to("p2", b"there is no such process")
-    assert reader.tail(position, 0.01) == ([], [b"hello"])
-    assert reader.tail(position, 0.01) == ([], [])
+    assert reader.tail(position, 0.01) == ([], [b"hello"], [Said("p1", b"{}")])
+    assert reader.tail(position, 0.01) == ([], [], [])
     reader.here("{}", 0)
     time.sleep(0.02)
     assert not log.to("p1", b"too late")
@@ -310,3 +311,17 @@ def test_unix_socket(tmp_path: Path) -> None:
         opened(connected(running, f"unix://{tmp_path}/redis.sock"))
     finally:
         running.kill()
+
+
+def test_message_comes_once_over_a_new_connection(redis_server: RedisServer, log: RedisLog) -> None:
+    """A process whose connection broke goes on after the last message that it had, and after what others had said."""
+    position = opened(log)
+    connect = connector(redis_server.url, LogOptions("s", "app", "p1", settle_ms=SETTLE_MS), "reader", 0.01)
+    reader = connect()
+    reader.here("{}", 5)
+    log.to("p1", b"one")
+    assert reader.tail(position, 0.01).messages == [b"one"]
+    reader.close()
+    reader = connect()
+    log.to("p1", b"two")
+    assert reader.tail(position, 0.01) == ([], [b"two"], [])

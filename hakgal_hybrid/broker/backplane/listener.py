@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..event import Event
 from .payloads import Control
 from .read_back import Prepare
@@ -9,8 +11,25 @@ from .shared_log import Position
 from .tail import Hole
 
 
+class Population(NamedTuple):
+    """What a process serves.
+
+    :ivar kind: what it does: ``host`` or ``edge``.
+    :ivar clients: how many clients it has.
+    :ivar streams: how many streams are open.
+    """
+
+    kind: str = "host"
+    clients: int = 0
+    streams: int = 0
+
+
 class Listener:
     """Does nothing; what does something overrides its methods."""
+
+    def population(self) -> Population:
+        """Return what this process serves."""
+        return Population()
 
     def foreign(self, event: Event) -> Prepare | None:
         """Return what is called with the entry of an event of another process before a client can see it.

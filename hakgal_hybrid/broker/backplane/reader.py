@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ...logs import get_logger
 from ..wakeups import make_wakeup
 from .faults import Away, Misconfigured, Retry, State
+from .presence import Presence
 from .shared_log import START, Position, Settling, SharedLog
 from .tail import Tail
 
@@ -16,8 +17,6 @@ logger = get_logger(__name__)
 
 #: How long one call waits for news, in seconds.
 BLOCK_S = 0.5
-#: Seconds between two signs of life, and how long one counts.
-HERE_EACH_S, HERE_S = 10.0, 30.0
 #: How many entries one call puts back.
 REFILL_ITEMS = 500
 #: Seconds for which a process that cannot reach the log is not said to be away.
@@ -34,7 +33,7 @@ class Reader:
     :param seed: how many of the newest entries the process begins with.
     :param changed: called, in the reader's thread, whenever ``live`` has changed.
     :param on_message: called with what another process has sent to this one.
-    :param about: returns what others may know of this process, JSON; ``None`` for a process that serves nobody.
+    :param presence: says that this process is there, and takes what others say; ``None`` for one that serves nobody.
     :param wait_s: how long one call waits for news, in seconds.
     :ivar state: how it stands with the log.
     :ivar live: false once the log could not be reached for a second; true again as soon as it can be.
@@ -45,10 +44,9 @@ class Reader:
     def __init__(self, connect: Callable[[], SharedLog], tail: Tail, *, seed: int,
                  changed: Callable[[], object] = lambda: None,
                  on_message: Callable[[bytes], object] = lambda message: None,
-                 about: Callable[[], str] | None = None, wait_s: float = BLOCK_S) -> None:
+                 presence: Presence | None = None, wait_s: float = BLOCK_S) -> None:
         self._connect, self.tail, self._seed, self._changed, self._wait_s = connect, tail, seed, changed, wait_s
-        self._on_message, self._about = on_message, about
-        self._here_at = float("-inf")
+        self._on_message, self._presence = on_message, presence
         self._asked: SharedLog | None = None
         self.state, self.error, self.live, self.seeds = State.NEW, "", True, True
         self.refilled = 0
@@ -82,17 +80,22 @@ class Reader:
         else:
             self._thread = thread
 
+    @property
+    def begun(self) -> bool:
+        """True once the process knows where it begins in the log, and which others there are."""
+        return self.tail.position is not None and self._begun.is_set()
+
     def wait_begun(self, seconds: float) -> bool:
         """Wait until the process knows where it begins in the log.
 
         :param seconds: for how long, at most.
         :return: true if it does.
         """
-        if self.tail.position is not None:
+        if self.begun:
             return True
         if self.state in (State.AWAY, State.MISCONFIGURED):  # it was tried: nobody waits for it again
             return False
-        return self._begun.wait(seconds) and self.tail.position is not None
+        return self._begun.wait(seconds) and self.begun
 
     def wait_for(self, position: Position, seconds: float) -> bool:
         """Wait until an entry was read.
@@ -141,15 +144,9 @@ class Reader:
                 log = None
             self._end.wait(retry.after(error))
         if log is not None:
-            self._say_gone(log)
+            if self._presence is not None:
+                self._presence.say_gone(log)
             log.close()
-
-    def _say_gone(self, log: SharedLog) -> None:
-        if self._about is not None:
-            try:
-                log.here(self._about(), 0)
-            except (Away, Misconfigured):
-                pass  # it is forgotten by itself
 
     def step(self, log: SharedLog) -> None:
         """Read what has come; if nothing has, look whether the log is still there.
@@ -160,16 +157,19 @@ class Reader:
         if log is not self._asked:  # one that refuses this process is not read either
             log.look(self.tail.position or START)
             self._asked = log
-        self._say_here(log)
+        if self._presence is not None:
+            self._presence.say(log, urgent=self.state is State.SETTLING)
         if self.tail.position is None:
             newest = log.newest(self._seed if self.seeds else 1)
             if self.seeds:
                 self.tail.begin(newest)
             else:
                 self.tail.begin_after(newest)
-            self._begun.set()
         assert self.tail.position is not None
-        records, messages = log.tail(max(self.tail.position, self.tail.looked_at), self._wait_s)
+        records, messages, said = log.tail(max(self.tail.position, self.tail.looked_at), self._wait_s)
+        if said and self._presence is not None:
+            self._presence.peers.heard(said)
+        self._begun.set()
         for record in records:
             self.tail.take(record)
         for message in messages:
@@ -181,12 +181,9 @@ class Reader:
                 self.tail.looked_at = START  # what was there may be gone
                 self._refill(log, answer.at)
                 return
+            if self._presence is not None:
+                self._presence.lag_s = 0.0
         self._move(State.LIVE)
-
-    def _say_here(self, log: SharedLog) -> None:
-        if self._about is not None and time.monotonic() >= self._here_at + HERE_EACH_S:
-            log.here(self._about(), HERE_S)
-            self._here_at = time.monotonic()
 
     def _refill(self, log: SharedLog, newest: Position) -> None:
         """Put back what the log has lost, as long as it takes any."""

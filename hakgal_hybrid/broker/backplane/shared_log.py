@@ -150,15 +150,30 @@ class Claim(NamedTuple):
     term: int = 0
 
 
+class Said(NamedTuple):
+    """What a process says of itself.
+
+    :ivar process: its name.
+    :ivar about: JSON; empty if it ends.
+    :ivar age_s: how long ago it said so, in seconds.
+    """
+
+    process: str
+    about: bytes
+    age_s: float = 0.0
+
+
 class Tailed(NamedTuple):
     """What :meth:`SharedLog.tail` returns.
 
     :ivar records: the entries, in order.
     :ivar messages: what other processes have sent to this one, in order.
+    :ivar said: what processes say of themselves, in order.
     """
 
     records: list[Record]
     messages: list[bytes]
+    said: list[Said]
 
 
 class SharedLog(Protocol):
@@ -186,7 +201,7 @@ class SharedLog(Protocol):
 
         :param position: the last id that was read.
         :param block_s: how long to wait, in seconds.
-        :return: the entries, and messages for this process; none if nothing has come.
+        :return: the entries, messages for this process, and what others say of themselves; none if nothing has come.
         """
 
     def newest(self, count: int) -> list[Record]:
@@ -239,7 +254,7 @@ class SharedLog(Protocol):
         """
 
     def here(self, about: str, seconds: float) -> None:
-        """Say that this process is there.
+        """Say that this process is there, to those that are and to those that come.
 
         :param about: what is to be known of it, JSON.
         :param seconds: for how long; 0 if it ends.

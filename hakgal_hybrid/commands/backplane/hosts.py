@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
@@ -12,7 +11,7 @@ from ...broker.payload import payload_text, restore_binary
 from ...broker.shared_broker import SharedBroker
 from ...errors import AccessDenied, HybridError, Overloaded, RequestError
 from ...logs import get_logger
-from .requests import GUEST, LOOK, Answer, RequestForwarding
+from .requests import GUEST, LOOK, Answer, Request, RequestForwarding
 
 logger = get_logger(__name__)
 
@@ -80,7 +79,7 @@ class Hosts:
         while True:
             asked = host or self._any()
             try:
-                answer = self._requests.ask(self._broker.process, asked, GUEST, "", body, seconds).wait()
+                answer = self._requests.ask(asked, Request(self._broker.process, GUEST, "", body, seconds, {})).wait()
             except HybridError as error:
                 if error.code in ("gone", "unknown"):
                     self._forget(asked)
@@ -95,9 +94,8 @@ class Hosts:
 
     def _tell(self, host: str, question: dict[str, Any]) -> None:
         """Have a host do something, and do not wait for it."""
-        with contextlib.suppress(Overloaded):
-            self._requests.ask(self._broker.process, host, GUEST, "", payload_text("question", (question,)),
-                               self._answer_s).abandon()
+        body = payload_text("question", (question,))
+        self._requests.tell(host, Request(self._broker.process, GUEST, "", body, self._answer_s, {}))
 
     def _any(self) -> str:
         """Return the name of a host, of several by turns."""

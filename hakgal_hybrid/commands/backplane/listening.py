@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from ... import signals
-from ...broker.backplane.listener import Listener
+from ...broker.backplane.listener import Listener, Population
 from ...broker.backplane.payloads import Control
 from ...broker.backplane.read_back import Prepare
 from ...broker.backplane.shared_log import Position
 from ...broker.backplane.tail import Hole
 from ...broker.event import Event
-from ...broker.log import EventLog
+from ...broker.hub import Hub
 from ...broker.payload import restore_binary
 from ...errors import EventError
 from ...logs import get_logger
@@ -27,18 +27,24 @@ logger = get_logger(__name__)
 class BackplaneListener(Listener):
     """Sends signals, changes clients and rooms, and has acknowledgements taken to where they are waited for.
 
-    :param log: the log of this process.
+    :param hub: the log of this process, and its clients.
     :param background: sends signals.
     :param controls: carries out what other processes ask for.
     :param forwarding: takes acknowledgements to other processes.
     :param requests: passes requests on to other processes.
     :param report: says how it stands with the backplane.
+    :param kind: ``host`` or ``edge``.
     """
 
-    def __init__(self, log: EventLog, background: BackgroundAnnouncer, controls: Controls,
-                 forwarding: AckForwarding, requests: RequestForwarding, report: BackplaneReport) -> None:
-        self._log, self._background, self._controls = log, background, controls
-        self._forwarding, self._requests, self._report = forwarding, requests, report
+    def __init__(self, hub: Hub, background: BackgroundAnnouncer, controls: Controls,
+                 forwarding: AckForwarding, requests: RequestForwarding, report: BackplaneReport,
+                 kind: str) -> None:
+        self._hub, self._background, self._controls = hub, background, controls
+        self._forwarding, self._requests, self._report, self._kind = forwarding, requests, report, kind
+
+    def population(self) -> Population:
+        """Return how many clients and streams this process has."""
+        return Population(self._kind, len(self._hub.clients()), self._hub.sessions.open)
 
     def foreign(self, event: Event) -> Prepare | None:
         """Have acknowledgements of an event taken to the process that has emitted it.
@@ -54,7 +60,7 @@ class BackplaneListener(Listener):
         :param seq: its number.
         :param here: true if this process has emitted it.
         """
-        self._background.announce(signals.event_emitted, event=event, event_id=self._log.id_of(seq), here=here)
+        self._background.announce(signals.event_emitted, event=event, event_id=self._hub.log.id_of(seq), here=here)
 
     def control(self, control: Control, at: Position) -> None:
         """Do what a process asks for.

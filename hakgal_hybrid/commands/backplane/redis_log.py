@@ -18,10 +18,12 @@ from ...broker.backplane.shared_log import (
     Forgotten,
     Position,
     Record,
+    Said,
     Settling,
     Tailed,
     Twin,
 )
+from .cursors import time_of
 from .inbox import Inbox
 from .redis_faults import WRONG_APP, WRONG_VERSION, fault_of, misconfigured
 from .scripts import APPEND, CLAIM, LEASE, REFILL, Script
@@ -32,6 +34,9 @@ SETTLE_MS = 2000
 RECORD_MS = 24 * 3600 * 1000
 #: How many messages for one process are kept, about, and for how long (milliseconds).
 TO_LENGTH, TO_MS = 1000, 60_000
+#: How many times processes have said that they are there, of which those are kept that count, about; and for how long
+#: all of that is (milliseconds). A thousand processes say it three times while it counts.
+HERE_LENGTH, HERE_MS = 3000, 60_000
 #: How many entries one call of XREAD returns, at most.
 READ_COUNT = 512
 
@@ -65,15 +70,15 @@ class RedisLog:
     :param client: the connection, which is this log's own.
     :param options: which log it is.
     :param moved: returns true if the log is elsewhere by now; a server that was replaced may go on answering.
-    :param inbox: which messages were taken by connections before this one.
+    :param inbox: what was taken by connections before this one.
     """
 
     def __init__(self, client: redis.Redis, options: LogOptions, moved: Moved | None = None,
                  inbox: Inbox | None = None) -> None:
         self._client, self._options, self._moved, self._inbox = client, options, moved, inbox or Inbox()
         self._asked_at = time.monotonic()
-        self._log, self._meta, self._desk, self._record, self._claim, self._to, self._here = (
-            f"{{{options.name}}}:{key}" for key in ("log", "meta", "desk", "q:", "claim:", "to:", "here:"))
+        self._log, self._meta, self._desk, self._record, self._claim, self._to, self._here, self._said = (
+            f"{{{options.name}}}:{key}" for key in ("log", "meta", "desk", "q:", "claim:", "to:", "here:", "here"))
         self._message_id = "0-0"
 
     def append(self, call: Append) -> Appended | Settling | Forgotten | Twin:
@@ -119,23 +124,30 @@ class RedisLog:
 
         :param position: the last id that was read.
         :param block_s: how long to wait, in seconds.
-        :return: the entries, and messages for this process.
+        :return: the entries, messages for this process, and what others say of themselves.
         """
-        streams = {self._log: str(position)}
+        streams, cursor = {self._log: str(position)}, self._inbox.said
         own = self._to + self._options.process
         if self._options.process:
             streams[own] = self._message_id
+        if cursor.at:
+            streams[self._said] = cursor.at
         got = self._call(lambda: self._client.xread(cast(Any, streams), count=READ_COUNT,
                                                     block=max(1, round(block_s * 1000))))
         records: list[Record] = []
         messages: list[bytes] = []
+        said: list[Said] = []
         for key, entries in cast("Iterable[tuple[bytes, list[tuple[bytes, Any]]]]", got or ()):
             if key.decode() == own:
                 self._message_id = entries[-1][0].decode()
                 messages = self._inbox.take(entries)
+            elif key.decode() == self._said:
+                cursor.at = entries[-1][0].decode()
+                said = [Said(fields[b"s"].decode(), fields[b"p"], max(0, cursor.now - time_of(at.decode())) / 1000)
+                        for at, fields in entries if fields and b"s" in fields and b"p" in fields]
             else:
                 records = _records(entries)
-        return Tailed(records, messages)
+        return Tailed(records, messages, said)
 
     def newest(self, count: int) -> list[Record]:
         """Return the newest entries.
@@ -215,13 +227,17 @@ class RedisLog:
         return True
 
     def here(self, about: str, seconds: float) -> None:
-        """Say that this process is there.
+        """Say that this process is there, to those that are and to those that come.
 
         :param about: what is to be known of it, JSON.
         :param seconds: for how long; 0 if it ends.
         """
-        key = self._here + self._options.process
-        self._call(lambda: self._client.set(key, about, px=max(1, round(seconds * 1000))))
+        process, alive_ms = self._options.process, round(seconds * 1000)
+        self._call(lambda: self._client.set(self._here + process, about, px=max(1, alive_ms)))
+        at = self._call(lambda: self._client.xadd(self._said, {"s": process, "p": about if alive_ms else ""},
+                                                  maxlen=HERE_LENGTH, approximate=True))
+        self._call(lambda: self._client.pexpire(self._said, HERE_MS))
+        self._inbox.said.moved(time_of(cast(bytes, at).decode()), alive_ms)
 
     def trim(self) -> None:
         """Drop what is more than the log is to hold."""

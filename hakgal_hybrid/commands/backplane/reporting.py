@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from ... import signals
 from ...broker.backplane.faults import State
+from ...broker.backplane.statistics import BackplaneStatistics
 from ...broker.backplane.tail import Hole
-from ...broker.shared_broker import BackplaneStatistics
 from ...logs import get_logger
 from ..announcing import BackgroundAnnouncer
 

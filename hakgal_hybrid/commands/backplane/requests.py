@@ -32,6 +32,25 @@ LOOK = "look"
 Post = Callable[[str, list[Any]], None]
 
 
+class Request(NamedTuple):
+    """A request of a client.
+
+    :ivar sender: the name of the process that it has reached.
+    :ivar path: its path.
+    :ivar token: the client's token.
+    :ivar body: its body, JSON.
+    :ivar seconds: how long it may take, in seconds.
+    :ivar environ: what its handlers see of the WSGI environment, besides what is the same for all.
+    """
+
+    sender: str
+    path: str
+    token: str
+    body: str
+    seconds: float
+    environ: dict[str, str]
+
+
 class Answer(NamedTuple):
     """What a request was answered with.
 
@@ -117,7 +136,7 @@ class RequestForwarding:
     :param threads: how many requests of others are answered at a time.
     :ivar process: the name of this process; set when it is known.
     :ivar post: posts a message.
-    :ivar serve: answers a request, given its path, its token and its body; set once there is somebody who can.
+    :ivar serve: answers a request; set once there is somebody who can.
     :ivar guests: answers a request that an edge makes for a client of its own, given its body, how many seconds it
         may take, and what is to be called with the answer; ``None`` in a process that is no host.
     :ivar heard: by their kind, what takes other messages; each is called with what the message has.
@@ -129,7 +148,7 @@ class RequestForwarding:
         self._worker = Worker("hakgal-hybrid-forwarded", limit=MAX_WAITING, threads=threads)
         self._asked: dict[str, ForwardedRequest] = {}
         self._threads = threading.Semaphore(MAX_THREADS)
-        self.serve: Callable[[str, str, str], Answer] | None = None
+        self.serve: Callable[[Request], Answer] | None = None
         self.guests: Callable[[str, float, Callable[[Answer], object]], object] | None = None
         self.heard: dict[str, Callable[..., object]] = {}
         self.unheard: dict[str, Callable[..., object]] = {}
@@ -147,24 +166,28 @@ class RequestForwarding:
         finally:
             self._threads.release()
 
-    def ask(self, here: str, there: str, path: str, token: str, body: str, seconds: float) -> ForwardedRequest:
+    def tell(self, there: str, request: Request) -> None:
+        """Have a process answer a request whose answer nobody waits for.
+
+        :param there: the name of the process.
+        :param request: the request.
+        """
+        self.post(there, ["request", "", *request])
+
+    def ask(self, there: str, request: Request) -> ForwardedRequest:
         """Have a process answer a request, at most once.
 
-        :param here: the name of this process.
-        :param there: the name of the other one.
-        :param path: the path of the request.
-        :param token: the client's token.
-        :param body: the body, JSON.
-        :param seconds: how long it may take.
+        :param there: the name of the process.
+        :param request: the request.
         :return: what has the answer in the end.
         :raises Overloaded: if too many wait already.
         """
         if len(self._asked) >= MAX_ASKED:
             raise _overloaded()
         number = secrets.token_hex(8)
-        asked = self._asked[number] = ForwardedRequest(seconds, lambda: self._asked.pop(number, None))
+        asked = self._asked[number] = ForwardedRequest(request.seconds, lambda: self._asked.pop(number, None))
         try:
-            self.post(there, ["request", number, here, path, token, body, seconds])
+            self.post(there, ["request", number, *request])
         except BaseException:
             asked.abandon()
             raise
@@ -183,11 +206,13 @@ class RequestForwarding:
             number, status, text = rest
             self._arrived(number, Answer(int(status), str(text)))
             return
-        number, sender, path, token, body, seconds = rest
-        if path == GUEST and self.guests is not None:
-            self.guests(body, float(seconds), lambda answer: self.post(sender, ["answer", number, *answer]))
+        number, *passed = rest
+        request = Request(*passed)
+        if request.path == GUEST and self.guests is not None:
+            self.guests(request.body, float(request.seconds),
+                        lambda answer: self.post(request.sender, ["answer", number, *answer]))
             return
-        if not self._worker.submit(partial(self._answer, number, sender, path, token, body)):
+        if not self._worker.submit(partial(self._answer, number, request)):
             logger.error("a request of another process was dropped: too many are waiting")
 
     def undelivered(self, message: list[Any]) -> None:
@@ -207,6 +232,8 @@ class RequestForwarding:
         if asked is not None:
             asked.arrived(answer)
 
-    def _answer(self, number: str, sender: str, path: str, token: str, body: str) -> None:
+    def _answer(self, number: str, request: Request) -> None:
         if self.serve is not None:
-            self.post(sender, ["answer", number, *self.serve(path, token, body)])
+            answer = self.serve(request)
+            if number:
+                self.post(request.sender, ["answer", number, *answer])

@@ -181,7 +181,7 @@ class Session {
     if (status === 200 || SPENT.includes(code)) {
       this.#spent = Math.max(this.#spent, packet.number);
       if (status === 200) this.socket._await(after, () => packet.settle?.(null, args));
-    } else if (code === "out_of_turn" || code === "bad_token") {
+    } else if (code === "out_of_turn" || code === "bad_token" || (code === "gone" && tries === 1)) {
       this.#halted = code;
       return;
     } else if (code === "still_running") {
@@ -199,7 +199,7 @@ class Session {
 
   #goOn() {
     for (const packet of this.#queue) packet.number = 0;
-    if (this.#halted === "bad_token") return this.socket._lose();
+    if (["bad_token", "gone"].includes(this.#halted)) return this.socket._lose();
     this.#next = this.#spent + 1;
     this.#halted = false;
   }
@@ -340,14 +340,14 @@ class Socket extends Emitter {
     for (const { call } of due) call();
   }
 
-  async _ask(stream) {
+  async _ask(stream, anywhere) {
     const asking = this.#asking = {}, { io, nsp: namespace } = this;
     this.#held ??= [];
     try {
       const auth = typeof this.auth === "function" ? await new Promise(done => this.auth(done)) : this.auth;
       const { sid, token } = this._session ?? {}, key = auth?.apiKey;
       const signal = AbortSignal.timeout(io._timeout || 20000);
-      const body = { namespace, auth: encode(auth) ?? null, sid, token, stream };
+      const body = { namespace, auth: encode(auth) ?? null, sid, token, stream, anywhere };
       const answer = await io._post("connect?" + new URLSearchParams(io.opts.query), body, { key, signal });
       return this.#answered(answer, key, asking === this.#asking);
     } finally {
@@ -357,9 +357,10 @@ class Socket extends Emitter {
 
   #answered({ status, body, wait }, key, wanted) {
     const { code, detail, message, data } = body;
+    if (!body.sid && body.ticket) return wanted && this.io.link.follow(body.ticket);
     if (!body.sid) {
       // Without a code it was not our server: a proxy, say, while that is not up.
-      if (status >= 500 || code === "bad_ticket" || [408, 429, code || 404, 200].includes(status)) {
+      if (status >= 500 || ["bad_ticket", "gone"].includes(code) || [408, 429, code || 404, 200].includes(status)) {
         throw failure(detail, { wait });
       }
       const error = code === "connection_refused" ? [message, data] : [detail, body];
@@ -705,6 +706,12 @@ class Link {
     return ticket === this.ticket;
   }
 
+  /** Our stream has another ticket now: there are several processes, and it is, or will be, at another one. */
+  follow(ticket) {
+    if (ticket !== this.ticket) this.#change(ticket);
+    return true;
+  }
+
   hasSeen(id) {
     return !!this.#position && !isAfter(id, this.#position);
   }
@@ -746,7 +753,7 @@ class Link {
     const attempt = this.#attempt = {};
     for (const socket of this.manager._active) {
       try {
-        const found = await socket._ask(this.ticket ?? this.tabs.ticket);
+        const found = await socket._ask(this.ticket ?? this.tabs.ticket, true);
         if (attempt !== this.#attempt) return socket._join();
         if (found) return this.#openStream();
       } catch (error) {
@@ -759,7 +766,7 @@ class Link {
   #openStream(from = this.#position) {
     const { opts, uri, _timeout } = this.manager, EventSource = opts.EventSource ?? globalThis.EventSource;
     if (!EventSource) throw new Error("no EventSource: give one as an option");
-    const query = new URLSearchParams({ ticket: this.ticket, envelope: 1, snapshot: "gap" });
+    const query = new URLSearchParams({ ticket: this.ticket, envelope: 1, snapshot: "gap", anywhere: 1 });
     if (opts.intervalMs !== undefined) query.set("interval_ms", opts.intervalMs);
     if (from) query.set("last_event_id", from);
     this.drop();
@@ -802,7 +809,8 @@ class Link {
     this.#take(relay, envelope);
   }
 
-  #opened({ sids, heartbeat_s, live }) {
+  #opened({ sids, ticket, heartbeat_s, live }) {
+    if (ticket) this.follow(ticket);
     this.#allow(2500 * heartbeat_s);
     this.up = true;
     this.sids = sids;
