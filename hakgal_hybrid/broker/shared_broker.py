@@ -181,7 +181,7 @@ class SharedBroker(Broker):
         atexit.unregister(self.stop)
         if not self._sender.stop(self._limits.flush_s):
             waiting, error = self._outbox.statistics().events, self._sender.statistics().error or "the time was over"
-            logger.warning("the backplane has not taken %d events, which are lost: %s", waiting, error)
+            logger.warning("events are lost, because the backplane has not taken them: %d (%s)", waiting, error)
         self._reader.stop()
 
     def publish(self, event: Event, prepare: Callable[[Entry], object] | None = None) -> None:

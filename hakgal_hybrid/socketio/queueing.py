@@ -9,12 +9,16 @@ from typing import Any
 from ..commands.backplane.emitter import Emitter
 from ..errors import ConfigurationError, EventError
 from ..settings import load_settings
-from ..settings.backplane_url import backplane_name, backplane_url
+from ..settings.backplane_url import NAMES, backplane_name, backplane_url
 from ..web.apps import Apps
+from ..web.state import AppState
 
 #: The channel of those that name none, in Flask-SocketIO as here: an app and its scripts name none as a rule.
 CHANNEL = "flask-socketio"
-_ACCEPTED = "redis://HOST:PORT/DB, or another URL that HYBRID_BACKPLANE takes; or None"
+_ACCEPTED = ("redis://HOST:PORT/DB, or another URL that HYBRID_BACKPLANE takes; or None; with another queue start the "
+             "app with APP_PROFILE=WEBSOCKET, in which Flask-SocketIO serves")
+_WRITE_ONLY = ("this SocketIO was given a message_queue and no app, so it only emits; callbacks, rooms and clients are "
+               "there in a process that serves the app: SocketIO(app, message_queue=…)")
 
 
 def queue_settings(options: Mapping[str, Any]) -> dict[str, str]:
@@ -30,12 +34,19 @@ def queue_settings(options: Mapping[str, Any]) -> dict[str, str]:
     try:
         url = str(backplane_url(queue))
     except ValueError:
-        scheme = str(queue).partition("://")[0]  # what follows may hold a password
-        raise ConfigurationError.bad_value("message_queue", f"{scheme}://…", _ACCEPTED) from None
+        raise ConfigurationError.bad_value("message_queue", _shown(queue), _ACCEPTED) from None
     try:
         return {"backplane": url, "backplane_name": str(backplane_name(channel))}
-    except ValueError as refused:
-        raise ConfigurationError.bad_value("channel", channel, str(refused)) from None
+    except ValueError:
+        raise ConfigurationError.bad_value("channel", channel, NAMES) from None
+
+
+def _shown(queue: object) -> object:
+    """Return a queue as an error may show it: of a URL the scheme alone, because a password may be what is wrong."""
+    if not isinstance(queue, str):
+        return type(queue).__name__
+    scheme, separator, rest = queue.partition("://")
+    return f"{scheme}{separator}…" if rest or "@" in queue else queue
 
 
 class MessageQueue:
@@ -64,6 +75,16 @@ class MessageQueue:
         """True if it can only emit, because no app is served in this process."""
         return not self._apps.served()
 
+    def current(self) -> AppState:
+        """Return the state of the app that is meant.
+
+        :raises EventError: if there is none, and only emitting was asked for.
+        :raises ConfigurationError: if there is none, or nothing says which of several is meant.
+        """
+        if self._options.get("message_queue") and self.write_only:
+            raise EventError(_WRITE_ONLY, code="write_only")
+        return self._apps.current()
+
     def emit(self, event: str, args: tuple[Any, ...], to: Any, skip_sid: Any, namespace: str | None, *,
              callback: bool) -> bool:
         """Emit an event, unless there is an app, or no queue.
@@ -80,8 +101,7 @@ class MessageQueue:
         if not self._options.get("message_queue") or not self.write_only:
             return False
         if callback:
-            raise EventError("a callback is called in a process that serves clients; this one only emits",
-                             code="write_only")
+            raise EventError(_WRITE_ONLY, code="write_only")
         with self._lock:
             if self._emitter is None:
                 # What the environment says counts here as it does in the app, or they would not meet.

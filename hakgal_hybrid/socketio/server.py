@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 from ..broker.event import Target
 from ..errors import EventError
 from ..logs import printable
-from ..web.state import AppState
 from .ack_wait import NotConnected, as_type_error, wait_for_answer
 from .clients import ClientDirectory, absent
 from .engine import Engine
@@ -43,8 +42,7 @@ def unfolded(args: tuple[Any, ...]) -> tuple[Any, ...]:
 class Server(ClientDirectory):
     """The part of python-socketio's ``Server`` that makes sense over Server-Sent Events.
 
-    :param current: returns the state of the app that is meant.
-    :param queue: emits where there is no app.
+    :param queue: says which app is meant, and emits where there is none.
     :ivar queue: the same.
     :ivar manager: says who is there, and in which rooms.
     :ivar eio: says how clients of Engine.IO are served.
@@ -53,11 +51,11 @@ class Server(ClientDirectory):
     reason = Reason
     async_mode = "threading"
 
-    def __init__(self, current: Callable[[], AppState], queue: MessageQueue) -> None:
-        super().__init__(current)
+    def __init__(self, queue: MessageQueue) -> None:
+        super().__init__(queue.current)
         self.queue = queue
         self.manager = Manager(self)
-        self.eio = Engine(current)
+        self.eio = Engine(queue.current)
 
     # -- events ----------------------------------------------------------------------------------------------
 

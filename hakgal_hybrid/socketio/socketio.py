@@ -68,7 +68,7 @@ class SocketIO(HandlerRegistrar):
         return facade
 
     def _begin(self, apps: Apps, options: dict[str, Any]) -> None:
-        super().__init__(apps, Server(apps.current, MessageQueue(apps, options)))
+        super().__init__(apps, Server(MessageQueue(apps, options)))
         self.server_options = options
         self._runner = Runner()
 
@@ -128,7 +128,7 @@ class SocketIO(HandlerRegistrar):
         """
         if not include_self and not skip_sid:
             skip_sid = flask.request.sid  # type: ignore[attr-defined]
-        wrapped = callback and in_context_of_caller(callback, self.apps.current(), self.server.find)
+        wrapped = callback and in_context_of_caller(callback, self.server.queue.current(), self.server.find)
         self.server.emit_args(event, args, to or room, skip_sid, namespace, wrapped)
 
     def send(self, data: Any, json: bool = False, namespace: str | None = None, to: Any = None,

@@ -73,6 +73,10 @@ def test_what_is_wrong_is_said_where_it_is_made(monkeypatch: pytest.MonkeyPatch)
         Emitter()
     with pytest.raises(ConfigurationError, match="HYBRID_BACKPLANE_NAME="):
         Emitter("redis://127.0.0.1:1")
+    with Emitter("redis://127.0.0.1:1", "shared") as closed:
+        pass
+    with pytest.raises(EventError, match="'late' came after the Emitter was closed"):
+        closed.emit("late")
     emitter = Emitter("redis://127.0.0.1:1", "shared")
     with pytest.raises(EventError, match="cannot be sent as JSON"):
         emitter.emit("tick", object())
@@ -106,7 +110,10 @@ def test_socketio_without_an_app_only_emits(redis_server: RedisServer, shared: A
             task.emit("private", "x", to=stream.open["sid"])
             assert [(message.event, message.data) for message in (stream.next(), stream.next())] == [
                 ("progress", '{"done":1}'), ("private", '"x"')]
-            with pytest.raises(EventError, match="only emits"):
-                task.server.emit("question", callback=print)
+            for more in (lambda: task.emit("question", callback=print), lambda: task.close_room("room"),
+                         lambda: task.server.emit("question", callback=print), lambda: task.server.disconnect("sid")):
+                with pytest.raises(EventError, match="only emits") as refused:
+                    more()
+                assert refused.value.code == "write_only"
     finally:
         shared.stop()

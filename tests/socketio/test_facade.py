@@ -200,6 +200,8 @@ def test_a_message_queue_is_refused(site: Flask, late: bool) -> None:
     assert "secret" not in str(refused.value)
     with pytest.raises(ConfigurationError, match=r"message_queue='redis://…'"):
         SocketIO(message_queue="redis://queue:0")
+    with pytest.raises(ConfigurationError, match=r"message_queue='redis' "):
+        SocketIO(message_queue="redis")
 
 
 def test_a_message_queue_is_the_backplane(site: Flask) -> None:

@@ -14,7 +14,7 @@ from ...broker.backplane.shared_log import START
 from ...broker.event import Event, Target
 from ...broker.forks import fork_aware
 from ...broker.log import too_large
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, EventError
 from ...logs import get_logger
 from ...settings import Settings, load_settings
 from .building import connect_to
@@ -37,10 +37,12 @@ class Emitter:
         self._settings: Settings = load_settings(backplane=url, backplane_name=name)
         settings = self._settings
         if settings.backplane is None:
-            raise ConfigurationError.bad_value("HYBRID_BACKPLANE", url or "", "the URL of a Redis")
+            raise ConfigurationError.bad_value("HYBRID_BACKPLANE", url or "",
+                                               "redis://HOST:PORT/DB, also as the first argument of Emitter")
         if settings.backplane_name is None:
             raise ConfigurationError.bad_value("HYBRID_BACKPLANE_NAME", name or "",
-                                               "the app's HYBRID_BACKPLANE_NAME, or else its import name")
+                                               "the app's HYBRID_BACKPLANE_NAME, the channel of its message_queue, or "
+                                               "else its import name, also as the second argument of Emitter")
         self._connect = connect_to(settings.backplane, settings.backplane_name, "", settings.log_events)
         self.forked()
         fork_aware(self)
@@ -48,7 +50,7 @@ class Emitter:
 
     def forked(self) -> None:
         """Begin without a thread and with nothing that waits: the parent sends that."""
-        settings = self._settings
+        settings, self._closed = self._settings, False
         self._sender = Sender(
             self._connect("emitter", 0.0, ""),
             Outbox(max_events=settings.outbox_events, max_bytes=settings.outbox_bytes, clock=time.monotonic),
@@ -63,8 +65,11 @@ class Emitter:
         :param to: a room, a ``sid``, or several of them; ``None`` for everybody.
         :param namespace: the namespace; ``None`` for ``/``.
         :param skip_sid: a ``sid``, or several, that do not get it.
-        :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large.
+        :raises EventError: for a bad name, a payload JSON cannot hold, or one that is too large; after :meth:`close`.
         """
+        if self._closed:
+            raise EventError(f"event {event!r} came after the Emitter was closed; emit before, or make another one",
+                             code="closed")
         made = Event.create(event, args, Target.create(namespace, to, skip_sid))
         if len(made.data) > self._settings.max_event_bytes:
             raise too_large(made, len(made.data), self._settings.max_event_bytes)
@@ -86,8 +91,9 @@ class Emitter:
     def close(self) -> None:
         """Send what waits, for up to ``HYBRID_FLUSH_S``, and end. Called at the end of the process as well."""
         atexit.unregister(self.close)
+        self._closed = True
         if not self._sender.stop(self._settings.flush_s):
-            logger.warning("%d events were not sent, which are lost: %s",
+            logger.warning("events are lost, because Redis has not taken them before the Emitter was closed: %d (%s)",
                            self._sender.outbox.statistics().events,
                            self._sender.statistics().error or "the time was over")
 
