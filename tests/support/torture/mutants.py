@@ -81,6 +81,9 @@ MUTANTS: dict[str, Mutant] = {
         "clock", SCRIPTS, "math.max(now * 100 + tonumber(ARGV[4]), gen + 1, fg + 1)", "now * 100 + tonumber(ARGV[4])"),
     "no healing above what was written by hand": Mutant(
         "foreign", SCRIPTS, "if bad and string.find(bad, 'equal or smaller') then", "if false then"),
+    "what was written by hand is read again": Mutant(
+        "foreign", READER, "max(self.tail.position, self.tail.looked_at)", "self.tail.position"),
+    "what is refused is read": Mutant("two_apps", READER, "log.look(self.tail.position or START)\n", "pass\n"),
     "claims are not exclusive": Mutant(
         "claims", SCRIPTS, "redis.call('SET', KEYS[3], owner, 'NX', 'PX', 86400000)",
         "redis.call('SET', KEYS[3], owner, 'PX', 86400000)"),
@@ -91,5 +94,5 @@ MUTANTS: dict[str, Mutant] = {
     "branches are resumed": Mutant(
         "split_brain", SEGMENTS, " or _within(self._branches, at)", ""),
     "dead generations are resumed": Mutant(
-        "flushall", SEGMENTS, "generation not in self._ends or number > self._ends[generation] or ", ""),
+        "split_brain", SEGMENTS, "generation not in self._ends or number > self._ends[generation] or ", ""),
 }

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,6 +67,15 @@ class World:
         self.servers: list[RedisServer] = []
         self.links: list[Link] = []
         self._primary: RedisServer | None = None
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """Note how long the machine holds up what wants to run: then what is lost may be put back too late."""
+        while not self._over.is_set():
+            began = time.monotonic()
+            self._over.wait(0.02)
+            self.run.held_up_s = max(self.run.held_up_s, time.monotonic() - began - 0.02)
 
     # -- what there is ---------------------------------------------------------------------------------------
 
@@ -147,7 +157,7 @@ class World:
         """Wait by chance."""
         time.sleep(self.random.uniform(least, most))
 
-    def until(self, what: Callable[[], object], why: str, seconds: float = 30.0) -> None:
+    def until(self, what: Callable[[], object], why: str, seconds: float = 60.0) -> None:
         """Wait for something that must come."""
         end = time.monotonic() + seconds
         while not what():
@@ -211,6 +221,7 @@ class World:
 
     def close(self) -> None:
         """End everything that was started."""
+        self._over.set()
         for member in self.members.values():
             member.process.kill()  # SIGCONT or not
             member.process.wait()
