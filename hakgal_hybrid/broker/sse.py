@@ -160,6 +160,9 @@ class Decoder:
 
 #: Ends a body that comes in chunks (RFC 9112, section 7.1).
 LAST_CHUNK = b"0\r\n\r\n"
+#: How long a connection is left open after the last event, if it is then cut (seconds): Chromium drops what its page
+#: has not read when the cut comes.
+READING_S = 0.1
 
 
 def as_chunk(data: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 
 from ..broker.environ import PEER
+from ..broker.sse import READING_S
 from .admission import Slot
 from .front import Front
 from .reader import RequestReader
@@ -85,6 +86,12 @@ class HTTPConnection:
         self.sock = None
         self.leave()
         return fileno
+
+    def let_read(self) -> None:
+        """Let a client read our answer before it is cut. Meanwhile the connection may have to give way."""
+        self.await_request()
+        with contextlib.suppress(OSError), gevent.Timeout(READING_S, False):
+            self.sock.recv(_PIECE)
 
     def linger(self) -> None:
         """Let a client that is still sending read our answer: closing at once would reset the connection under it."""

@@ -132,6 +132,7 @@ class RequestHandler:
                 headers = [*STREAM_HEADERS.items(), *self._front.refusal_headers(self._environ)]
                 self.response.begin(Head("200 OK", headers, None))
                 self.response.write(busy_body(error))
+                self._connection.let_read()
             return False  # without an end: the client has to come back
         return self._problem(error)
 
@@ -176,7 +177,9 @@ class RequestHandler:
         """Log that the app raised, and answer if that is still possible. (Flask itself answers 500 for most errors.)"""
         if isinstance(end.error, Overloaded):  # it is not the app's: it did not come to produce its answer
             return self._turn_away(end.error)
-        if not isinstance(end.error, Unfinished):
+        if isinstance(end.error, Unfinished):
+            self._connection.let_read()
+        else:
             logger.error("the application raised while answering %s", redacted(self._head.line),
                          exc_info=end.error)
         if self.response.status:

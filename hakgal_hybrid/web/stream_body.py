@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..broker.interval import BatchReader
+from ..broker.sse import READING_S
 from ..broker.states import StreamEnd
 from ..broker.stream import SubscriberStream
 from ..broker.wakeups import make_wakeup
@@ -54,7 +55,7 @@ class StreamBody:
         self._feed, self._batches = feed, BatchReader(feed)
         self._can_reset = can_reset
         self._opened = False
-        self._closed = False
+        self._closed = self._bye = False
         self._news = make_wakeup()
         self._remove_waker = services.node.hub.broker.add_waker(self._news.set)
 
@@ -78,13 +79,17 @@ class StreamBody:
             if feed.finished:
                 break
             if stopping:
-                self._closed = True
+                self._closed = self._bye = True
                 return feed.bye()
             # The news may all be for others: they do not put the heartbeat off.
             left_s, rest_s = heartbeat_at - clock(), self._batches.rest_s
             if left_s <= 0 or not (self._news.wait(min(left_s, rest_s or left_s)) or rest_s):
                 return feed.heartbeat()
-        raise Unfinished if self._can_reset else StopIteration
+        if not self._can_reset:
+            raise StopIteration
+        if self._bye:
+            make_wakeup().wait(READING_S)
+        raise Unfinished
 
     def close(self) -> None:
         """End the stream."""

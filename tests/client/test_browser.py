@@ -64,6 +64,17 @@ def test_event_source_comes_back_after_a_restart_and_is_told(page):
         wait_for(page, "note")
 
 
+def test_a_page_reads_when_to_come_back_before_its_connection_is_cut(page):
+    """Chromium drops what its page has not read when the cut comes, so that does not come at once."""
+    listen = """async tries => { let seen = 0; for (let i = 0; i < tries; i++) await new Promise(next => {
+      const source = new EventSource("/api/events/stream");
+      source.addEventListener("hybrid_busy", () => { seen += 1; });
+      source.onerror = () => { source.close(); next(); }; }); return seen; }"""
+    with Server("ours", HYBRID_MAX_STREAMS=1) as server, server.opened():
+        page.goto(f"http://127.0.0.1:{server.port}/health")
+        assert page.evaluate(listen, 20) == 20
+
+
 def test_a_page_of_another_loopback_origin_may_read(page):
     """A development server on another port of this machine is allowed, resuming included."""
     with Server("ours") as server, Server("ours") as other:

@@ -779,6 +779,7 @@ def test_tls_streams_are_told_good_bye(tls: Server) -> None:
     with tls.opened() as stream:
         tls.emit("last", 50)
         tls.process.terminate()
+        assert stream.open_after("hybrid_bye")
         stream.read_to_end()
         assert [message.event for message in stream.messages[-2:]] == ["last", "hybrid_bye"]
         assert len(stream.named("last")) == 50
@@ -832,6 +833,21 @@ def test_a_signal_ends_the_server_cleanly(number: int) -> None:
         assert len(set(times)) > 6
         assert server.ended(5) == 0
         assert "Traceback" not in server.log()
+
+
+def test_a_stream_that_is_opened_during_the_farewell_gets_its_own() -> None:
+    """It does not hold up the stop, and is not cut without a word."""
+    with Server("ours", HYBRID_DRAIN_S=20) as server, server.opened() as stream, server.connect() as kept:
+        assert kept.ask("GET", "/health").status == 200
+        server.signal(STOP_SIGNALS[0])
+        stream.wait_for("hybrid_bye")
+        received = bytearray()
+        with contextlib.suppress(ConnectionError):  # it may be closed by now
+            kept.request("GET", STREAM, headers={"Accept": "text/event-stream"})
+            while data := kept.sock.recv(65536):
+                received += data
+        assert b"hybrid_open" not in received or b"hybrid_bye" in received
+        assert server.ended(SOON) == 0
 
 
 WITH_HANDLERS = '''

@@ -546,6 +546,11 @@ class Stream(Http, Events):
             self.ended = True
         return self._body(data)
 
+    def open_after(self, name: str) -> bool:
+        """Read until a message with this name has come; return whether the connection is still open then."""
+        self.wait_for(name)
+        return not self.ended and not select.select([self.sock], [], [], 0)[0]
+
     def _body(self, data: bytes) -> bytes:
         """Return what of ``data`` is body: an answer may also end by chunks or length."""
         if self._dechunker is not None:

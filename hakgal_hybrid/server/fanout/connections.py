@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from ...broker.live import LiveGroup
+from ...broker.sse import READING_S
 from ...broker.states import StreamEnd, StreamEvent, StreamState
 from ...broker.stream import SubscriberStream
 from ...logs import get_logger
@@ -19,6 +22,8 @@ logger = get_logger(__name__)
 
 #: A client has nothing to send on its stream. One that sends more bytes than this is closed.
 MAX_CHATTER = 64 * 1024
+
+clock = time.monotonic
 
 
 class Connections:
@@ -42,6 +47,8 @@ class Connections:
         #: How many bytes each client has sent on its stream.
         self._chatter: dict[Connection, int] = {}
         self._disconnects = DisconnectWatcher(loop, self._on_readable)
+        #: Those that have got a farewell, and what closes them.
+        self._reading, self._timer = deque[Connection](), loop.timer(READING_S / 10, READING_S / 10)
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
 
     def __len__(self) -> int:
@@ -98,6 +105,8 @@ class Connections:
         stream = connection.stream
         if stream.state is StreamState.ENDED:
             return
+        if connection.end is not None and connection.pending is None:
+            reason = connection.end  # its client has got everything
         fileno = connection.fileno()
         del self._all[fileno]
         self.catching_up.pop(connection, None)
@@ -117,6 +126,8 @@ class Connections:
         for connection in self.all():
             self.close(connection, reason)
         self._disconnects.close()
+        self._timer.stop()
+        self._timer.close()
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Send bytes. If the socket is full, they stay pending and the stream is blocked until it takes more.
@@ -163,7 +174,7 @@ class Connections:
             self.catching_up[connection] = None
             self._wake()
         elif connection.stream.state is StreamState.CLOSING and connection.end is not None:
-            self.close(connection, connection.end)
+            self._finished(connection, connection.end)
 
     def finish(self, connection: Connection, last: bytes, reason: StreamEnd) -> None:
         """Send what the client can take at once, then the last bytes, and close when these are out.
@@ -179,11 +190,27 @@ class Connections:
         if stream.state not in (StreamState.CATCHING_UP, StreamState.BLOCKED):
             return  # its last bytes are on their way already, or it is lost
         stream.happened(StreamEvent.LAST_BYTES)
-        connection.end = reason
         self.catching_up.pop(connection, None)
         self.send(connection, last + stream.end(reason))
+        connection.end = reason
         if connection.pending is None:
+            self._finished(connection, reason)
+
+    def _finished(self, connection: Connection, reason: StreamEnd) -> None:
+        """Close a connection whose last bytes are out: at once, or when its client has had time to read a farewell."""
+        if reason is not StreamEnd.STOPPED:
             self.close(connection, reason)
+            return
+        self._reading.append(connection)
+        if not self._timer.active:
+            self._timer.again(self._close_read, update=True)
+
+    def _close_read(self) -> None:
+        read_at = clock() - READING_S
+        while self._reading and self._reading[0].progress_at <= read_at:
+            self.close(self._reading.popleft(), StreamEnd.STOPPED)
+        if not self._reading:
+            self._timer.stop()
 
     def guarded(self, act: Callable[..., None], connection: Connection, *more: Any) -> None:
         """Do something for one stream; if that fails, close this one: the writer of all the others goes on.

@@ -81,7 +81,7 @@ class Fanout:
         self._notifier.notify()
 
     def farewell(self, seconds: float) -> None:
-        """Send every stream the rest and ``hybrid_bye``, and close them.
+        """Send every stream the rest and ``hybrid_bye``, and close them when their clients have had time to read it.
 
         :param seconds: how long that may take; the rest is cut off.
         """
@@ -130,6 +130,8 @@ class Fanout:
         :param head: what is written before it.
         """
         self._connections.adopt(fileno, stream, head, between_steps=not self.precedence.held)
+        if self._ending:  # the others have got their farewell
+            self._finish_all()
 
     # -- writing ---------------------------------------------------------------------------------------------
 

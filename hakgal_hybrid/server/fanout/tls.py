@@ -12,6 +12,7 @@ import gevent
 from gevent.event import Event
 
 from ...broker.interval import BatchReader
+from ...broker.sse import READING_S
 from ...broker.states import StreamEnd
 from ...broker.stream import SubscriberStream
 from ...settings import Settings
@@ -75,6 +76,8 @@ class Attached:
                 gevent.sleep(MOMENT_S)
             reason = stream.finished or StreamEnd.STOPPED
             self._send(sock, stream, (b"" if stream.finished else stream.bye()) + stream.end(reason))
+            if reason is StreamEnd.STOPPED:
+                gevent.sleep(READING_S)
         except OSError as error:
             reason = why_lost(error)
         finally:
