@@ -77,6 +77,7 @@ class Front:
     :param refusal_headers: returns further headers of a refusal, given the WSGI environment; an empty one where there
         is no valid request.
     :ivar active: how many requests are being answered.
+    :ivar closing: true once no further request is answered, because the server stops.
     """
 
     def __init__(self, node: Node, *, lane_of: Callable[[str], PoolName], is_stream: Callable[[str], bool],
@@ -105,7 +106,7 @@ class Front:
         #: The sockets that are not the fan-out writer's, and those that the app has taken over.
         self.sockets: WeakSet[Any] = WeakSet()
         self.upgrades = threading.Semaphore(settings.max_upgrades)
-        self.active = 0
+        self.active, self.closing = 0, False
         self.lag = LoopLag()
         self.delivery = DeliveryLag(node.hub.log, self.fanout.__len__)
         self.fanout.passed = self.delivery.passed

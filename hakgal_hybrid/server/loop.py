@@ -53,7 +53,7 @@ class ConnectionLoop:
         connection, front = self._connection, self._front
         try:
             data = connection.reader.read_head()
-            if data is None:
+            if data is None or front.closing:
                 return False
             head, head_environ = read_request(data)
         except HybridError as error:

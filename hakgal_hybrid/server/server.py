@@ -237,6 +237,7 @@ class Server:
             # What they still emit is flushed before the farewell.
             while front.active > len(front.attached) + len(front.held) + len(front.secure_websockets):
                 gevent.sleep(0.005)
+        front.closing = True
         self._node.stop()
         ends = time.monotonic() + seconds
         front.fanout.farewell(seconds)

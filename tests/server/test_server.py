@@ -835,8 +835,8 @@ def test_a_signal_ends_the_server_cleanly(number: int) -> None:
         assert "Traceback" not in server.log()
 
 
-def test_a_stream_that_is_opened_during_the_farewell_gets_its_own() -> None:
-    """It does not hold up the stop, and is not cut without a word."""
+def test_a_stream_that_is_asked_for_during_the_farewell_does_not_hold_up_the_stop() -> None:
+    """It is not opened, or gets a farewell of its own."""
     with Server("ours", HYBRID_DRAIN_S=20) as server, server.opened() as stream, server.connect() as kept:
         assert kept.ask("GET", "/health").status == 200
         server.signal(STOP_SIGNALS[0])

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from ...broker.live import LiveGroup
-from ...broker.sse import READING_S
 from ...broker.states import StreamEnd, StreamEvent, StreamState
 from ...broker.stream import SubscriberStream
 from ...logs import get_logger
 from ...settings import Settings
 from .connection import Connection, SwitchInterval, why_lost
 from .disconnects import DisconnectWatcher
+from .farewells import Farewells
 from .intervals import Intervals
 
 logger = get_logger(__name__)
 
 #: A client has nothing to send on its stream. One that sends more bytes than this is closed.
 MAX_CHATTER = 64 * 1024
-
-clock = time.monotonic
 
 
 class Connections:
@@ -47,8 +43,7 @@ class Connections:
         #: How many bytes each client has sent on its stream.
         self._chatter: dict[Connection, int] = {}
         self._disconnects = DisconnectWatcher(loop, self._on_readable)
-        #: Those that have got a farewell, and what closes them.
-        self._reading, self._timer = deque[Connection](), loop.timer(READING_S / 10, READING_S / 10)
+        self._farewells = Farewells(loop, self.close)
         self._switching = SwitchInterval(settings.switch_interval_ms / 1000)
 
     def __len__(self) -> int:
@@ -126,8 +121,7 @@ class Connections:
         for connection in self.all():
             self.close(connection, reason)
         self._disconnects.close()
-        self._timer.stop()
-        self._timer.close()
+        self._farewells.stop()
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Send bytes. If the socket is full, they stay pending and the stream is blocked until it takes more.
@@ -174,7 +168,7 @@ class Connections:
             self.catching_up[connection] = None
             self._wake()
         elif connection.stream.state is StreamState.CLOSING and connection.end is not None:
-            self._finished(connection, connection.end)
+            self._farewells.close(connection, connection.end)
 
     def finish(self, connection: Connection, last: bytes, reason: StreamEnd) -> None:
         """Send what the client can take at once, then the last bytes, and close when these are out.
@@ -194,23 +188,7 @@ class Connections:
         self.send(connection, last + stream.end(reason))
         connection.end = reason
         if connection.pending is None:
-            self._finished(connection, reason)
-
-    def _finished(self, connection: Connection, reason: StreamEnd) -> None:
-        """Close a connection whose last bytes are out: at once, or when its client has had time to read a farewell."""
-        if reason is not StreamEnd.STOPPED:
-            self.close(connection, reason)
-            return
-        self._reading.append(connection)
-        if not self._timer.active:
-            self._timer.again(self._close_read, update=True)
-
-    def _close_read(self) -> None:
-        read_at = clock() - READING_S
-        while self._reading and self._reading[0].progress_at <= read_at:
-            self.close(self._reading.popleft(), StreamEnd.STOPPED)
-        if not self._reading:
-            self._timer.stop()
+            self._farewells.close(connection, reason)
 
     def guarded(self, act: Callable[..., None], connection: Connection, *more: Any) -> None:
         """Do something for one stream; if that fails, close this one: the writer of all the others goes on.

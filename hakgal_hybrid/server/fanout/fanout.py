@@ -62,8 +62,7 @@ class Fanout:
         self._connections = Connections(loop, settings, self._live, self._intervals, on_end, self._news.set)
         self._replays, self._pace = ReplayCache(), Pace(loop)
         self._caretaker = Caretaker(self._connections, settings, self._pace, self._news.set)
-        self._ending = False
-        self.precedence = Precedence()
+        self._ending, self.precedence = False, Precedence()
         self._greenlets: list[Any] = []
         self._remove_waker: Callable[[], None] = lambda: None
         self.passed: Callable[[int], None] = lambda newest: None
