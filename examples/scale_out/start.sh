@@ -5,12 +5,14 @@ set -eu
 cd "$(dirname "$0")"
 run=$(mktemp -d)
 chmod 755 "$run" # the workers of nginx may be somebody else
-pids=""
+pids="" redis=""
 
 end() {
     trap - EXIT INT TERM
-    # shellcheck disable=SC2086
-    [ -z "$pids" ] || { kill $pids 2>/dev/null || true; wait $pids || true; }
+    for some in "$pids" "$redis"; do # Redis last: the others still send it what they have
+        # shellcheck disable=SC2086
+        [ -z "$some" ] || { kill $some 2>/dev/null || true; wait $some || true; }
+    done
     rm -rf "$run"
 }
 trap end EXIT
@@ -24,6 +26,7 @@ start() {
 if [ -z "${HYBRID_BACKPLANE:-}" ]; then
     export HYBRID_BACKPLANE=redis://127.0.0.1:6379/0
     start redis-server --bind 127.0.0.1 --port 6379 --dir "$run" --appendonly yes --maxmemory-policy noeviction
+    redis=$pids pids=""
 fi
 export HYBRID_BACKPLANE_NAME=scale_out
 
