@@ -147,7 +147,7 @@ class CommandStore:
         return command, False
 
     def learn(self, report: dict[str, Any]) -> None:
-        """Remember the outcome of a command that another process has carried out, whoever has given it.
+        """Remember the outcome of a command that another process has carried out. Any process may have given it.
 
         :param report: what :meth:`Command.report` has returned there.
         """

@@ -18,7 +18,7 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 30.0
 STEADY_S = 60.0
 #: Seconds more than a worker's own time to stop, until it is killed.
 GRACE_S = 5.0
-#: The exit status of a worker that cannot run as it was told to: it is not started again.
+#: The exit status of a worker whose configuration is wrong: it is not started again.
 CONFIGURATION = 2
 
 
@@ -45,7 +45,7 @@ class Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        """Run until SIGTERM, SIGINT, or a worker that cannot run as it was told to.
+        """Run until SIGTERM, SIGINT, or a worker whose configuration is wrong.
 
         :return: the exit status: 0 if it was to end; 2 if the configuration is wrong, which a worker has said.
         """

@@ -63,7 +63,7 @@ def test_process_that_starts_later_serves_older_ids(redis_server: RedisServer) -
 
 
 def test_outage_is_said_to_open_streams(tmp_path: Path) -> None:
-    """While Redis is away clients are told so once, emits do not wait, and nothing is lost."""
+    """While Redis is away clients learn so once, emits do not wait, and nothing is lost."""
     server = RedisServer(tmp_path)
     app = App(server)
     try:

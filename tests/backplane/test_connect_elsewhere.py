@@ -43,7 +43,7 @@ def stream_of(host: Host, ticket: str, **query: str) -> TestStream:
 
 
 def test_ticket_of_another_process(pair: tuple[Host, Host]) -> None:
-    """A client that knows nothing of several processes is told that another one has it."""
+    """A client that knows nothing of several processes learns that another one has it."""
     here, there = pair
     made = post(there, "connect")
     answer = here.flask.test_client().get("/api/events/stream", query_string={"ticket": made["ticket"]})
@@ -82,7 +82,7 @@ def test_stream_breaks_and_comes_to_another_process(pair: tuple[Host, Host]) -> 
 
 
 def test_client_that_comes_back_by_another_process_is_the_same(pair: tuple[Host, Host]) -> None:
-    """Who posts its ``sid`` to another process is told by its own one that it is still there."""
+    """Who posts its ``sid`` to another process learns from its own one that it is still there."""
     here, there = pair
     made = post(there, "connect")
     back = post(here, "connect", sid=made["sid"], token=made["token"])

@@ -121,7 +121,7 @@ def test_a_replica_and_a_master_that_has_one(tmp_path: Path) -> None:
 
 
 def test_another_application_with_the_same_name(redis_server: RedisServer) -> None:
-    """The log belongs to one application; the other is told both, and the variable."""
+    """The log belongs to one application; the other learns both, and the variable."""
     found(redis_server.url)
     with redis_server.client() as client:
         client.hset("{examined}:meta", "app", "another.app")

@@ -11,7 +11,7 @@ PATH = "/socket.io/?EIO=4&transport=polling"
 
 
 def test_session_of_another_process_is_named_as_such(redis_server: RedisServer) -> None:
-    """A poll that reaches a process that does not have its session is told what to do; a made-up one is not."""
+    """A poll that reaches a process that does not have its session is answered with what to do; a false one is not."""
     here, there = (Host(redis_server, HYBRID_ENABLE_WS_SPECIAL=True) for _ in range(2))
     try:
         sid = json.loads(there.flask.test_client().get(PATH).get_data(as_text=True)[1:])["sid"]

@@ -63,7 +63,7 @@ def test_killed_master(servers: tuple[RedisServer, RedisServer, Sentinel]) -> No
 
 
 def test_replica_without_the_last_entries(servers: tuple[RedisServer, RedisServer, Sentinel]) -> None:
-    """What the new master has never had is put back by whoever has read it, under the same ids."""
+    """What the new master has never had is put back by a process that has read it, under the same ids."""
     master, replica, sentinel = servers
     app = Guarded(sentinel)
     try:

@@ -63,7 +63,7 @@ def test_first_call_settles_then_opens_a_generation(log: RedisLog) -> None:
 
 
 def test_items_get_ids_without_holes(log: RedisLog) -> None:
-    """Numbers are given one after the other, whoever appends."""
+    """Numbers are given one after the other, whichever connection appends."""
     generation = opened(log).generation
     assert log.append(call(Item(1, 0, b"one"), Item(2, 0, b"two"))) == Appended(Position(generation, 2))
     assert log.append(call(Item(1, 3, b"three"), sender="b")) == Appended(Position(generation, 3))

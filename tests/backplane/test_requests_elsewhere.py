@@ -69,7 +69,7 @@ def test_client_leaves_by_way_of_another_process(handling: tuple[Host, Host]) ->
 
 
 def test_client_of_a_process_that_is_gone(handling: tuple[Host, Host]) -> None:
-    """Once its process has ended, a client is told to connect again, and need not wait for that."""
+    """Once its process has ended, a client gets 410, upon which it connects again, without a wait."""
     here, there = handling
     here.open().close()
     with there.open() as stream:

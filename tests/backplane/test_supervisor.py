@@ -35,7 +35,7 @@ def begun(path: Path) -> int:
 
 
 def test_workers_that_end_are_started_again_with_longer_pauses(tmp_path: Path) -> None:
-    """However often they end; the supervisor says so, and ends when it is told to, with status 0."""
+    """However often they end; the supervisor says so, and ends when it is asked to, with status 0."""
     process = supervised(tmp_path / "begun", "sys.exit(7)")
     wait_until(lambda: begun(tmp_path / "begun") >= 8, 30)
     process.send_signal(signal.SIGTERM)

@@ -229,7 +229,7 @@ def test_protected_mode() -> None:
 
 
 def test_two_apps_with_one_name(redis_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
-    """The second is told which app has the log, and what to set; the first is not disturbed."""
+    """The second learns which app has the log, and what to set; the first is not disturbed."""
     LIMIT.forget()
     first = App(redis_server, backplane_name="ours")
     second = App(redis_server, app="another", backplane_name="ours")

@@ -1,9 +1,9 @@
 """Desk: of all processes that have a governor, one at a time carries out commands, each of them at most once.
 
-A command is an entry of the shared log, which every process reads. Whoever holds the desk claims it in Redis, and only
-in the generation of the log in which it was given: so neither a Redis that lost its data nor a process that was stopped
-for a while has it carried out a second time. What nobody has claimed by its deadline, or whose executor has ended, has
-the outcome ``unknown``.
+A command is an entry of the shared log, which every process reads. The process that holds the desk claims it in Redis,
+and only in the generation of the log in which it was given: so neither a Redis that lost its data nor a process that
+was stopped for a while has it carried out a second time. What nobody has claimed by its deadline, or whose executor has
+ended, has the outcome ``unknown``.
 """
 
 from __future__ import annotations
