@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..logs import get_logger
-from .backplane.listener import Listener
+from .backplane.listener import Arrived, Listener
 from .backplane.payloads import Control, read_payload
 from .backplane.presence import Presence
 from .backplane.read_back import Prepare, ReadBack
@@ -40,6 +40,7 @@ class Arrivals:
         self._log, self._segments, self._wake, self._wall_ms = log, segments, wake, wall_ms
         self.presence, self.listener = Presence(lambda: self.tail.position), Listener()
         self.read_back, self.sender = ReadBack(), ""
+        self._arrived: list[Arrived] = []
         self.tail = Tail(self._take, self._hole, keep=keep, repeated=segments.repeated, ended=segments.ended,
                          branch=lambda end, opening: segments.branched(opening), begun=segments.begin, seen=self._seen)
 
@@ -52,7 +53,7 @@ class Arrivals:
 
     def renew(self) -> ReadBack:
         """Begin as another process: nothing is waited for, and nothing was said."""
-        self.read_back = ReadBack()
+        self.read_back, self._arrived = ReadBack(), []
         self.presence.renew()
         return self.read_back
 
@@ -74,12 +75,21 @@ class Arrivals:
         if live is not self._segments.live:
             self._segments.live = live
             self._append(LIVE_MARKER if live else AWAY_MARKER, Origin(self.tail.position or START, self._wall_ms()))
+            self._wake()
+
+    def taken(self) -> None:
+        """Have the entries noted, and sent, that were taken: once for all of them, as each time costs a switch."""
+        if self._arrived:
+            arrived, self._arrived = self._arrived, []
+            self.listener.read(arrived)
+        self._wake()
 
     def _take(self, record: Record) -> None:
         here = record.sender == self.sender
         try:
             read = read_payload(record.payload)
             if isinstance(read, Control):
+                self.taken()  # what was before it is noted before it
                 self.listener.control(read, record.at)
                 return
             self.presence.lag_s = max(0, self._wall_ms() - read.ts) / 1000
@@ -89,7 +99,7 @@ class Arrivals:
             logger.warning("entry %s of the backplane cannot be used: %r", record.at, error)
             self._hole(Hole(record.at, 1, "lost", record.sender))
             return
-        self.listener.read(read.event, entry.seq, here=here)
+        self._arrived.append(Arrived(read.event, entry.seq, here))
 
     def _seen(self, sender: str, q: int) -> None:
         if sender == self.sender:
@@ -101,10 +111,9 @@ class Arrivals:
     def _hole(self, hole: Hole) -> None:
         at = Position(hole.before.generation, max(0, hole.before.number - 1))
         self._append(loss_marker(hole.reason), Origin(at, self._wall_ms()))
+        self.taken()  # as before what is to be done
         self.listener.lost(hole)
 
     def _append(self, event: Event, origin: Origin, prepare: Prepare | None = None) -> Entry:
         with self._log.held():
-            entry = self._log.append(event, prepare, origin)
-        self._wake()
-        return entry
+            return self._log.append(event, prepare, origin)

@@ -142,7 +142,9 @@ class Segments:
         segments = self._segments
         if not segments:
             return self._base
-        first, at = segments[max(0, bisect_right(segments, position, key=itemgetter(0)) - 1)]
+        first, at = segments[-1]  # where most are asked for
+        if position < first:
+            first, at = segments[max(0, bisect_right(segments, position, key=itemgetter(0)) - 1)]
         return Position(at.generation, max(0, at.number + position - first))
 
     def resume(self, generation: int, number: int, *, oldest: int, start: int) -> tuple[int, Gap | None]:

@@ -88,16 +88,16 @@ class SharedBroker(Broker):
         atexit.register(self.stop)
 
     def _renew(self) -> None:
-        limits, arrivals = self._limits, self._arrivals
+        limits, arrivals, listener = self._limits, self._arrivals, self._arrivals.listener
         self._read_back = arrivals.renew()
         self._outbox = Outbox(max_events=limits.outbox_events, max_bytes=limits.outbox_bytes, clock=self.log.clock,
                               dropped=self._read_back.dropped)
         self.process = secrets.token_hex(8)
         self._reader = Reader(self._connect("reader", BLOCK_S, self.process), self._tail, seed=limits.log_events,
-                              changed=self._changed, on_message=arrivals.listener.message, presence=arrivals.presence)
+                              changed=self._changed, taken=arrivals.taken, on_message=listener.message,
+                              presence=arrivals.presence)
         self._sender = Sender(self._connect("sender", 0.0, ""), self._outbox, position=self._reader.position,
-                              renamed=arrivals.renamed, changed=arrivals.listener.changed,
-                              undelivered=arrivals.listener.undelivered)
+                              renamed=arrivals.renamed, changed=listener.changed, undelivered=listener.undelivered)
         arrivals.sender = self._sender.name
         self._waiting = threading.Semaphore(MAX_WAITING)
 

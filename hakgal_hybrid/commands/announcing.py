@@ -8,6 +8,7 @@ from typing import Any
 import blinker
 
 from ..broker.counters import Refusals
+from ..broker.forks import fork_aware
 from ..logs import get_logger
 from ..signals import Announcer
 from .worker import Worker
@@ -27,8 +28,14 @@ class BackgroundAnnouncer:
     """
 
     def __init__(self, announcer: Announcer, refusals: Refusals, *, max_waiting: int = MAX_WAITING) -> None:
-        self._announcer, self._refusals = announcer, refusals
+        self._announcer, self._refusals, self._max_waiting = announcer, refusals, max_waiting
         self._worker = Worker("hakgal-hybrid-background", limit=max_waiting)
+        self.forked()
+        fork_aware(self)
+
+    def forked(self) -> None:
+        """Begin with nothing that waits: the parent sends that."""
+        self._taken = self._sent = 0  # of what goes together; each is changed by one thread only
 
     def announce(self, signal: blinker.NamedSignal, **values: Any) -> None:
         """Send a signal later; return at once.
@@ -39,3 +46,27 @@ class BackgroundAnnouncer:
         if signal.receivers and not self._worker.submit(partial(self._announcer.announce, signal, **values)):
             self._refusals.count("signal_dropped")
             logger.error("signal %r was not sent: too many are waiting", signal.name)
+
+    def announce_each(self, signal: blinker.NamedSignal, several: list[dict[str, Any]]) -> None:
+        """Send a signal several times later, in one go; return at once. For one thread.
+
+        :param signal: the signal; without receivers nothing happens.
+        :param several: the keywords its receivers get each time.
+        """
+        if not signal.receivers:
+            return
+        fits = self._taken - self._sent + len(several) <= self._max_waiting
+        if fits and self._worker.submit(partial(self._send_each, signal, several)):
+            self._taken += len(several)
+            return
+        for _ in several:
+            self._refusals.count("signal_dropped")
+        logger.error("signal %r was not sent %d times: too many are waiting", signal.name, len(several))
+
+    def _send_each(self, signal: blinker.NamedSignal, several: list[dict[str, Any]]) -> None:
+        for values in several:
+            self._sent += 1
+            try:
+                self._announcer.announce(signal, **values)
+            except BaseException:  # SystemExit included: those behind it are still sent
+                logger.exception("a receiver of signal %r raised", signal.name)

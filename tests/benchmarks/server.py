@@ -12,7 +12,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,7 @@ class Server:
     """What a peer's ``start`` fills with processes. Use it in a ``with`` block, which ends them.
 
     :ivar port: where the peer is to listen for HTTP.
+    :ivar ports: where its processes listen, if it is several.
     :ivar control: the UDP port where its publisher is to take orders.
     :ivar folder: an empty folder, removed afterwards.
     """
@@ -39,21 +41,49 @@ class Server:
         self.control = system.free_port(socket.SOCK_DGRAM)
         self._folder = tempfile.TemporaryDirectory(prefix="bench-row-")
         self.folder = Path(self._folder.name)
+        self.ports: list[int] = []
         self.pids: list[int] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._named: dict[str, tuple[subprocess.Popen[bytes], Callable[[], None]]] = {}
 
-    def spawn(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, counts: bool = True) -> None:
+    def spawn(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, counts: bool = True,
+              name: str = "", anywhere: bool = False) -> None:
         """Start a process.
 
         :param counts: it is a part of the server: it runs on the server's processor, and its time and memory count.
             Otherwise (a publisher that is none) it runs on the load's.
+        :param anywhere: it runs on either processor.
+        :param name: by which :meth:`kill`, :meth:`revive` and :meth:`cpu_of` know it.
         """
-        with system.on_cpu(system.SERVER_CPU if counts else system.LOAD_CPU), open(self.folder / "log", "ab") as log:
+        cpus = {system.SERVER_CPU, system.LOAD_CPU} if anywhere else {system.SERVER_CPU if counts else system.LOAD_CPU}
+        with system.on_cpu(*cpus), open(self.folder / "log", "ab") as log:
             process = subprocess.Popen(command, cwd=system.ROOT, env={**os.environ, **(env or {})}, stdout=log,
                                        stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         self._processes.append(process)
         if counts:
             self.pids.append(process.pid)
+        if name:
+            again = partial(self.spawn, command, env=env, counts=counts, name=name, anywhere=anywhere)
+            self._named[name] = process, again
+
+    def kill(self, name: str) -> None:
+        """Kill a process."""
+        process, _ = self._named[name]
+        process.kill()
+        process.wait()
+        self._processes.remove(process)
+
+    def revive(self, name: str) -> None:
+        """Start a process again that was killed."""
+        self._named[name][1]()
+
+    def cpu_of(self, *names: str) -> float:
+        """Return the processor time of processes by their names, in seconds, more exactly than in ticks."""
+        return sum(system.thread_seconds(self._named[name][0].pid) for name in names)
+
+    def memory_of(self, *names: str) -> float:
+        """Return the proportional set size of processes by their names, in KB."""
+        return system.memory_kb([self._named[name][0].pid for name in names])
 
     def wait_until_ready(self, health: str) -> None:
         """Wait until the server answers requests and its publisher takes orders.
@@ -66,7 +96,8 @@ class Server:
             if time.monotonic() > deadline or any(process.poll() is not None for process in self._processes):
                 raise ServerError(f"did not start: {self.log()[-2000:].strip() or 'it printed nothing'}")
             with contextlib.suppress(OSError, TimeoutError):
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}{health}", timeout=2).close()
+                for port in self.ports or [self.port]:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}{health}", timeout=2).close()
                 ready = self.order("hello", timeout=0.5) == {}
             time.sleep(0.02)
 

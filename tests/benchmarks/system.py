@@ -28,10 +28,10 @@ SERVER_CPU, LOAD_CPU = cpus()
 
 
 @contextlib.contextmanager
-def on_cpu(cpu: int) -> Iterator[None]:
-    """Have the processes that are started meanwhile run on one processor only."""
+def on_cpu(*cpus: int) -> Iterator[None]:
+    """Have the processes that are started meanwhile run on these processors only."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, set(cpus))
     try:
         yield
     finally:
@@ -73,6 +73,11 @@ def cpu_seconds(pids: Iterable[int]) -> float:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             total += sum(map(int, fields[11:15]))  # utime, stime, and those of children that have ended
     return total / _TICKS
+
+
+def thread_seconds(pid: int) -> float:
+    """Return the processor time that the threads which a process has now have used, to the nanosecond."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def memory_kb(pids: Iterable[int]) -> float:

@@ -24,6 +24,19 @@ class Population(NamedTuple):
     streams: int = 0
 
 
+class Arrived(NamedTuple):
+    """An event that has come into the log.
+
+    :ivar event: the event.
+    :ivar seq: its number.
+    :ivar here: true if this process has emitted it.
+    """
+
+    event: Event
+    seq: int
+    here: bool
+
+
 class Listener:
     """Does nothing; what does something overrides its methods."""
 
@@ -37,12 +50,10 @@ class Listener:
         :param event: the event.
         """
 
-    def read(self, event: Event, seq: int, *, here: bool) -> None:
-        """Take note of an event that has come into the log.
+    def read(self, arrived: list[Arrived]) -> None:
+        """Take note of events that have come into the log.
 
-        :param event: the event.
-        :param seq: its number.
-        :param here: true if this process has emitted it.
+        :param arrived: the events, in order.
         """
 
     def control(self, control: Control, at: Position) -> None:

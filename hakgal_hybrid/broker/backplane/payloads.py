@@ -10,6 +10,7 @@ from ...errors import EventError
 from ..event import EVERYBODY, Event, Target
 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_loads = json.JSONDecoder().decode
 _EVENT, _CONTROL = b"e", b"c"
 #: What a room may be, so that every process has the same.
 _ROOM_TYPES = (str, int, float, bool, type(None))
@@ -83,7 +84,7 @@ def read_payload(payload: bytes) -> SharedEvent | Control:
     :raises ValueError: for what no version of this package has written.
     """
     try:
-        fields = json.loads(payload[1:])
+        fields = _loads(payload[1:].decode())
         if payload[:1] == _CONTROL:
             return Control(str(fields[0]), dict(fields[1]))
         if payload[:1] != _EVENT:

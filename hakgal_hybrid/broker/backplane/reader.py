@@ -32,6 +32,7 @@ class Reader:
     :param tail: takes what is read.
     :param seed: how many of the newest entries the process begins with.
     :param changed: called, in the reader's thread, whenever ``live`` has changed.
+    :param taken: called, in the reader's thread, after entries that were taken together.
     :param on_message: called with what another process has sent to this one.
     :param presence: says that this process is there, and takes what others say; ``None`` for one that serves nobody.
     :param wait_s: how long one call waits for news, in seconds.
@@ -42,11 +43,11 @@ class Reader:
     """
 
     def __init__(self, connect: Callable[[], SharedLog], tail: Tail, *, seed: int,
-                 changed: Callable[[], object] = lambda: None,
+                 changed: Callable[[], object] = lambda: None, taken: Callable[[], object] = lambda: None,
                  on_message: Callable[[bytes], object] = lambda message: None,
                  presence: Presence | None = None, wait_s: float = BLOCK_S) -> None:
         self._connect, self.tail, self._seed, self._changed, self._wait_s = connect, tail, seed, changed, wait_s
-        self._on_message, self._presence = on_message, presence
+        self._on_message, self._presence, self._taken = on_message, presence, taken
         self._asked: SharedLog | None = None
         self.state, self.error, self.live, self.seeds = State.NEW, "", True, True
         self.refilled = 0
@@ -165,13 +166,17 @@ class Reader:
                 self.tail.begin(newest)
             else:
                 self.tail.begin_after(newest)
+            self._taken()
         assert self.tail.position is not None
         records, messages, said = log.tail(max(self.tail.position, self.tail.looked_at), self._wait_s)
         if said and self._presence is not None:
             self._presence.peers.heard(said)
         self._begun.set()
-        for record in records:
-            self.tail.take(record)
+        try:
+            for record in records:
+                self.tail.take(record)
+        finally:
+            self._taken()
         for message in messages:
             self._on_message(message)
         if not records and not messages:

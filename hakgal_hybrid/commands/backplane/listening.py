@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ... import signals
-from ...broker.backplane.listener import Listener, Population
+from ...broker.backplane.listener import Arrived, Listener, Population
 from ...broker.backplane.payloads import Control
 from ...broker.backplane.read_back import Prepare
 from ...broker.backplane.shared_log import Position
@@ -53,14 +53,14 @@ class BackplaneListener(Listener):
         """
         return self._forwarding.foreign(event)
 
-    def read(self, event: Event, seq: int, *, here: bool) -> None:
-        """Send ``event_emitted``.
+    def read(self, arrived: list[Arrived]) -> None:
+        """Send ``event_emitted`` for each event.
 
-        :param event: the event.
-        :param seq: its number.
-        :param here: true if this process has emitted it.
+        :param arrived: the events, in order.
         """
-        self._background.announce(signals.event_emitted, event=event, event_id=self._hub.log.id_of(seq), here=here)
+        if signals.event_emitted.receivers:  # or ids would be made for nobody
+            self._background.announce_each(signals.event_emitted, [
+                {"event": event, "event_id": self._hub.log.id_of(seq), "here": here} for event, seq, here in arrived])
 
     def control(self, control: Control, at: Position) -> None:
         """Do what a process asks for.

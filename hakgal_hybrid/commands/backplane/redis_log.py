@@ -267,7 +267,12 @@ class RedisLog:
 
 
 def _records(entries: Iterable[tuple[bytes, Any]]) -> list[Record]:
-    return [_record(Position.parse(at), fields or {}) for at, fields in entries]
+    return [_record(_position(at), fields or {}) for at, fields in entries]
+
+
+def _position(at: bytes) -> Position:
+    generation, _, number = at.partition(b"-")
+    return Position(int(generation), int(number))
 
 
 def _record(at: Position, fields: dict[bytes, bytes]) -> Record:

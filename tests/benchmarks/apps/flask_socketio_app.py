@@ -1,6 +1,6 @@
 """Flask-SocketIO as a host runs it: a connect handler and a room. With gevent, everything is monkey-patched.
 
-With ``BENCH_ASYNC_MODE=threading`` it is threads under Werkzeug.
+With ``BENCH_ASYNC_MODE=threading`` it is threads under Werkzeug. ``BENCH_QUEUE`` is its message queue, if it has one.
 """
 
 import os
@@ -25,7 +25,7 @@ FRAMING = len('..42["tick",]') + 2  # a frame's head is 4 bytes from 126 on
 app = Flask(__name__)
 handlers.install(app)
 lag = handlers.Lag()
-socketio = SocketIO(app, async_mode=MODE)
+socketio = SocketIO(app, async_mode=MODE, message_queue=os.environ.get("BENCH_QUEUE"))
 
 
 @app.get("/health")

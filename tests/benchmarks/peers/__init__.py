@@ -27,6 +27,7 @@ class Peer:
     :ivar note: what a reader has to know to read its figures.
     :ivar reference: it is no competitor but what the kernel allows.
     :ivar slow: it is overloaded by most workloads, and left out of quick runs.
+    :ivar shared: it is several processes with one Redis, for the workload about them only.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Peer:
     note: str = ""
     reference: bool = False
     slow: bool = False
+    shared: bool = False
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Server]:
@@ -69,8 +71,8 @@ def python_app(name: str, **variables: str) -> Callable[[Server], None]:
 
 def all_peers() -> list[Peer]:
     """Return every peer, installed or not."""
-    from . import flask_socketio, flask_sse, nchan, ours, recipes, reference, sse_starlette
+    from . import flask_socketio, flask_sse, nchan, ours, recipes, reference, shared, sse_starlette
 
     return [reference.EACH, reference.COALESCING, reference.WEBSOCKET, ours.PEER, ours.WEBSOCKET, nchan.PEER,
             recipes.GEVENT, flask_socketio.PEER, flask_socketio.THREADING, sse_starlette.PEER, flask_sse.PEER,
-            recipes.THREADS]
+            recipes.THREADS, shared.OURS, shared.WITH_HIREDIS, shared.FLASK_SOCKETIO]

@@ -79,20 +79,22 @@ class Tables:
         return cases[0] if len(cases) == 1 else self._titles["ours"]
 
     def _table(self, workload: Workload, cases: list[str]) -> tuple[list[str], list[list[str]]]:
-        head = ["", *(f"{metric.title}, {metric.unit}" if metric.unit else metric.title for metric in workload.metrics)]
+        found = {key for case in cases for one in self._summaries.of(workload, case) for key in one.figures}
+        metrics = [metric for metric in workload.metrics if metric.key in found or not found]
+        head = ["", *(f"{metric.title}, {metric.unit}" if metric.unit else metric.title for metric in metrics)]
         lines = []
         for case in cases:
             rows = self._summaries.of(workload, case)
             reference = next((one for one in rows if one.peer == self._cases[workload.key][case].reference), None)
             lines += [[(self._titles[one.peer] if len(cases) == 1 else case) + _lost(one),
-                       *self._cells(workload, one, reference)] for one in rows]
+                       *self._cells(metrics, one, reference)] for one in rows]
         return head, lines
 
-    def _cells(self, workload: Workload, one: Summary, reference: Summary | None) -> list[str]:
+    def _cells(self, metrics: list[Metric], one: Summary, reference: Summary | None) -> list[str]:
         if not one.measured:
             reason = one.errors[0].strip().splitlines()[-1] if one.errors else "not measured"
-            return [reason[:160]] + [""] * (len(workload.metrics) - 1)
-        return [_cell(metric, one, reference) for metric in workload.metrics]
+            return [reason[:160]] + [""] * (len(metrics) - 1)
+        return [_cell(metric, one, reference) for metric in metrics]
 
     def _targets(self) -> tuple[list[str], list[list[str]]]:
         rows = []

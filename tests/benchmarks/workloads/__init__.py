@@ -59,12 +59,17 @@ TINY = Scale("tiny", clients=20, many=40, idle=40, seconds=0.2, runs=1)
 
 def streams(peer: Peer) -> bool:
     """For cases about clients of SSE, beside what they take the place of: the usual clients of Flask-SocketIO."""
-    return peer.kind == "sse" or peer.key == "flask-socketio"
+    return not peer.shared and (peer.kind == "sse" or peer.key == "flask-socketio")
 
 
 def websockets(peer: Peer) -> bool:
     """For cases about clients of Socket.IO on WebSockets."""
-    return peer.kind == "ws"
+    return peer.kind == "ws" and not peer.shared
+
+
+def processes(peer: Peer) -> bool:
+    """For cases about several processes with one Redis."""
+    return peer.shared
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,10 @@ def all_workloads() -> list[Workload]:
         w12_burners,
         w13_growth,
         w14_interval,
+        w15_processes,
     )
 
     modules = [w1_event_by_event, w1b_ladder, w2_paced, w3_memory, w5_stalled, w6_connect_storm, w7_resume_storm,
-               w8_targets, w9_emit, w10_host, w11_idle, w12_burners, w13_growth, w14_interval]
+               w8_targets, w9_emit, w10_host, w11_idle, w12_burners, w13_growth, w14_interval,
+               w15_processes]
     return [module.WORKLOAD for module in modules]

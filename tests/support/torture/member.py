@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hakgal_hybrid import Emitter
-from hakgal_hybrid.broker.backplane.listener import Listener
+from hakgal_hybrid.broker.backplane.listener import Arrived, Listener
 from hakgal_hybrid.broker.backplane.outbox import Outbox
 from hakgal_hybrid.broker.backplane.payloads import Control, event_payload
 from hakgal_hybrid.broker.backplane.sender import Sender
@@ -55,8 +55,9 @@ class Notes(Listener):
     def _note(self, *words: object) -> None:
         self._file(" ".join(map(str, words)))
 
-    def read(self, event: Event, seq: int, *, here: bool) -> None:
-        self._take(self._log.id_of(seq), uid_of(event))
+    def read(self, arrived: list[Arrived]) -> None:
+        for event, seq, _ in arrived:
+            self._take(self._log.id_of(seq), uid_of(event))
 
     def control(self, control: Control, at: Position) -> None:
         self._take(str(at), control.data["uid"], "control")
