@@ -24,7 +24,8 @@ class Edge(App):
     """An edge of the hosts that the tests have."""
 
     def __init__(self, server: RedisServer, **settings: Any) -> None:
-        self.flask = create_app(backplane=server.url, backplane_name="shared", flush_s=0, queue_s=5, **settings)
+        self.flask = create_app(backplane=server.url, backplane_name="shared", flush_s=0,
+                                **{"queue_s": 20, **settings})
         self.transport = HybridTransport.of(self.flask)
 
     def refusal(self, **options: Any) -> dict[str, Any]:
@@ -253,20 +254,23 @@ def test_an_edge_that_has_died_is_noticed(host: Host, edge: Edge) -> None:
     assert sorted(ended) == sorted((stream.open["sid"], "transport close") for stream in streams)
 
 
-def test_what_waits_too_long_is_not_carried_out(host: Host, edge: Edge) -> None:
+def test_what_waits_too_long_is_not_carried_out(host: Host, redis_server: RedisServer) -> None:
     """A client whose host has answered too late is not let in, and the host takes it for gone."""
     slow, ended = threading.Event(), []
+    edge = Edge(redis_server, queue_s=2)
+    serving(edge)
 
     @host.socketio.on("connect")
     def connect(auth: Any) -> None:
         slow.wait(SOON)
 
     host.socketio.on_event("disconnect", ended.append)
-    assert edge.refusal()["code"] == "unknown"
+    assert edge.refusal()["code"] == "no_host"
     assert edge.transport.hub.clients() == []
     slow.set()
     until(lambda: ended)
     assert ended == ["transport close"]
+    edge.stop()
 
 
 def test_probes(host: Host, edge: Edge, redis_server: RedisServer) -> None:

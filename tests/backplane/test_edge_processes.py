@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -19,9 +20,11 @@ import pytest
 from support import accounting
 from support.hosts import free_port
 from support.redis_server import RedisServer
-from support.servers import SOON, Answer, Http, Server, Stream, wait_until
+from support.servers import Answer, Http, Server, Stream, wait_until
 
 needs_workers = pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="processes cannot share a port here")
+#: Longer than anything takes, on a machine that does much else as well.
+SOON = 40.0
 SERVING = re.compile(r"^.*serving on http", re.MULTILINE)
 
 
@@ -29,14 +32,20 @@ class Edge:
     """``hakgal-hybrid edge`` as a process of its own.
 
     :param redis: where its hosts are. :param folder: where it writes its log. :param options: of its command line.
+    :param server: a worker class of gunicorn, if it runs under that.
     """
 
-    def __init__(self, redis: RedisServer, folder: Path, *options: str, **settings: object) -> None:
+    def __init__(self, redis: RedisServer, folder: Path, *options: str, server: str = "", **settings: object) -> None:
         self.port, self._log = free_port(), folder / f"edge-{time.monotonic_ns()}.log"
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("HYBRID_", "HAKGAL_"))}
         environ.update({name: str(value) for name, value in settings.items()}, PYTHONUNBUFFERED="1")
         command = [sys.executable, "-m", "hakgal_hybrid", "edge", "--backplane", redis.url, "--name", "edges",
                    "--port", str(self.port), *options]
+        if server:
+            environ.update(HYBRID_BACKPLANE=redis.url, HYBRID_BACKPLANE_NAME="edges")
+            command = [sys.executable, "-m", "gunicorn", "--worker-class", server, "--bind", f"127.0.0.1:{self.port}",
+                       "--workers", "2", "--worker-tmp-dir", str(folder), *options,
+                       "hakgal_hybrid.host.edge:create_app()"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT)
@@ -52,9 +61,13 @@ class Edge:
         """Wait until so many of its processes have begun to serve, and it takes clients."""
         def begun() -> bool:
             assert self.process.poll() is None, self.log()
-            return len(SERVING.findall(self.log())) >= times and self.ask("GET", "/api/hybrid/ready").status == 200
+            try:
+                ready = self.ask("GET", "/api/hybrid/ready").status == 200
+            except OSError:
+                return False
+            return ready and len(SERVING.findall(self.log())) >= times
 
-        wait_until(begun, 30, "the edge is ready")
+        wait_until(begun, SOON, "the edge is ready")
         return self
 
     def workers(self) -> list[psutil.Process]:
@@ -145,7 +158,7 @@ def test_a_worker_that_is_killed_is_started_again(host: Server, edges: Callable[
         host.emit("tick", 5)
         if number == 20:
             before[0].kill()
-    wait_until(lambda: len(SERVING.findall(edge.log())) == 3, 30, "a new worker serves")
+    wait_until(lambda: len(SERVING.findall(edge.log())) == 3, SOON, "a new worker serves")
     assert {worker.pid for worker in edge.workers()} != {worker.pid for worker in before}
     newest = host.emit("last")
     assert all(client.done.wait(SOON) for client in clients)
@@ -164,12 +177,12 @@ def test_sigterm_ends_all_workers_with_farewells(host: Server, edges: Callable[.
     edge = edges("--workers", "2").ready(2)
     streams = [Stream(edge.port) for _ in range(8)]
     for stream in streams:
-        stream.read_until(lambda events: events.named("hybrid_open"))
+        stream.read_until(lambda events: events.named("hybrid_open"), SOON)
     workers = edge.workers()
     edge.process.send_signal(signal.SIGTERM)
     assert edge.process.wait(SOON) == 0
     for stream in streams:
-        stream.read_to_end()
+        stream.read_to_end(SOON)
         assert stream.named("hybrid_bye")
         stream.close()
     assert not any(worker.is_running() for worker in workers)
@@ -182,3 +195,113 @@ def test_no_worker_outlives_its_supervisor(host: Server, edges: Callable[..., Ed
     workers = edge.workers()
     edge.process.kill()
     wait_until(lambda: not any(worker.is_running() for worker in workers), SOON, "they end")
+
+
+@needs_workers
+def test_a_port_that_is_taken(host: Server, edges: Callable[..., Edge]) -> None:
+    """One line says so, and the exit status is 2, with one worker and with several."""
+    for workers in ("1", "2"):
+        edge = edges("--workers", workers, "--port", str(host.port))
+        assert edge.process.wait(SOON) == 2
+        assert f"127.0.0.1:{host.port} is in use" in edge.log()
+        assert "Traceback" not in edge.log()
+
+
+def test_streams_go_on_when_a_host_is_killed(redis_server: RedisServer, host: Server,
+                                             edges: Callable[..., Edge]) -> None:
+    """Clients that the killed host has let in keep their streams, and get what another one emits; new ones come in."""
+    edge = edges().ready()
+    clients = [Client(edge.port) for _ in range(4)]
+    for client in clients:
+        client.start()
+    assert all(client.opened.wait(SOON) for client in clients)
+    with Server("ours", HYBRID_BACKPLANE=redis_server.url, HYBRID_BACKPLANE_NAME="edges",
+                SUPPORT_MANIFEST=host.manifest) as other:
+        for number in range(40):
+            other.emit("tick", 5)
+            if number == 10:
+                host.process.kill()
+        newest = other.emit("last")
+        assert all(client.done.wait(SOON) for client in clients)
+        manifest = accounting.Manifest.read(host.manifest)
+        for client in clients:
+            assert accounting.account(client.got(), manifest, upto=newest).delivered == 201
+            assert len(client.streams) == 1
+
+        def opened() -> Stream | None:
+            stream = Stream(edge.port)
+            stream.read_until(lambda events: events.messages, SOON)
+            if stream.named("hybrid_open"):
+                return stream
+            stream.close()
+            return None
+
+        wait_until(opened, SOON, "a new client is let in").close()
+        accounting.settle()
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_clients_of_socketio(transport: str, host: Server, edges: Callable[..., Edge]) -> None:
+    """They connect, send, are answered, get events and leave as at a host; the host's refusal reaches them."""
+    from support.socketio_clients import client as make_client
+    from support.socketio_clients import socketio
+
+    edge = edges(ENABLE_WS_SPECIAL="true").ready()
+    client, heard = make_client(), []
+    client.on("news", heard.append)
+    client.connect(f"http://127.0.0.1:{edge.port}", transports=[transport])
+    assert client.call("echo", ("a", b"b", 1), timeout=SOON) in (("a", b"b", 1), ["a", b"b", 1])
+    host.emit("news", 1, data="old")
+    wait_until(lambda: heard, SOON, "the event of the host")
+    sid = client.get_sid()
+    client.disconnect()
+    wait_until(lambda: sid in str(host.notes()), SOON, "the host's disconnect handler")
+    refused = make_client()
+    with pytest.raises(socketio.exceptions.ConnectionError):
+        refused.connect(f"http://127.0.0.1:{edge.port}", transports=[transport], auth={"refuse": ["no"]})
+    refused.disconnect()
+
+
+def test_websocket_of_events(host: Server, edges: Callable[..., Edge]) -> None:
+    """Commands over the WebSocket of an edge are carried out by a host."""
+    websocket = pytest.importorskip("websocket")
+    edge = edges(ENABLE_WS_SPECIAL="true").ready()
+    connection = websocket.create_connection(f"ws://127.0.0.1:{edge.port}/api/events/ws", timeout=SOON)
+    try:
+        assert json.loads(connection.recv())["event"] == "hybrid_open"
+        connection.send(json.dumps({"do": "emit", "event": "echo", "args": ["a", 1], "ref": 7}))
+        while "reply" not in (frame := json.loads(connection.recv())):
+            pass
+        assert (frame["reply"], frame["status"], frame["body"]["ack"]) == (7, 200, ["a", 1])
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs a system that forks")
+@pytest.mark.parametrize("kind", ["gthread --threads 20", "gevent", "gthread --threads 20 --preload"])
+def test_edges_under_gunicorn(kind: str, host: Server, edges: Callable[..., Edge]) -> None:
+    """The app of an edge, in two workers: streams of both get everything, and clients can send."""
+    worker, *options = kind.split()
+    edge = edges(*options, server=worker).ready(0)
+    streams: list[Stream] = []
+    while len({stream.sid[:16] for stream in streams}) < 2 and len(streams) < 60:  # gunicorn does not divide evenly
+        streams.append(Stream(edge.port))
+        streams[-1].read_until(lambda events: events.named("hybrid_open"), SOON)
+    host.emit("tick", 20)
+    for stream in streams:
+        stream.read_until(lambda events: len(events.named("tick")) == 20, SOON)
+    assert len({stream.sid[:16] for stream in streams}) == 2
+    opened = streams[0].open
+    answers = [edge.ask("POST", "/api/events/emit", {"sid": opened["sid"], "event": "echo", "args": [number]},
+                        {"X-Hybrid-Token": opened["token"]}) for number in range(6)]
+    assert [answer.json()["ack"] for answer in answers] == [[number] for number in range(6)]
+    for stream in streams:
+        stream.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs a system that forks")
+def test_sync_workers_of_gunicorn_are_refused(host: Server, edges: Callable[..., Edge]) -> None:
+    """A worker that serves one request at a time refuses streams, and says what to do."""
+    edge = edges(server="sync").ready(0)
+    answer = edge.ask("GET", "/api/events/stream")
+    assert (answer.status, answer.json()["code"]) == (503, "single_threaded_server")

@@ -11,15 +11,15 @@ from ...broker.payload import payload_text, restore_binary
 from ...broker.shared_broker import SharedBroker
 from ...errors import AccessDenied, HybridError, Overloaded, RequestError
 from ...logs import get_logger
-from .requests import GUEST, LOOK, Answer, Request, RequestForwarding
+from .requests import ADMIT, GUEST, LOOK, Answer, Request, RequestForwarding
 
 logger = get_logger(__name__)
 
 #: How long a request waits for some host to be found, in seconds; and how often the hosts are asked who they are.
 FIND_S = 3.0
 FIND_EACH_S = 0.5
-#: How long a host may take to answer whether a client may connect, in seconds.
-ADMIT_S = 10.0
+#: How long a host may take to say that it has been asked whether a client may connect, in seconds.
+TAKEN_S = 3.0
 #: What a problem document has besides its members of our own.
 _MEMBERS = ("type", "title", "status", "code", "detail")
 
@@ -68,27 +68,30 @@ class Hosts:
 
         :param question: what.
         :param host: the name of the process; empty for any.
-        :param admit: true for a question whose answer must come soon, as it holds up others.
+        :param admit: true for a question that any host may be asked: one that does not take it is not waited for.
         :return: the name of the host, and what it says.
-        :raises Overloaded: if no host is there, or too many requests wait.
+        :raises Overloaded: if no host is there, too many requests wait, or such a question was not answered in time.
         :raises HybridError: what the host has refused it with; 410 if the process that was named is gone; 504 if it
             has not answered in time: then it is not known whether it has done it.
         """
-        body = payload_text("question", (question,))
-        seconds = min(ADMIT_S, self._answer_s) if admit else self._answer_s
+        body, until = payload_text("question", (question,)), time.monotonic() + self._answer_s
         while True:
             asked = host or self._any()
+            request = self._requests.ask(asked, Request(self._broker.process, ADMIT if admit else GUEST, "", body,
+                                                        max(0.1, until - time.monotonic()), {}))
             try:
-                answer = self._requests.ask(asked, Request(self._broker.process, GUEST, "", body, seconds, {})).wait()
+                said = _said(request.wait(TAKEN_S if admit else float("inf")))
             except HybridError as error:
-                if error.code in ("gone", "unknown"):
-                    self._forget(asked)
+                if error.code not in ("gone", "unknown"):
+                    raise
+                self._forget(asked)
                 if error.code == "unknown" and question["do"] == "connect":  # nobody will be who it lets in
                     self._tell(asked, {"do": "disconnect", "sid": question["sid"], "reason": "transport close"})
-                if error.code != "gone" or host:
+                if host or not admit:
                     raise
+                if time.monotonic() >= until:
+                    raise _nobody("no host has answered in time") from None
             else:
-                said = _said(answer)
                 self.heard(asked, said["decides"])
                 return asked, said["value"]
 
@@ -100,7 +103,7 @@ class Hosts:
     def _any(self) -> str:
         """Return the name of a host, of several by turns."""
         if not self._broker.reachable:
-            raise Overloaded("the backplane is away, and with it the hosts", code="no_host", retry_after=2)
+            raise _nobody("the backplane is away, and with it the hosts")
         with self._changed:
             if not self._known:
                 if time.monotonic() >= self._asked_at + FIND_EACH_S:
@@ -109,7 +112,7 @@ class Hosts:
                 self._changed.wait_for(lambda: self._known, FIND_S)
             if not self._known:
                 logger.warning("no host has answered: is one running, with the same HYBRID_BACKPLANE_NAME?")
-                raise Overloaded("no host is there to let clients in", code="no_host", retry_after=2)
+                raise _nobody("no host is there to let clients in")
             process = next(iter(self._known))
             self._known[process] = self._known.pop(process)
             return process
@@ -117,6 +120,10 @@ class Hosts:
     def _forget(self, process: str) -> None:
         with self._changed:
             self._known.pop(process, None)
+
+
+def _nobody(why: str) -> Overloaded:
+    return Overloaded(why, code="no_host", retry_after=2)
 
 
 def _said(answer: Answer) -> dict[str, Any]:

@@ -23,8 +23,9 @@ MAX_WAITING = 1000
 #: How many threads may wait for others at a time, where a request that waits takes one.
 MAX_THREADS = 16
 
-#: The path of requests that an edge makes for a client of its own.
-GUEST = "guest"
+#: The path of requests that an edge makes for a client of its own; and of those of which it wants to know at once that
+#: they were taken, as it asks another host else.
+GUEST, ADMIT = "guest", "admit"
 #: The kind of message by which a host finds out whether an edge is still there.
 LOOK = "look"
 
@@ -69,10 +70,12 @@ class ForwardedRequest:
     :param end: called once nobody waits any more.
     :param clock: monotonic seconds.
     :ivar on_wake: called, from any thread, when :meth:`take` is to be called.
+    :ivar taken: true once the other process has said that it has the request; it says so only of some.
     """
 
     def __init__(self, seconds: float, end: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
         self.on_wake: Callable[[], object] = lambda: None
+        self.taken = False
         self._answer: Answer | HybridError | None = None
         self._until, self._end, self._clock = clock() + seconds, end, clock
 
@@ -105,16 +108,22 @@ class ForwardedRequest:
             raise answer
         return answer
 
-    def wait(self) -> Answer:
+    def wait(self, taken_s: float = float("inf")) -> Answer:
         """Wait for the answer in this thread.
 
+        :param taken_s: after how long it is over if the other process has not taken the request by then, in seconds.
+        :return: the answer.
         :raises HybridError: as :meth:`take` does.
         """
-        woken = make_wakeup()
+        woken, until = make_wakeup(), self._clock() + taken_s
         self.on_wake = woken.set
         try:
             while (answer := self.take()) is None:
-                woken.wait(self.wait_s)
+                left = self.wait_s if self.taken else min(self.wait_s, until - self._clock())
+                if left <= 0 and not self.taken:
+                    self._until = self._clock()
+                    continue
+                woken.wait(left)
                 woken.clear()
             return answer
         finally:
@@ -202,13 +211,18 @@ class RequestForwarding:
         if kind in self.heard:
             self.heard[kind](*rest)
             return
+        if kind == "taken":
+            self._taken(*rest)
+            return
         if kind == "answer":
             number, status, text = rest
             self._arrived(number, Answer(int(status), str(text)))
             return
         number, *passed = rest
         request = Request(*passed)
-        if request.path == GUEST and self.guests is not None:
+        if request.path == ADMIT:
+            self.post(request.sender, ["taken", number])
+        if request.path in (GUEST, ADMIT) and self.guests is not None:
             self.guests(request.body, float(request.seconds),
                         lambda answer: self.post(request.sender, ["answer", number, *answer]))
             return
@@ -226,6 +240,12 @@ class RequestForwarding:
                                                status=410))
         elif kind in self.unheard:
             self.unheard[kind](*rest)
+
+    def _taken(self, number: str) -> None:
+        asked = self._asked.get(number)
+        if asked is not None:
+            asked.taken = True
+            asked.on_wake()
 
     def _arrived(self, number: str, answer: Answer | HybridError) -> None:
         asked = self._asked.get(number)
