@@ -18,7 +18,7 @@ from support.redis_server import RedisServer
 from support.servers import TESTS
 from support.shared_apps import App, until
 
-from hakgal_hybrid import ConfigurationError, HybridTransport
+from hakgal_hybrid import ConfigurationError, Emitter, HybridTransport
 from hakgal_hybrid.broker.backplane.faults import Away, Misconfigured
 from hakgal_hybrid.commands.backplane.connecting import connector
 from hakgal_hybrid.commands.backplane.redis_faults import RIGHTS
@@ -112,6 +112,19 @@ def test_the_extra_is_not_installed(tmp_path: Path) -> None:
     assert "pip install 'hakgal_hybrid[redis]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert SECRET not in done.stderr
+
+
+def test_a_script_that_emits_with_a_wrong_password(
+        redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It says at once what is wrong, and at its end how much was not sent."""
+    LIMIT.forget()
+    monkeypatch.setenv("HYBRID_FLUSH_S", "0")
+    emitter = Emitter(f"redis://nobody:{SECRET}@127.0.0.1:{redis_server.port}/0", "shared")
+    emitter.emit("fact", {})
+    until(lambda: "cannot be used as it is set up" in caplog.text)
+    emitter.close()
+    assert f"Redis (redis://***@127.0.0.1:{redis_server.port}/0) has not taken them" in caplog.text
+    assert SECRET not in caplog.text
 
 
 # -- what Redis says ---------------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from ...broker.log import too_large
 from ...errors import ConfigurationError, EventError
 from ...logs import get_logger
 from ...settings import Settings, load_settings
+from ...settings.backplane_url import without_secret
 from .building import connect_to
+from .reporting import BackplaneReport
 
 logger = get_logger(__name__)
 
@@ -51,10 +53,15 @@ class Emitter:
     def forked(self) -> None:
         """Begin without a thread and with nothing that waits: the parent sends that."""
         settings, self._closed = self._settings, False
+        self._report = BackplaneReport(str(without_secret(settings.backplane)), str(settings.backplane_name))
         self._sender = Sender(
             self._connect("emitter", 0.0, ""),
             Outbox(max_events=settings.outbox_events, max_bytes=settings.outbox_bytes, clock=time.monotonic),
-            position=lambda: START)
+            position=lambda: START, changed=self._changed)
+
+    def _changed(self) -> None:
+        now = self._sender.statistics()
+        self._report.changed(now.state, now.error)
 
     def emit(self, event: str, *args: Any, to: Hashable | Iterable[Hashable] = None, namespace: str | None = None,
              skip_sid: Hashable | Iterable[Hashable] = None) -> None:
@@ -93,9 +100,10 @@ class Emitter:
         atexit.unregister(self.close)
         self._closed = True
         if not self._sender.stop(self._settings.flush_s):
-            logger.warning("events are lost, because Redis has not taken them before the Emitter was closed: %d (%s)",
-                           self._sender.outbox.statistics().events,
-                           self._sender.statistics().error or "the time was over")
+            now = self._sender.statistics()
+            logger.warning("events are lost, because Redis (%s) has not taken them before the Emitter was closed: %d (%s)",
+                           without_secret(self._settings.backplane), now.outbox.events,
+                           now.error or "the time was over")
 
     def __enter__(self) -> Emitter:
         return self

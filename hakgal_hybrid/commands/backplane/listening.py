@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from ... import signals
 from ...broker.backplane.listener import Arrived, Listener, Population
 from ...broker.backplane.payloads import Control
 from ...broker.backplane.read_back import Prepare
 from ...broker.backplane.shared_log import Position
+from ...broker.backplane.statistics import BackplaneStatistics
 from ...broker.backplane.tail import Hole
 from ...broker.event import Event
 from ...broker.hub import Hub
@@ -32,15 +34,17 @@ class BackplaneListener(Listener):
     :param controls: carries out what other processes ask for.
     :param forwarding: takes acknowledgements to other processes.
     :param requests: passes requests on to other processes.
-    :param report: says how it stands with the backplane.
+    :param report: logs how it stands with the backplane.
+    :param statistics: returns how it does.
     :param kind: ``host`` or ``edge``.
     """
 
     def __init__(self, hub: Hub, background: BackgroundAnnouncer, controls: Controls,
                  forwarding: AckForwarding, requests: RequestForwarding, report: BackplaneReport,
-                 kind: str) -> None:
+                 statistics: Callable[[], BackplaneStatistics], kind: str) -> None:
         self._hub, self._background, self._controls = hub, background, controls
         self._forwarding, self._requests, self._report, self._kind = forwarding, requests, report, kind
+        self._statistics = statistics
 
     def population(self) -> Population:
         """Return how many clients and streams this process has."""
@@ -97,7 +101,10 @@ class BackplaneListener(Listener):
         :param hole: what is missing.
         """
         self._report.lost(hole)
+        self._background.announce(signals.events_lost, count=hole.missed, reason=hole.reason, emitter=hole.sender)
 
     def changed(self) -> None:
         """Log it, and send ``backplane_changed``."""
-        self._report.changed()
+        now = self._statistics()
+        self._report.changed(now.state, now.error)
+        self._background.announce(signals.backplane_changed, state=now.state, live=now.live, error=now.error)

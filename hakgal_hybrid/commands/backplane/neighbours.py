@@ -71,9 +71,10 @@ class Neighbours:
         self.hosts: Hosts | None = None
         self.guests: Guests | None = None
         controls = Controls(parts.hub, parts.lifecycle, settings.max_rooms, self._desk(parts))
+        now = backplane.statistics()
         backplane.listen(BackplaneListener(parts.hub, parts.background, controls,
                                            AckForwarding(parts.hub, parts.acks, self._post), self.requests,
-                                           BackplaneReport(backplane.statistics, parts.background),
+                                           BackplaneReport(str(now.address), str(now.name)), backplane.statistics,
                                            "edge" if settings.is_edge else "host"))
         if settings.is_edge:
             hosts = self.hosts = Hosts(self.requests, backplane, settings.queue_s)
