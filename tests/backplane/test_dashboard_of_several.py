@@ -55,11 +55,16 @@ def test_what_it_shows_of_two_processes(browser: Any, pair: tuple[Server, Server
         page.wait("position => document.querySelector('#backplane-facts dd').textContent === position", newest)
         assert page.text("#backplane-state").startswith("Live: ")
         assert "name dashboard" in page.text("#backplane-where")
-        assert facts(page).keys() == {"Position", "Lag", "Outbox", "Last call", "Dropped here", "Missing"}
+        assert facts(page).keys() == {"Position", "Lag", "Outbox", "Last call", "Dropped here", "Missing",
+                                     "All processes"}
         assert (facts(page)["Outbox"], facts(page)["Missing"]) == ("empty", "none")
         assert "Backplane" in page.text("#checks")
         page.wait("document.querySelectorAll('#clients tr').length >= 2")
         assert page.text("#clients").count("(this page)") == 1
+        page.wait("document.querySelectorAll('#peers tr').length === 2")
+        assert page.text("#peers").count("(this one)") == 1
+        pids = page.page.eval_on_selector_all("#peers tr", "rows => rows.map(row => row.children[2].textContent)")
+        assert {int(pid) for pid in pids} == {peer["pid"] for peer in one.status()["backplane"]["peers"]}
         assert fits(page, width)
 
 

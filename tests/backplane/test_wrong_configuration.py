@@ -123,7 +123,7 @@ def test_a_script_that_emits_with_a_wrong_password(
     emitter.emit("fact", {})
     until(lambda: "cannot be used as it is set up" in caplog.text)
     emitter.close()
-    assert f"Redis (redis://***@127.0.0.1:{redis_server.port}/0) has not taken them" in caplog.text
+    assert f"because redis://***@127.0.0.1:{redis_server.port}/0 has not taken them" in caplog.text
     assert SECRET not in caplog.text
 
 

@@ -63,12 +63,12 @@ def scraped(api: Any, **headers: str) -> str:
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted names of the members of a status; those of a histogram are one."""
+    """The dotted names of the members of a status; those of a histogram are one, and lists (of objects) are none."""
     if isinstance(value, dict) and "buckets" not in value:
         assert value, f"{prefix} is empty: nothing can be said of its members"
         for name, item in value.items():
             yield from leaves(item, f"{prefix}.{name}" if prefix else name)
-    else:
+    elif not isinstance(value, list):
         yield prefix
 
 

@@ -101,7 +101,7 @@ class Emitter:
         self._closed = True
         if not self._sender.stop(self._settings.flush_s):
             now = self._sender.statistics()
-            logger.warning("events are lost, because Redis (%s) has not taken them before the Emitter was closed: %d (%s)",
+            logger.warning("events are lost, because %s has not taken them before the Emitter was closed: %d (%s)",
                            without_secret(self._settings.backplane), now.outbox.events,
                            now.error or "the time was over")
 

@@ -33,7 +33,7 @@ export function showBackplane({ backplane }) {
   const shown = backplane.state !== "off";
   $("backplane").hidden = !shown;
   if (!shown) return;
-  const { sender, tail, peers = [] } = backplane, { outbox } = sender;
+  const { sender, tail, peers } = backplane, { outbox } = sender;
   setText($("backplane-where"), `${backplane.address}, name ${backplane.name}`);
   setLevel($("backplane-state"), LEVELS[backplane.state]);
   setText($("backplane-state"), `${WORDS[backplane.state] ?? backplane.state}.${backplane.error ? ` ${backplane.error}` : ""}`);
@@ -44,6 +44,7 @@ export function showBackplane({ backplane }) {
     ["Last call", time(sender.append_s)],
     ["Dropped here", number(outbox.dropped)],
     ["Missing", lost(backplane)],
+    ["All processes", `${number(backplane.processes)} with ${number(backplane.clients)} clients`],
   ]);
   const rows = peers.map(peer => row(peer, Math.max(0, ...peers.filter(other => parts(other.position)[0] === parts(peer.position)[0])
     .map(other => parts(other.position)[1] - parts(peer.position)[1]))));
