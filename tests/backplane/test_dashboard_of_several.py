@@ -63,6 +63,7 @@ def test_what_it_shows_of_two_processes(browser: Any, pair: tuple[Server, Server
         assert page.text("#clients").count("(this page)") == 1
         page.wait("document.querySelectorAll('#peers tr').length === 2")
         assert page.text("#peers").count("(this one)") == 1
+        page.wait("hidden => document.querySelector('#peers-hint').hidden === hidden", width == WIDTHS[0])
         pids = page.page.eval_on_selector_all("#peers tr", "rows => rows.map(row => row.children[2].textContent)")
         assert {int(pid) for pid in pids} == {peer["pid"] for peer in one.status()["backplane"]["peers"]}
         assert fits(page, width)

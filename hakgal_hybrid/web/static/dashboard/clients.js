@@ -16,8 +16,10 @@ export async function showClients(ownId) {
 
 /** Say that there is more to the right, where a finger or a touchpad shows no scroll bar. */
 export function hint() {
-  const { scrollWidth, clientWidth } = $("clients").closest(".scroll");
-  $("clients-hint").hidden = scrollWidth <= clientWidth + 1;
+  for (const name of ["clients", "peers"]) {
+    const { scrollWidth, clientWidth } = $(name).closest(".scroll");
+    $(`${name}-hint`).hidden = scrollWidth <= clientWidth + 1;
+  }
 }
 
 function row(client, ownId) {
