@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -56,7 +57,8 @@ def test_script_sends_everything_at_its_end_and_its_child_its_own(redis_server: 
     """A script needs no Flask, waits at its end until Redis has everything, and a fork of it sends nothing twice."""
     try:
         with shared.open() as stream:
-            subprocess.run([sys.executable, "-c", SCRIPT, redis_server.url], check=True, timeout=60)
+            subprocess.run([sys.executable, "-c", SCRIPT, redis_server.url], check=True, timeout=60,
+                           env={**os.environ, "HYBRID_FLUSH_S": "30"})
             got = sorted((stream.next().event, stream.next().event))
             assert got == ["from_child", "from_parent"]
             shared.transport.emit("end")
