@@ -46,7 +46,8 @@ SECRETS = {
         "API_" + "KEY = '" + "a1B2" * 8 + "'"),
 }
 #: Text that looks like one and is none, by file and a part of the line.
-KNOWN = {("tests/tools/test_snapshot.py", "http://user:" + "secret@h/")}
+KNOWN = {("tests/tools/test_snapshot.py", "http://user:" + "secret@h/"),
+         ("tests/backplane/test_wrong_configuration.py", "redis://user:" + "p%40ss@h:1/2")}
 
 
 def locked() -> dict[str, list[tuple[str, int]]]:
