@@ -51,6 +51,7 @@ class Notes(Listener):
         self._log, self._file, self._states = log, opened(options, "read"), opened(options, "states")
         self.state: Callable[[], BackplaneStatistics] = BackplaneStatistics
         self.got: set[str] = set()
+        self._name, self.mine = f"{options.name}:", False
 
     def _note(self, *words: object) -> None:
         self._file(" ".join(map(str, words)))
@@ -65,6 +66,7 @@ class Notes(Listener):
     def _take(self, at: str, uid: str, kind: str = "event") -> None:
         self._note(kind, at, uid)
         self.got.add(uid)
+        self.mine = self.mine or uid.startswith(self._name)
 
     def changed(self) -> None:
         found = self.state()
@@ -142,7 +144,7 @@ def _process(options: Options) -> Part:
             time.sleep(0.02)
 
     def ready() -> bool:
-        return f"{options.name}:1" in notes.got or (options.role == "reader" and (broker.position() or START) > START)
+        return notes.mine or (options.role == "reader" and (broker.position() or START) > START)
 
     return Part(emit, lambda uid: uid in notes.got or options.role == "reader", statistics,
                  lambda: broker.statistics().sender.sent, ready,

@@ -172,7 +172,7 @@ class World:
         """Wait until processes are at work."""
         for suffix in ("begun", "ready"):
             self.until(lambda suffix=suffix: all(  # type: ignore[misc]
-                (self.notes / f"{name}.{suffix}").exists() for name in names), f"{names} are {suffix}")
+                (self.notes / f"{name}.{suffix}").exists() for name in names), f"{names} are {suffix}", 100)
             (self.notes / "go").touch()
 
     def generation(self) -> int:
