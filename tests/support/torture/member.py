@@ -51,7 +51,7 @@ class Notes(Listener):
         self._log, self._file, self._states = log, opened(options, "read"), opened(options, "states")
         self.state: Callable[[], BackplaneStatistics] = BackplaneStatistics
         self.got: set[str] = set()
-        self._name, self.mine = f"{options.name}:", False
+        self._name, self.mine, self.lossy = f"{options.name}:", False, False
 
     def _note(self, *words: object) -> None:
         self._file(" ".join(map(str, words)))
@@ -74,6 +74,7 @@ class Notes(Listener):
                      f"refilled {found.refilled} {found.error or ''}")
 
     def lost(self, hole: Hole) -> None:
+        self.lossy = True
         at = Position(hole.before.generation, max(0, hole.before.number - 1))
         self._note("gap", at, hole.reason, -1 if hole.missed is None else hole.missed)
 
@@ -124,6 +125,7 @@ def _process(options: Options) -> Part:
     def emit(uid: str, padding: str) -> None:
         nonlocal count
         count += 1
+        notes.lossy = False
         if count % 10:
             broker.publish(Event.create("tick", ({"uid": uid, "x": padding},)))
         else:  # something to be done takes its place among events
@@ -146,7 +148,12 @@ def _process(options: Options) -> Part:
     def ready() -> bool:
         return notes.mine or (options.role == "reader" and (broker.position() or START) > START)
 
-    return Part(emit, lambda uid: uid in notes.got or options.role == "reader", statistics,
+    def drained(uid: str) -> bool:
+        sender = broker.statistics().sender
+        sent = sender.state == "live" and not sender.outbox.events
+        return uid in notes.got or (notes.lossy and sent) or options.role == "reader"
+
+    return Part(emit, drained, statistics,
                  lambda: broker.statistics().sender.sent, ready,
                  lambda at: (broker.position() or START) >= at, lambda: _resume(options, log), begin)
 

@@ -152,7 +152,7 @@ def clock(w: World) -> None:
         w.nap(0.3, 0.6)
 
 
-@scenario(Promise())
+@scenario(Promise(once=False))  # what a script had appended when it was stopped is sent again
 def acl(w: World) -> None:
     """Rights are taken away, also in the middle of a script, and given back."""
     server = w.server()
