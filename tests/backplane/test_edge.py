@@ -301,6 +301,36 @@ def test_probes(host: Host, edge: Edge, redis_server: RedisServer) -> None:
         until(lambda app=app: unready(app.transport.node, patience_s=0.01) is None)
 
 
+def test_an_app_with_handlers_as_an_edge(host: Host, redis_server: RedisServer) -> None:
+    """HYBRID_ROLE=edge: its own handlers, its own function that decides and its own governor are not called."""
+    own = Host(redis_server, HYBRID_ROLE="edge", HYBRID_BACKPLANE_NAME="shared")
+    own.socketio.on_event("who", lambda: "own")
+    own.socketio.on_event("connect", lambda auth: False)
+    own.transport.authorize(lambda question: False)
+    host.socketio.on_event("who", lambda: "host")
+    serving(own)
+    try:
+        stream = own.open()
+        answer = own.flask.test_client().post("/api/events/emit", json={"sid": stream.open["sid"], "event": "who"},
+                                              headers={"X-Hybrid-Token": stream.open["token"]})
+        assert answer.get_json()["ack"] == "host"
+    finally:
+        own.stop()
+
+
+def test_commands_go_to_the_governor_of_a_host(host: Host, edge: Edge) -> None:
+    """An edge has none, and asks."""
+    class Governor:
+        def start(self) -> str:
+            return "started"
+
+    host.transport.governor = Governor()
+    client = edge.flask.test_client()
+    order = client.post("/api/governor/control", json={"action": "start"}).get_json()
+    until(lambda: client.get(f"/api/governor/control/{order['id']}").get_json()["status"] == "done")
+    assert client.get(f"/api/governor/control/{order['id']}").get_json()["result"] == "started"
+
+
 def test_settings_of_edges() -> None:
     """An edge has to know which hosts are its own."""
     for settings, variable in (({}, "HYBRID_BACKPLANE"), ({"backplane": "redis://a"}, "HYBRID_BACKPLANE_NAME")):

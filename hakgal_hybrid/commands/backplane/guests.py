@@ -14,6 +14,7 @@ from flask import Flask
 
 from ...broker.broker import process_of
 from ...broker.client import Client
+from ...broker.forks import fork_aware
 from ...broker.payload import payload_text, restore_binary
 from ...broker.shared_broker import SharedBroker
 from ...broker.timers import TimerQueue
@@ -57,15 +58,21 @@ class Guests:
         self._app, self._handlers, self._authorizer, self._lifecycle = app, handlers, authorizer, lifecycle
         self._broker, self._requests, self._max_guests = broker, requests, max_guests
         self._worker = Worker("hakgal-hybrid-guests", limit=MAX_WAITING, threads=threads)
-        self._guests: dict[str, Client] = {}
-        #: Those whose ``connect`` handler is running, with why they have ended meanwhile; ``None`` if they have not.
-        self._connecting: dict[str, str | None] = {}
-        self._timers, self._look_each_s, self._looking = TimerQueue(), look_each_s, False
+        self._timers, self._look_each_s = TimerQueue(), look_each_s
+        self.forked()
+        fork_aware(self)
         self._actions: dict[str, Callable[[dict[str, Any]], Any]] = {
             "connect": self._connect, "trigger": self._trigger, "disconnect": self._disconnect,
             "authorize": self._authorize}
         requests.guests = self.serve
         requests.unheard[LOOK] = self.edge_gone
+
+    def forked(self) -> None:
+        """Begin without guests: in a child, they are those of the process that has forked it."""
+        self._guests: dict[str, Client] = {}
+        #: Those whose ``connect`` handler is running, with why they have ended meanwhile; ``None`` if they have not.
+        self._connecting: dict[str, str | None] = {}
+        self._looking = False
 
     def __len__(self) -> int:
         return len(self._guests)
