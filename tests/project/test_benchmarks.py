@@ -25,6 +25,7 @@ if shutil.which("gcc") is None and os.environ.get("CI") != "true":  # there it i
 
 from benchmarks.build import Missing
 from benchmarks.load import Load, LoadError, Ping
+from benchmarks.model import MOST, Constants, planned, written
 from benchmarks.peers import Peer
 from benchmarks.publisher import Publisher, percentiles
 from benchmarks.report.summary import Summaries
@@ -356,6 +357,25 @@ def test_percentiles_are_nearest_rank():
     assert told is not None
     assert (told["p50"], told["p95"], told["p99"], told["max"]) == (10, 19, 20, 20)
     assert percentiles([]) is None
+
+
+def test_a_plan_keeps_every_processor_below_what_is_planned_for():
+    """A process has as many clients as its processor and its bound allow, and Redis has one reader for each process."""
+    constants = Constants(event=100, delivery=10, append=200, read=5, stream_kb=1)
+    plan = planned(constants, 100_000, 10)
+    assert plan.each == (60_000 - 100) // 10
+    assert plan.processes == 17
+    assert plan.last_s == pytest.approx((100 + plan.each * 10) / 1e6)
+    assert plan.redis == pytest.approx(10 * (200 + 17 * 5) / 1e6)
+    assert planned(constants, 100_000, 1).each == MOST
+
+
+def test_the_kept_figures_of_several_processes_are_those_of_their_run():
+    """What the documentation says that several processes cost is what the run beside it has measured."""
+    folder = REPOSITORY / "docs" / "benchmarks" / "backplane"
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    for name, text in written(results).items():
+        assert (folder / name).read_text(encoding="utf-8") == text
 
 
 def test_every_workload_and_metric_is_unique():
