@@ -305,3 +305,39 @@ def test_sync_workers_of_gunicorn_are_refused(host: Server, edges: Callable[...,
     edge = edges(server="sync").ready(0)
     answer = edge.ask("GET", "/api/events/stream")
     assert (answer.status, answer.json()["code"]) == (503, "single_threaded_server")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs a system that forks")
+@pytest.mark.parametrize("kind", ["gunicorn-gthread --preload", "gunicorn-gevent"])
+def test_hosts_under_gunicorn(kind: str, redis_server: RedisServer, tmp_path: Path) -> None:
+    """Workers of gunicorn that have had a request are hosts of edges: they let clients in, and run their handlers."""
+    worker, *options = kind.split()
+    with Server(worker, "--workers", "2", *options, HYBRID_BACKPLANE=redis_server.url,
+                HYBRID_BACKPLANE_NAME="edges") as host:
+        edge = Edge(redis_server, tmp_path)
+        try:
+            edge.ready()
+            for _ in range(4):
+                stream = Stream(edge.port)
+                stream.read_until(lambda events: events.named("hybrid_open"), SOON)
+                answer = edge.ask("POST", "/api/events/emit", {
+                    "sid": stream.sid, "event": "count"}, {"X-Hybrid-Token": stream.open["token"]})
+                assert answer.json()["ack"] == 1
+                stream.close()
+            refused = edge.ask("GET", "/api/events/stream?refuse=1")
+            assert (refused.status, refused.json()["code"]) == (403, "connection_refused")
+            assert host.status()["backplane"]["live"]
+        finally:
+            edge.stop()
+            print(edge.log())
+
+
+@needs_workers
+def test_an_interrupt_ends_all_workers(host: Server, edges: Callable[..., Edge]) -> None:
+    """Ctrl+C reaches the supervisor and its workers: all end, with status 0. So does one worker alone."""
+    for workers in ("1", "2"):
+        edge = edges("--workers", workers).ready(int(workers))
+        for process in [*edge.workers(), psutil.Process(edge.process.pid)]:
+            process.send_signal(signal.SIGINT)
+        assert edge.process.wait(SOON) == 0
+        assert "Traceback" not in edge.log()
