@@ -54,6 +54,7 @@ def test_a_redis_that_is_as_it_should_be(redis_server: RedisServer) -> None:
     assert causes(findings) == {}
     assert list(findings) == ["backplane", "redis_rights", "redis_server", "redis_memory", "redis_clock", "redis_data"]
     assert "appendonly yes" in findings["redis_data"].evidence[0]
+    assert any(text.startswith("processes with this log: ") for text in findings["backplane"].evidence)
     assert abs(findings["redis_clock"].data["clock_ms"]) < 1000
 
 
