@@ -54,6 +54,7 @@ class MessageQueue:
 
     :param apps: the apps that it serves.
     :param options: its keywords, which may yet change.
+    :ivar wanted: true if there is a queue among them.
     """
 
     def __init__(self, apps: Apps, options: dict[str, Any]) -> None:
@@ -67,7 +68,8 @@ class MessageQueue:
         :param options: the keywords.
         """
         self._options.update(options)
-        if self._options.get("message_queue"):
+        self.wanted = bool(self._options.get("message_queue"))
+        if self.wanted:
             self._options.setdefault("client_manager", self)
 
     @property
@@ -81,7 +83,7 @@ class MessageQueue:
         :raises EventError: if there is none, and only emitting was asked for.
         :raises ConfigurationError: if there is none, or nothing says which of several is meant.
         """
-        if self._options.get("message_queue") and self.write_only:
+        if self.wanted and self.write_only:
             raise EventError(_WRITE_ONLY, code="write_only")
         return self._apps.current()
 
@@ -98,7 +100,7 @@ class MessageQueue:
         :return: true if it was emitted.
         :raises EventError: for what cannot be emitted.
         """
-        if not self._options.get("message_queue") or not self.write_only:
+        if not self.wanted or not self.write_only:
             return False
         if callback:
             raise EventError(_WRITE_ONLY, code="write_only")

@@ -87,7 +87,8 @@ class Server(ClientDirectory):
         :param callback: called with what a client acknowledges the event with.
         :raises EventError: for a name or payload that cannot be sent; it is a ``TypeError`` as well.
         """
-        if self.queue.emit(event, unfolded(args), to or None, skip_sid or None, namespace, callback=bool(callback)):
+        if self.queue.wanted and self.queue.emit(event, unfolded(args), to or None, skip_sid or None, namespace,
+                                                 callback=bool(callback)):
             return
         state = self._current()
         if state.handlers.log is not None:
