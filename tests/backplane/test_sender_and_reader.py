@@ -265,6 +265,41 @@ def test_other_app_reads_nothing(redis_server: RedisServer) -> None:
         log.close()
 
 
+def test_last_entry_is_put_back_after_what_others_have_put_back(redis_server: RedisServer) -> None:
+    """A process that alone has read the last entries puts them back, if another one was first with those before."""
+    options = LogOptions("s", "app", settle_ms=SETTLE_MS)
+    with Process(redis_server).running() as first:
+        first.emit(*numbered(700))
+        until(lambda: len(first.got) == 700)
+        chain = list(first.tail.chain)
+    other = connector(redis_server.url, options, "other")()
+    last = Process(redis_server)
+    for record in chain:
+        last.tail.take(record)
+
+    class Late:
+        """A connection by which nothing is put back before others have done so."""
+
+        def __init__(self) -> None:
+            self._log = connector(redis_server.url, options, "late")()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._log, name)
+
+        def refill(self, records: list[Record], *, more: bool = False) -> int:
+            other.refill(chain[:600])
+            return self._log.refill(records, more=more)
+
+    with redis_server.client() as client:
+        client.flushall()
+        late = Late()
+        last.reader.step(late)
+        assert last.reader.refilled == len(chain) - 600
+        assert client.xlen("{s}:log") == len(chain)
+        late.close()
+        other.close()
+
+
 def test_batch_under_way_is_unsent(redis_server: RedisServer) -> None:
     """From an emit to its acknowledgement there is no moment at which nothing seems to be left to send."""
     process = Process(redis_server)

@@ -81,9 +81,12 @@ class RedisServer:
 
 
 def _lasting_port() -> int:
-    """Return a free port that no connection is given by the system while the server is down."""
+    """Return a free port that no connection is given by the system while the server is down.
+
+    Nor is the one that a server of a cluster has besides, 10,000 above it.
+    """
     while True:
-        port = random.SystemRandom().randrange(15000, 32000)
+        port = random.SystemRandom().randrange(12000, 22000)
         with socket.socket() as free, contextlib.suppress(OSError):
             free.bind(("127.0.0.1", port))
             return port

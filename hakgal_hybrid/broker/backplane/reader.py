@@ -184,20 +184,20 @@ class Reader:
             if isinstance(answer, Settling):
                 self._move(State.SETTLING)
                 self.tail.looked_at = START  # what was there may be gone
-                self._refill(log, answer.at)
+                self._refill(log, self.tail.position, answer.at)
                 return
             if self._presence is not None:
                 self._presence.lag_s = 0.0
         self._move(State.LIVE)
 
-    def _refill(self, log: SharedLog, newest: Position) -> None:
-        """Put back what the log has lost, as long as it takes any."""
-        todo = self.tail.after(newest)
-        for start in range(0, len(todo), REFILL_ITEMS):
-            taken = log.refill(todo[start:start + REFILL_ITEMS], more=start + REFILL_ITEMS < len(todo))
-            if not taken:
+    def _refill(self, log: SharedLog, position: Position, newest: Position) -> None:
+        """Put back what the log has lost, as long as it comes to hold more, by whomever that is."""
+        while todo := self.tail.after(newest):
+            self.refilled += log.refill(todo[:REFILL_ITEMS], more=len(todo) > REFILL_ITEMS)
+            answer = log.look(position)
+            if not isinstance(answer, Settling) or answer.at <= newest:
                 break
-            self.refilled += taken
+            newest = answer.at
 
     def _move(self, state: State) -> None:
         self.error, self._lost_at = "", None

@@ -68,7 +68,7 @@ MUTANTS: dict[str, Mutant] = {
     "no LOST": Mutant("flush_unread", SCRIPTS, "if rq < expect then return {'LOST', int(rq), rtok} end", ""),
     "nothing held after the acknowledgement": Mutant(
         "flush_unread", OUTBOX, "self._held.extend(_Waiting(item, now) for item in batch)", "pass"),
-    "no refill": Mutant("flushall", READER, "todo = self.tail.after(newest)", "todo = []"),
+    "no refill": Mutant("flushall", READER, "todo := self.tail.after(newest)", "todo := []"),
     "refill leaves the records": Mutant(
         "flushall", SCRIPTS, "redis.call('SET', KEYS[key], int(q) .. ' ', 'PX', ARGV[4])", ""),
     "a branch stays in the chain": Mutant(
