@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import time
@@ -24,7 +25,8 @@ class Command:
 
     :param action: what the governor shall do.
     :param arguments: its arguments, by name.
-    :param id: its id, if another process has given it.
+    :param id: its id, if another process has given it, or an ``Idempotency-Key``.
+    :ivar noted: true once every process has been given it.
     :ivar status: ``accepted``, ``running``, ``done`` or ``failed``; ``unknown`` if another process was to carry it out,
         and there was no outcome in time.
     """
@@ -33,6 +35,7 @@ class Command:
         self.id = secrets.token_urlsafe(12) if id is None else id
         self.action = action
         self.arguments = arguments
+        self.noted = False
         self.status = "accepted"
         self.result: Any = None
         self.error: str | None = None
@@ -93,7 +96,9 @@ class Command:
 
 
 class CommandStore:
-    """Remembers commands by id and by ``Idempotency-Key``; the oldest finished ones are forgotten first.
+    """Remembers commands by id; the oldest finished ones are forgotten first.
+
+    One with an ``Idempotency-Key`` has an id that is made of it, so that it has the same one in every process.
 
     :param limit: how many commands are remembered, those without an outcome left aside.
     """
@@ -101,7 +106,6 @@ class CommandStore:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._commands: OrderedDict[str, Command] = OrderedDict()
-        self._keys: dict[str, Command] = {}
         self._lock = threading.Lock()
 
     def find(self, command_id: str) -> Command:
@@ -130,7 +134,8 @@ class CommandStore:
         if key is not None and not 0 < len(key) <= MAX_KEY:
             raise RequestError(f"Idempotency-Key must have 1 to {MAX_KEY} characters", code="bad_idempotency_key")
         with self._lock:
-            earlier = self._keys.get(key) if key is not None else None
+            id = None if key is None else _id_of(key)
+            earlier = None if id is None else self._commands.get(id)
             if earlier is not None:
                 if (earlier.action, earlier.arguments) != (action, arguments):
                     raise RequestError("this Idempotency-Key was used for another command",
@@ -139,12 +144,22 @@ class CommandStore:
             if not room:
                 raise Overloaded("too many commands are waiting (HYBRID_COMMAND_QUEUE)",
                                  code="command_queue_full", status=429, retry_after=5)
-            command = Command(action, arguments)
+            command = Command(action, arguments, id)
             self._commands[command.id] = command
-            if key is not None:
-                self._keys[key] = command
             self._forget()
         return command, False
+
+    def note(self, given: Command) -> None:
+        """Remember a command that some process has given to all. Of several with one id the first counts everywhere.
+
+        :param given: the command.
+        """
+        with self._lock:
+            known = self._commands.get(given.id)
+            if known is None or not (known.noted or (known.action, known.arguments) == (given.action, given.arguments)):
+                known = self._commands[given.id] = given
+                self._forget()
+            known.noted = True
 
     def learn(self, report: dict[str, Any]) -> None:
         """Remember the outcome of a command that another process has carried out. Any process may have given it.
@@ -162,7 +177,10 @@ class CommandStore:
             if oldest is None:
                 return  # none has an outcome yet; how many those can be is bounded by the queue
             del self._commands[oldest.id]
-            self._keys = {key: command for key, command in self._keys.items() if command is not oldest}
+
+
+def _id_of(key: str) -> str:
+    return "key-" + hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _text_of(error: BaseException) -> str:

@@ -83,6 +83,9 @@ def command_governor(services: Services, order: dict[str, Any], key: str | None)
     report = command.report()
     if report["status"] == "failed":
         raise HybridError(f"the governor failed: {report['error']}", code="governor_failed", id=command.id)
+    if report["status"] == "unknown":
+        raise HybridError("no process has said in time what became of the command; it is not known whether it was "
+                          "carried out, and it will not be again", code="unknown", status=504, id=command.id)
     done = report["status"] == "done"
     return {**report, "status": "done" if done else "accepted"}, 200 if done else 202, repeated
 

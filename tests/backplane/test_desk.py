@@ -132,3 +132,46 @@ def test_status_is_that_of_the_governor_at_work(trio: Trio) -> None:
     for host in trio.hosts:
         time.sleep(0)
         assert trio.outcome(host, trio.command(host, "status"))["result"] == {"name": worker}
+
+
+def test_key_counts_in_every_process(trio: Trio) -> None:
+    """A command with a key is carried out once, whichever process it is sent to again; each knows its outcome."""
+    first = trio.command(trio.hosts[2], "start", "once")
+    assert trio.outcome(trio.hosts[2], first)["status"] == "done"
+    for host in trio.hosts:
+        until(lambda host=host: trio.command(host, "start", "once").status_code == 200)
+        again = trio.command(host, "start", "once")
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert (again.get_json()["id"], again.get_json()["result"]) == (first.get_json()["id"], trio.calls[0][0])
+        other = trio.command(host, "set_mode", "once", mode="slow")
+        assert (other.status_code, other.get_json()["code"]) == (422, "idempotency_key_reused")
+    assert len(trio.calls) == 1
+
+
+def test_key_is_used_in_all_processes_at_once(trio: Trio) -> None:
+    """Even where no process can know of the others' command yet, one is carried out, and all have its outcome."""
+    answers: list[tuple[Host, TestResponse]] = []
+    threads = [threading.Thread(target=lambda host=host: answers.append((host, trio.command(host, "start", "at once"))))
+               for host in trio.hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({answer.get_json()["id"] for _, answer in answers}) == 1
+    assert [trio.outcome(host, answer)["result"] for host, answer in answers] == [trio.calls[0][0]] * 3
+    assert len(trio.calls) == 1
+
+
+def test_repetition_of_what_is_unknown(redis_server: RedisServer) -> None:
+    """Who repeats a command whose outcome never came is told that it is unknown, and it is not given again."""
+    host = Host(redis_server, HYBRID_QUEUE_S=2, HYBRID_GOVERNOR="off")
+    try:
+        host.open().close()
+        headers = {"Idempotency-Key": "lost"}
+        post = host.flask.test_client().post
+        assert post("/api/governor/control", json={"action": "start"}, headers=headers).status_code == 202
+        until(lambda: post("/api/governor/control", json={"action": "start"}, headers=headers).status_code == 504)
+        again = post("/api/governor/control", json={"action": "start"}, headers=headers)
+        assert (again.get_json()["code"], again.get_json()["status"]) == ("unknown", 504)
+    finally:
+        host.stop()

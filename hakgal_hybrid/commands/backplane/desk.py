@@ -86,6 +86,9 @@ class Desk:
         :param data: the command.
         """
         self.start()
+        noted = Command(data["action"], data["arguments"], data["id"])
+        noted.expires(time.monotonic() + data["seconds"])
+        self._governor.store.note(noted)
         if self._thread is not None and self._given.qsize() < MAX_WAITING:
             command = Command(data["action"], data["arguments"], data["id"])
             self._given.put(_Given(command, data["generation"], time.monotonic() + data["seconds"]))
