@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import ConfigurationError as ConfigurationError
     from .errors import EventError as EventError
     from .errors import HybridError as HybridError
+    from .errors import NotHere as NotHere
     from .errors import Overloaded as Overloaded
     from .errors import RequestError as RequestError
     from .extension import HybridTransport as HybridTransport
@@ -28,7 +29,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AccessDenied": "errors", "AuthorizationRequest": "commands.authorization", "ConfigurationError": "errors",
-    "EventError": "errors", "HybridError": "errors", "Overloaded": "errors", "RequestError": "errors",
+    "EventError": "errors", "HybridError": "errors", "NotHere": "errors", "Overloaded": "errors",
+    "RequestError": "errors",
     "Emitter": "commands.backplane.emitter", "Html": "broker.markup",
     "HybridTransport": "extension", "hybridize": "host.hybridize", "prepare": "host.hybridize", "Profile": "settings",
     "Settings": "settings",

@@ -100,6 +100,26 @@ class ForkedProcess(HybridError, RuntimeError):
     title = "Forked process"
 
 
+class NotHere(HybridError, KeyError):
+    """What was asked of a client is known in another process only: its rooms, its session, its environment.
+
+    :param sid: the client's ``sid``.
+    :param process: the name of the process that has it.
+    :param host: the name of that process' machine.
+    :param pid: its process id there.
+    """
+
+    status = 409
+    code = "not_here"
+    title = "Not here"
+    __str__ = Exception.__str__  # a KeyError would quote it
+
+    def __init__(self, sid: str, process: str, host: str, pid: int) -> None:
+        super().__init__(f"the client {sid!r} is one of another process (pid {pid} on {host}), and what is asked of it "
+                         "is known there only", process=process, host=host, pid=pid)
+        self.sid, self.process, self.host, self.pid = sid, process, host, pid
+
+
 class Overloaded(HybridError):
     """A bound was hit, and the client may try again later.
 

@@ -12,6 +12,7 @@ from ..broker.client import Client
 from ..broker.sessions import SessionRegistry
 from ..broker.stream import SubscriberStream
 from ..commands.invocation import serving
+from ..errors import NotHere
 from ..web.state import AppState
 from .ack_wait import NotConnected
 
@@ -37,6 +38,21 @@ class ClientDirectory:
             client = current.client
         return client if client is not None and client.namespace == (namespace or "/") else None
 
+    def known(self, sid: str, namespace: str | None = None) -> Client | None:
+        """Return a client of which everything is known in this process.
+
+        :param sid: its ``sid``.
+        :param namespace: its namespace, by default ``/``.
+        :return: the client; ``None`` if there is none.
+        :raises NotHere: a ``KeyError``, if another process that is alive has it, or had it.
+        """
+        client, backplane, there = self.find(sid, namespace), self._current().node.backplane, process_of(sid)
+        if client is None and backplane is not None and there not in ("", backplane.process):
+            peer = backplane.living().get(there)
+            if peer is not None:
+                raise NotHere(sid, there, peer.host, peer.pid)
+        return client
+
     def is_here(self, client: Client) -> bool:
         """Return false for a client of an edge, whose handler is running here.
 
@@ -51,8 +67,9 @@ class ClientDirectory:
         :param namespace: its namespace, by default ``/``.
         :return: the client.
         :raises NotConnected: a ``KeyError`` and a ``ValueError``, if there is none.
+        :raises NotHere: a ``KeyError``, if another process that is alive has it, or had it.
         """
-        client = self.find(sid, namespace)
+        client = self.known(sid, namespace)
         if client is None:
             raise NotConnected(sid, namespace)
         return client
@@ -97,8 +114,9 @@ class ClientDirectory:
         :param sid: the client's ``sid``.
         :param namespace: its namespace, by default ``/``.
         :return: the environment; ``None`` if the client is not connected.
+        :raises NotHere: a ``KeyError``, if another process that is alive has it, or had it.
         """
-        client = self.find(sid, namespace)
+        client = self.known(sid, namespace)
         return None if client is None else client.environ
 
     @property

@@ -56,8 +56,9 @@ class Manager:
 
         :param sid: the client's ``sid``.
         :param namespace: its namespace.
+        :raises NotHere: a ``KeyError``, if another process that is alive has it, or had it.
         """
-        client = self._clients.find(sid, namespace)
+        client = self._clients.known(sid, namespace)
         return [] if client is None else client.rooms()
 
     def is_connected(self, sid: str, namespace: str) -> bool:

@@ -111,6 +111,13 @@ class Peers:
     def __len__(self) -> int:
         return len(self._living())
 
+    def get(self, process: str) -> Peer | None:
+        """Return a process that is alive; ``None`` if it is not.
+
+        :param process: its name.
+        """
+        return next((peer for peer in self.listed("") if peer.process == process), None)
+
     def listed(self, here: str) -> list[Peer]:
         """Return the living processes, in the order of their machines and process ids.
 
