@@ -19,6 +19,7 @@ from .cursor import Cursor
 from .entry import Gap
 from .event import Target
 from .hub import Hub
+from .past import LookBack, resume
 from .reading import Shared, read, read_shared
 from .sse import LAST_CHUNK
 from .states import SessionState, StreamEnd, StreamEvent, StreamState, after
@@ -36,6 +37,7 @@ class SubscriberStream:
     :param options: what all streams have in common.
     :param request: what the client asked for.
     :param on_gap: called with every gap, for each client that it concerns.
+    :param look_back: reads what the log has dropped and several processes still have; ``None`` for nothing.
     :ivar content: what of the log is for its clients, as bytes.
     :ivar state: see :class:`~hakgal_hybrid.broker.states.StreamState`. Only the writer changes it.
     :ivar reader: a cursor of its own, or, while it is live, the group it is in. It is one attribute because other
@@ -48,23 +50,22 @@ class SubscriberStream:
     :ivar medium: ``sse``, ``websocket``, ``socketio-polling`` or ``socketio-websocket``, for the list of clients.
     """
 
-    __slots__ = ("_opening", "content", "edge", "hub", "medium", "options", "own_delivered",
+    __slots__ = ("_opening", "_past", "content", "edge", "hub", "medium", "options", "own_delivered",
                  "reader", "replay_until", "resumed", "session", "state", "writer")
 
     def __init__(self, session: Session, hub: Hub, options: StreamOptions, request: StreamRequest,
-                 on_gap: Callable[[Client, Gap], None] = lambda client, gap: None) -> None:
+                 on_gap: Callable[[Client, Gap], None] = lambda client, gap: None,
+                 look_back: LookBack | None = None) -> None:
         self.session, self.hub, self.options = session, hub, options
         self.content = StreamContent(session, hub.log, request, on_gap)
         self.state = StreamState.OPENING
-        self.resumed = session.state is not SessionState.WAITING
+        self.medium, self.resumed = "sse", session.state is not SessionState.WAITING
         self.edge: LiveEdge | None = None
         self.writer: Any = None
-        self.medium = "sse"
-        self._opening = b""
-        self.own_delivered = 0
+        self._opening, self._past, self.own_delivered = b"", b"", 0
         position, gap = session.start, None
         if request.last_event_id is not None:
-            position, gap = hub.log.resume(request.last_event_id)
+            position, gap, self._past = resume(hub.log, request, session, None if self.resumed else look_back)
         self.replay_until = hub.log.newest
         self.reader: Cursor | SubscriberGroup = self._new_cursor(position, gap)
 
@@ -182,6 +183,7 @@ class SubscriberStream:
         if not self._opening:
             gap, self.cursor.pending_gap = self.cursor.pending_gap, None
             self._opening = self.content.opening(self.options, self.position, gap, resumed=self.resumed)
+            self._opening, self._past = self._opening + self._past, b""
             self.content.request = shared_request(self.request)
 
     def take(self, shared: Shared | None = None, upto: int | None = None, most: int | None = None) -> bytes:

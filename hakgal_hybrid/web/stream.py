@@ -95,7 +95,8 @@ def open_stream(services: Services, wanted: StreamRequest) -> SubscriberStream:
                          retry_after=1)
     session, wanted = _session_of(services, wanted)
     try:
-        stream = SubscriberStream(session, node.hub, node.stream_options, wanted, node.lifecycle.on_gap)
+        stream = SubscriberStream(session, node.hub, node.stream_options, wanted, node.lifecycle.on_gap,
+                                  None if node.neighbours is None else node.neighbours.look_back)
         replaced = sessions.attach(session, stream)
     except BaseException:
         sessions.expect(session)

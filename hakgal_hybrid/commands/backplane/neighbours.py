@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from flask import Flask
 
+from ...broker.backplane.back_reader import BackReader
+from ...broker.backplane.shared_log import Position, Record
 from ...broker.forks import fork_aware
 from ...broker.hub import Hub
 from ...broker.payload import payload_text
@@ -68,6 +70,7 @@ class Neighbours:
     def __init__(self, parts: Parts, backplane: SharedBroker) -> None:
         settings, self._backplane = parts.settings, backplane
         self.requests = RequestForwarding(self._post, max(1, settings.threads // SHARE))
+        self._back_reader = BackReader(backplane.connect("back-reader"))
         self.hosts: Hosts | None = None
         self.guests: Guests | None = None
         controls = Controls(parts.hub, parts.lifecycle, settings.max_rooms, self._desk(parts))
@@ -99,6 +102,15 @@ class Neighbours:
 
     def _post(self, process: str, message: list[Any]) -> None:
         self._backplane.post(process, payload_text("message", (message,)).encode())
+
+    def look_back(self, after: Position, upto: Position) -> list[Record] | None:
+        """Return entries of the shared log that this process has dropped.
+
+        :param after: the id after which they begin.
+        :param upto: the id of the last one.
+        :return: the entries, in order; ``None`` if not all of them can be had now.
+        """
+        return self._back_reader.read(after, upto) if self._backplane.reachable else None
 
     def begin(self) -> None:
         """Begin to read the shared log, and have edges know that this host serves."""
