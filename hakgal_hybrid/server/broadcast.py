@@ -10,6 +10,7 @@ from ..broker.hub import Hub
 from ..broker.live import Delivery, LiveGroup
 from ..broker.websocket import Source
 from ..logs import get_logger
+from .fanout.pacing import in_turns
 
 logger = get_logger(__name__)
 
@@ -81,7 +82,7 @@ class Broadcast:
             self._live.arrive(self._live.scatter())
 
     def deliveries(self) -> Iterator[tuple[Delivery, int]]:
-        """Yield what is new and who gets it, with the number of the last event in it.
+        """Yield what is new and who gets it, with the number of the last event in it. Groups take turns.
 
         Without any bytes it is for those that have had to leave.
         """
@@ -94,9 +95,9 @@ class Broadcast:
                 step = self._live.scatter()
             if step.to_catch_up:
                 yield Delivery(b"", 0, 0, step.to_catch_up), 0
-            for delivery in step.deliveries:
-                yield delivery, step.upto
-                count = len(delivery.members)
+            for delivery, members in in_turns(step.deliveries):
+                yield delivery._replace(members=members), step.upto
+                count = len(members)
                 self._hub.deliveries.delivered(count * delivery.delivered, count * len(delivery.data))
                 if delivery.conflated:
                     self._hub.log.note(conflated=count * delivery.conflated)
