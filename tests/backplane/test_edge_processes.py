@@ -75,7 +75,10 @@ class Edge:
 
     def stop(self) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            workers = self.workers()  # which gunicorn's would outlive for a while
+            for process in (self.process, *workers):
+                process.kill()
+            psutil.wait_procs(workers, 10)
         self.process.wait(10)
 
 

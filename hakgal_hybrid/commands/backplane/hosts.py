@@ -15,8 +15,11 @@ from .requests import ADMIT, GUEST, LOOK, Answer, Request, RequestForwarding
 
 logger = get_logger(__name__)
 
-#: How long a request waits for some host to be found, in seconds; and how often the hosts are asked who they are.
-FIND_S = 3.0
+#: How long a request waits for some host to be found, in seconds: longer than a new log takes nothing, and processes
+#: put back what a lost one had. Where one has waited in vain, those after it do not wait for so long.
+FIND_S = 6.0
+IN_VAIN_S = 2.0
+#: How often the hosts are asked who they are, in seconds.
 FIND_EACH_S = 0.5
 #: How long a host may take to say that it has been asked whether a client may connect, in seconds.
 TAKEN_S = 3.0
@@ -36,7 +39,7 @@ class Hosts:
         self._requests, self._broker, self._answer_s = requests, broker, answer_s
         self._known: dict[str, bool] = {}
         self._changed = threading.Condition()
-        self._asked_at = float("-inf")
+        self._asked_at = self._in_vain_at = float("-inf")
         requests.heard["host"] = self.heard
         requests.heard[LOOK] = lambda edge: None  # a host looks whether this edge is still there
 
@@ -109,8 +112,10 @@ class Hosts:
                 if time.monotonic() >= self._asked_at + FIND_EACH_S:
                     self._asked_at = time.monotonic()
                     self._broker.elsewhere("find_hosts", process=self._broker.process)
-                self._changed.wait_for(lambda: self._known, FIND_S)
+                if time.monotonic() >= self._in_vain_at + IN_VAIN_S:
+                    self._changed.wait_for(lambda: self._known, FIND_S)
             if not self._known:
+                self._in_vain_at = time.monotonic()
                 logger.warning("no host has answered: is one running, with the same HYBRID_BACKPLANE_NAME?")
                 raise _nobody("no host is there to let clients in")
             process = next(iter(self._known))
