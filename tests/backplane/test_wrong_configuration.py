@@ -82,7 +82,7 @@ def test_a_name_that_is_none(name: str) -> None:
 
 def test_a_script_is_known_by_the_name_of_its_file(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two scripts do not share the log ``__main__``, and one that gunicorn imports has the same as by itself."""
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/somewhere/shop.py")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/somewhere/shop.py", raising=False)
     app = App(redis_server, app="__main__")
     app.stop()
     assert app.status()["backplane"]["name"] == "shop"
