@@ -115,8 +115,10 @@ class Front:
         self.host = ThreadPool("host", settings.threads, **bounds, extra=settings.extra_threads)
         # Opening streams runs the host's connect handler: it must not be able to hold up control and status.
         many = {**bounds, "max_waiting": STREAMS_FOR_A_REQUEST * settings.queue_requests}
-        self.streams = OpeningPool(self.loop, self.notifier, self.fanout.precedence, threads=settings.reserved_threads,
-                                   **many, alone_s=OPENING_ALONE_S)
+        # At an edge it waits for another process, and takes nothing from anybody meanwhile.
+        opening = max(settings.reserved_threads, settings.threads if settings.is_edge else 0)
+        self.streams = OpeningPool(self.loop, self.notifier, self.fanout.precedence, threads=opening, **many,
+                                   alone_s=OPENING_ALONE_S)
         self.notifier.delivered = self.fanout.precedence.on_free = self.streams.answered
         self.control = ThreadPool("control", settings.reserved_threads, **bounds)
         self.large = ThreadPool("large", max(2, settings.threads // LARGE_SHARE), **bounds)

@@ -13,6 +13,8 @@ from support.redis_server import RedisServer
 from support.shared_apps import Host, until
 from werkzeug.test import TestResponse
 
+from hakgal_hybrid.commands.backplane.desk import RENEW_S
+
 
 class Governor:
     """Notes who was asked for what."""
@@ -110,6 +112,17 @@ def test_command_of_another_life_of_the_log_is_unknown(redis_server: RedisServer
     assert not trio.calls
     until(lambda: trio.outcome(trio.hosts[2], trio.command(trio.hosts[2], "set_mode", mode="new"))["status"] == "done")
     assert [mode for _, mode in trio.calls][-1] == "new"
+
+
+def test_desk_that_redis_has_lost_is_taken_for_the_next_command(redis_server: RedisServer, trio: Trio) -> None:
+    """A command does not wait for the next renewal when Redis does not know any more who has the desk."""
+    trio.outcome(trio.hosts[0], trio.command(trio.hosts[0], "start"))
+    with redis_server.client() as client:
+        client.delete("{shared}:desk")
+    began = time.monotonic()
+    assert trio.outcome(trio.hosts[0], trio.command(trio.hosts[0], "start"))["status"] == "done"
+    assert time.monotonic() - began < RENEW_S / 2
+    assert len(trio.calls) == 2
 
 
 def test_command_without_a_governor_anywhere_is_unknown(redis_server: RedisServer) -> None:

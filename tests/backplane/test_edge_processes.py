@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -243,6 +244,31 @@ def test_streams_go_on_when_a_host_is_killed(redis_server: RedisServer, host: Se
 
         wait_until(opened, SOON, "a new client is let in").close()
         accounting.settle()
+
+
+def test_clients_that_a_host_keeps_waiting_hold_up_no_others(host: Server, edges: Callable[..., Edge]) -> None:
+    """While slow connect handlers run for some clients of an edge, it lets others in."""
+    edge = edges().ready()
+
+    def hang() -> None:
+        with contextlib.suppress(OSError):  # the edge ends first
+            edge.ask("GET", "/api/events/stream?hang=1")
+
+    slow = [threading.Thread(target=hang, daemon=True) for _ in range(6)]
+    for thread in slow:
+        thread.start()
+
+    def opening() -> bool:
+        lanes = edge.ask("GET", "/api/hybrid/status").json()["server"]["lanes"]
+        return bool(lanes["stream"]["busy"] == 6)
+
+    wait_until(opening, SOON, "six wait")
+    stream = Stream(edge.port)
+    stream.read_until(lambda events: events.named("hybrid_open"), SOON)
+    host.emit("tick", 1)
+    stream.read_until(lambda events: events.named("tick"), SOON)
+    stream.close()
+    assert all(thread.is_alive() for thread in slow)
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])

@@ -38,6 +38,15 @@ class Census(NamedTuple):
     peers: list[Peer]
 
 
+class _Place(NamedTuple):
+    log: SharedLog | None
+    generation: int
+    settling: bool
+
+
+_NOWHERE = _Place(None, 0, False)
+
+
 class Presence:
     """Which processes are alive.
 
@@ -54,24 +63,27 @@ class Presence:
         self.peers = Peers(ALIVE_S, clock)
         self.listener = Listener()
         self.lag_s = 0.0
-        self._said, self._said_at = Population(), float("-inf")
+        self._said, self._said_at, self._said_in = Population(), float("-inf"), _NOWHERE
 
     def renew(self) -> None:
         """Begin as another process: it has said nothing yet."""
         self._said_at = float("-inf")
 
-    def say(self, log: SharedLog, *, urgent: bool) -> None:
-        """Say that this process is there, if it is time for that.
+    def say(self, log: SharedLog, *, settling: bool) -> None:
+        """Say that this process is there, if it is time for that: at once if the log may have lost what was said.
+
+        It may have where the connection or the generation is a new one, and again and again while it settles.
 
         :param log: the connection.
-        :param urgent: true while the log may have lost what was said.
+        :param settling: true while the log settles.
         :raises Away: if the log cannot be reached.
         """
         silent_s, population = self._clock() - self._said_at, self.listener.population()
-        news = urgent or (population != self._said and len(self.peers) <= PROMPT_PEERS)
-        if silent_s >= EACH_S or (silent_s >= NEWS_EACH_S and news):
+        place = _Place(log, (self._position() or START).generation, settling)
+        news = settling or (population != self._said and len(self.peers) <= PROMPT_PEERS)
+        if place != self._said_in or silent_s >= EACH_S or (silent_s >= NEWS_EACH_S and news):
             log.here(json.dumps(self._about(population)), ALIVE_S)
-            self._said, self._said_at = population, self._clock()
+            self._said, self._said_at, self._said_in = population, self._clock(), place
 
     def say_gone(self, log: SharedLog) -> None:
         """Say that this process ends.

@@ -159,7 +159,7 @@ class Reader:
             log.look(self.tail.position or START)
             self._asked = log
         if self._presence is not None:
-            self._presence.say(log, urgent=self.state is State.SETTLING)
+            self._presence.say(log, settling=self.state is State.SETTLING)
         if self.tail.position is None:
             newest = log.newest(self._seed if self.seeds else 1)
             if self.seeds:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...logs import get_logger
 from ..wakeups import make_wakeup
 from .faults import Away, Misconfigured, Retry, State
+from .messages import Messages
 from .outbox import Outbox, OutboxStatistics
 from .shared_log import Append, Appended, Forgotten, Item, Position, Settling, SharedLog
 
@@ -19,11 +19,10 @@ logger = get_logger(__name__)
 
 #: Seconds after which a sender that has nothing to send shows the log that it is still there.
 IDLE_S = 60.0
-#: Seconds between two looks while the log is settling, at most, and while the process does not know where it reads.
+#: Seconds between two looks while the log is settling, or a process is missing, at most; and while this process does
+#: not know where it reads.
 SETTLING_S = 0.1
 STARTING_S = 0.02
-#: How many messages for other processes wait; the oldest gives way.
-MAX_MESSAGES = 1000
 #: Seconds between two tries to have a full log hold less.
 TRIM_S = 60.0
 
@@ -68,13 +67,12 @@ class Sender:
                  renamed: Callable[[str, dict[int, int]], object] = lambda name, numbers: None,
                  changed: Callable[[], object] = lambda: None,
                  undelivered: Callable[[bytes], object] = lambda message: None) -> None:
-        self._connect, self.outbox, self._position, self._undelivered = connect, outbox, position, undelivered
+        self._connect, self.outbox, self._position, self._messages = connect, outbox, position, Messages(undelivered)
         self._renamed, self._changed = renamed, changed
         self.name = secrets.token_hex(8)
         self.state, self._error = State.NEW, ""
         self._expect, self._previous, self._token, self._generation = 0, "", "", 0
         self._batch: list[Item] = []
-        self._messages: deque[tuple[str, bytes]] = deque(maxlen=MAX_MESSAGES)
         self._sent = self._resent = self._twins = 0
         self._append_s, self._trimmed_at = 0.0, float("-inf")
         self._thread: threading.Thread | None = None
@@ -106,7 +104,7 @@ class Sender:
         :param process: the name of the process.
         :param message: the message.
         """
-        self._messages.append((process, message))
+        self._messages.put(process, message)
         self.ring()
 
     @property
@@ -156,11 +154,9 @@ class Sender:
                     break
             try:
                 log = log or self._connect()
-                while self._messages:
-                    message = self._messages.popleft()
-                    if not log.to(*message):
-                        self._undelivered(message[1])
-                pause = self.step(log)
+                pause = self.step(log)  # which also finds out what the log has lost
+                if not self._messages.send(log):
+                    pause = pause or SETTLING_S
                 retry.succeeded()
             except Exception as error:
                 if not isinstance(error, (Away, Misconfigured)):
@@ -193,6 +189,8 @@ class Sender:
 
     def _move(self, state: State, error: str = "") -> None:
         self._error = error
+        if state is not State.LIVE or self.state not in (State.LIVE, State.NEW):
+            self._messages.doubt()
         if state is not self.state:
             self.state = state
             self._changed()

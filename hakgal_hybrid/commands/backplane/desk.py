@@ -118,11 +118,14 @@ class Desk:
                     log.lease(self._process(), LEASE_S)
                     renew_at = time.monotonic() + RENEW_S
                 waiting = [given for given in waiting if self._is_left(log, given)]
+                if waiting:  # perhaps Redis has lost who has the desk
+                    renew_at = 0.0
                 retry.succeeded()
             except (Away, Misconfigured) as error:
                 if log is not None:
                     log.close()
                     log = None
+                renew_at = 0.0
                 time.sleep(retry.after(error))
             except Exception:
                 logger.exception("a command of the backplane cannot be carried out")

@@ -23,7 +23,7 @@ from ...broker.backplane.shared_log import (
     Tailed,
     Twin,
 )
-from .cursors import time_of
+from .cursors import Cursor, time_of
 from .inbox import Inbox
 from .redis_faults import WRONG_APP, WRONG_VERSION, fault_of, misconfigured
 from .scripts import APPEND, CLAIM, LEASE, REFILL, Script
@@ -79,7 +79,7 @@ class RedisLog:
         self._asked_at = time.monotonic()
         self._log, self._meta, self._desk, self._record, self._claim, self._to, self._here, self._said = (
             f"{{{options.name}}}:{key}" for key in ("log", "meta", "desk", "q:", "claim:", "to:", "here:", "here"))
-        self._message_id = "0-0"
+        self._read_to = Cursor()
 
     def append(self, call: Append) -> Appended | Settling | Forgotten | Twin:
         """Append items, those that the log has already left out.
@@ -129,17 +129,15 @@ class RedisLog:
         streams, cursor = {self._log: str(position)}, self._inbox.said
         own = self._to + self._options.process
         if self._options.process:
-            streams[own] = self._message_id
+            streams[own] = self._read_to.at or "0-0"
         if cursor.at:
             streams[self._said] = cursor.at
         got = self._call(lambda: self._client.xread(cast(Any, streams), count=READ_COUNT,
                                                     block=max(1, round(block_s * 1000))))
-        records: list[Record] = []
-        messages: list[bytes] = []
-        said: list[Said] = []
+        records, messages, said = list[Record](), list[bytes](), list[Said]()
         for key, entries in cast("Iterable[tuple[bytes, list[tuple[bytes, Any]]]]", got or ()):
             if key.decode() == own:
-                self._message_id = entries[-1][0].decode()
+                self._read_to.at = entries[-1][0].decode()
                 messages = self._inbox.take(entries)
             elif key.decode() == self._said:
                 cursor.at = entries[-1][0].decode()
@@ -237,7 +235,9 @@ class RedisLog:
         at = self._call(lambda: self._client.xadd(self._said, {"s": process, "p": about if alive_ms else ""},
                                                   maxlen=HERE_LENGTH, approximate=True))
         self._call(lambda: self._client.pexpire(self._said, HERE_MS))
-        self._inbox.said.moved(time_of(cast(bytes, at).decode()), alive_ms)
+        now = time_of(cast(bytes, at).decode())
+        self._inbox.said.moved(now, alive_ms)
+        self._read_to.moved(now, now)
 
     def trim(self) -> None:
         """Drop what is more than the log is to hold."""
