@@ -17,7 +17,7 @@ from support.faults import FULL, Row
 from support.hosts import Stream, example_host, until
 from support.redis_server import RedisServer, Sentinel
 from support.servers import wait_until
-from support.shared_faults import AFTER_S, STOPPED_S
+from support.shared_faults import AFTER_S, CLIENTS, RATE, STOPPED_S
 
 from hakgal_hybrid.monitoring.histogram import percentile
 
@@ -30,8 +30,9 @@ FEW = 200 if FULL else 40
 
 
 def test_killed_in_turn(shared_fault: Any) -> None:
-    """Killing each host and Redis in turn loses and repeats nothing for any client."""
-    with shared_fault("kill -9 of 2 hosts and Redis in turn", UP) as scene:
+    """Killing each host, each edge and Redis in turn loses and repeats nothing for any client."""
+    with shared_fault(f"kill -9 of 2 hosts, 2 edges and Redis in turn; {CLIENTS:,} clients, {RATE} events/s", UP,
+                      edges=2) as scene:
         for member in [*scene.hosts, *scene.edges]:
             scene.kill(member)
         scene.redis.kill()
@@ -43,7 +44,8 @@ def test_killed_in_turn(shared_fault: Any) -> None:
 
 def test_stopped_in_turn(shared_fault: Any) -> None:
     """Whatever is stopped for a while goes on where it was: everything comes, once, late."""
-    with shared_fault(f"SIGSTOP of 2 hosts and Redis for {STOPPED_S:g} s in turn", UP, clients=FEW) as scene:
+    with shared_fault(f"SIGSTOP of 2 hosts, 2 edges and Redis for {STOPPED_S:g} s in turn", UP, clients=FEW,
+                      edges=2) as scene:
         for member in [*scene.hosts, *scene.edges]:
             scene.stop_for(member, member.name)
         scene.stop_for(scene.redis, "Redis")
@@ -169,7 +171,7 @@ def test_many_descriptors(shared_fault: Any) -> None:
 def test_gevent_workers(shared_fault: Any) -> None:
     """Monkey-patched workers of gunicorn are killed, and lose Redis, like other processes."""
     with shared_fault("gunicorn with gevent: a worker killed, Redis killed, Redis stopped", UP, clients=60,
-                      kind="gunicorn-gevent", edges=0) as scene:
+                      kind="gunicorn-gevent") as scene:
         worker = psutil.Process(scene.hosts[0].server.process.pid).children()[0]
         worker.kill()
         wait_until(lambda: [child for child in psutil.Process(scene.hosts[0].server.process.pid).children()

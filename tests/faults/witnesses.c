@@ -7,7 +7,7 @@
  *   calm                                 the longest time for which any client got no event, since the order before
  *   dump PATH                            write the accounts
  *
- * A client whose stream ends, or cannot be opened, goes to the next port with its Last-Event-ID. An account has a line
+ * A client whose stream ends, or cannot be opened, goes to another port with its Last-Event-ID. An account has a line
  * for a client, and then one for each run of events with increasing ids: its first and last id, how many there are, and
  * a sum over them that depends on what and under which id each was. All that begins with "hybrid_" or is no event is
  * written as it came.
@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 enum { AWAY, CONNECTING, HEAD, BODY };
-enum { HEAD_MS = 5000, MAX_PORTS = 16 };
+enum { HEAD_MS = 20000, MAX_PORTS = 16 };
 
 struct text { char *at; size_t length, room; };
 struct id { uint64_t generation, number; };
@@ -132,7 +132,7 @@ static void hang_up(struct client *c) {
     c->state = AWAY;
     c->carry.length = 0; /* what is not complete was not dispatched */
     c->due = now + 100 + rand() % 400;
-    c->port = (c->port + 1) % port_count;
+    if (port_count > 1) c->port = (c->port + 1 + rand() % (port_count - 1)) % port_count;
 }
 
 static void open_stream(struct client *c) {
@@ -217,14 +217,16 @@ static int streams(void) {
 
 static void stand(const char *done) {
     int connections = 0, refused = 0;
-    int64_t silence = 0;
+    struct client *worst = clients;
     for (int i = 0; i < count; i++) {
         struct client *c = &clients[i];
         connections += c->connections, refused += c->refused;
-        if (c->silence > silence) silence = c->silence;
+        if (c->silence > worst->silence) worst = c;
     }
-    printf("{\"done\": %s, \"streams\": %d, \"connections\": %d, \"refused\": %d, \"silence_ms\": %lld}\n", done, streams(),
-           connections, refused, (long long)silence);
+    printf("{\"done\": %s, \"clients\": %d, \"streams\": %d, \"connections\": %d, \"refused\": %d, \"silence_ms\": %lld, \"of\": "
+           "{\"client\": %ld, \"state\": %d, \"port\": %d, \"connections\": %d, \"refused\": %d, \"last\": %llu}}\n",
+           done, count, streams(), connections, refused, (long long)worst->silence, (long)(worst - clients), worst->state,
+           ports[worst->port], worst->connections, worst->refused, (unsigned long long)worst->last.number);
     fflush(stdout);
 }
 

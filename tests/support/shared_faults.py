@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,14 +16,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hakgal_hybrid import Emitter
 from hakgal_hybrid.monitoring.histogram import percentile
 
 from .accounting import Account, Manifest, digest
 from .faults import ANSWER_MS, EMIT_MS, FULL, Asker, Row, allow_files
-from .hosts import free_port
 from .redis_server import RedisServer
 from .servers import STATUS, Server, wait_until
+from .shared_members import Edge, Member, Pace
 from .witnesses import Witnesses
 
 #: How many clients there are, and how many events a second, where nothing else is said.
@@ -35,68 +32,6 @@ STOPPED_S, AFTER_S = (9.0, 4.0) if FULL else (2.5, 1.5)
 #: What the processes of these scenes have.
 SETTINGS: dict[str, Any] = {"SUPPORT_FAULTS": 1, "HYBRID_MAX_STREAMS_PER_ADDRESS": 20_000,
                             "HYBRID_CONNECT_RATE": 1_000_000, "HYBRID_BACKPLANE_NAME": "faults"}
-
-
-class Member:
-    """One process: it can be killed, stopped and started again on its port.
-
-    :param start: starts it on a port.
-    :ivar lives: how often it was started.
-    """
-
-    def __init__(self, name: str, start: Callable[[int], Server]) -> None:
-        self.name, self._start, self.port, self.lives = name, start, free_port(), 0
-        self.start()
-
-    def start(self) -> None:
-        """Start it."""
-        self.lives += 1
-        self.server = self._start(self.port)
-        self.port = self.server.port
-
-    def kill(self) -> None:
-        """Kill it, as the kernel does."""
-        self.server.process.kill()
-        self.server.process.wait()
-        self.server.stop()
-
-    def pause(self) -> None:
-        """Stop it where it is."""
-        self.server.signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Have it go on."""
-        self.server.signal(signal.SIGCONT)
-
-
-class Pace(threading.Thread):
-    """Emits at a rate from this process.
-
-    :ivar number: how many events it has emitted. :ivar took: how long each emit took (ms).
-    """
-
-    def __init__(self, url: str, rate: float) -> None:
-        super().__init__(daemon=True)
-        self.emitter = Emitter(url, "faults")
-        self._rate, self._ended = rate, threading.Event()
-        self.number, self.took = 0, [0.0]
-
-    def run(self) -> None:
-        began = time.monotonic()
-        while not self._ended.wait(max(0.0, began + self.number / self._rate - time.monotonic())):
-            self.emit()
-
-    def emit(self) -> None:
-        """Emit the next event."""
-        started = time.perf_counter()
-        self.emitter.emit("tick", {"i": self.number})
-        self.took.append((time.perf_counter() - started) * 1000)
-        self.number += 1
-
-    def stop(self) -> None:
-        self._ended.set()
-        if self.is_alive():
-            self.join()
 
 
 @dataclass
@@ -159,10 +94,11 @@ class Shared:
         self.pace.emit()
         assert self.pace.emitter.flush(60)
         with self.redis.client() as client:
-            return str(client.xrevrange("{faults}:log", count=1)[0][0].decode())
+            entries = client.xrevrange("{faults}:log", count=100)  # what processes have each other do is no event
+        return str(next(at.decode() for at, fields in entries if fields.get(b"p", b"").startswith(b"e")))
 
     def after(self, what: str, seconds: float = AFTER_S) -> None:
-        """Let the load go on after a fault, and note how long it was quiet."""
+        """Let the load go on after a fault, and note for how long any client was without an event."""
         time.sleep(seconds)
         self.silences[what] = self.witnesses.calm()["silence_ms"] / 1000
 
@@ -281,8 +217,13 @@ def shared_scene(tell: Callable[[dict[str, Any]], object], folder: Path, fault: 
             place = ("--port", str(port)) if kind == "ours" else ("--timeout", "60")
             return Server(kind, *place, *options, **env)
 
+        def edge(port: int) -> Server:
+            return Edge("edge", "--port", str(port), **env)
+
         for number in range(hosts):
             members.append(Member(f"host {number + 1}", host))
+        for number in range(edges):
+            members.append(Member(f"edge {number + 1}", edge))
         pace = Pace(url or redis.url, rate / 2)
         stack.callback(pace.stop)
         found = Shared(redis, members[:hosts], members[hosts:], witnesses, pace, Row(fault, up), manifest, rate,

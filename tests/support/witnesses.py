@@ -51,7 +51,7 @@ class Witnesses:
         return answer
 
     def connect(self, count: int, ports: list[int], seconds: int = 120) -> None:
-        """Open so many streams, spread over the ports; each client goes to the next port when its stream ends."""
+        """Open so many streams, spread over the ports; each client goes to another port when its stream ends."""
         self._order(f"connect {count} {','.join(map(str, ports))} {seconds}", seconds + 10)
 
     def wait_for(self, event_id: str, seconds: int = 120) -> dict[str, Any]:
