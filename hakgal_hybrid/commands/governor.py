@@ -115,8 +115,8 @@ class GovernorQueue:
 
         :param command: the command.
         :param report: called with it when there is an outcome.
-        :param fence: how many processes have carried out commands before this one: a number for a governor that has to
-            refuse what an earlier one still orders.
+        :param fence: greater than that of any process that has carried out commands before this one: a number for a
+            governor that has to refuse what an earlier one still orders.
         """
         queue = self._status if command.action == "status" else self._commands
         if not queue.worker.submit(partial(self._claimed, self._governor(), command, report, fence)):

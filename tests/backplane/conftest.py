@@ -8,6 +8,9 @@ import pytest
 from support.redis_server import RedisServer
 from support.shared_apps import Host
 
+from hakgal_hybrid.broker.backplane.shared_log import START, Settling
+from hakgal_hybrid.commands.backplane.redis_log import LogOptions, RedisLog
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
@@ -21,9 +24,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server(server: RedisServer) -> RedisServer:
-    """The same, empty."""
+    """The same, with nothing but logs that take what is sent: a new one waits for two seconds first."""
     with server.client() as client:
         client.flushall()
+        for name in ("shared", "edges"):
+            log = RedisLog(client, LogOptions(name, settle_ms=1))
+            while isinstance(log.look(START), Settling):
+                pass
     return server
 
 

@@ -207,6 +207,7 @@ def test_a_room_that_is_closed_is_closed_at_edges(host: Host, edge: Edge) -> Non
     assert stream.next().event == "last"
 
 
+@pytest.mark.long
 def test_streams_go_on_without_a_host(host: Host, edge: Edge, redis_server: RedisServer) -> None:
     """A client keeps its stream while no host is there; a new one is asked to try again; a command is refused."""
     host.socketio.on_event("say", lambda: "said")
@@ -244,6 +245,7 @@ def test_a_host_that_begins_later_is_found(redis_server: RedisServer, host: Host
         other.stop()
 
 
+@pytest.mark.long
 def test_an_edge_that_has_died_is_noticed(host: Host, edge: Edge) -> None:
     """The host runs the disconnect handlers of its clients, once."""
     ended: list[tuple[str, str]] = []

@@ -102,6 +102,11 @@ def edges(redis_server: RedisServer, host: Server, tmp_path: Path) -> Iterator[C
 
     try:
         yield start
+        ports = {edge.port for edge in started}
+        got = {got.id for stream in accounting.streams if stream.port in ports for got in stream.got()
+               if got.id and not got.event.startswith("hybrid_")}
+        wait_until(lambda: all(event_id in host.manifest.read_text() for event_id in got), SOON,
+                   "the host has read what its clients have")
         accounting.settle()
     finally:
         for edge in started:
@@ -192,6 +197,7 @@ def test_sigterm_ends_all_workers_with_farewells(host: Server, edges: Callable[.
     assert not any(worker.is_running() for worker in workers)
 
 
+@pytest.mark.long
 @needs_workers
 def test_no_worker_outlives_its_supervisor(host: Server, edges: Callable[..., Edge]) -> None:
     """Workers whose supervisor was killed end by themselves."""
@@ -211,6 +217,7 @@ def test_a_port_that_is_taken(host: Server, edges: Callable[..., Edge]) -> None:
         assert "Traceback" not in edge.log()
 
 
+@pytest.mark.long
 def test_streams_go_on_when_a_host_is_killed(redis_server: RedisServer, host: Server,
                                              edges: Callable[..., Edge]) -> None:
     """Clients that the killed host has let in keep their streams, and get what another one emits; new ones come in."""
@@ -280,7 +287,7 @@ def test_clients_of_socketio(transport: str, host: Server, edges: Callable[..., 
     edge = edges(ENABLE_WS_SPECIAL="true").ready()
     client, heard = make_client(), []
     client.on("news", heard.append)
-    client.connect(f"http://127.0.0.1:{edge.port}", transports=[transport])
+    client.connect(f"http://127.0.0.1:{edge.port}", transports=[transport], wait_timeout=SOON)
     assert client.call("echo", ("a", b"b", 1), timeout=SOON) in (("a", b"b", 1), ["a", b"b", 1])
     host.emit("news", 1, data="old")
     wait_until(lambda: heard, SOON, "the event of the host")
@@ -289,7 +296,8 @@ def test_clients_of_socketio(transport: str, host: Server, edges: Callable[..., 
     wait_until(lambda: sid in str(host.notes()), SOON, "the host's disconnect handler")
     refused = make_client()
     with pytest.raises(socketio.exceptions.ConnectionError):
-        refused.connect(f"http://127.0.0.1:{edge.port}", transports=[transport], auth={"refuse": ["no"]})
+        refused.connect(f"http://127.0.0.1:{edge.port}", transports=[transport], auth={"refuse": ["no"]},
+                        wait_timeout=SOON)
     refused.disconnect()
 
 
@@ -309,7 +317,7 @@ def test_websocket_of_events(host: Server, edges: Callable[..., Edge]) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs a system that forks")
-@pytest.mark.parametrize("kind", ["gthread --threads 20", "gevent", "gthread --threads 20 --preload"])
+@pytest.mark.parametrize("kind", ["gthread --threads 80", "gevent", "gthread --threads 80 --preload"])
 def test_edges_under_gunicorn(kind: str, host: Server, edges: Callable[..., Edge]) -> None:
     """The app of an edge, in two workers: streams of both get everything, and clients can send."""
     worker, *options = kind.split()
@@ -363,6 +371,7 @@ def test_hosts_under_gunicorn(kind: str, redis_server: RedisServer, tmp_path: Pa
             print(edge.log())
 
 
+@pytest.mark.long
 @needs_workers
 def test_an_interrupt_ends_all_workers(host: Server, edges: Callable[..., Edge]) -> None:
     """Ctrl+C reaches the supervisor and its workers: all end, with status 0. So does one worker alone."""

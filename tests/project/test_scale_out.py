@@ -133,6 +133,7 @@ def ports(tmp_path: Path) -> Iterator[dict[str, int]]:
         sys.stdout.write((tmp_path / "log").read_text(errors="replace"))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the script is for Linux, and so are addresses of pages")
 @pytest.mark.timeout(200)
 def test_script_serves_pages_from_every_process(ports: dict[str, int]) -> None:

@@ -142,7 +142,12 @@ return {'OK', int(gen) .. '-' .. int(n), did}
 LEASE = Script.of("""
 local owner = redis.call('GET', KEYS[2])
 if owner and string.match(owner, '^%S+') ~= ARGV[1] then return {'OTHER', owner} end
-local term = owner and string.match(owner, '%d+$') or tostring(redis.call('HINCRBY', KEYS[1], 'term', 1))
+local term = owner and string.match(owner, '%d+$')
+if not term then      -- greater than any before, also than one that was given in a log that is lost
+  local t, last = redis.call('TIME'), redis.call('HMGET', KEYS[1], 'term')[1]
+  term = string.format('%.0f', math.max(t[1] * 1000 + math.floor(t[2] / 1000), tonumber(last or '0') + 1))
+  redis.call('HSET', KEYS[1], 'term', term)
+end
 redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. term, 'PX', ARGV[2])
 return {'MINE', term}
 """)
