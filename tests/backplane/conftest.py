@@ -27,7 +27,7 @@ def redis_server(server: RedisServer) -> RedisServer:
     """The same, with nothing but logs that take what is sent: a new one waits for two seconds first."""
     with server.client() as client:
         client.flushall()
-        for name in ("shared", "edges"):
+        for name in ("shared", "edges", "dashboard"):
             log = RedisLog(client, LogOptions(name, settle_ms=1))
             while isinstance(log.look(START), Settling):
                 pass

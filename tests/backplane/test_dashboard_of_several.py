@@ -76,6 +76,8 @@ def test_a_redis_that_goes_and_comes_back(browser: Any, redis_server: RedisServe
     one, _ = pair
     with opened(browser, one, viewport={"width": width, "height": 900}) as page:
         page.wait_connected()
+        page.wait_for_text("#backplane-state", "Live: ")
+        wait_until(lambda: one.status()["backplane"]["sender"]["sent"], 30)  # that it is there
         redis_server.kill()
         page.wait_for_text("#backplane-state", "Away: ")
         page.wait_for_text("#events-state", "backplane is away")
