@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 (a child that is forked while a thread first imports it can resolve no name)
 import os
 import re
 from collections.abc import Callable
