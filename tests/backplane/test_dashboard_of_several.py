@@ -69,6 +69,7 @@ def test_what_it_shows_of_two_processes(browser: Any, pair: tuple[Server, Server
         assert fits(page, width)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_redis_that_goes_and_comes_back(browser: Any, redis_server: RedisServer, pair: tuple[Server, Server],
                                           width: int) -> None:

@@ -38,6 +38,7 @@ def servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Sentinel
         server.kill()
 
 
+@pytest.mark.long
 def test_killed_master(servers: tuple[RedisServer, RedisServer, Sentinel]) -> None:
     """While the master is dead events wait; the replica that takes over is found, and nobody misses or repeats any."""
     master, replica, sentinel = servers
@@ -62,6 +63,7 @@ def test_killed_master(servers: tuple[RedisServer, RedisServer, Sentinel]) -> No
         second.stop()
 
 
+@pytest.mark.long
 def test_replica_without_the_last_entries(servers: tuple[RedisServer, RedisServer, Sentinel]) -> None:
     """What the new master has never had is put back by a process that has read it, under the same ids."""
     master, replica, sentinel = servers

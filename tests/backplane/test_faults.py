@@ -103,7 +103,9 @@ def stop_a_worker(server: Server, redis: RedisServer) -> None:
     os.kill(worker.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("fault", [kill_a_worker, restart_redis, stop_redis, flush, stop_a_worker])
+@pytest.mark.parametrize("fault", [
+    kill_a_worker, restart_redis, pytest.param(stop_redis, marks=pytest.mark.long),
+    pytest.param(flush, marks=pytest.mark.long), pytest.param(stop_a_worker, marks=pytest.mark.long)])
 def test_nothing_is_lost_and_nothing_comes_twice(
         redis: RedisServer, fault: Callable[[Server, RedisServer], None]) -> None:
     """While an emitter lives and one process has read what Redis loses, no client misses or repeats anything."""

@@ -26,6 +26,7 @@ def said(process: str, age_s: float = 0.0) -> Said:
     return Said(process, json.dumps({"host": "a", "pid": 1, "position": "1-2", "clients": 3}).encode(), age_s)
 
 
+@pytest.mark.long
 def test_status_names_every_process(hosts: tuple[Host, Host]) -> None:
     """Each process says what it is and how many clients it has; everybody adds that up, within a moment."""
     here, there = hosts
