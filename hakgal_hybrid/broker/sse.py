@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import Headers, Overloaded
 
-#: Not that of the module, which belongs to the host: it may have seeded it.
-_random = random.SystemRandom()
+#: For delays. Not that of the module, which belongs to the host: it may have seeded it.
+RANDOM = random.SystemRandom()
 #: A reconnection time of more than 18 digits is taken for this one.
 _FOREVER = 10**18
 
@@ -188,7 +188,7 @@ def busy_body(busy: Overloaded) -> bytes:
     :param busy: why, and when to come back. Up to as much again is added at random, so that clients spread.
     :return: the whole body.
     """
-    retry_ms = round(busy.retry_after * 1000 * _random.uniform(1.0, 2.0))
+    retry_ms = round(busy.retry_after * 1000 * RANDOM.uniform(1.0, 2.0))
     data = json.dumps({"retry_ms": retry_ms, "code": busy.code, "detail": busy.detail})
     return encode_event(data, event="hybrid_busy", retry=retry_ms)
 

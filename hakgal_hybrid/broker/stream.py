@@ -8,7 +8,6 @@ Streams at the same place in the log share one ``bytes``.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +20,9 @@ from .event import Target
 from .hub import Hub
 from .past import LookBack, resume
 from .reading import Shared, read, read_shared
-from .sse import LAST_CHUNK
+from .sse import LAST_CHUNK, RANDOM
 from .states import SessionState, StreamEnd, StreamEvent, StreamState, after
 from .subscription import StreamOptions, StreamRequest, shared_request
-
-#: Not that of the module, which belongs to the host: it may have seeded it.
-_random = random.SystemRandom()
 
 
 class SubscriberStream:
@@ -218,7 +214,7 @@ class SubscriberStream:
 
     def bye(self) -> bytes:
         """Return ``hybrid_bye``, with a jittered reconnection time, so that clients do not all reconnect at once."""
-        retry_ms = round(self.options.retry_ms * _random.uniform(0.5, 1.5))
+        retry_ms = round(self.options.retry_ms * RANDOM.uniform(0.5, 1.5))
         return self.content.framed(self.content.control("hybrid_bye", {"retry_ms": retry_ms}, retry=retry_ms))
 
     def end(self, reason: StreamEnd) -> bytes:

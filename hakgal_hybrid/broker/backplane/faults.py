@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-import random
 from collections.abc import Callable
 
-#: Not that of the module, which belongs to the host: it may have seeded it.
-_random = random.SystemRandom()
+from ..sse import RANDOM
+
 #: Seconds before the second try, and before any later one at most. It must be well below the time of settling.
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 0.5
@@ -52,7 +51,7 @@ class Retry:
     :param jitter: returns a number between two others.
     """
 
-    def __init__(self, jitter: Callable[[float, float], float] = _random.uniform) -> None:
+    def __init__(self, jitter: Callable[[float, float], float] = RANDOM.uniform) -> None:
         self._jitter, self._pause = jitter, FIRST_RETRY_S
 
     def after(self, error: Exception) -> float:

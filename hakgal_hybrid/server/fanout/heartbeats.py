@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator
 
 import gevent
 
+from ...broker.sse import RANDOM
 from ...broker.states import StreamEnd, StreamState
 from ...settings import Settings
 from .connection import Connection
 from .connections import Connections
 from .pacing import Pace
 
-#: Not that of the module, which belongs to the host: it may have seeded it.
-_random = random.SystemRandom()
 #: How many parts a round over all streams has at most, and how many seconds one takes at least: the loop's timers are
 #: no finer.
 PARTS = 32
@@ -65,7 +63,7 @@ class Rounds:
         :return: true if it is.
         """
         left = self._heartbeat_s - quiet_s
-        return self.is_quiet(quiet_s) and _random.random() * (left - self._took) < self._took
+        return self.is_quiet(quiet_s) and RANDOM.random() * (left - self._took) < self._took
 
 
 class Caretaker:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import random
 import re
 import socket
 import threading
@@ -18,12 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from ...broker.sse import Decoder, Message
+from ...broker.sse import RANDOM, Decoder, Message
 from ...errors import HybridError, RequestError
 from .request import TIMEOUT_S, Base, connected, open_response
 
-#: Not that of the module, which belongs to the host: it may have seeded it.
-_random = random.SystemRandom()
 #: The stream of a host that this package serves.
 STREAM = "/api/events/stream"
 
@@ -175,7 +172,7 @@ class Events:
                 yield Note("lost", detail)
                 return
             wait = min(wait * 2 ** min(self._in_vain, 6), max(wait, MAX_RETRY_S)) if self._in_vain else self._retry_s
-            wait *= _random.uniform(1, 1.25)  # many tools that lost one server shall not come back at once
+            wait *= RANDOM.uniform(1, 1.25)  # many tools that lost one server shall not come back at once
             yield Note("lost", detail, round(wait, 3))
             self._stopped.wait(wait)
 
