@@ -15,7 +15,7 @@ from ..broker.broker import process_of
 from ..broker.engineio.held import Answer as HeldBody
 from ..broker.environ import ADDRESS, HANDOFF
 from ..commands.backplane.requests import Answer, ForwardedRequest, Request, RequestForwarding
-from ..errors import HybridError, RequestError, problem_response
+from ..errors import HybridError, RequestError
 from ..logs import get_logger
 from .bodies import token_of_request
 from .services import Services
@@ -60,8 +60,7 @@ class HeldForward:
         try:
             answer = self._asked.take()
         except HybridError as error:
-            status, _, body = problem_response(error)
-            return HeldBody(status, PROBLEM, body)
+            answer = Answer.of(error)
         return None if answer is None else HeldBody(_status_line(answer.status), _type_of(answer),
                                                     answer.text.encode())
 
@@ -193,6 +192,6 @@ def server_of(app: Flask, prefix: str) -> Callable[[Request], Answer]:
         except Exception:
             logger.exception("answering a request of another process failed")
             problem = HybridError("an internal error, which the log has")
-        return Answer(problem.status, problem_response(problem)[2].decode())
+        return Answer.of(problem)
 
     return serve

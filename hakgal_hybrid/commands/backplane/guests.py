@@ -18,7 +18,7 @@ from ...broker.forks import fork_aware
 from ...broker.payload import payload_text, restore_binary
 from ...broker.shared_broker import SharedBroker
 from ...broker.timers import TimerQueue
-from ...errors import AccessDenied, EventError, HybridError, Overloaded, RequestError, problem_response
+from ...errors import AccessDenied, EventError, HybridError, Overloaded, RequestError
 from ...logs import get_logger
 from ..authorization import Authorizer
 from ..handlers import Handlers
@@ -96,7 +96,7 @@ class Guests:
         :param reply: called with the answer.
         """
         if not self._worker.submit(partial(self._serve, body, time.monotonic() + seconds, reply)):
-            reply(_answer_of(Overloaded("too many requests of edges wait at this host", code="forwarding")))
+            reply(Answer.of(Overloaded("too many requests of edges wait at this host", code="forwarding")))
 
     def _serve(self, body: str, until: float, reply: Callable[[Answer], object]) -> None:
         if time.monotonic() >= until:
@@ -107,13 +107,13 @@ class Guests:
             text = payload_text("answer", ({"value": value, "decides": self._authorizer.decides},))
         except EventError as error:
             logger.error("what was to be answered to an edge cannot be sent as JSON: %s", error)
-            answer = _answer_of(RequestError("the handler ran, and returned what cannot be sent as JSON", status=500,
+            answer = Answer.of(RequestError("the handler ran, and returned what cannot be sent as JSON", status=500,
                                              code="handler_failed"))
         except HybridError as error:
-            answer = _answer_of(error)
+            answer = Answer.of(error)
         except Exception:
             logger.exception("a request of an edge failed")
-            answer = _answer_of(HybridError("an internal error, which the log has"))
+            answer = Answer.of(HybridError("an internal error, which the log has"))
         else:
             answer = Answer(200, text)
         self._broker.settled()
@@ -214,7 +214,3 @@ class Guests:
             guest = self._guests.pop(sid, None)
             if guest is not None and not self._worker.submit(partial(self._ended, guest, "transport close")):
                 logger.error("the disconnect handler of %s does not run: too much waits in the background", sid)
-
-
-def _answer_of(error: HybridError) -> Answer:
-    return Answer(error.status, problem_response(error)[2].decode())

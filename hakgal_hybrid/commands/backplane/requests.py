@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ...broker.wakeups import make_wakeup
-from ...errors import HybridError, Overloaded
+from ...errors import HybridError, Overloaded, problem_response
 from ...logs import get_logger
 from ..worker import Worker
 
@@ -61,6 +61,14 @@ class Answer(NamedTuple):
 
     status: int
     text: str
+
+    @classmethod
+    def of(cls, error: HybridError) -> Answer:
+        """Return the answer that is the problem document of an error.
+
+        :param error: the error.
+        """
+        return cls(error.status, problem_response(error)[2].decode())
 
 
 class ForwardedRequest:
@@ -143,7 +151,6 @@ class RequestForwarding:
 
     :param post: posts a message.
     :param threads: how many requests of others are answered at a time.
-    :ivar process: the name of this process; set when it is known.
     :ivar post: posts a message.
     :ivar serve: answers a request; set once there is somebody who can.
     :ivar guests: answers a request that an edge makes for a client of its own, given its body, how many seconds it
