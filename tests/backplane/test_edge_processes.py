@@ -103,10 +103,14 @@ def edges(redis_server: RedisServer, host: Server, tmp_path: Path) -> Iterator[C
     try:
         yield start
         ports = {edge.port for edge in started}
-        got = {got.id for stream in accounting.streams if stream.port in ports for got in stream.got()
+        got = {f'"{got.id}"' for stream in accounting.streams if stream.port in ports for got in stream.got()
                if got.id and not got.event.startswith("hybrid_")}
-        wait_until(lambda: all(event_id in host.manifest.read_text() for event_id in got), SOON,
-                   "the host has read what its clients have")
+
+        def noted() -> bool:
+            text = host.manifest.read_text()
+            return all(event_id in text for event_id in got)
+
+        wait_until(noted, SOON, "the host has read what its clients have")
         accounting.settle()
     finally:
         for edge in started:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from support.redis_server import RedisServer, Sentinel
-from support.shared_apps import App, until
+from support.redis_server import RedisServer, Sentinel, watched
+from support.shared_apps import App
 
 from hakgal_hybrid import HybridTransport
 
@@ -25,17 +25,8 @@ class Guarded(App):
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Sentinel]]:
-    folders = [tmp_path / name for name in ("master", "replica", "sentinel")]
-    for folder in folders:
-        folder.mkdir()
-    master = RedisServer(folders[0])
-    replica = RedisServer(folders[1], "--replicaof", "127.0.0.1", str(master.port))
-    with replica.client() as client:
-        until(lambda: client.info("replication")["master_link_status"] == "up")
-    sentinel = Sentinel(folders[2], master)
-    yield master, replica, sentinel
-    for server in (sentinel, replica, master):
-        server.kill()
+    with watched(tmp_path) as started:
+        yield started
 
 
 @pytest.mark.long

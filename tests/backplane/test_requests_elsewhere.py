@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -104,53 +105,49 @@ def test_answer_names_what_its_handler_has_emitted(handling: tuple[Host, Host]) 
             assert answer["after"] == stream.until("heard").id
 
 
-def test_requests_that_wait_take_no_thread(redis_server: RedisServer) -> None:
+@pytest.fixture
+def stuck(redis_server: RedisServer) -> Iterator[tuple[Host, Host, threading.Event]]:
+    """Two processes, the second of which answers none of the other's requests before the event is set."""
+    here, there = Host(redis_server, HYBRID_QUEUE_S=5, HYBRID_THREADS=2), Host(redis_server)
+    requests, go_on = there.transport.node.requests, threading.Event()
+    assert requests is not None
+    serve = requests.serve
+    assert serve is not None
+    requests.serve = lambda request: serve(request) if go_on.wait(10) else Answer(500, "")
+    there.socketio.on_event("say", lambda data: data)
+    yield here, there, go_on
+    here.stop()
+    there.stop()
+
+
+def until_asked(host: Host, number: int) -> None:
+    """Wait until so many requests of a process wait for others."""
+    until(lambda: len(host.transport.node.requests._asked) == number)
+
+
+def test_requests_that_wait_take_no_thread(stuck: tuple[Host, Host, threading.Event]) -> None:
     """While another process does not answer, our server answers everything else, and each of those in the end."""
-    here = Host(redis_server, HYBRID_QUEUE_S=5, HYBRID_THREADS=2)
-    there = Host(redis_server)
-    requests = there.transport.node.requests
-    assert requests is not None
-    serve, go_on = requests.serve, threading.Event()
-    assert serve is not None
-    requests.serve = lambda *request: serve(*request) if go_on.wait(10) else Answer(500, "")
-    there.socketio.on_event("say", lambda data: data)
-    try:
-        with serving(here.socketio, here.flask) as port, there.open() as stream:
-            body = {"sid": stream.open["sid"], "event": "say"}
-            with ThreadPoolExecutor(20) as pool:
-                posts = [pool.submit(call, port, "POST", "/api/events/emit", {**body, "data": number},
-                                     {"X-Hybrid-Token": stream.open["token"]}) for number in range(20)]
-                node = here.transport.node.requests
-                until(lambda: len(node._asked) == 20)
-                assert call(port, "GET", "/api/hybrid/status").status == 200
-                go_on.set()
-                assert [post.result(10).body["ack"] for post in posts] == list(range(20))
-    finally:
-        here.stop()
-        there.stop()
-
-
-def test_few_threads_wait_for_another_process(redis_server: RedisServer) -> None:
-    """Where each request that waits takes a thread, few may; one more is refused at once, and can be sent again."""
-    here, there = Host(redis_server, HYBRID_QUEUE_S=5), Host(redis_server)
-    requests = there.transport.node.requests
-    assert requests is not None
-    serve, go_on = requests.serve, threading.Event()
-    assert serve is not None
-    requests.serve = lambda *request: serve(*request) if go_on.wait(10) else Answer(500, "")
-    there.socketio.on_event("say", lambda data: data)
-    try:
-        here.open().close()
-        with there.open() as stream, ThreadPoolExecutor(MAX_THREADS) as pool:
-            posts = [pool.submit(post, here, "emit", stream, event="say", data=number)
-                     for number in range(MAX_THREADS)]
-            node = here.transport.node.requests
-            until(lambda: len(node._asked) == MAX_THREADS)
-            refused = post(here, "emit", stream, event="say", data="one more")
-            assert (refused.status_code, refused.get_json()["code"]) == (503, "forwarding")
-            assert refused.headers["Retry-After"]
+    here, there, go_on = stuck
+    with serving(here.socketio, here.flask) as port, there.open() as stream:
+        body = {"sid": stream.open["sid"], "event": "say"}
+        with ThreadPoolExecutor(20) as pool:
+            posts = [pool.submit(call, port, "POST", "/api/events/emit", {**body, "data": number},
+                                 {"X-Hybrid-Token": stream.open["token"]}) for number in range(20)]
+            until_asked(here, 20)
+            assert call(port, "GET", "/api/hybrid/status").status == 200
             go_on.set()
-            assert sorted(post.result(10).get_json()["ack"] for post in posts) == list(range(MAX_THREADS))
-    finally:
-        here.stop()
-        there.stop()
+            assert [post.result(10).body["ack"] for post in posts] == list(range(20))
+
+
+def test_few_threads_wait_for_another_process(stuck: tuple[Host, Host, threading.Event]) -> None:
+    """Where each request that waits takes a thread, few may; one more is refused at once, and can be sent again."""
+    here, there, go_on = stuck
+    here.open().close()
+    with there.open() as stream, ThreadPoolExecutor(MAX_THREADS) as pool:
+        posts = [pool.submit(post, here, "emit", stream, event="say", data=number) for number in range(MAX_THREADS)]
+        until_asked(here, MAX_THREADS)
+        refused = post(here, "emit", stream, event="say", data="one more")
+        assert (refused.status_code, refused.get_json()["code"]) == (503, "forwarding")
+        assert refused.headers["Retry-After"]
+        go_on.set()
+        assert sorted(post.result(10).get_json()["ack"] for post in posts) == list(range(MAX_THREADS))

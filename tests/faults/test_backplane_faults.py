@@ -15,7 +15,7 @@ import psutil
 import pytest
 from support.faults import FULL, Row
 from support.hosts import Stream, example_host, until
-from support.redis_server import RedisServer, Sentinel
+from support.redis_server import RedisServer, Sentinel, watched
 from support.servers import wait_until
 from support.shared_faults import AFTER_S, CLIENTS, RATE, STOPPED_S
 
@@ -194,17 +194,8 @@ def test_gevent_workers(shared_fault: Any) -> None:
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Sentinel]]:
     """A master, its replica and a Sentinel."""
-    folders = [tmp_path / name for name in ("master", "replica", "sentinel")]
-    for folder in folders:
-        folder.mkdir()
-    master = RedisServer(folders[0])
-    replica = RedisServer(folders[1], "--replicaof", "127.0.0.1", str(master.port))
-    with replica.client() as client:
-        wait_until(lambda: client.info("replication")["master_link_status"] == "up")
-    sentinel = Sentinel(folders[2], master)
-    yield master, replica, sentinel
-    for server in (sentinel, replica, master):
-        server.kill()
+    with watched(tmp_path) as started:
+        yield started
 
 
 def test_replica_with_a_lost_tail(

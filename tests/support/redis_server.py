@@ -10,12 +10,14 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from .needs import missing
+from .servers import wait_until
 
 
 class RedisServer:
@@ -110,3 +112,22 @@ class Sentinel(RedisServer):
     def _command(self) -> list[str]:
         return ["redis-server", str(self._config), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1",
                 "--dir", str(self._folder)]
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, Sentinel]]:
+    """Start a master, a replica that has what it has, and a Sentinel that watches both; kill them in the end.
+
+    :param folder: where they keep their files.
+    """
+    folders = [folder / name for name in ("master", "replica", "sentinel")]
+    for made in folders:
+        made.mkdir()
+    master = RedisServer(folders[0])
+    replica = RedisServer(folders[1], "--replicaof", "127.0.0.1", str(master.port))
+    with replica.client() as client:
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up")
+    sentinel = Sentinel(folders[2], master)
+    yield master, replica, sentinel
+    for server in (sentinel, replica, master):
+        server.kill()
