@@ -596,7 +596,8 @@ def test_a_websocket_takes_no_thread(few: Site) -> None:
     for ws in sockets:
         ws.send("40")
         assert [ws.recv()[:2] for _ in range(3)] == ["0{", "40", "42"]
-    assert threading.active_count() - before < 10
+    # Threads of the pools start as they are needed, so how many there are depends on the machine.
+    assert threading.active_count() - before < len(sockets)
     few.socketio.emit("news", 1)
     assert {ws.recv() for ws in sockets} == {'42["news",1]'}
     sockets[0].ping("x")
