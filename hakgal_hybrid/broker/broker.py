@@ -61,16 +61,16 @@ class Broker:
         """Wait, for a bounded time, until it is known which events are new. Without a backplane that is known.
 
         :return: the number of the newest event, which is not new.
+        :raises Overloaded: if it is still being read which those are.
         """
         return self.log.newest
 
-    def wait_for(self, event_id: str) -> bool:
+    def wait_for(self, event_id: str) -> None:
         """Wait, for a bounded time, until an event has come that a client has seen; without a backplane never.
 
         :param event_id: its id, as its client says.
-        :return: false if too many wait already.
+        :raises Overloaded: if too many wait already, or the process has not begun.
         """
-        return True
 
     def in_place(self, change: Callable[[int], object]) -> None:
         """Carry out a change between what was emitted before and what will be. To be called under ``EventLog.held``.

@@ -12,7 +12,7 @@ from .cursor import Batch
 from .entry import Entry, Gap
 from .epochs import LOSS_MARKER
 from .event import Target, is_marker
-from .log import EventLog
+from .log import EventLog, resume_id
 from .sse import as_chunk
 from .subscription import StreamOptions, StreamRequest, name_filter
 
@@ -93,7 +93,7 @@ class StreamContent:
         """
         log, asked = self.log, self.request.last_event_id
         # A resume that failed keeps the id that was asked for until the gap was sent.
-        event_id: str | None = asked or log.id_of(position)
+        event_id = asked or resume_id(log, position)
         if gap is not None:
             event_id = None if gap.reason == "malformed" else asked
         parts = [self.control("hybrid_open", {
@@ -125,7 +125,8 @@ class StreamContent:
         """
         for client in self.session.clients:
             self.on_gap(client, gap)
-        upto = self.log.id_of(gap.upto)
+        # Where the log begins is not known: its client keeps the id that it has.
+        upto = resume_id(self.log, gap.upto) or self.request.last_event_id
         return self.control("hybrid_gap", {"missed": gap.missed, "reason": gap.reason, "resume_from": upto}, upto)
 
     def _snapshot(self, position: int, upto: int) -> list[bytes]:

@@ -239,6 +239,16 @@ class EventLog:
                                  self._count.evicted, self._count.conflated, self._count.gaps)
 
 
+def resume_id(log: EventLog, seq: int) -> str | None:
+    """Return the id with which a client can come back after an event.
+
+    :param log: the log.
+    :param seq: the number of the event.
+    :return: the id; ``None`` while a process that shares its log does not know where that begins.
+    """
+    return None if log.segments is not None and not log.segments.begun else log.id_of(seq)
+
+
 def too_large(event: Event, size: int, limit: int) -> EventError:
     """Return the error for an event that is too large.
 

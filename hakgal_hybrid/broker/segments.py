@@ -46,10 +46,11 @@ class Segments:
     """Which id each entry has, and which entry an id means. One thread adds; any may ask, without a lock.
 
     :ivar live: whether events of other processes come now.
+    :ivar begun: false while it is not known after which id the log begins.
     """
 
     def __init__(self) -> None:
-        self.live = True
+        self.live, self.begun = True, False
         self._base = START
         self._segments: list[Segment] = []
         self._newest = 0
@@ -70,7 +71,9 @@ class Segments:
 
         :param base: the id.
         """
-        self._base = base
+        self._base, self.begun = base, True
+        # What came before that, and was no event, had no id.
+        self._segments = [Segment(segment.first, base) for segment in self._segments]
         self.ended(base)
 
     def add(self, seq: int, at: Position, oldest: int, *, lossy: bool = False) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from ..errors import Overloaded
 from ..logs import get_logger
 from .arrivals import Arrivals
 from .backplane.faults import State
@@ -147,33 +148,31 @@ class SharedBroker(Broker):
         After a while, it begins when it can, and has nothing of what was before.
 
         :return: the number of the newest event.
+        :raises Overloaded: if it is still reading what was before.
         """
-        if not self._reader.begun:
-            self._reader.start()
-            if not self._reader.wait_begun(BEGIN_S) and self._tail.position is None:
-                self._reader.seeds = False
+        if not self._reader.wait_begun(BEGIN_S) and self._tail.position is not None:
+            raise behind()
         return self.log.newest
 
-    def wait_for(self, event_id: str) -> bool:
+    def wait_for(self, event_id: str) -> None:
         """Wait, for a bounded time, until an entry has come that another process has had already.
 
         :param event_id: its id, as a client says.
-        :return: false if too many wait already.
+        :raises Overloaded: if too many wait already, or as :meth:`ready` does.
         """
         try:
             wanted = Position.parse(event_id)
         except ValueError:
-            return True
+            return
         self.ready()
         if wanted <= (self._tail.position or START):
-            return True
+            return
         if not self._waiting.acquire(blocking=False):
-            return False
+            raise behind()
         try:
             self._reader.wait_for(wanted, ARRIVAL_S)
         finally:
             self._waiting.release()
-        return True
 
     def stop(self) -> None:
         """Send what waits, for as long as it may take, and end the threads."""
@@ -249,7 +248,7 @@ class SharedBroker(Broker):
         :param process: the name of the process.
         :param message: the message.
         """
-        self.ready()  # or the answer would find nobody
+        self._reader.wait_begun(BEGIN_S)  # or the answer would find nobody
         self._sender.post(process, message)
 
     def statistics(self) -> BackplaneStatistics:
@@ -261,5 +260,11 @@ class SharedBroker(Broker):
 
     def living(self) -> Peers:
         """Return the processes that are alive, as far as it is known here."""
-        self.ready()
+        self._reader.wait_begun(BEGIN_S)
         return self._arrivals.presence.peers
+
+
+def behind() -> Overloaded:
+    """Return the error for a client that comes before this process has read what the client may have seen."""
+    return Overloaded("this process has not read as far as the client has; it is tried again", code="behind",
+                      retry_after=1)

@@ -18,6 +18,7 @@ from .cursor import Cursor
 from .entry import Gap
 from .event import Target
 from .hub import Hub
+from .log import resume_id
 from .past import LookBack, resume
 from .reading import Shared, read, read_shared
 from .sse import LAST_CHUNK, RANDOM
@@ -209,7 +210,7 @@ class SubscriberStream:
         It has none before a replay has come to its end: the id that was asked for may be newer than what is left.
         """
         position = self.position
-        event_id = None if position < self.replay_until else self.hub.log.id_of(position)
+        event_id = None if position < self.replay_until else resume_id(self.hub.log, position)
         return self.content.framed(self.content.control("hybrid_heartbeat", {}, event_id))
 
     def bye(self) -> bytes:

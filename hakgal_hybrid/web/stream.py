@@ -90,9 +90,8 @@ def open_stream(services: Services, wanted: StreamRequest) -> SubscriberStream:
     :raises HybridError: if the ticket opens nothing, the host refuses the client, or a limit is reached.
     """
     node, sessions = services.node, services.node.hub.sessions
-    if wanted.last_event_id is not None and not node.hub.broker.wait_for(wanted.last_event_id):
-        raise Overloaded("this process has not read as far as the client has; it is tried again", code="behind",
-                         retry_after=1)
+    if wanted.last_event_id is not None:
+        node.hub.broker.wait_for(wanted.last_event_id)
     session, wanted = _session_of(services, wanted)
     try:
         stream = SubscriberStream(session, node.hub, node.stream_options, wanted, node.lifecycle.on_gap,

@@ -36,6 +36,18 @@ def test_each_entry_has_its_id() -> None:
     assert Segments().id_of(0) == "0-0"
 
 
+def test_what_came_before_the_log_began_has_the_id_that_it_began_after() -> None:
+    """Markers of a process that did not know yet where it begins do not lead clients back."""
+    segments = Segments()
+    segments.add(1, START, 1, lossy=True)
+    segments.add(2, START, 1, lossy=True)
+    assert not segments.begun
+    segments.begin(Position(10, 7))
+    segments.add(3, Position(10, 9), 1)
+    assert segments.begun
+    assert [segments.id_of(seq) for seq in range(1, 4)] == ["10-7", "10-7", "10-9"]
+
+
 @pytest.mark.parametrize(("asked", "position"), [
     ("10-2", 0), ("10-3", 1), ("10-4", 2), ("10-5", 2), ("10-6", 2), ("10-7", 3), ("20-0", 4), ("20-1", 5),
     ("20-2", 7)])

@@ -114,9 +114,9 @@ def test_what_was_trimmed_before_a_first_entry_was_read_is_a_hole() -> None:
 
 
 def test_start_after_everything() -> None:
-    """A process that has clients already begins after the newest entry."""
+    """A process that has clients already begins after the newest entry, and says that they may have missed some."""
     taken = Taken()
     taken.tail.begin_after([event(10, 7)])
     assert taken.got == []
     taken.take(event(10, 8))
-    assert (taken.got, taken.holes) == ([b"a8"], [])
+    assert (taken.got, taken.holes) == ([b"a8"], [Hole(Position(10, 8), None, "trimmed")])

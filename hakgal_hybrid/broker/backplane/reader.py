@@ -87,16 +87,18 @@ class Reader:
         return self.tail.position is not None and self._begun.is_set()
 
     def wait_begun(self, seconds: float) -> bool:
-        """Wait until the process knows where it begins in the log.
+        """Wait until the process knows where it begins in the log. If it takes too long, it begins without seeds.
 
-        :param seconds: for how long, at most.
+        :param seconds: for how long, at most; not at all in the reader's own thread, which would wait for itself.
         :return: true if it does.
         """
-        if self.begun:
-            return True
-        if self.state in (State.AWAY, State.MISCONFIGURED):  # it was tried: nobody waits for it again
-            return False
-        return self._begun.wait(seconds) and self.begun
+        self.start()
+        if not self.begun and threading.current_thread() is not self._thread:
+            if self.state not in (State.AWAY, State.MISCONFIGURED):  # else it was tried: nobody waits for it again
+                self._begun.wait(seconds)
+            if self.tail.position is None:
+                self.seeds = False
+        return self.begun
 
     def wait_for(self, position: Position, seconds: float) -> bool:
         """Wait until an entry was read.

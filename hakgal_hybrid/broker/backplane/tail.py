@@ -98,13 +98,15 @@ class Tail:
             self.take(record)
 
     def begin_after(self, records: list[Record]) -> None:
-        """Begin after the newest entry of the log.
+        """Begin after the newest entry of the log. What clients of this process may have missed before is a hole.
 
         :param records: the newest entry, if there is one.
         """
         begin = records[-1].at if records else START
         self._on_begun(begin)
         self.position = begin
+        if records:
+            self._hole(Hole(Position(begin.generation, begin.number + 1), None, "trimmed"))
 
     def take(self, record: Record) -> None:
         """Take the next entry.

@@ -14,7 +14,8 @@ logger = get_logger(__name__)
 
 #: What is missing, by the reason.
 _LOSSES = {"lost": "the process that emitted them had no room for them, or this one cannot use them",
-           "trimmed": "this process has read too late (HYBRID_LOG_EVENTS)",
+           "trimmed": "this process has read too late: it began while Redis was away, or Redis had dropped them"
+                      " (HYBRID_LOG_EVENTS)",
            "cut": "Redis has lost them, and no process had them any more",
            "restarted": "Redis has gone back to a state before them"}
 
