@@ -23,7 +23,7 @@ from .backplane.payloads import Control, control_payload, event_payload
 from .backplane.peers import Peers
 from .backplane.reader import BLOCK_S, Reader
 from .backplane.sender import Sender
-from .backplane.shared_log import START, Position, SharedLog
+from .backplane.shared_log import Position, SharedLog
 from .backplane.statistics import BackplaneStatistics, worse_of
 from .broker import Broker
 from .entry import Entry
@@ -34,9 +34,8 @@ logger = get_logger(__name__)
 
 #: How long a request waits at the beginning until the process knows where it begins in the shared log, in seconds.
 BEGIN_S = 5.0
-#: How long it waits for an entry that its client has had from another process, in seconds; and how many do at a time.
+#: How long it waits for an entry that its client has had from another process, in seconds.
 ARRIVAL_S = 5.0
-MAX_WAITING = 2
 #: How long an answer to a client waits for what its handler has emitted, in seconds: it belongs before the answer.
 SETTLED_S = 0.25
 #: What the shared log carries of an event besides its data, about, in bytes.
@@ -100,7 +99,6 @@ class SharedBroker(Broker):
         self._sender = Sender(self._connect("sender", 0.0, ""), self._outbox, position=self._reader.position,
                               renamed=arrivals.renamed, changed=listener.changed, undelivered=listener.undelivered)
         arrivals.sender = self._sender.name
-        self._waiting = threading.Semaphore(MAX_WAITING)
 
     def forked(self) -> None:
         """Begin without threads, and without what waits: the parent sends that."""
@@ -134,6 +132,11 @@ class SharedBroker(Broker):
         self._reader.start()
 
     @property
+    def begun(self) -> bool:
+        """False while the process reads what was emitted before it began."""
+        return self._reader.begun
+
+    @property
     def reachable(self) -> bool:
         """False while the shared log cannot be reached."""
         return self._reader.state not in (State.AWAY, State.MISCONFIGURED)
@@ -165,14 +168,8 @@ class SharedBroker(Broker):
         except ValueError:
             return
         self.ready()
-        if wanted <= (self._tail.position or START):
-            return
-        if not self._waiting.acquire(blocking=False):
+        if not self._reader.wait_for(wanted, ARRIVAL_S):
             raise behind()
-        try:
-            self._reader.wait_for(wanted, ARRIVAL_S)
-        finally:
-            self._waiting.release()
 
     def stop(self) -> None:
         """Send what waits, for as long as it may take, and end the threads."""

@@ -245,6 +245,23 @@ def test_a_host_that_begins_later_is_found(redis_server: RedisServer, host: Host
         other.stop()
 
 
+def test_a_host_of_the_past_is_not_asked(host: Host, redis_server: RedisServer) -> None:
+    """The log names hosts that were killed, as it will for long; an edge that begins asks those that say they live."""
+    assert host.transport.node.backplane is not None
+    gone = [f"{number:016x}" for number in range(5)]
+    with redis_server.client() as client:
+        for process in gone:
+            host.transport.node.backplane.elsewhere("host", process=process, decides=False)
+            client.set(f"{{shared}}:here:{process}", "{}", ex=30)  # as one leaves it that is killed
+        host.socketio.emit("second")
+        until(lambda: host.transport.log.newest == 2)
+        edge = serving(Edge(redis_server))
+        for _ in range(6):
+            edge.open().close()
+        assert not client.exists(*(f"{{shared}}:to:{process}" for process in gone))
+    edge.stop()
+
+
 @pytest.mark.long
 def test_an_edge_that_has_died_is_noticed(host: Host, edge: Edge) -> None:
     """The host runs the disconnect handlers of its clients, once."""

@@ -23,6 +23,8 @@ REFILL_ITEMS = 500
 AWAY_S = 1.0
 #: Seconds between two looks whether an entry has come that somebody waits for.
 POLL_S = 0.02
+#: How many wait for an entry at a time.
+MAX_WAITING = 2
 
 
 class Reader:
@@ -51,13 +53,10 @@ class Reader:
         self._asked: SharedLog | None = None
         self.state, self.error, self.live, self.seeds = State.NEW, "", True, True
         self.refilled = 0
-        self.away_s = 0.0
         self._lost_at: float | None = None
-        self._ending = False
-        self._end = make_wakeup()
-        self._begun = threading.Event()
+        self._ending, self._end, self._begun = False, make_wakeup(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._starting, self._waiting = threading.Lock(), threading.Semaphore(MAX_WAITING)
 
     def position(self) -> Position | None:
         """Return the last id that was read; ``None`` before the log has said where this process begins."""
@@ -105,15 +104,24 @@ class Reader:
 
         :param position: its id.
         :param seconds: for how long, at most; not at all while the log cannot be reached.
-        :return: true if it was.
+        :return: false if too many wait already.
         """
         end = time.monotonic() + seconds
-        while (read := self.tail.position) is not None and read < position:
-            left = end - time.monotonic()
-            if left <= 0 or self.state in (State.AWAY, State.MISCONFIGURED):
-                return False
-            time.sleep(min(left, POLL_S))
-        return read is not None
+        if self._has_read(position):
+            return True
+        if not self._waiting.acquire(blocking=False):
+            return False
+        try:
+            while (left := end - time.monotonic()) > 0 and not self._has_read(position):
+                time.sleep(min(left, POLL_S))
+        finally:
+            self._waiting.release()
+        return True
+
+    def _has_read(self, position: Position) -> bool:
+        """True if an entry was read, or cannot be now."""
+        read = self.tail.position
+        return read is None or read >= position or self.state in (State.AWAY, State.MISCONFIGURED)
 
     def stop(self) -> None:
         """End the thread, which may take until its present call has returned."""

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+from ...broker.backplane.peers import MAX_PEERS
 from ...broker.payload import payload_text, restore_binary
 from ...broker.shared_broker import SharedBroker
 from ...errors import AccessDenied, HybridError, Overloaded, RequestError
@@ -64,7 +65,23 @@ class Hosts:
         """
         with self._changed:
             self._known[str(process)] = bool(decides)
+            if len(self._known) > MAX_PEERS:
+                del self._known[next(iter(self._known))]
             self._changed.notify_all()
+
+    def announced(self, process: str, decides: bool) -> None:
+        """Note that the log says that a host has begun; one of which that was said before this edge began may be gone.
+
+        :param process: as for :meth:`heard`.
+        :param decides: as for :meth:`heard`.
+        """
+        if self._broker.begun:
+            self.heard(process, decides)
+
+    def find(self) -> None:
+        """Have all hosts say that they are there."""
+        self._asked_at = time.monotonic()
+        self._broker.elsewhere("find_hosts", process=self._broker.process)
 
     def ask(self, question: dict[str, Any], host: str = "", *, admit: bool = False) -> tuple[str, Any]:
         """Have a host do something.
@@ -110,8 +127,7 @@ class Hosts:
         with self._changed:
             if not self._known:
                 if time.monotonic() >= self._asked_at + FIND_EACH_S:
-                    self._asked_at = time.monotonic()
-                    self._broker.elsewhere("find_hosts", process=self._broker.process)
+                    self.find()
                 if time.monotonic() >= self._in_vain_at + IN_VAIN_S:
                     self._changed.wait_for(lambda: self._known, FIND_S)
             if not self._known:

@@ -82,7 +82,7 @@ class Neighbours:
         if settings.is_edge:
             hosts = self.hosts = Hosts(self.requests, backplane, settings.queue_s)
             fork_aware(hosts)
-            controls.actions["host"] = lambda data: hosts.heard(**data)
+            controls.actions["host"] = lambda data: hosts.announced(**data)
         else:
             guests = self.guests = Guests(
                 parts.app, parts.handlers, parts.authorizer, parts.lifecycle, backplane, self.requests,
@@ -113,7 +113,9 @@ class Neighbours:
         return self._back_reader.read(after, upto) if self._backplane.reachable else None
 
     def begin(self) -> None:
-        """Begin to read the shared log, and have edges know that this host serves."""
+        """Begin to read the shared log, and have edges know that this host serves, or find the hosts of this edge."""
         self._backplane.begin()
+        if self.hosts is not None:
+            self.hosts.find()
         if self.guests is not None:
             self.guests.announce()
