@@ -11,6 +11,8 @@ from flask import Blueprint, Flask, Request
 from werkzeug.routing import MapAdapter, Rule
 
 from ..errors import ConfigurationError
+from ..logs import get_logger
+from ..settings import Profile
 from . import assets, clients, control, diagnosis, monitor, openapi, probes, stream
 from .engineio import EngineEndpoint
 from .forwarding import server_of
@@ -18,6 +20,8 @@ from .gate import Gate
 from .services import Services
 from .urls import Paths, find, normal
 from .websocket import view as websocket
+
+logger = get_logger(__name__)
 
 
 class HybridApp(Flask):
@@ -155,6 +159,10 @@ def _blueprints(services: Services) -> Iterator[Blueprint]:
     if settings.enable_sse:
         yield stream.blueprint(services)
         yield clients.blueprint(services)
+    elif settings.enable_ws_special or settings.profile is Profile.DUAL:
+        logger.warning("ENABLE_SSE=false: nobody is served, clients of Socket.IO neither, whatever APP_PROFILE=%s and "
+                       "ENABLE_WS_SPECIAL say; APP_PROFILE=WEBSOCKET leaves the app to Flask-SocketIO",
+                       settings.profile.value)
     if settings.enable_control_http:
         yield control.blueprint(services)
     if settings.enable_ws_special:

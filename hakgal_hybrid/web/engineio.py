@@ -38,6 +38,8 @@ logger = get_logger(__name__)
 
 #: How many calls of clients may wait for a thread.
 MAX_WAITING = 100_000
+#: Of how many versions of Engine.IO that are not served the log has a line.
+MAX_VERSIONS = 5
 
 #: What means nothing once a request is answered. Handlers see the opening request without it: what is left is mostly
 #: the same for many clients, and kept once.
@@ -64,6 +66,7 @@ class EngineEndpoint:
                                 budget=Budget(max(settings.queue_bytes, largest)))
         self._node.engine_counters.sessions, self._node.on_stop = self.sessions.all, self.sessions.stop
         self._node.engine_session = self.sessions.get
+        self._met_versions: set[str | None] = set()
 
     def owns(self, environ: Mapping[str, Any]) -> bool:
         """Return true if a request is to be served here.
@@ -136,6 +139,19 @@ class EngineEndpoint:
 
     # -- the handshake ---------------------------------------------------------------------------------------
 
+    def _check_version(self, version: str | None) -> None:
+        """Refuse clients of other versions of Engine.IO, and name each version once in the log.
+
+        :raises Refusal: as Engine.IO defines it.
+        """
+        if version == "4":
+            return
+        if version not in self._met_versions and len(self._met_versions) < MAX_VERSIONS:
+            self._met_versions.add(version)
+            logger.warning("a client of Socket.IO asks for EIO=%.20r and is refused: EIO=4 is served, which libraries "
+                           "speak that were made for Socket.IO 3 or later", version)
+        raise Refusal(RefusalCode.UNSUPPORTED_VERSION)
+
     def _open(self, environ: dict[str, Any], query: Mapping[str, list[str]], *,
               websocket: bool = False) -> EngineSession:
         """Return a new session.
@@ -146,8 +162,7 @@ class EngineEndpoint:
         if environ["REQUEST_METHOD"] != "GET":
             raise Refusal(RefusalCode.BAD_METHOD)
         check_server(environ, self._node.settings)
-        if _one(query, "EIO") != "4":
-            raise Refusal(RefusalCode.UNSUPPORTED_VERSION)
+        self._check_version(_one(query, "EIO"))
         environ[ADDRESS] = address_of(environ)
         opening = {key: value for key, value in environ.items() if key not in _PASSING}
         admission = self._access.admit(environ, _one(query, "apiKey"))

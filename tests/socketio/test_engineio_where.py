@@ -136,9 +136,21 @@ def test_a_host_that_serves_only_websockets_refuses_polls() -> None:
             ask(port, "/socket.io", "polling")
 
 
-def test_without_streams_nobody_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``ENABLE_SSE=false`` leaves out everything by which clients connect, and the status does not name it."""
+def test_without_streams_nobody_is_served(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """``ENABLE_SSE=false`` leaves out everything by which clients connect; the log says so, where it was asked for."""
     monkeypatch.setenv("ENABLE_SSE", "false")
     app, _ = made()
+    assert "ENABLE_SSE=false: nobody is served" in caplog.text
     assert app.test_client().get(f"/socket.io/{HANDSHAKE}").status_code == 404
     assert HybridTransport.of(app).statistics().transport == "sse"
+
+
+def test_versions_that_are_not_served_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Each once, and only the first few of those that somebody makes up."""
+    app, _ = made()
+    for version in ("3", "3", "", *map(str, range(5, 100))):
+        answer = app.test_client().get(f"/socket.io/?EIO={version}&transport=polling")
+        assert (answer.status_code, answer.get_json()["code"]) == (400, 5)
+    said = [record.getMessage() for record in caplog.records if "EIO=4 is served" in record.getMessage()]
+    assert len(said) == 5
+    assert "EIO='3' and is refused" in said[0]
