@@ -80,7 +80,7 @@ def evil() -> Iterator[int]:
     thread.start()
     yield httpd.server_address[1]
     httpd.shutdown()
-    thread.join(10)
+    thread.join(30)
     httpd.server_close()
 
 

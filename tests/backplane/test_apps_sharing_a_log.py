@@ -74,13 +74,13 @@ def test_outage_is_said_to_open_streams(tmp_path: Path) -> None:
             began = time.monotonic()
             for number in range(1, 100):
                 app.transport.emit("tick", number)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5  # if each waited for a tenth of a second, it would be twice as long
             assert stream.json(stream.until("hybrid_status")) == {"live": False}
             with app.open() as late:
                 assert late.open["live"] is False
             status = app.status()["backplane"]
             assert status["state"] == "away"
-            assert status["sender"]["outbox"]["events"] + 99 >= 99
+            assert status["sender"]["outbox"]["events"] == 99
             server.start()
             assert stream.json(stream.until("hybrid_status")) == {"live": True}
             assert [stream.until("tick").data for _ in range(1, 100)] == [str(number) for number in range(1, 100)]

@@ -13,7 +13,7 @@ from support.redis_server import RedisServer
 from support.shared_apps import Host, until
 from werkzeug.test import TestResponse
 
-from hakgal_hybrid.commands.backplane.desk import RENEW_S
+from hakgal_hybrid.commands.backplane.desk import LEASE_S, RENEW_S
 
 
 class Governor:
@@ -119,12 +119,16 @@ def test_command_of_another_life_of_the_log_is_unknown(redis_server: RedisServer
 def test_desk_that_redis_has_lost_is_taken_for_the_next_command(redis_server: RedisServer, trio: Trio) -> None:
     """A command does not wait for the next renewal when Redis does not know any more who has the desk."""
     trio.outcome(trio.hosts[0], trio.command(trio.hosts[0], "start"))
+    took: list[float] = []
     with redis_server.client() as client:
-        client.delete("{shared}:desk")
-    began = time.monotonic()
-    assert trio.outcome(trio.hosts[0], trio.command(trio.hosts[0], "start"))["status"] == "done"
-    assert time.monotonic() - began < RENEW_S / 2
-    assert len(trio.calls) == 2
+        while not took or (min(took) >= RENEW_S / 2 and len(took) < 5):  # the best counts: the machine may be busy
+            until(lambda: client.pttl("{shared}:desk") > (LEASE_S - RENEW_S / 10) * 1000)  # the next renewal is far
+            client.delete("{shared}:desk")
+            began = time.monotonic()
+            assert trio.outcome(trio.hosts[0], trio.command(trio.hosts[0], "start"))["status"] == "done"
+            took.append(time.monotonic() - began)
+    assert min(took) < RENEW_S / 2
+    assert len(trio.calls) == 1 + len(took)
 
 
 def test_command_without_a_governor_anywhere_is_unknown(redis_server: RedisServer) -> None:

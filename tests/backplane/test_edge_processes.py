@@ -161,7 +161,7 @@ class Client(threading.Thread):
 def test_a_worker_that_is_killed_is_started_again(host: Server, edges: Callable[..., Edge]) -> None:
     """Its clients come back, to another worker or to the new one, and have every event once, or a gap for it."""
     edge = edges("--workers", "2").ready(2)
-    clients = [Client(edge.port) for _ in range(12)]
+    clients = [Client(edge.port) for _ in range(24)]  # so many that neither worker has all of them
     for client in clients:
         client.start()
     assert all(client.opened.wait(SOON) for client in clients)
@@ -181,7 +181,7 @@ def test_a_worker_that_is_killed_is_started_again(host: Server, edges: Callable[
         account = accounting.account(client.got(), manifest, upto=newest)
         assert account.delivered == 301
         moved += len(client.streams) > 1
-    assert 0 < moved < 12  # one of two workers was killed
+    assert 0 < moved < 24  # one of two workers was killed
 
 
 @needs_workers

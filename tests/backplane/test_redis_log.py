@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.redis_server import RedisServer
+from support.servers import wait_until
 
 from hakgal_hybrid.broker.backplane.faults import Away, Misconfigured
 from hakgal_hybrid.broker.backplane.shared_log import (
@@ -41,7 +42,7 @@ def call(*items: Item, position: Position = START, sender: str = "a", expect: in
 
 def opened(log: RedisLog) -> Position:
     """Have the log open its first generation; return the opening's id."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while isinstance(answer := log.look(START), Settling):
         assert time.monotonic() < deadline
         time.sleep(answer.ms / 1000)
@@ -111,14 +112,15 @@ def test_refill_puts_entries_back_under_their_ids(redis_server: RedisServer, log
     assert log.refill(read) == 0  # it has lost nothing
     with redis_server.client() as client:
         client.flushall()
-    answer = log.look(read[-1].at)
+    patient = connected(redis_server, settle_ms=60_000)  # it settles for as long as this takes
+    answer = patient.look(read[-1].at)
     assert isinstance(answer, Settling)
-    assert log.refill(read[:2]) == 2
-    assert log.refill([read[3]]) == 0  # it does not follow
-    assert log.refill(read) == 2
-    time.sleep(0.6)
+    assert patient.refill(read[:2]) == 2
+    assert patient.refill([read[3]]) == 0  # it does not follow
+    assert patient.refill(read) == 2
     following = call(Item(4, 0, b"four"), position=read[-1].at, expect=3, previous="t1", token="t2")
-    assert isinstance(log.append(following), Appended)
+    assert isinstance(log.append(following), Settling)
+    wait_until(lambda: isinstance(log.append(following), Appended), what="it to have settled")
     *kept, opening, last = log.newest(10)
     assert kept == read
     assert opening.ends == read[-1].at
@@ -165,7 +167,7 @@ def test_right_taken_away_midway(redis_server: RedisServer, *, reads: bool) -> N
         for record in log.tail(tail.position or START, 0.01).records if reads else ():
             tail.take(record)
         client.execute_command("ACL", "SETUSER", "half", "+hset")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not isinstance(log.append(call(Item(1, 0, b"one"), Item(2, 0, b"two"), position=tail.position or START)),
                              Appended):
             assert time.monotonic() < deadline
@@ -179,8 +181,8 @@ def test_right_taken_away_midway(redis_server: RedisServer, *, reads: bool) -> N
 def test_claim_is_given_once_and_only_in_its_generation(log: RedisLog) -> None:
     """One process with the desk claims a command, once; a command of another generation is never run."""
     generation = opened(log).generation
-    assert log.lease("p1", 5)
-    assert not log.lease("p2", 5)
+    assert log.lease("p1", 60)
+    assert not log.lease("p2", 60)
     assert log.claim("p2", "c1", generation).answer == "other"
     claim = log.claim("p1", "c1", generation)
     assert (claim.answer, claim.owner) == ("go", "")
@@ -193,7 +195,7 @@ def test_message_reaches_the_process_it_is_for(redis_server: RedisServer, log: R
     """Messages for a process come with what it reads of the log, once."""
     position = opened(log)
     reader = connected(redis_server, process="p1")
-    reader.here("{}", 5)
+    reader.here("{}", 60)
     assert log.to("p1", b"hello")
     assert not log.to("p2", b"there is no such process")
     assert reader.tail(position, 0.01) == ([], [b"hello"], [Said("p1", b"{}")])
@@ -255,7 +257,7 @@ def test_stated_rights_suffice_and_a_missing_one_is_named(redis_server: RedisSer
     assert isinstance(log.append(call(Item(1, 0, b"one"))), Appended)
     assert len(log.tail(START, 0.01).records) == 2
     assert log.lease("p1", 5)
-    log.here("{}", 5)
+    log.here("{}", 60)
     assert log.to("p1", b"hello")
     log.trim()
     with pytest.raises(Misconfigured, match=r"lacks a right .*\+info"):
@@ -320,7 +322,7 @@ def test_message_comes_once_over_a_new_connection(redis_server: RedisServer, log
     position = opened(log)
     connect = connector(redis_server.url, LogOptions("s", "app", "p1", settle_ms=SETTLE_MS), "reader", 0.01)
     reader = connect()
-    reader.here("{}", 5)
+    reader.here("{}", 60)
     log.to("p1", b"one")
     assert reader.tail(position, 0.01).messages == [b"one"]
     reader.close()

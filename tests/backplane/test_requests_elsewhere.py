@@ -113,7 +113,7 @@ def stuck(redis_server: RedisServer) -> Iterator[tuple[Host, Host, threading.Eve
     assert requests is not None
     serve = requests.serve
     assert serve is not None
-    requests.serve = lambda request: serve(request) if go_on.wait(10) else Answer(500, "")
+    requests.serve = lambda request: serve(request) if go_on.wait(30) else Answer(500, "")
     there.socketio.on_event("say", lambda data: data)
     yield here, there, go_on
     here.stop()
@@ -136,7 +136,7 @@ def test_requests_that_wait_take_no_thread(stuck: tuple[Host, Host, threading.Ev
             until_asked(here, 20)
             assert call(port, "GET", "/api/hybrid/status").status == 200
             go_on.set()
-            assert [post.result(10).body["ack"] for post in posts] == list(range(20))
+            assert [post.result(30).body["ack"] for post in posts] == list(range(20))
 
 
 def test_few_threads_wait_for_another_process(stuck: tuple[Host, Host, threading.Event]) -> None:
@@ -150,4 +150,4 @@ def test_few_threads_wait_for_another_process(stuck: tuple[Host, Host, threading
         assert (refused.status_code, refused.get_json()["code"]) == (503, "forwarding")
         assert refused.headers["Retry-After"]
         go_on.set()
-        assert sorted(post.result(10).get_json()["ack"] for post in posts) == list(range(MAX_THREADS))
+        assert sorted(post.result(30).get_json()["ack"] for post in posts) == list(range(MAX_THREADS))

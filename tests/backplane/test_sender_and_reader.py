@@ -205,7 +205,7 @@ def test_emit_does_not_wait_while_redis_is_stopped(tmp_path: Path) -> None:
         try:
             began = time.monotonic()
             process.emit(*numbered(1000))
-            assert time.monotonic() - began < 0.5  # 1000 of them
+            assert time.monotonic() - began < 5  # 1000 of them: if each waited for 10 ms, it would be twice as long
         finally:
             running.go_on()
         until(lambda: len(process.got) == 1001, 30)

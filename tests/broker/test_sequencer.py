@@ -121,7 +121,7 @@ def test_who_waits_for_a_refused_number_is_refused_with_it():
         waiting.join(0.001)
     with pytest.raises(RequestError, match="out of turn"):
         sequencer.run(2, lambda begin: "", shared)
-    waiting.join(10)
+    waiting.join(30)
     assert codes == [("out_of_turn", {"expected": 1})]
     assert [sequencer.run(number, lambda begin: "ran", shared) for number in (1, 2, 3)] == ["ran"] * 3
 

@@ -68,7 +68,7 @@ def test_a_link_nobody_opens_lapses():
     sessions = Watched(connect_s=0.01)
     session = sessions.make({}, 0)
     sessions.expect(session)
-    assert sessions.lapsed.wait(10)
+    assert sessions.lapsed.wait(30)
     assert sessions.over == [session]
     assert session.state is SessionState.ENDED
     with pytest.raises(AccessDenied) as refused:
@@ -81,7 +81,7 @@ def test_a_link_whose_stream_is_gone_lapses():
     sessions = Watched(resume_s=0.01)
     session = open_one(sessions)
     assert sessions.detach(session, session.carrier)
-    assert sessions.lapsed.wait(10)
+    assert sessions.lapsed.wait(30)
     assert sessions.over == [session]
 
 

@@ -26,17 +26,20 @@ def test_calls_are_made_in_the_order_of_their_times(timers):
     called, done = [], threading.Event()
     timers.call_later(1, lambda: (called.append("late"), done.set()))
     timers.call_later(0.01, lambda: called.append("early"))
-    assert done.wait(10)
+    assert done.wait(30)
     assert called == ["early", "late"]
 
 
-def test_a_cancelled_call_is_never_made(timers):
+def test_a_cancelled_call_is_never_made():
     """Cancelling takes a call back, also after it was made."""
-    called, done = [], threading.Event()
+    now, called, done = [0.0], [], threading.Event()
+    timers = TimerQueue(idle_s=0.01, clock=lambda: now[0])
     cancelled = timers.call_later(0.01, lambda: called.append("cancelled"))
     cancelled.cancel()
+    now[0] = 1.0
     kept = timers.call_later(0.02, done.set)
-    assert done.wait(10)
+    now[0] = 2.0
+    assert done.wait(30)
     kept.cancel()
     assert called == []
 
@@ -46,7 +49,7 @@ def test_a_call_that_raises_stops_nobody(timers, caplog):
     done = threading.Event()
     timers.call_later(0.001, lambda: 1 / 0)
     timers.call_later(0.002, done.set)
-    assert done.wait(10)
+    assert done.wait(30)
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -56,9 +59,9 @@ def test_the_thread_ends_and_begins_again(timers):
     for _ in range(2):
         done = threading.Event()
         timers.call_later(0, done.set)
-        assert done.wait(10)
+        assert done.wait(30)
         for thread in threads(others):
-            thread.join(10)
+            thread.join(30)
         assert threads(others) == []
 
 
@@ -94,7 +97,7 @@ def test_calls_are_made_at_their_time_by_the_clock_given():
     assert not called.wait(0.2)
     now[0] = 0.06
     timers.call_later(0, lambda: None)
-    assert called.wait(10)
+    assert called.wait(30)
 
 
 def test_many_threads_at_once(timers):
@@ -112,5 +115,5 @@ def test_many_threads_at_once(timers):
         thread.start()
     for thread in setters:
         thread.join()
-    assert done.wait(10)
+    assert done.wait(30)
     assert len(timers) == 0

@@ -15,7 +15,7 @@ from hakgal_hybrid.commands.worker import Worker
 from hakgal_hybrid.errors import Overloaded, RequestError
 
 #: How long a state may take to come about (seconds) before a test gives up.
-PATIENCE = 10
+PATIENCE = 30
 
 
 class Governor:
@@ -542,7 +542,7 @@ def test_a_worker_with_several_threads_is_not_held_up_by_one_task():
     worker, release, done = Worker("several", limit=100, threads=2), threading.Event(), threading.Event()
     assert worker.submit(lambda: release.wait(30))
     assert worker.submit(done.set)
-    assert done.wait(10)
+    assert done.wait(30)
     release.set()
 
 
@@ -552,7 +552,7 @@ def test_threads_without_work_end():
     for _ in range(3):
         done = threading.Event()
         assert worker.submit(done.set)
-        assert done.wait(10)
+        assert done.wait(30)
         for thread in worker._threads:
-            thread.join(10)
+            thread.join(30)
         assert worker._threads == []

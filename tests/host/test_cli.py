@@ -185,7 +185,7 @@ def test_a_request_to_terminate_reaches_another_interpreter(tmp_path: Path) -> N
         [child] = [process for process in host.family() if process.pid != host.process.pid]
         assert host.get("/api/hybrid/status").status == 200
         host.process.send_signal(signal.SIGTERM)
-        assert host.process.wait(15) == 0
+        assert host.process.wait(30) == 0
         assert not alive(child)
 
 

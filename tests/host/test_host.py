@@ -612,7 +612,7 @@ if "hakgal_hybrid" in api.app.extensions:
     told["emitted"] = list(emitted)
     answer = client.post("/api/events/emit", json={{"event": "kb_metrics_request", "data": {{}}}})
     told["answered"] = [event["event"] for event in answer.json.get("events", [])]
-    told["monitor"] = loaded.wait(8) if transport.mode == "sse" and hasattr(api, "system_monitor") else None
+    told["monitor"] = loaded.wait(30) if transport.mode == "sse" and hasattr(api, "system_monitor") else None
 told["stream"] = client.head("/api/events/stream").status_code
 told["warnings"] = warnings
 told["ours"] = sorted(name for name in sys.modules if name.startswith("hakgal_hybrid"))
@@ -1116,7 +1116,7 @@ def test_in_hybrid_the_blocking_broadcaster_still_works(tmp_path: Path) -> None:
     """HYBRID, ``enable_websocket=True`` and a home-grown broadcaster: its own WebSocket answers."""
     websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
     with example_host(tmp_path, push=True, LEGACY_BROADCASTER="blocking") as host:
-        connection = websocket.create_connection(f"ws://127.0.0.1:{host.port}/ws", timeout=10)
+        connection = websocket.create_connection(f"ws://127.0.0.1:{host.port}/ws", timeout=30)
         try:
             assert json.loads(connection.recv())["event"] == "connection_status"
             assert host.post("/api/facts", {"statement": "IsA(Platypus, Monotreme)."}).status == 201

@@ -87,7 +87,7 @@ def test_a_websocket_is_named() -> None:
     """The transport is that of the stream."""
     websocket = pytest.importorskip("websocket")
     with Server("ours", ENABLE_WS_SPECIAL="true") as server:
-        socket = websocket.create_connection(f"ws://127.0.0.1:{server.port}/api/events/ws", timeout=10)
+        socket = websocket.create_connection(f"ws://127.0.0.1:{server.port}/api/events/ws", timeout=30)
         try:
             socket.recv()
             assert [row["transport"] for row in listed(server)["clients"]] == ["websocket"]

@@ -84,7 +84,7 @@ def in_a_request(app: Flask, handler: Callable[[], str], go: threading.Event) ->
     app.add_url_rule("/slow", "slow", view)
     thread = threading.Thread(target=lambda: app.test_client().get("/slow"), daemon=True)
     thread.start()
-    assert begun.wait(15)
+    assert begun.wait(30)
     try:
         yield
     finally:
@@ -103,7 +103,7 @@ def test_where_a_request_waits(tmp_path: Path, kind: str) -> None:
     other.start()
     with in_a_request(Flask(__name__), getattr(slow, f"in_{kind}"), slow.go):
         seen = until(lambda: _if_clear(sample(0.4, 0.005)), f"a sampling that shows {kind}", 30)
-    other.join(10)
+    other.join(30)
     holder.close()
     top = seen.groups[0]
     assert "test_sampler.py:" in top.where
@@ -177,7 +177,7 @@ def test_one_at_a_time_and_never_behind_the_host() -> None:
                                  if answer.status == 409], "the second is refused")[0]
         first.join(20)
         go.set()
-        slow.join(10)
+        slow.join(30)
     assert refused.body["code"] == "already_sampling"
     looked = next(answer for answer in answers if answer.status == 200)
     assert "test_sampler.py:" in looked.body["groups"][0]["where"]

@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 def post(url: str, body: object) -> int:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return int(answer.status)
 
 
@@ -42,7 +42,7 @@ def test_the_minimal_example_shows_a_note_to_a_reader(tmp_path):
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until(lambda: answers(url), 30)
-            with urllib.request.urlopen(f"{url}/api/events/stream", timeout=10) as stream:
+            with urllib.request.urlopen(f"{url}/api/events/stream", timeout=30) as stream:
                 assert post(f"{url}/notes", {"text": "buy tea"}) == 201
                 decoder = Decoder()
                 found = next(message for line in iter(stream.readline, b"") for message in decoder.feed(line)
@@ -54,7 +54,7 @@ def test_the_minimal_example_shows_a_note_to_a_reader(tmp_path):
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as page:
+        with urllib.request.urlopen(url, timeout=30) as page:
             return b"EventSource" in page.read()
     except OSError:
         return False

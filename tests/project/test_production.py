@@ -154,7 +154,7 @@ def test_clients_of_socketio(host: Server, tmp_path: Path, kind: Callable[..., A
             assert [client.transport() for client in clients] == ["polling", "websocket", "websocket"]
             for number in range(3):
                 host.emit("note", data=number)
-                assert [notes.get(timeout=10) for notes in got.values()] == [number] * 3
+                assert [notes.get(timeout=30) for notes in got.values()] == [number] * 3
         finally:
             for one in clients:
                 one.disconnect()
@@ -228,7 +228,7 @@ def serving(folder: Path, kind: str) -> Iterator[int | str]:
         yield port if where == "tcp" else f"unix:{path}"
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(30)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="neither gunicorn nor Unix sockets")

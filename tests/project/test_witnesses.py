@@ -57,7 +57,7 @@ def serving(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
         try:
             yield listener.getsockname()[1], asked
         finally:
-            thread.join(10)
+            thread.join(30)
             for connection in kept:
                 connection.close()
 

@@ -232,7 +232,7 @@ def test_a_slow_client_is_told_what_it_missed() -> None:
 
 def test_events_that_are_too_old_become_a_gap() -> None:
     """A client whose backlog is older than ``HYBRID_MAX_BACKLOG_S`` is told so and goes on with what is young."""
-    with Server("ours", HYBRID_MAX_BACKLOG_S=1, HYBRID_HEARTBEAT_S=0.25) as server:
+    with Server("ours", HYBRID_MAX_BACKLOG_S=3, HYBRID_HEARTBEAT_S=0.75) as server:
         with server.opened(rcvbuf=4096) as slow, server.opened() as live:
             with reading(live):
                 server.emit("fact_added", MANY, size=LARGE)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.app import create_app
-from support.forking import in_child
+from support.forking import LIVES_S, in_child
 from support.hosts import call, free_port, listens
 from support.servers import SOON, InProcess, Server, wait_until
 
@@ -61,7 +61,7 @@ def test_a_pool_can_be_left(server: Server) -> None:
     """Leaving a pool whose worker is still busy ends the worker."""
     done = ask(server, "/fork/pool")
     assert done["raised"] == "TimeoutError"
-    assert done["seconds"] < 5
+    assert done["seconds"] < LIVES_S / 2
 
 
 def test_a_child_has_the_handlers_from_before(server: Server) -> None:
@@ -107,7 +107,7 @@ def test_the_server_ends_beside_a_child(child: list[int], daemon: bool) -> None:
             server.signal(signal.SIGTERM)
             stream.read_to_end()
             assert server.ended() == 0
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < LIVES_S / 2
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(("127.0.0.1", server.port))
@@ -195,7 +195,7 @@ def test_timers_and_workers_begin_anew_in_a_child() -> None:
     def look() -> str:
         done = threading.Event()
         timers.call_later(0.2, lambda: worker.submit(done.set))
-        return f"{done.wait(5)} {calls}"
+        return f"{done.wait(30)} {calls}"
 
     found = in_child(look, 10)
     release.set()

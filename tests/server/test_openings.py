@@ -72,7 +72,7 @@ def test_every_opening_is_answered(storm: Storm) -> None:
     """However many come at once, each is run and its answer comes to the loop."""
     openings = storm.submit(10 * AT_ONCE)
     assert all(opening.answered.wait(SOON) for opening in openings)
-    assert storm.pool.at_rest
+    wait_until(lambda: storm.pool.at_rest, what="the threads to have ended their last jobs")
 
 
 def test_an_answer_does_not_wait_for_the_next_opening(storm: Storm) -> None:
@@ -160,9 +160,12 @@ from hakgal_hybrid import HybridTransport
 transport = HybridTransport(Flask("frozen"))
 counts = [gc.get_freeze_count()]
 def stop():
+    with gevent.Timeout(30, False):
+        while gc.get_freeze_count() <= counts[0] + 1000:
+            gevent.sleep(0.05)
     counts.append(gc.get_freeze_count())
     transport.socketio.stop()
-gevent.spawn_later(0.05, stop)
+gevent.spawn(stop)
 transport.run(host="127.0.0.1", port=0)
 print(*counts, gc.get_freeze_count())
 """

@@ -77,7 +77,7 @@ class Socket:
 
     def say(self, event: str, *args: Any) -> Any:
         """Send an event; return the handler's answer."""
-        return self._client.call(event, args, namespace=self.namespace, timeout=10)
+        return self._client.call(event, args, namespace=self.namespace, timeout=30)
 
     def names(self) -> list[str]:
         return [name for name, _ in self.events]
@@ -246,7 +246,7 @@ def test_a_home_grown_broadcaster_keeps_its_websocket(tmp_path: Path) -> None:
     websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
     env = {"LEGACY_VINTAGE": "early", "LEGACY_BROADCASTER": "blocking", **DUAL}
     with example_host(tmp_path, push=True, **env) as host, Stream(host.port) as stream:
-        connection = websocket.create_connection(f"ws://127.0.0.1:{host.port}/ws", timeout=10)
+        connection = websocket.create_connection(f"ws://127.0.0.1:{host.port}/ws", timeout=30)
         try:
             assert json.loads(connection.recv())["event"] == "connection_status"
             assert host.post("/api/facts", {"statement": "IsA(Platypus, Monotreme)."}).status == 201
@@ -366,7 +366,7 @@ def on_ask(to):
 
 @socketio.on("call")
 def on_call(sid):
-    socketio.start_background_task(lambda: socketio.emit("called", socketio.call("question", "?", to=sid, timeout=10)))
+    socketio.start_background_task(lambda: socketio.emit("called", socketio.call("question", "?", to=sid, timeout=30)))
 
 @socketio.on("remember")
 def on_remember(value):

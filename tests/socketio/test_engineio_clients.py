@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 #: The most that a message may be (bytes).
 LIMIT = 1_000_000
 TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "upgrade": None}
-WAIT_S = 10
+WAIT_S = 30
 
 
 class Site:

@@ -69,9 +69,9 @@ def used(host: Server, url: str, transport: str, certificate: str) -> str | None
         except socketio_package.exceptions.ConnectionError:
             return None
         try:
-            assert client.call("echo", {"a": 1}, timeout=10) == {"a": 1}
+            assert client.call("echo", {"a": 1}, timeout=30) == {"a": 1}
             host.emit("note", data="hello")
-            assert notes.get(timeout=10) == "hello"
+            assert notes.get(timeout=30) == "hello"
             return str(client.transport())
         finally:
             client.disconnect()

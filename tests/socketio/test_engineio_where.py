@@ -52,7 +52,7 @@ def ask(port: int, path: str, *transports: str) -> list[Any]:
     visitor = client()
     visitor.connect(f"http://127.0.0.1:{port}", socketio_path=path, transports=list(transports) or None)
     try:
-        answer: list[Any] = visitor.call("echo", 1, timeout=10)
+        answer: list[Any] = visitor.call("echo", 1, timeout=30)
         return answer
     finally:
         visitor.disconnect()

@@ -486,7 +486,7 @@ def test_many_threads_emit_at_once(site: Flask, socketio: SocketIO) -> None:
     barrier = threading.Barrier(threads)
 
     def emit_all(number: int) -> None:
-        barrier.wait(10)
+        barrier.wait(30)
         for count in range(each):
             socketio.emit("counted", [number, count])
 
@@ -599,7 +599,7 @@ def test_a_background_task_is_a_daemon_thread_that_runs(socketio: SocketIO) -> N
     """It is started, gets its arguments, and does not keep the process alive."""
     seen: list[Any] = []
     thread = socketio.start_background_task(lambda *args, **kwargs: seen.append((args, kwargs)), 1, two=2)
-    thread.join(10)
+    thread.join(30)
     assert seen == [((1,), {"two": 2})]
     assert isinstance(thread, threading.Thread)
     assert thread.daemon
@@ -784,7 +784,7 @@ def test_stop_by_a_request_ends_run(site: Flask, socketio: SocketIO) -> None:
     thread.start()
     until(lambda: listens(port), "the server listens")
     assert call(port, "GET", "/stop").body == b"stopping"
-    thread.join(15)
+    thread.join(30)
     assert not thread.is_alive()
 
 
@@ -798,7 +798,7 @@ def test_stop_while_the_server_is_being_made(site: Flask, socketio: SocketIO, mo
     monkeypatch.setattr("hakgal_hybrid.server.server.Server", Early)
     thread = threading.Thread(target=socketio.run, args=(site,), kwargs={"port": 0}, daemon=True)
     thread.start()
-    thread.join(15)
+    thread.join(30)
     assert not thread.is_alive()
 
 

@@ -61,7 +61,7 @@ def add(app: Flask, transport: HybridTransport) -> None:
             process.start()
             time.sleep(0.002 * (number % 3))
             process.terminate()
-            process.join(5)
+            process.join(30)
             codes.append(process.exitcode)
             process.kill()
         return {"codes": codes}
@@ -104,7 +104,7 @@ def add(app: Flask, transport: HybridTransport) -> None:
         process = fork.Process(target=look, args=(there,))
         process.start()
         assert here.poll(5)
-        process.join(5)
+        process.join(30)
         return {**here.recv(), "in_parent": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))}
 
     @app.post("/fork/serve")
@@ -156,7 +156,7 @@ def add(app: Flask, transport: HybridTransport) -> None:
     def executor() -> Any:
         """Emit in a worker of a ``ProcessPoolExecutor``."""
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=fork) as workers:
-            return {"raised": workers.submit(emit_in_worker).result(10)}
+            return {"raised": workers.submit(emit_in_worker).result(30)}
 
     @app.post("/fork/exits")
     def exits() -> Any:
@@ -178,7 +178,7 @@ def add(app: Flask, transport: HybridTransport) -> None:
             process = multiprocessing.get_context(method).Process(target=time.sleep, args=(LIVES_S,))
             process.start()
             process.terminate()
-            process.join(10)
+            process.join(30)
             codes.append(process.exitcode)
         return {"codes": codes}
 

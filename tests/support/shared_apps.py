@@ -14,7 +14,7 @@ from hakgal_hybrid.testing import TestStream, open_stream
 
 from .redis_server import RedisServer
 
-SOON = 20.0
+SOON = 30.0
 
 
 def until(what: Callable[[], object], seconds: float = SOON) -> None:

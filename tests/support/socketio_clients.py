@@ -77,7 +77,7 @@ def check_packets_do_not_wait_for_the_change(port: int, emit_later: Callable[[],
     url, took = "/socket.io/?EIO=4&transport=", []
 
     def ask(method: str, query: str, body: str | None = None) -> str:
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
             connection.request(method, url + query, body)
             return connection.getresponse().read().decode()
 
@@ -98,7 +98,7 @@ def check_packets_do_not_wait_for_the_change(port: int, emit_later: Callable[[],
 
     for _ in range(5):
         sid = "&sid=" + json.loads(ask("GET", "polling")[1:])["sid"]
-        with closing(websocket.create_connection(f"ws://127.0.0.1:{port}{url}websocket{sid}", timeout=10)) as ws:
+        with closing(websocket.create_connection(f"ws://127.0.0.1:{port}{url}websocket{sid}", timeout=30)) as ws:
             ws.send("2probe")
             assert ws.recv() == "3probe"
             packets = answer("polling" + sid, lambda query="polling" + sid: ask("POST", query, "40"))

@@ -422,8 +422,8 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
         assert process.wait(60) == 130
     finally:
         process.kill()
-        process.wait(10)
-        reader.join(5)
+        process.wait(30)
+        reader.join(30)
         process.stdout.close()
         process.stderr.close()
     until(lambda: not any(map(alive, family)), "the host and the clients have ended")

@@ -88,7 +88,7 @@ class Scripted:
 
     def __exit__(self, *_exc_info: object) -> None:
         self._socket.close()
-        self._thread.join(10)
+        self._thread.join(30)
 
 
 def stream_of(*blocks: str) -> bytes:
@@ -155,7 +155,7 @@ def test_a_silent_stream_is_given_up() -> None:
         thread.start()
         source = Source.of(f"http://127.0.0.1:{server.getsockname()[1]}/sse")
         items = list(Events(source, once=True, silence_s=0.3))
-        thread.join(10)
+        thread.join(30)
         accepted[0].close()
     assert "nothing came for 0.3 s" in of_kind(items, "lost")[0].detail
 
@@ -173,7 +173,7 @@ def test_a_restarted_host_is_a_gap() -> None:
         transport.emit("tick", 1, 2)
         until(lambda: [item for item in items if isinstance(item, Received)], "an event")
         events.stop()
-        reader.join(10)
+        reader.join(30)
         assert not reader.is_alive()
     assert of_kind(items, "gap")[0].data["reason"] == "restarted"
     opened = of_kind(items, "open")[0]
@@ -216,7 +216,7 @@ def emitting(emit: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(10)
+        thread.join(30)
 
 
 def test_a_load_on_our_stream() -> None:

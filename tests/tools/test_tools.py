@@ -88,9 +88,9 @@ class Tailing:
 
     def __exit__(self, *_exc_info: object) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(30)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(30)
         for pipe in (self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()

@@ -208,7 +208,7 @@ def reached(app: Flask, transport: HybridTransport, how: str) -> Iterator[Api]:
             transport.stop()
             server.shutdown()
             server.server_close()
-            thread.join(10)
+            thread.join(30)
 
 
 def all_of_ours_answer(api: Api, transport: HybridTransport) -> None:

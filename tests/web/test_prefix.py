@@ -28,7 +28,7 @@ class Governor:
 
     def start(self) -> bool:
         """Wait until it may start."""
-        return self.may_start.wait(10)
+        return self.may_start.wait(30)
 
 
 def served_below(app: Flask, prefix: str) -> bool:

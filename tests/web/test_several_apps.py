@@ -307,7 +307,7 @@ def test_apps_may_be_made_at_once(extension: Extension) -> None:
     together = threading.Barrier(8)
 
     def create(number: int) -> None:
-        together.wait(10)
+        together.wait(30)
         for again in range(3):
             apps.append(served_by(extension, f"app{number}-{again}"))
 

@@ -861,7 +861,7 @@ def test_our_server_waits_for_the_farewell() -> None:
 
 def test_our_server_does_not_wait_for_ever() -> None:
     """A client that does not read keeps our server from ending no longer than ``HYBRID_DRAIN_S``."""
-    with serving("ours", HYBRID_DRAIN_S=0.5, HYBRID_STALL_S=3600) as server, opened(server, rcvbuf=4096), \
+    with serving("ours", HYBRID_DRAIN_S=2, HYBRID_STALL_S=3600) as server, opened(server, rcvbuf=4096), \
             opened(server) as client:
         server.emit("fact_added", 200, size=65536)
         client.wait_for("fact_added", 200)

@@ -25,7 +25,7 @@ def create(module: Any) -> tuple[Flask, Any]:
         note("counted")
 
     def generate() -> None:
-        going.wait(10)
+        going.wait(30)
         for count in range(1, 6):
             socketio.sleep(0.01)
             socketio.emit("generated", {"data": "from a thread", "count": count}, namespace="/live")
