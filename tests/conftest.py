@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from support import accounting
 from support.servers import Server, shown_on_failure
@@ -15,6 +16,11 @@ from support.servers import Server, shown_on_failure
 # Ctrl-C would not end what tests mean to end by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How busy the machine is proves nothing; and what a change breaks is not to depend on what is drawn this time.
+hypothesis.settings.register_profile("tests", deadline=None, database=None, derandomize=True,
+                                     suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pytest
+from support.log_records import own_records
 
 from hakgal_hybrid.errors import ConfigurationError
 from hakgal_hybrid.settings import Profile, Settings, current_profile, load_settings
@@ -310,7 +311,7 @@ def test_foreign_variables_are_named_once(caplog, monkeypatch):
     monkeypatch.setattr("hakgal_hybrid.settings.environ._warned", set())
     for _ in range(3):
         assert load_settings({}, {**KUBERNETES, "HYBRID_THREADS": "7"}) == load_settings({}, {"HYBRID_THREADS": "7"})
-    [record] = caplog.records
+    [record] = own_records(caplog)
     ours = {name for name in KUBERNETES if name != "HAKGAL_SERVICE_HOST"}
     assert {name.strip(",") for name in record.getMessage().split() if name.startswith("H")} == ours
 

@@ -22,7 +22,7 @@ LISTEN = """url => { window.seen = []; const source = window.source = new EventS
 @pytest.fixture
 def page(browser) -> Iterator[Any]:
     page = browser.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(30_000)
     yield page
     page.close()
 

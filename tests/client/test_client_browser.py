@@ -55,7 +55,7 @@ class ClientServer(Server):
 def context(browser) -> Iterator[Any]:
     """What tabs of one browser share."""
     context = browser.new_context()
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(30_000)
     yield context
     context.close()
 

@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
 EXAMPLE = REPOSITORY / "examples" / "dashboard_react"
 CLIENT = REPOSITORY / "hakgal_hybrid" / "web" / "static" / "client"
 SEEDED = 3776
-SOON = 20_000
+SOON = 30_000
 #: What Chromium itself says of a backend that is not there.
 NETWORK = re.compile(r"Failed to load resource|WebSocket connection to|net::ERR_|an event was not taken")
 

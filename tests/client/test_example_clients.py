@@ -79,7 +79,7 @@ class Page:
     def __init__(self, browser: Any, website: int, host: Host, transport: str, modules: Path) -> None:
         self.page = browser.new_page()
         self.complaints: list[str] = []
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(30_000)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._note)
         self.page.route(re.compile("^https:"), lambda route: route.fulfill(

@@ -160,7 +160,7 @@ def test_worker_survives_a_task_that_exits():
     worker.submit(exits)
     worker.submit(done.set)
     gate.set()
-    assert done.wait(2)
+    assert done.wait(PATIENCE)
 
 
 # -- orders ----------------------------------------------------------------------------------------------------

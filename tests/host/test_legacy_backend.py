@@ -93,7 +93,7 @@ class Backend:
             return False
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 10) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
     """Wait for a state, with a deadline; return what made it true."""
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while not (value := condition()):

@@ -223,7 +223,7 @@ def serving(folder: Path, kind: str) -> Iterator[int | str]:
             cwd=PAGE.parents[1] / "tests", stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             env=environment(folder, PYTHONPATH=str(PAGE.parents[1] / "tests"), PYTHONWARNINGS="ignore"))
     try:
-        until(lambda: process.poll() is not None or path.exists() or (where == "tcp" and listens(port)), "it serves", 9)
+        until(lambda: process.poll() is not None or path.exists() or (where == "tcp" and listens(port)), "it serves")
         assert process.poll() is None, (folder / "served").read_text(errors="replace")
         yield port if where == "tcp" else f"unix:{path}"
     finally:
@@ -249,7 +249,7 @@ def test_who_is_this_machine_under_other_servers(tmp_path: Path, kind: str) -> N
         assert local.status == (200 if SERVED[kind][2] else 403), local
         if not SERVED[kind][2]:
             assert "trusted_proxy=" in local.json()["detail"]
-            wait_until(lambda: "nobody counts as this machine: waitress" in (tmp_path / "served").read_text(), 5)
+            wait_until(lambda: "nobody counts as this machine: waitress" in (tmp_path / "served").read_text())
             finding = {finding.check: finding for finding in examine(f"http://127.0.0.1:{proxy.port}", Options(
                 requests=1, wait_s=1, hold_s=0.1)).findings}["forwarding"]
             assert "trusted_proxy=" in finding.says

@@ -38,7 +38,7 @@ from hakgal_hybrid.server.fanout.fanout import Fanout
 from hakgal_hybrid.server.fanout.tls import Attached
 
 CONNECT = "/api/events/connect"
-STALL_S = 2.0
+STALL_S = 3.0
 REQUEST_S = 0.5
 #: More than the kernel holds for a client that does not read.
 MANY, LARGE = 100, 65536

@@ -23,6 +23,7 @@ import pytest
 from flask import Flask, current_app
 from flask.json.provider import DefaultJSONProvider, JSONProvider
 from support.hosts import Answer, Stream, call, free_port, listens, serving, until
+from support.log_records import own_records
 from werkzeug.debug import DebuggedApplication
 
 from hakgal_hybrid import ConfigurationError, EventError, HybridTransport, signals
@@ -97,13 +98,13 @@ def test_the_keywords_are_those_of_the_original(site: Flask, caplog: pytest.LogC
     servers = [pytest.importorskip(f"{package}.base_server").BaseServer for package in ("socketio", "engineio")]
     names = {name for server in servers for name in inspect.signature(server.__init__).parameters}
     SocketIO(site, **dict.fromkeys(names - {"self", "kwargs"}))
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 def test_an_unknown_keyword_is_named_in_a_warning(site: Flask, caplog: pytest.LogCaptureFixture) -> None:
     """One warning for all of them, also for those that come with ``init_app``."""
     SocketIO(no_such=1, async_mode="threading").init_app(site, nor_this=2)
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert record.levelno == logging.WARNING
     assert "no_such=…, nor_this=…" in record.getMessage()
 
@@ -642,7 +643,7 @@ def test_run_takes_what_the_hosts_pass(site: Flask, socketio: SocketIO, servers:
     assert given["node"] is socketio.transport.node
     assert given["application"] is site
     assert (given["at"], given["log_output"], given["ssl_args"]) == (("127.0.0.5", 5011), False, {})
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 @pytest.mark.parametrize(
@@ -673,7 +674,7 @@ def test_run_warns_of_options_it_does_not_know(socketio: SocketIO, site: Flask, 
     """A keyword that nobody knows is ignored with a warning that names it."""
     socketio.run(site, no_such_option=1)
     assert len(servers) == 1
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert (record.levelno, "no_such_option" in record.getMessage()) == (logging.WARNING, True)
 
 

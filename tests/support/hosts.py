@@ -67,7 +67,7 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
     return {**inherited, **own, **extra}
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 15) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
     """Wait for a state, with a deadline; return what made it true."""
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while not (value := condition()):
@@ -154,7 +154,7 @@ class Running:
         """Ask it to end, as an operator's supervisor would; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
-        return self.process.wait(15)
+        return self.process.wait(30)
 
 
 @contextmanager
@@ -171,7 +171,7 @@ def running(folder: Path, command: list[str], port: int, *, cwd: Path | None = N
                                    stdin=subprocess.DEVNULL, creationflags=flags)
     server, family = Running(process, port, log), set()
     try:
-        until(server.answers, "the server answers", 30)
+        until(server.answers, "the server answers", 60)
         yield server
         family = server.family()
         server.stop()
@@ -234,7 +234,7 @@ class Stream:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:  # the server hung up first
             pass
-        self._thread.join(5)
+        self._thread.join(30)
         self._response.close()
         self._sock.close()
 
@@ -282,7 +282,7 @@ def serving(socketio: Any, app: Any = None, port: int = 0, **options: Any) -> It
         yield port
     finally:
         socketio.stop()
-        thread.join(15)
+        thread.join(30)
         assert not thread.is_alive(), "stop() ends run()"
 
 

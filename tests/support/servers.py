@@ -158,6 +158,7 @@ class Server(Api):
         environ["PYTHONUNBUFFERED"] = "1"
         self.manifest = self._log.with_suffix(".manifest")
         environ["SUPPORT_MANIFEST"] = str(self.manifest)
+        environ["HYBRID_HEARTBEAT_S"] = str(3 * SOON)  # so that none sets going what should go by itself
         environ.update({name: str(value) for name, value in settings.items()})
         manifest = Path(environ["SUPPORT_MANIFEST"])  # several lives of one server may share one
         script = environ.get("SUPPORT_SCRIPT")
@@ -167,8 +168,8 @@ class Server(Api):
                 command, cwd=TESTS, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
         try:
-            self.port = int(wait_until(self._announced, 30, "the server names its port")[1])
-            wait_until(self._answers, 30, "the server answers")
+            self.port = int(wait_until(self._announced, 60, "the server names its port")[1])
+            wait_until(self._answers, 60, "the server answers")
             accounting.manifests[self.port] = manifest
         except BaseException:
             print(self.log())

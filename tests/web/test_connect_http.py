@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.servers import SOON, Answer, Server, Stream, wait_until
+from support.servers import SOON, Answer, Server, Stream, shown_on_failure, wait_until
 
 CONNECT, DISCONNECT, ACK, EMIT = (f"/api/events/{name}" for name in ("connect", "disconnect", "ack", "emit"))
 
@@ -19,6 +20,14 @@ CONNECT, DISCONNECT, ACK, EMIT = (f"/api/events/{name}" for name in ("connect", 
 SERVER = {"HYBRID_HEARTBEAT_S": 0.2, "HYBRID_RESUME_S": 30, "HYBRID_CONNECT_S": 30}
 SERVER_KINDS = ["ours", "werkzeug"]
 SERVER_ERRORS = ()
+
+
+@pytest.fixture
+def server(running: Server) -> Iterator[Server]:
+    """The running server, with no stream open."""
+    running.wait_for_streams(0)
+    with shown_on_failure(running):
+        yield running
 
 
 class Rider:

@@ -706,7 +706,7 @@ def test_streams_can_be_ended_with_a_farewell(kind_: str) -> None:
         server.ask("POST", "/stop-streams", {})
         assert [stream.open_after("hybrid_bye") for stream in (first, second)].count(True) > 0
         for stream in (first, second):
-            stream.read_to_end(3)
+            stream.read_to_end()
             assert [message.event for message in stream.messages] == [
                 "hybrid_open", *["fact_added"] * 50, "hybrid_bye"]
             assert stream.payloads("hybrid_bye") == [{"retry_ms": stream.decoder.retry}]

@@ -19,8 +19,6 @@ SECONDS_PER_TURN = 0.005
 #: A real timer, however short, makes libev poll; a zero one does every other time, and ``sleep(0)`` hardly does.
 _PAUSE_S = 1e-6
 
-clock = time.monotonic
-
 
 def in_turns(deliveries: list[Delivery], most: int = SENDS_PER_TURN) -> Iterator[tuple[Delivery, list[Any]]]:
     """Go through the members of several deliveries, so that none waits for all members of another.
@@ -78,9 +76,11 @@ class Pace:
     """The turns of the writer.
 
     :param loop: the loop.
+    :param clock: monotonic seconds.
     """
 
-    def __init__(self, loop: Any) -> None:
+    def __init__(self, loop: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._let_poll = _pause_libuv if "libuv" in type(loop).__module__ else _pause_libev
         self._sends_left, self._least, self._ends = SENDS_PER_TURN, 0.0, 0.0
 
@@ -89,7 +89,7 @@ class Pace:
 
         :param least_s: how long it lasts at least, if there is so much to send (seconds).
         """
-        now = clock()
+        now = self._clock()
         self._sends_left, self._least, self._ends = SENDS_PER_TURN, now + least_s, now + SECONDS_PER_TURN
 
     def sent(self, sends: int) -> None:
@@ -101,10 +101,10 @@ class Pace:
         :param sends: how many sends were made since this was called last.
         """
         self._sends_left -= sends
-        now = clock()
+        now = self._clock()
         if now > self._ends or (self._sends_left <= 0 and now >= self._least):
             self._let_poll()
-            self.begin(min(clock() - now, SECONDS_PER_TURN))
+            self.begin(min(self._clock() - now, SECONDS_PER_TURN))
 
 
 def _pause_libev() -> None:
