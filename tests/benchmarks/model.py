@@ -94,7 +94,7 @@ SHOWN: tuple[tuple[str, int, tuple[tuple[str, int], ...], str], ...] = (
     ("Redis is killed and back after a second, 100 events a second: what each client has lost, of 800", 1,
      (("events_lost", 0),), ""),
 )
-PEERS = {"hakgal_hybrid": "ours-redis", "the same, with hiredis": "ours-hiredis",
+PEERS = {"hakgal_hybrid": "ours-redis", "the same, without hiredis": "ours-redis-py",
          "Flask-SocketIO, `message_queue`": "flask-socketio-redis"}
 
 

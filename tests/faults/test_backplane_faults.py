@@ -253,4 +253,5 @@ def test_facts_are_stored_while_redis_is_stopped(record_property: Any, tmp_path:
         "POST /api/facts of the example host while Redis is stopped, then killed, 3 times", "host, streams",
         served=posted, p95_ms=without, owed=posted, delivered=posted,
         note=f"p95 with Redis up {with_redis:.1f} ms; medians of 6 rounds of {each}")))
-    assert without <= 1.2 * with_redis + (0 if FULL else 50), (up, away)
+    # In the short form others use the machine, too; a request that waits for Redis takes a second or more.
+    assert without <= 1.2 * with_redis + (0 if FULL else 500), (up, away)

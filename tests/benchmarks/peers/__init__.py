@@ -75,4 +75,4 @@ def all_peers() -> list[Peer]:
 
     return [reference.EACH, reference.COALESCING, reference.WEBSOCKET, ours.PEER, ours.WEBSOCKET, nchan.PEER,
             recipes.GEVENT, flask_socketio.PEER, flask_socketio.THREADING, sse_starlette.PEER, flask_sse.PEER,
-            recipes.THREADS, shared.OURS, shared.WITH_HIREDIS, shared.FLASK_SOCKETIO]
+            recipes.THREADS, shared.OURS, shared.WITHOUT_HIREDIS, shared.FLASK_SOCKETIO]

@@ -153,7 +153,7 @@ def cases(scale: Scale) -> list[Case]:
     ours = lambda peer: peer.key == "ours-redis"  # noqa: E731
     return [Case(f"{FEW} clients in another process", {"what": "speed"}, processes),
             Case(f"Redis killed, back after {DOWN_S:.0f} s; {RATE} events a second", {"what": "restart"},
-                 lambda peer: processes(peer) and peer.key != "ours-hiredis"),
+                 lambda peer: processes(peer) and peer.key != "ours-redis-py"),
             *(Case(f"{2 * scale.clients} streams at {count} edge{'s' * (count > 1)}",
                    {"what": "streams", "count": count}, ours) for count in (1, 2)),
             *(Case(f"200 events a second, {count} edge{'s' * (count > 1)} and a host",
@@ -182,7 +182,7 @@ WORKLOAD = Workload(
                 "edges cannot deliver more a second than one here: processor time a delivery says how they "
                 "scale. The last two show what each process that reads costs Redis.",
     targets=[figure("hot_p50_us", most=10, ours="ours-redis"), figure("p50_ms", most=2, ours="ours-redis"),
-             figure("p99_ms", most=15, ours="ours-redis"), figure("events_per_s", least=20_000, ours="ours-hiredis"),
+             figure("p99_ms", most=15, ours="ours-redis"), figure("events_per_s", least=20_000, ours="ours-redis"),
              figure("events_lost", most=0, case=1, ours="ours-redis"),
              ratio("hot_p50_us", "flask-socketio-redis", most=1, ours="ours-redis"),
              ratio("p50_ms", "flask-socketio-redis", most=1, ours="ours-redis"),
