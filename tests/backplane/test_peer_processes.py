@@ -15,6 +15,7 @@ from support.redis_server import RedisServer
 from support.shared_apps import App, Host, until
 
 from hakgal_hybrid.broker.backplane.peers import MAX_PEERS, Peers
+from hakgal_hybrid.broker.backplane.presence import ALIVE_S, EACH_S
 from hakgal_hybrid.broker.backplane.shared_log import Said
 
 
@@ -54,7 +55,7 @@ def test_newcomer_knows_those_that_were_there(hosts: tuple[Host, Host], redis_se
         third = Host(redis_server)
         try:
             with third.open():
-                until(lambda: len(names(third)) == 3, 2.0)
+                until(lambda: len(names(third)) == 3, EACH_S / 2)
         finally:
             third.stop()
 
@@ -65,7 +66,7 @@ def test_process_that_ends_is_taken_out_at_once(hosts: tuple[Host, Host]) -> Non
     with here.open(), there.open():
         until(lambda: len(names(here)) == 2)
         there.stop()
-        until(lambda: len(names(here)) == 1, 2.0)
+        until(lambda: len(names(here)) == 1, ALIVE_S / 3)
 
 
 def test_flushed_redis_knows_them_soon(hosts: tuple[Host, Host], redis_server: RedisServer) -> None:
@@ -76,7 +77,7 @@ def test_flushed_redis_knows_them_soon(hosts: tuple[Host, Host], redis_server: R
         with redis_server.client() as client:
             client.flushall()
             key = f"{{shared}}:here:{stream.open['sid'][:16]}"
-            until(lambda: client.exists(key), 4.0)
+            until(lambda: client.exists(key), 0.7 * EACH_S)
         assert len(names(here)) == 2
 
 
