@@ -71,7 +71,7 @@ def test_thousands_of_half_open_connections() -> None:
             assert server.status()["server"]["connections"] <= places
             sockets[0].settimeout(20)
             with contextlib.suppress(ConnectionError):  # the first has been hung up on
-                assert sockets[0].recv(1000) in (b"",) or True
+                assert sockets[0].recv(1000) == b""
         finally:
             for sock in sockets:
                 sock.close()

@@ -18,7 +18,7 @@ from hakgal_hybrid.socketio import SocketIO, join_room
 def create() -> tuple[Flask, SocketIO]:
     """Return the app and its SocketIO."""
     app = Flask("recovery")
-    socketio = SocketIO(app, ping_interval=1, ping_timeout=1)
+    socketio = SocketIO(app, ping_interval=1, ping_timeout=3)
     log: list[Any] = []
 
     for namespace in ("/", "/news"):
