@@ -59,7 +59,11 @@ class Manager:
         :raises NotHere: a ``KeyError``, if another process that is alive has it, or had it.
         """
         client = self._clients.known(sid, namespace)
-        return [] if client is None else client.rooms()
+        if client is None:
+            return []
+        if not self._clients.is_here(client):  # this thread may have asked the client's edge to change them just now
+            self._hub.broker.settled()
+        return client.rooms()
 
     def is_connected(self, sid: str, namespace: str) -> bool:
         """True if a client has been accepted and is not over.

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from hakgal_hybrid import HybridTransport
 from hakgal_hybrid.errors import ConfigurationError
 from hakgal_hybrid.host.edge import create_app
-from hakgal_hybrid.socketio import ConnectionRefusedError, close_room, disconnect, emit, join_room, leave_room
+from hakgal_hybrid.socketio import ConnectionRefusedError, close_room, disconnect, emit, join_room, leave_room, rooms
 from hakgal_hybrid.testing import TestStream
 from hakgal_hybrid.web.probes import unready
 
@@ -153,6 +153,48 @@ def test_handlers_run_at_the_host_that_has_let_the_client_in(host: Host, edge: E
     host.socketio.emit("to_room", 2, to="room")
     host.socketio.emit("last")
     assert [stream.next().event for _ in range(2)] == ["heard", "last"]
+
+
+def test_rooms_of_a_client_of_an_edge(host: Host, edge: Edge) -> None:
+    """Handlers see the rooms that they, and others, have put the client into, at once and later."""
+    socketio, found = host.socketio, list[list[Any]]()
+
+    def seen() -> None:
+        found.append(sorted(room for room in rooms() if room != flask.request.sid))  # type: ignore[attr-defined]
+
+    @socketio.on("connect")
+    def connect(auth: Any) -> None:
+        join_room("a")
+        seen()
+
+    @socketio.on("change")
+    def change() -> None:
+        join_room("b")
+        join_room("c")
+        leave_room("c")
+        seen()
+        leave_room("a")
+        seen()
+
+    socketio.on_event("look", seen)
+    socketio.on_event("disconnect", lambda reason: seen())
+    stream, other = edge.open(), edge.open()
+    assert edge.post("emit", stream, event="change").status_code == 200
+    assert found == [["a"], ["a"], ["a", "b"], ["b"]]
+    socketio.server.enter_room(stream.open["sid"], "d")
+    edge.post("emit", stream, event="look")
+    socketio.close_room("b")
+    edge.post("emit", stream, event="look")
+    edge.post("emit", other, event="look")
+    assert found[4:] == [["b", "d"], ["d"], ["a"]]
+    stream.close()
+    edge.post("disconnect", stream)
+    until(lambda: len(found) == 8)
+    assert found[7] == ["d"]
+    guests = host.transport.node.neighbours
+    assert guests is not None
+    assert guests.guests is not None
+    until(lambda: len(guests.guests) == 1)  # type: ignore[arg-type]
 
 
 def test_errors_of_handlers_are_what_they_are_at_a_host(host: Host, edge: Edge) -> None:

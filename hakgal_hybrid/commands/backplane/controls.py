@@ -23,6 +23,7 @@ class Controls:
     :param max_rooms: in how many rooms a client may be.
     :param desk: has commands for the governor carried out; ``None`` where each process has its own.
     :ivar actions: by name, what does it; each is called with the data of the request.
+    :ivar of_guests: the same for clients of edges whose handlers run here.
     """
 
     def __init__(self, hub: Hub, lifecycle: ClientLifecycle, max_rooms: int, desk: Desk | None) -> None:
@@ -30,6 +31,7 @@ class Controls:
         self.actions: dict[str, Callable[[dict[str, Any]], object]] = {
             "enter_room": self._enter_room, "leave_room": self._leave_room, "close_room": self._close_room,
             "disconnect": self._disconnect}
+        self.of_guests: dict[str, Callable[[dict[str, Any]], object]] = {}
         if desk is not None:
             self.actions.update(command=desk.carry_out, outcome=desk.outcome)
 
@@ -38,9 +40,9 @@ class Controls:
 
         :param control: what is asked for; what is not known is left to newer versions of this package.
         """
-        action = self.actions.get(control.action)
-        if action is not None:
-            action(control.data)
+        for actions in (self.actions, self.of_guests):
+            if control.action in actions:
+                actions[control.action](control.data)
 
     def _client(self, data: dict[str, Any]) -> Client | None:
         client = self._hub.client(data["sid"])

@@ -15,6 +15,7 @@ from flask import Flask
 from ...broker.broker import process_of
 from ...broker.client import Client
 from ...broker.forks import fork_aware
+from ...broker.membership import Membership
 from ...broker.payload import payload_text, restore_binary
 from ...broker.shared_broker import SharedBroker
 from ...broker.timers import TimerQueue
@@ -70,6 +71,7 @@ class Guests:
     def forked(self) -> None:
         """Begin without guests: in a child, they are those of the process that has forked it."""
         self._guests: dict[str, Client] = {}
+        self._rooms: Membership[Client] = Membership()
         #: Those whose ``connect`` handler is running, with why they have ended meanwhile; ``None`` if they have not.
         self._connecting: dict[str, str | None] = {}
         self._looking = False
@@ -87,6 +89,44 @@ class Guests:
         :param edge: the name of its process.
         """
         self._requests.post(edge, ["host", self._broker.process, self._authorizer.decides])
+
+    # -- their rooms, in the order of the log: each process reads who is put into which -----------------------
+
+    def enter_room(self, data: dict[str, Any]) -> None:
+        """Note that a guest is in a room. Its edge has the room's events sent to it.
+
+        :param data: of the request: ``sid``, ``namespace``, ``room``.
+        """
+        guest = self._guests.get(data["sid"])
+        if guest is not None and guest.namespace == data["namespace"]:
+            with self._broker.log.held():
+                self._rooms.join(guest, data["room"], 0)
+
+    def leave_room(self, data: dict[str, Any]) -> None:
+        """Note that a guest is in a room no more.
+
+        :param data: as for :meth:`enter_room`.
+        """
+        guest = self._guests.get(data["sid"])
+        if guest is not None and guest.namespace == data["namespace"]:
+            with self._broker.log.held():
+                self._rooms.leave(guest, data["room"], 0, 0)
+
+    def close_room(self, data: dict[str, Any]) -> None:
+        """Note that nobody is in a room any more.
+
+        :param data: of the request: ``namespace``, ``room``.
+        """
+        for guest in list(self._guests.values()):
+            if data["room"] in guest.joined:
+                self.leave_room({**data, "sid": guest.sid})
+
+    def _forget(self, guest: Client) -> None:
+        self._guests.pop(guest.sid, None)
+        with self._broker.log.held():
+            self._rooms.forget(guest)
+
+    # -- what edges ask for ----------------------------------------------------------------------------------
 
     def serve(self, body: str, seconds: float, reply: Callable[[Answer], object]) -> None:
         """Carry out what an edge asks for, in the background. What comes too late is not begun.
@@ -119,8 +159,6 @@ class Guests:
         self._broker.settled()
         reply(answer)
 
-    # -- what edges ask for ----------------------------------------------------------------------------------
-
     def _connect(self, question: dict[str, Any]) -> None:
         sid, namespace, auth = question["sid"], question["namespace"], question["auth"]
         if len(self._guests) >= self._max_guests:
@@ -138,7 +176,7 @@ class Guests:
             try:
                 self._handlers.connect(self._app, guest, auth)
             except BaseException:
-                self._guests.pop(sid, None)
+                self._forget(guest)
                 raise
             finally:
                 ended = self._connecting.pop(sid)
@@ -163,8 +201,11 @@ class Guests:
             self._ended(guest, question["reason"])
 
     def _ended(self, guest: Client, reason: str) -> None:
-        with self._app.request_context(self._context_of(guest.opening_environ())):
-            self._handlers.disconnect(self._app, guest, reason)
+        try:
+            with self._app.request_context(self._context_of(guest.opening_environ())):
+                self._handlers.disconnect(self._app, guest, reason)
+        finally:
+            self._forget(guest)
 
     def _authorize(self, question: dict[str, Any]) -> None:
         guest = self._guests.get(question["sid"])
@@ -175,7 +216,8 @@ class Guests:
                                    data=question["data"], client=guest)
 
     def _guest(self, question: dict[str, Any]) -> Client:
-        guest = Client({**_REST, **question["environ"], "flask.app": self._app}, question["namespace"])
+        guest = Client({**_REST, **question["environ"], "flask.app": self._app}, question["namespace"],
+                       rooms=self._rooms)
         guest.sid = question["sid"]
         return guest
 
@@ -214,3 +256,4 @@ class Guests:
             guest = self._guests.pop(sid, None)
             if guest is not None and not self._worker.submit(partial(self._ended, guest, "transport close")):
                 logger.error("the disconnect handler of %s does not run: too much waits in the background", sid)
+                self._forget(guest)
