@@ -15,6 +15,7 @@ from flask import Flask
 from ...broker.broker import process_of
 from ...broker.client import Client
 from ...broker.forks import fork_aware
+from ...broker.log import EventLog
 from ...broker.membership import Membership
 from ...broker.payload import payload_text, restore_binary
 from ...broker.shared_broker import SharedBroker
@@ -39,6 +40,57 @@ _REST: dict[str, Any] = {"wsgi.version": (1, 0), "wsgi.multithread": True, "wsgi
                          "wsgi.run_once": False}
 
 
+class GuestRooms:
+    """The rooms of guests. Each process reads in the log who is put into which, and so has them in its order.
+
+    :param log: the log of this process.
+    :ivar guests: the guests by their ``sid``.
+    :ivar table: says in which rooms a guest is.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.guests: dict[str, Client] = {}
+        self.table: Membership[Client] = Membership()
+
+    def enter(self, data: dict[str, Any]) -> None:
+        """Note that a guest is in a room. Its edge has the room's events sent to it.
+
+        :param data: of the request: ``sid``, ``namespace``, ``room``.
+        """
+        guest = self.guests.get(data["sid"])
+        if guest is not None and guest.namespace == data["namespace"]:
+            with self._log.held():
+                self.table.join(guest, data["room"], 0)
+
+    def leave(self, data: dict[str, Any]) -> None:
+        """Note that a guest is in a room no more.
+
+        :param data: as for :meth:`enter`.
+        """
+        guest = self.guests.get(data["sid"])
+        if guest is not None and guest.namespace == data["namespace"]:
+            with self._log.held():
+                self.table.leave(guest, data["room"], 0, 0)
+
+    def close(self, data: dict[str, Any]) -> None:
+        """Note that nobody is in a room any more.
+
+        :param data: of the request: ``namespace``, ``room``.
+        """
+        for guest in list(self.guests.values()):
+            if data["room"] in guest.joined:
+                self.leave({**data, "sid": guest.sid})
+
+    def forget(self, guest: Client) -> None:
+        """Take a guest out of all rooms.
+
+        :param guest: the guest, which has ended.
+        """
+        with self._log.held():
+            self.table.forget(guest)
+
+
 class Guests:
     """Does for clients of edges what their edges ask for.
 
@@ -51,6 +103,7 @@ class Guests:
     :param threads: how many requests of edges are carried out at a time.
     :param max_guests: how many there may be.
     :param look_each_s: seconds between two looks whether the edges are still there.
+    :ivar rooms: which rooms they are in.
     """
 
     def __init__(self, app: Flask, handlers: Handlers, authorizer: Authorizer, lifecycle: ClientLifecycle,
@@ -60,6 +113,7 @@ class Guests:
         self._broker, self._requests, self._max_guests = broker, requests, max_guests
         self._worker = Worker("hakgal-hybrid-guests", limit=MAX_WAITING, threads=threads)
         self._timers, self._look_each_s = TimerQueue(), look_each_s
+        self.rooms = GuestRooms(broker.log)
         self.forked()
         fork_aware(self)
         self._actions: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -70,8 +124,7 @@ class Guests:
 
     def forked(self) -> None:
         """Begin without guests: in a child, they are those of the process that has forked it."""
-        self._guests: dict[str, Client] = {}
-        self._rooms: Membership[Client] = Membership()
+        self._guests = self.rooms.guests = dict[str, Client]()
         #: Those whose ``connect`` handler is running, with why they have ended meanwhile; ``None`` if they have not.
         self._connecting: dict[str, str | None] = {}
         self._looking = False
@@ -90,41 +143,9 @@ class Guests:
         """
         self._requests.post(edge, ["host", self._broker.process, self._authorizer.decides])
 
-    # -- their rooms, in the order of the log: each process reads who is put into which -----------------------
-
-    def enter_room(self, data: dict[str, Any]) -> None:
-        """Note that a guest is in a room. Its edge has the room's events sent to it.
-
-        :param data: of the request: ``sid``, ``namespace``, ``room``.
-        """
-        guest = self._guests.get(data["sid"])
-        if guest is not None and guest.namespace == data["namespace"]:
-            with self._broker.log.held():
-                self._rooms.join(guest, data["room"], 0)
-
-    def leave_room(self, data: dict[str, Any]) -> None:
-        """Note that a guest is in a room no more.
-
-        :param data: as for :meth:`enter_room`.
-        """
-        guest = self._guests.get(data["sid"])
-        if guest is not None and guest.namespace == data["namespace"]:
-            with self._broker.log.held():
-                self._rooms.leave(guest, data["room"], 0, 0)
-
-    def close_room(self, data: dict[str, Any]) -> None:
-        """Note that nobody is in a room any more.
-
-        :param data: of the request: ``namespace``, ``room``.
-        """
-        for guest in list(self._guests.values()):
-            if data["room"] in guest.joined:
-                self.leave_room({**data, "sid": guest.sid})
-
     def _forget(self, guest: Client) -> None:
         self._guests.pop(guest.sid, None)
-        with self._broker.log.held():
-            self._rooms.forget(guest)
+        self.rooms.forget(guest)
 
     # -- what edges ask for ----------------------------------------------------------------------------------
 
@@ -217,7 +238,7 @@ class Guests:
 
     def _guest(self, question: dict[str, Any]) -> Client:
         guest = Client({**_REST, **question["environ"], "flask.app": self._app}, question["namespace"],
-                       rooms=self._rooms)
+                       rooms=self.rooms.table)
         guest.sid = question["sid"]
         return guest
 

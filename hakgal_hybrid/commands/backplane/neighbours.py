@@ -88,8 +88,8 @@ class Neighbours:
                 parts.app, parts.handlers, parts.authorizer, parts.lifecycle, backplane, self.requests,
                 threads=settings.threads, max_guests=settings.max_clients)
             controls.actions["find_hosts"] = lambda data: guests.introduce(data["process"])
-            controls.of_guests.update(enter_room=guests.enter_room, leave_room=guests.leave_room,
-                                      close_room=guests.close_room)
+            controls.of_guests.update(enter_room=guests.rooms.enter, leave_room=guests.rooms.leave,
+                                      close_room=guests.rooms.close)
 
     def _desk(self, parts: Parts) -> Desk | None:
         settings, backplane = parts.settings, self._backplane
