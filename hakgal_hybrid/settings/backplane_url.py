@@ -44,7 +44,7 @@ def backplane_url(value: object) -> str | None:
         raise Refused(_ACCEPTED) from None
     path = parts.path.strip("/")
     if parts.scheme == "unix":
-        good = bool(path)
+        good = bool(path) and hosts == [""]  # in unix://run/x.sock, run would be a host
     elif parts.scheme in ("redis", "rediss"):
         good = reachable and len(hosts) == 1 and (not path or path.isdigit())
     elif parts.scheme in SENTINEL:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, Sentinel
 from support.servers import TESTS
 from support.shared_apps import App, until
 
 from hakgal_hybrid import ConfigurationError, Emitter, HybridTransport
-from hakgal_hybrid.broker.backplane.faults import Away, Misconfigured
+from hakgal_hybrid.broker.backplane.faults import Away, Misconfigured, State
+from hakgal_hybrid.broker.backplane.shared_log import START
 from hakgal_hybrid.commands.backplane.connecting import connector
 from hakgal_hybrid.commands.backplane.redis_faults import RIGHTS
 from hakgal_hybrid.commands.backplane.redis_log import LogOptions
@@ -43,7 +44,7 @@ def refusal(url: str) -> str:
 @pytest.mark.parametrize("url", [
     "localhost:6379", "http://h/0", "redis://h:99999/0", "redis://h/db", "REDIS://h/0", "redis://h o/0", "redis://h\n/0",
     "redis://h/0?decode_responses=1", "redis://h/0?ssl_ca_certs=x", "rediss://h/0?ssl_cert_reqs=maybe",
-    "rediss://h/0?protocol=3", "unix://", "unix:///s?db=x", "redis+sentinel://a,b", "redis+cluster://a/1",
+    "rediss://h/0?protocol=3", "unix://", "unix://run/s", "unix:///s?db=x", "redis+sentinel://a,b", "redis+cluster://a/1",
     f"redis://:{SECRET}/x@h/0", f"redis://:a@{SECRET}/@h", f"redis://:x#{SECRET}@h/0", f"redis://h/0?password={SECRET}"])
 def test_a_url_that_is_none(url: str) -> None:
     """The variable, the value without its password, and what is accepted."""
@@ -199,9 +200,58 @@ def test_a_port_with_tls(tmp_path: Path, certificate: tuple[str, str]) -> None:
         unknown = refusal(f"rediss://127.0.0.1:{port}/0")
         assert unknown.startswith("Misconfigured: the certificate of Redis cannot be trusted")
         assert "?ssl_ca_certs=FILE" in unknown
+        for file in (str(tmp_path / "nowhere.pem"), certificate[1]):  # none, and the key in its place
+            wrong = refusal(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={file}")
+            assert wrong.startswith("Misconfigured: a file of the certificates in HYBRID_BACKPLANE cannot be read")
         log = connector(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate[0]}", LogOptions("name"), "test")()
         assert log.newest(1) == []
         log.close()
+    finally:
+        server.kill()
+
+
+def test_a_server_of_another_kind(redis_server: RedisServer, tmp_path: Path) -> None:
+    """A Redis in place of a Sentinel or a cluster, a Sentinel in place of a Redis, a name that no Sentinel knows."""
+    plain = redis_server.url
+    said = refusal(plain.replace("redis:", "redis+sentinel:").replace("/0", "/events/0"))
+    assert said.startswith("Misconfigured: what answers there is no Sentinel")
+    said = refusal(plain.replace("redis:", "redis+cluster:").removesuffix("/0"))
+    assert said.startswith("Misconfigured: what answers there is no cluster")
+    sentinel = Sentinel(tmp_path, redis_server)
+    try:
+        said = refusal(f"redis://127.0.0.1:{sentinel.port}/0")
+        assert said.startswith("Misconfigured: what answers there is a Sentinel; begin HYBRID_BACKPLANE with redis+")
+        said = refusal(sentinel.url.replace("/events", "/other"))
+        assert said.startswith("Away: MasterNotFoundError")
+        assert "in HYBRID_BACKPLANE" in said
+    finally:
+        sentinel.kill()
+
+
+def test_a_replica(redis_server: RedisServer, tmp_path: Path) -> None:
+    """It is tried again, because it may be promoted; until then it says what to name in its place."""
+    server = RedisServer(tmp_path, "--replicaof", "127.0.0.1", str(redis_server.port))
+    try:
+        log = connector(server.url, LogOptions("name", "app", "p"), "test")()
+        with pytest.raises(Away, match=r"a replica answers there; .* name the master in HYBRID_BACKPLANE"):
+            log.look(START)
+        log.close()
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("command", ["INFO", "EVALSHA", "XADD"])
+def test_a_command_that_was_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """All that are needed are named, also where a script misses one."""
+    monkeypatch.setenv("HYBRID_FLUSH_S", "0")
+    server = RedisServer(tmp_path, "--rename-command", command, "")
+    try:
+        with Emitter(server.url, "shared") as emitter:
+            emitter.emit("fact", {})
+            until(lambda: emitter.statistics().state == State.MISCONFIGURED)
+            said = str(emitter.statistics().error)
+        assert said.startswith("what answers there does not know a command (")
+        assert f"rename none and turn none off of {RIGHTS}" in said
     finally:
         server.kill()
 

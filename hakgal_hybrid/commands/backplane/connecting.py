@@ -15,10 +15,9 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from ...broker.backplane.faults import Away
 from ...settings.backplane_url import CLUSTER, SENTINEL, service_of
 from .inbox import Inbox
-from .redis_faults import TOO_OLD, WRONG_URL, fault_of, hint, misconfigured
+from .redis_faults import A_SENTINEL, TOO_OLD, WRONG_URL, fault_at, misconfigured
 from .redis_log import LogOptions, Moved, RedisLog
 
 #: Seconds that a connection may take, and an answer.
@@ -63,12 +62,15 @@ def open_client(url: str, name: str, role: str, wait_s: float = 0.0) -> tuple[re
     try:
         client, moved = _client(url, name, given)
         # Processes that differ in whether they may ask this would take the log for cut by turns, for ever.
-        version = str(client.info("server").get("redis_version", ""))
+        server = client.info("server")
     except (RedisError, RedisClusterException, OSError) as error:
-        fault = fault_of(error, name)
-        raise (Away(f"{fault}{hint(error, url)}") if isinstance(fault, Away) else fault) from error
+        raise fault_at(url, error, name) from error
     except (ValueError, TypeError) as error:
         raise misconfigured(WRONG_URL, name, error) from error
+    version = str(server.get("redis_version", ""))
+    if server.get("redis_mode") == "sentinel":
+        client.close()
+        raise misconfigured(A_SENTINEL, name, "")
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST and version:
         client.close()
         raise misconfigured(TOO_OLD, name, version)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -14,6 +16,7 @@ from redis.exceptions import (
 from redis.exceptions import (
     ConnectionError as Disconnected,
 )
+from redis.sentinel import MasterNotFoundError
 
 from ...broker.backplane.faults import Away, Misconfigured
 
@@ -38,12 +41,31 @@ NO_TLS = "what answers there speaks no TLS ({error}); begin HYBRID_BACKPLANE wit
 PROTECTED = ("Redis is in its protected mode ({error}); give it a password (requirepass, or a user), and write that "
              "into HYBRID_BACKPLANE")
 TOO_OLD = "Redis {error} is too old; Redis 7.0 or newer, or Valkey, is needed"
+NO_SENTINEL = ("what answers there is no Sentinel ({error}); begin HYBRID_BACKPLANE with redis: and leave the service "
+               "out, or name the Sentinels' port")
+A_SENTINEL = ("what answers there is a Sentinel; begin HYBRID_BACKPLANE with redis+sentinel:, and write the service "
+              "after the address")
+NO_CLUSTER = "what answers there is no cluster ({error}); begin HYBRID_BACKPLANE with redis: in place of redis+cluster:"
+NO_COMMAND = ("what answers there does not know a command ({error}); if it is a Redis, rename none and turn none off "
+              "of " + RIGHTS)
+WRONG_FILE = ("a file of the certificates in HYBRID_BACKPLANE cannot be read, or holds something else ({error}); "
+              "correct ssl_ca_certs, ssl_ca_path, ssl_certfile or ssl_keyfile, whichever stands after the ?")
 WRONG_URL = "HYBRID_BACKPLANE cannot be used ({error}); correct the part that this names"
 
 #: What only a person can mend, by words of the error.
 _TO_MEND = (
     ("WRONGTYPE", WRONG_TYPE), ("DB index", WRONG_DATABASE), ("SELECT is not allowed", WRONG_DATABASE),
-    ("CERTIFICATE_VERIFY_FAILED", WRONG_CERTIFICATE), ("WRONG_VERSION_NUMBER", NO_TLS), ("DENIED", PROTECTED))
+    ("CERTIFICATE_VERIFY_FAILED", WRONG_CERTIFICATE), ("WRONG_VERSION_NUMBER", NO_TLS), ("DENIED", PROTECTED),
+    ("command 'SENTINEL'", NO_SENTINEL), ("nknown command", NO_COMMAND), ("nknown Redis command", NO_COMMAND),
+    ("Cluster mode is not enabled", NO_CLUSTER))
+#: What a person may have to mend, if the error stays: it may also be one that passes.
+_MAY_STAY: tuple[tuple[type[Exception], str], ...] = (
+    (ReadOnlyError, "a replica answers there; if it stays one, name the master in HYBRID_BACKPLANE, or the Sentinels"),
+    (MovedError, "it is a node of a cluster; begin HYBRID_BACKPLANE with redis+cluster:"),
+    (MasterNotFoundError, "no Sentinel knows a living master of that name, which is the part after the addresses in "
+                          "HYBRID_BACKPLANE"))
+#: The words of errors about a file that a URL with TLS names.
+_OF_FILES = ("No such file", "Permission denied", "X509", "PEM", "KEY_VALUES")
 #: What a person may have to mend, where a connection ends as it begins: by whether the URL says TLS, and the error.
 _HINTS = ((True, ("imeout", "EOF", "closed"),
            "if that port has no TLS, begin HYBRID_BACKPLANE with redis: in place of rediss:"),
@@ -67,19 +89,6 @@ def misconfigured(text: str, name: str, error: object) -> Misconfigured:
     return Misconfigured(text.format(error=error, name=name))
 
 
-def hint(error: object, url: str) -> str:
-    """Return what may be wrong with a URL by which no connection could be made.
-
-    :param error: what the client of Redis has raised.
-    :param url: the URL.
-    :return: the end of a sentence, or nothing.
-    """
-    for tls, words, said in _HINTS:
-        if url.startswith("rediss") is tls and any(word in str(error) for word in words):
-            return f"; {said}"
-    return ""
-
-
 def fault_of(error: RedisError | RedisClusterException | OSError, name: str) -> Away | Misconfigured:
     """Return what an error means.
 
@@ -95,8 +104,28 @@ def fault_of(error: RedisError | RedisClusterException | OSError, name: str) -> 
     for words, remedy in _TO_MEND:
         if words in text:
             return misconfigured(remedy, name, text[:200])
-    said = f"{type(error).__name__}: {text}"[:200]
+    said = "; ".join([f"{type(error).__name__}: {text}"[:200],
+                      *(advice for kind, advice in _MAY_STAY if isinstance(error, kind))])
     full = isinstance(error, OutOfMemoryError) or text.startswith("OOM")
     passing = isinstance(error, ResponseError) and not isinstance(error, Disconnected) and (
         full or text.startswith(_PASSING))
     return Away(said, connected=passing, full=full)
+
+
+def fault_at(url: str, error: RedisError | RedisClusterException | OSError, name: str) -> Away | Misconfigured:
+    """Return what an error means by which no connection could be made.
+
+    :param url: where Redis should be.
+    :param error: what the client of Redis has raised.
+    :param name: the name of the log.
+    :return: the error of the log.
+    """
+    tls, text = url.startswith("rediss"), str(error)
+    if tls and any(words in text for words in _OF_FILES):
+        return misconfigured(WRONG_FILE, name, text[:200])
+    fault = fault_of(error, name)
+    if isinstance(fault, Away):
+        for for_tls, words, said in _HINTS:
+            if tls is for_tls and any(word in text for word in words):
+                return Away(f"{fault}; {said}")
+    return fault
