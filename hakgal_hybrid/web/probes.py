@@ -40,8 +40,8 @@ def unready(node: Node, patience_s: float = PATIENCE_S) -> str | None:
 
     :param node: what serves them.
     :param patience_s: for how long the backplane may be away, in seconds.
-    :return: ``stopping``; ``starting`` before the backplane has answered for the first time; its state, ``away`` or
-        ``misconfigured``, once it has been away for so long.
+    :return: ``stopping``; before the backplane has taken this process in ``misconfigured`` if it refuses to, else
+        ``starting``; afterwards its state, ``away`` or ``misconfigured``, once it has been away for so long.
     """
     if node.stopping:
         return "stopping"
@@ -49,6 +49,7 @@ def unready(node: Node, patience_s: float = PATIENCE_S) -> str | None:
     if backplane is None:
         return None
     backplane.begin()
+    state = backplane.statistics().state
     if backplane.position() is None:
-        return "starting"
-    return backplane.statistics().state if backplane.unreachable_s() >= patience_s else None
+        return state if state == "misconfigured" else "starting"
+    return state if backplane.unreachable_s() >= patience_s else None

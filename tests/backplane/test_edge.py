@@ -360,6 +360,9 @@ def test_probes(host: Host, edge: Edge, redis_server: RedisServer) -> None:
         redis_server.start()
     for app in (host, edge):
         until(lambda app=app: unready(app.transport.node, patience_s=0.01) is None)
+    refused = App(redis_server, backplane=redis_server.url.removesuffix("/0") + "/99")
+    until(lambda: asked(refused, "ready") == (503, "misconfigured"))
+    refused.stop()
 
 
 def test_an_app_with_handlers_as_an_edge(host: Host, redis_server: RedisServer) -> None:
