@@ -32,6 +32,7 @@ class Site:
     """A host that serves unmodified clients, on one of the servers.
 
     :ivar log: what its handlers were called with.
+    :ivar known: the ids of the clients of this test: those of earlier ones may still end, which is not logged.
     """
 
     def __init__(self, server: str, **options: Any) -> None:
@@ -39,6 +40,7 @@ class Site:
         self.app.config.update(SECRET_KEY="for tests", HYBRID_ENABLE_WS_SPECIAL=True)
         self.socketio = SocketIO(self.app, **options)
         self.log: list[Any] = []
+        self.known: set[str] = set()
         self.acks: list[Any] = []
         self.opened: list[Any] = []
         self.gate = threading.Event()
@@ -56,12 +58,14 @@ class Site:
         @socketio.on("connect")
         def connected(auth: Any) -> Any:
             log.append(("connect", auth))
+            self.known.add(request.sid)
             emit("welcome", {"to": request.sid})
             return False if auth == {"refuse": True} else None
 
         @socketio.on("disconnect")
         def disconnected(reason: str) -> None:
-            log.append(("disconnect", reason))
+            if request.sid in self.known:
+                log.append(("disconnect", reason))
 
         @socketio.on("echo")
         def echo(*args: Any) -> Any:
@@ -159,6 +163,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Site]:
 @pytest.fixture
 def site(shared: Site) -> Iterator[Site]:
     """A host whose log is empty, and that nobody is connected to."""
+    shared.known.clear()
     shared.log.clear()
     shared.acks.clear()
     shared.gate.clear()
