@@ -18,7 +18,7 @@ from ..commands.invocation import calling_first
 from ..errors import EventError, HybridError, RequestError
 from ..logs import get_logger
 from .bodies import answer, answer_text, arguments_of, client_of, namespace_of, read_object, text_of
-from .forwarding import forwarded
+from .forwarding import forwarded, passed_to_a_host
 from .services import Services
 from .urls import CONTROL, EMIT, OUTCOME, PUBLISH
 
@@ -54,7 +54,7 @@ def blueprint(services: Services) -> Blueprint:
         message = read_object(services)
         if message.get("sid") is None:
             services.check_operator(request.environ)  # no connect handler has let the caller in
-            return _emit_without_stream(services, message)
+            return passed_to_a_host(services, message) or _emit_without_stream(services, message)
         elsewhere = forwarded(services, message)
         if elsewhere is not None:
             return elsewhere

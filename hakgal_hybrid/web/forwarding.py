@@ -27,7 +27,7 @@ logger = get_logger(__name__)
 PROBLEM = "application/problem+json"
 #: How long a client that comes back waits for the process that had it, in seconds. Then it is a new one, here.
 RETURN_S = 1.0
-#: What a ``connect`` handler of another process sees of a request, besides its headers.
+#: What handlers of another process see of a request, besides its headers.
 _SEEN = (ADDRESS, "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_USER", "QUERY_STRING", "SCRIPT_NAME", "SERVER_NAME",
          "SERVER_PORT", "SERVER_PROTOCOL", "wsgi.url_scheme")
 
@@ -87,6 +87,22 @@ def forwarded(services: Services, message: dict[str, Any]) -> Response | None:
     return _passed_on(node.requests, there, _request(services, message, token_of_request()))
 
 
+def passed_to_a_host(services: Services, message: dict[str, Any]) -> Response | None:
+    """Have a host answer a request that is no client's, if this process is an edge.
+
+    :param services: knows the hosts.
+    :param message: the body of the request.
+    :return: the answer; ``None`` if this process has the handlers.
+    :raises Overloaded: if no host is there, or too many requests wait for other processes already.
+    :raises HybridError: 504 if the host does not answer.
+    """
+    node = services.node
+    if node.neighbours is None or node.neighbours.hosts is None:
+        return None
+    there = node.neighbours.hosts.any()
+    return _passed_on(node.neighbours.requests, there, _request(services, message, "", _seen()))
+
+
 def connected_elsewhere(services: Services, message: dict[str, Any]) -> Response | None:
     """Have a client connect at the process that has its stream, or that had it before, if that is alive.
 
@@ -98,9 +114,7 @@ def connected_elsewhere(services: Services, message: dict[str, Any]) -> Response
     backplane, requests = services.node.backplane, services.node.requests
     if backplane is None or requests is None:
         return None
-    environ = {name: value for name, value in request.environ.items()
-               if isinstance(value, str) and (name in _SEEN or name.startswith("HTTP_"))}
-    passed = _request(services, message, "", environ)
+    passed = _request(services, message, "", _seen())
     stream, living = process_of_ticket(message.get("stream")), backplane.living()
     if stream == backplane.process:
         return None
@@ -140,6 +154,12 @@ def is_elsewhere(services: Services, ticket: str) -> bool:
     node, there = services.node, process_of_ticket(ticket)
     return (node.backplane is not None and there != "" and node.hub.sessions.find(ticket) is None
             and (there == node.backplane.process or there in node.backplane.living()))
+
+
+def _seen() -> dict[str, str]:
+    """Return what another process sees of the request that is being answered."""
+    return {name: value for name, value in request.environ.items()
+            if isinstance(value, str) and (name in _SEEN or name.startswith("HTTP_"))}
 
 
 def _request(services: Services, message: dict[str, Any], token: str, environ: dict[str, str] | None = None) -> Request:

@@ -197,6 +197,26 @@ def test_rooms_of_a_client_of_an_edge(host: Host, edge: Edge) -> None:
     until(lambda: len(guests.guests) == 1)  # type: ignore[arg-type]
 
 
+def test_events_of_those_without_a_stream(host: Host, edge: Edge) -> None:
+    """A host answers as if it had been asked, the rules of operators included."""
+    @host.socketio.on("ask")
+    def ask(value: Any) -> Any:
+        emit("asked", value)
+        return value, flask.request.headers["X-Mine"]
+
+    def answer(app: App, headers: dict[str, str], **body: Any) -> tuple[int, Any]:
+        got = app.flask.test_client().post("/api/events/emit", json=body, headers={"X-Mine": "x", **headers})
+        return got.status_code, {**got.get_json(), "type": ""}
+
+    seen = []
+    for body in ({"event": "ask", "args": [{"$binary": "AAE="}]}, {"event": "nothing"}, {"event": ""}, {"event": 1},
+                 {"event": "ask", "args": [1], "namespace": "/other"}, {"event": "ask", "args": [1, 2]}):
+        for headers in ({}, {"Origin": "https://evil.example"}):
+            assert answer(edge, headers, **body) == answer(host, headers, **body)
+            seen.append(answer(edge, headers, **body)[0])
+    assert set(seen) >= {200, 403, 404, 422}
+
+
 def test_errors_of_handlers_are_what_they_are_at_a_host(host: Host, edge: Edge) -> None:
     """An unknown event, one with other arguments, one that raises, and one whose answer is no JSON."""
     @host.socketio.on("fail")

@@ -96,7 +96,7 @@ class Hosts:
         """
         body, until = payload_text("question", (question,)), time.monotonic() + self._answer_s
         while True:
-            asked = host or self._any()
+            asked = host or self.any()
             request = self._requests.ask(asked, Request(self._broker.process, ADMIT if admit else GUEST, "", body,
                                                         max(0.1, until - time.monotonic()), {}))
             try:
@@ -120,8 +120,11 @@ class Hosts:
         body = payload_text("question", (question,))
         self._requests.tell(host, Request(self._broker.process, GUEST, "", body, self._answer_s, {}))
 
-    def _any(self) -> str:
-        """Return the name of a host, of several by turns."""
+    def any(self) -> str:
+        """Return the name of a host, of several by turns.
+
+        :raises Overloaded: if there is none.
+        """
         if not self._broker.reachable:
             raise _nobody("the backplane is away, and with it the hosts")
         with self._changed:
