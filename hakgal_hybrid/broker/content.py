@@ -171,7 +171,7 @@ class StreamContent:
         if entry.event.name == LOSS_MARKER.name:  # something was lost here
             self.log.note(gaps=1)
             return self.gap(Gap(entry.seq, None, data or "restarted"))
-        return self.control(entry.event.name, data, self.log.id_of(entry.seq))
+        return self.control(entry.event.name, data, resume_id(self.log, entry.seq))
 
     def _disconnected(self, client: Client, left: int) -> bytes:
         """Return ``hybrid_disconnect`` for a client.

@@ -73,6 +73,7 @@ class SharedBroker(Broker):
     :param address: where the shared log is, as it may be shown.
     :param name: which one it is there.
     :ivar process: the name of this process.
+    :ivar presence: the processes that are alive, and the time by the clock of the shared log.
     :ivar stopped: true once :meth:`stop` was called.
     """
 
@@ -83,7 +84,7 @@ class SharedBroker(Broker):
         self._connect, self._limits, self._wall_ms, self._segments = connect, limits, wall_ms, log.segments
         self.stopped, self._address, self._name = False, address, name
         self._arrivals = Arrivals(log, log.segments, self.wake, wall_ms, limits.log_events)
-        self._tail = self._arrivals.tail
+        self._tail, self.presence = self._arrivals.tail, self._arrivals.presence
         self._renew()
         atexit.register(self.stop)
 
@@ -95,7 +96,7 @@ class SharedBroker(Broker):
         self.process = secrets.token_hex(8)
         self._reader = Reader(self._connect("reader", BLOCK_S, self.process), self._tail, seed=limits.log_events,
                               changed=self._changed, taken=arrivals.taken, on_message=listener.message,
-                              presence=arrivals.presence)
+                              presence=self.presence)
         self._sender = Sender(self._connect("sender", 0.0, ""), self._outbox, position=self._reader.position,
                               renamed=arrivals.renamed, changed=listener.changed, undelivered=listener.undelivered)
         arrivals.sender = self._sender.name
@@ -153,8 +154,8 @@ class SharedBroker(Broker):
         :return: the number of the newest event.
         :raises Overloaded: if it is still reading what was before.
         """
-        if not self._reader.wait_begun(BEGIN_S) and self._tail.position is not None:
-            raise behind()
+        if not self._reader.wait_begun(BEGIN_S) and not self._reader.beginning.late():
+            raise behind("this process still reads what was emitted before it began")
         return self.log.newest
 
     def wait_for(self, event_id: str) -> None:
@@ -169,7 +170,7 @@ class SharedBroker(Broker):
             return
         self.ready()
         if not self._reader.wait_for(wanted, ARRIVAL_S):
-            raise behind()
+            raise behind("this process has not read as far as the client has")
 
     def stop(self) -> None:
         """Send what waits, for as long as it may take, and end the threads."""
@@ -253,15 +254,17 @@ class SharedBroker(Broker):
         sender, reader = self._sender.statistics(), self._reader
         return BackplaneStatistics(
             worse_of(reader.state, sender.state), reader.error or sender.error, self._segments.live, self._address,
-            self._name, sender, self._tail.statistics(), reader.refilled, *self._arrivals.presence.census(self.process))
+            self._name, sender, self._tail.statistics(), reader.refilled, *self.presence.census(self.process))
 
     def living(self) -> Peers:
         """Return the processes that are alive, as far as it is known here."""
         self._reader.wait_begun(BEGIN_S)
-        return self._arrivals.presence.peers
+        return self.presence.peers
 
 
-def behind() -> Overloaded:
-    """Return the error for a client that comes before this process has read what the client may have seen."""
-    return Overloaded("this process has not read as far as the client has; it is tried again", code="behind",
-                      retry_after=1)
+def behind(why: str) -> Overloaded:
+    """Return the error for a client that comes before this process has read what the client may have seen.
+
+    :param why: what the process has not read.
+    """
+    return Overloaded(f"{why}; try again", code="behind", retry_after=1)

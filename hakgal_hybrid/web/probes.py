@@ -40,8 +40,9 @@ def unready(node: Node, patience_s: float = PATIENCE_S) -> str | None:
 
     :param node: what serves them.
     :param patience_s: for how long the backplane may be away, in seconds.
-    :return: ``stopping``; before the backplane has taken this process in ``misconfigured`` if it refuses to, else
-        ``starting``; afterwards its state, ``away`` or ``misconfigured``, once it has been away for so long.
+    :return: ``stopping``; until it has read what the backplane has from before ``misconfigured`` if that refuses this
+        process, else ``starting``; afterwards its state, ``away`` or ``misconfigured``, once it has been away for so
+        long.
     """
     if node.stopping:
         return "stopping"
@@ -50,6 +51,6 @@ def unready(node: Node, patience_s: float = PATIENCE_S) -> str | None:
         return None
     backplane.begin()
     state = backplane.statistics().state
-    if backplane.position() is None:
+    if not backplane.begun:
         return state if state == "misconfigured" else "starting"
     return state if backplane.unreachable_s() >= patience_s else None

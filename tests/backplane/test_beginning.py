@@ -11,7 +11,14 @@ from support.redis_server import RedisServer
 from support.shared_apps import Host, until
 
 from hakgal_hybrid.broker import shared_broker
-from hakgal_hybrid.broker.backplane.shared_log import Position
+from hakgal_hybrid.broker.backplane.payloads import event_payload
+from hakgal_hybrid.broker.backplane.shared_log import START, Append, Appended, Item, Position
+from hakgal_hybrid.broker.event import Event
+from hakgal_hybrid.commands.backplane.connecting import connector
+from hakgal_hybrid.commands.backplane.redis_log import LogOptions
+from hakgal_hybrid.errors import Overloaded
+from hakgal_hybrid.signals import events_lost
+from hakgal_hybrid.testing import collect
 
 
 @pytest.fixture
@@ -96,11 +103,14 @@ def test_ids_do_not_go_back_while_redis_is_away(lasting_redis: RedisServer) -> N
     first.stop()
     lasting_redis.kill()
     late = Host(lasting_redis, HYBRID_HEARTBEAT_S=1)
+    late.transport.node.begin()
+    until(lambda: late.status()["backplane"]["state"] == "away")
     old, new = late.open(headers={"Last-Event-ID": seen}), late.open()
     gap = old.next()
     assert (gap.event, old.json(gap)) == ("hybrid_gap", {"missed": None, "reason": "restarted", "resume_from": seen})
     for stream, id_ in ((old, seen), (new, "")):
-        stream.until("hybrid_heartbeat")
+        for _ in range(2):  # one comes before ``hybrid_status`` perhaps, one after it
+            stream.until("hybrid_heartbeat")
         assert stream.last_event_id == id_
     lasting_redis.start()
     for stream in (old, new):
@@ -115,4 +125,52 @@ def test_ids_do_not_go_back_while_redis_is_away(lasting_redis: RedisServer) -> N
         stream.close()
     with late.open(headers={"Last-Event-ID": seen}) as again:
         assert again.until("number").data == "2"
+    late.stop()
+
+
+def test_what_was_emitted_before_is_no_news(redis_server: RedisServer) -> None:
+    """A process that begins sends ``event_emitted`` and ``events_lost`` only for what comes from then on."""
+    first = Host(redis_server)
+    emitted(first, 1)
+    log = connector(redis_server.url, LogOptions("shared", "shared"), "test")()
+    payload = event_payload(Event.create("number", (2,)), 0)  # of a process that has lost the two before it
+    assert isinstance(log.append(Append(START, "other", 0, "", "token", 0, [Item(3, 2, payload)])), Appended)
+    log.close()
+    late, lost = Host(redis_server), list[object]()
+    with (collect(late.transport) as collected,
+          events_lost.connected_to(lambda sender, **what: lost.append(what), sender=late.flask)):
+        with late.open() as stream:
+            late.socketio.emit("number", 3)
+            stream.until("number")
+        until(lambda: collected)
+        assert [item.args for item in collected] == [[3]]
+    assert not lost
+    assert not any(late.status()["backplane"]["tail"]["holes"].values())
+    first.stop()
+    late.stop()
+
+
+def test_what_is_read_once_redis_is_back_is_waited_for(lasting_redis: RedisServer) -> None:
+    """A process that could not begin, and had no client then, reads what was before as any other: nobody sees half."""
+    first = Host(lasting_redis)
+    seen = emitted(first, 1)
+    emitted(first, 2, 3)
+    first.stop()
+    lasting_redis.kill()
+    late = Host(lasting_redis)
+    backplane, client = late.transport.node.backplane, late.flask.test_client()
+    assert backplane is not None
+    late.transport.node.begin()
+    until(lambda: late.status()["backplane"]["state"] == "away")
+    with late.transport.node.log.held():
+        lasting_redis.start()
+        until(lambda: backplane.position() is not None)
+        assert client.get("/api/hybrid/ready").get_json()["state"] == "starting"
+        with pytest.raises(Overloaded, match="still reads what was emitted before"):
+            late.socketio.test_client(late.flask)
+        refused(client, seen)
+    until(lambda: late.status()["backplane"]["state"] == "live")
+    assert client.get("/api/hybrid/ready").status_code == 200
+    with late.open(headers={"Last-Event-ID": seen}) as stream:
+        assert [stream.next().data for _ in range(2)] == ["2", "3"]
     late.stop()

@@ -194,3 +194,48 @@ def test_repetition_of_what_is_unknown(redis_server: RedisServer) -> None:
         assert (again.get_json()["code"], again.get_json()["status"]) == ("unknown", 504)
     finally:
         host.stop()
+
+
+def unknown(host: Host, mode: str) -> str:
+    """Give a command that nobody carries out, wait until its outcome is unknown, and return its path."""
+    answer = host.flask.test_client().post("/api/governor/control", json={"action": "set_mode", "mode": mode})
+    path = f"/api/governor/control/{answer.get_json()['id']}"
+    until(lambda: host.flask.test_client().get(path).get_json()["status"] == "unknown")
+    return path
+
+
+def test_command_of_the_past_is_not_carried_out(redis_server: RedisServer) -> None:
+    """A process that begins does not carry out what was given before, and is unknown by now."""
+    giver, calls = Host(redis_server, HYBRID_QUEUE_S=1), list[tuple[str, str]]()
+    giver.open().close()
+    path = unknown(giver, "old")
+    late = Host(redis_server, HYBRID_QUEUE_S=1)
+    late.transport.governor = Governor("late", calls)
+    late.open().close()
+    until(lambda: late.flask.test_client().get(path).get_json()["status"] == "unknown")
+    new = giver.flask.test_client().post("/api/governor/control", json={"action": "set_mode", "mode": "new"})
+    until(lambda: giver.flask.test_client().get(
+        f"/api/governor/control/{new.get_json()['id']}").get_json()["status"] == "done")
+    assert calls == [("late", "new")]
+    assert giver.flask.test_client().get(path).get_json()["status"] == "unknown"
+    for host in (giver, late):
+        host.stop()
+
+
+def test_command_that_is_read_too_late_is_not_carried_out(redis_server: RedisServer) -> None:
+    """Nor does a process that was held up, when it reads what was given meanwhile."""
+    giver, lagging = Host(redis_server, HYBRID_QUEUE_S=1), Host(redis_server, HYBRID_QUEUE_S=1)
+    calls = list[tuple[str, str]]()
+    lagging.transport.governor = Governor("lagging", calls)
+    for host in (giver, lagging):
+        host.open().close()
+    with lagging.transport.node.log.held():
+        giver.socketio.emit("what holds it up")  # as its reader cannot append that
+        path = unknown(giver, "old")
+    new = giver.flask.test_client().post("/api/governor/control", json={"action": "set_mode", "mode": "new"})
+    until(lambda: giver.flask.test_client().get(
+        f"/api/governor/control/{new.get_json()['id']}").get_json()["status"] == "done")
+    assert calls == [("lagging", "new")]
+    assert giver.flask.test_client().get(path).get_json()["status"] == "unknown"
+    for host in (giver, lagging):
+        host.stop()

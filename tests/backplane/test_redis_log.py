@@ -16,6 +16,7 @@ from hakgal_hybrid.broker.backplane.shared_log import (
     Appended,
     Forgotten,
     Item,
+    Order,
     Position,
     Record,
     Said,
@@ -179,16 +180,19 @@ def test_right_taken_away_midway(redis_server: RedisServer, *, reads: bool) -> N
 
 
 def test_claim_is_given_once_and_only_in_its_generation(log: RedisLog) -> None:
-    """One process with the desk claims a command, once; a command of another generation is never run."""
+    """One process with the desk claims a command, once; one of another generation, or a late one, is never run."""
     generation = opened(log).generation
+    now = log.here("{}", 5)
+    later = now + 60_000
     assert log.lease("p1", 60)
     assert not log.lease("p2", 60)
-    assert log.claim("p2", "c1", generation).answer == "other"
-    claim = log.claim("p1", "c1", generation)
+    assert log.claim("p2", Order("c1", generation, later)).answer == "other"
+    claim = log.claim("p1", Order("c1", generation, later))
     assert (claim.answer, claim.owner) == ("go", "")
     assert claim.term > 0
-    assert log.claim("p1", "c1", generation) == ("had", "p1", 0)
-    assert log.claim("p1", "c2", generation - 1).answer == "stale"
+    assert log.claim("p1", Order("c1", generation, later)) == ("had", "p1", 0)
+    assert log.claim("p1", Order("c2", generation - 1, later)).answer == "stale"
+    assert log.claim("p1", Order("c3", generation, now)).answer == "stale"
 
 
 def test_message_reaches_the_process_it_is_for(redis_server: RedisServer, log: RedisLog) -> None:

@@ -64,6 +64,7 @@ class Presence:
         self.listener = Listener()
         self.lag_s = 0.0
         self._said, self._said_at, self._said_in = Population(), float("-inf"), _NOWHERE
+        self._ahead_ms = float("-inf")
 
     def renew(self) -> None:
         """Begin as another process: it has said nothing yet."""
@@ -82,8 +83,17 @@ class Presence:
         place = _Place(log, (self._position() or START).generation, settling)
         news = settling or (population != self._said and len(self.peers) <= PROMPT_PEERS)
         if place != self._said_in or silent_s >= EACH_S or (silent_s >= NEWS_EACH_S and news):
-            log.here(json.dumps(self._about(population)), ALIVE_S)
+            now_ms = log.here(json.dumps(self._about(population)), ALIVE_S)
             self._said, self._said_at, self._said_in = population, self._clock(), place
+            self._ahead_ms = now_ms - self._said_at * 1000  # or less: what the answer took counts as time that is over
+
+    def log_ms(self, later_s: float) -> int:
+        """Return a moment by the log's clock.
+
+        :param later_s: how long from now, in seconds.
+        :return: milliseconds since 1970; 0 before the log has said what time it is.
+        """
+        return max(0, round(self._ahead_ms + (self._clock() + later_s) * 1000)) if self._ahead_ms > float("-inf") else 0
 
     def say_gone(self, log: SharedLog) -> None:
         """Say that this process ends.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ...logs import get_logger
 from ..wakeups import make_wakeup
+from .beginning import Beginning
 from .faults import Away, Misconfigured, Retry, State
 from .presence import Presence
 from .shared_log import START, Position, Settling, SharedLog
@@ -39,9 +40,8 @@ class Reader:
     :param presence: says that this process is there, and takes what others say; ``None`` for one that serves nobody.
     :param wait_s: how long one call waits for news, in seconds.
     :ivar state: how it stands with the log.
+    :ivar beginning: how the process begins.
     :ivar live: false once the log could not be reached for a second; true again as soon as it can be.
-    :ivar seeds: set to false if the process has streams already when the reader begins: the newest entries are then
-        none that these streams are to get, so it begins without them.
     """
 
     def __init__(self, connect: Callable[[], SharedLog], tail: Tail, *, seed: int,
@@ -51,10 +51,10 @@ class Reader:
         self._connect, self.tail, self._seed, self._changed, self._wait_s = connect, tail, seed, changed, wait_s
         self._on_message, self._presence, self._taken = on_message, presence, taken
         self._asked: SharedLog | None = None
-        self.state, self.error, self.live, self.seeds = State.NEW, "", True, True
+        self.state, self.error, self.live = State.NEW, "", True
         self.refilled = 0
         self._lost_at: float | None = None
-        self._ending, self._end, self._begun = False, make_wakeup(), threading.Event()
+        self._ending, self._end, self.beginning = False, make_wakeup(), Beginning()
         self._thread: threading.Thread | None = None
         self._starting, self._waiting = threading.Lock(), threading.Semaphore(MAX_WAITING)
 
@@ -71,7 +71,8 @@ class Reader:
         """Start the thread, unless it was started. May be called often, from any thread."""
         if self._thread is not None or self._ending or not self._starting.acquire(blocking=False):
             return
-        self._end, self._begun = make_wakeup(), threading.Event()
+        self._end = make_wakeup()
+        self.beginning.started()
         thread = threading.Thread(target=self._run, name="hakgal-hybrid-reader", daemon=True)
         try:
             thread.start()
@@ -83,20 +84,19 @@ class Reader:
     @property
     def begun(self) -> bool:
         """True once the process knows where it begins in the log, and which others there are."""
-        return self.tail.position is not None and self._begun.is_set()
+        return self.tail.position is not None and self.beginning.known
 
     def wait_begun(self, seconds: float) -> bool:
-        """Wait until the process knows where it begins in the log. If it takes too long, it begins without seeds.
+        """Wait until the process knows where it begins in the log.
 
-        :param seconds: for how long, at most; not at all in the reader's own thread, which would wait for itself.
+        :param seconds: until how long after the thread has begun, at most; not at all in that thread, which would wait
+            for itself.
         :return: true if it does.
         """
         self.start()
-        if not self.begun and threading.current_thread() is not self._thread:
-            if self.state not in (State.AWAY, State.MISCONFIGURED):  # else it was tried: nobody waits for it again
-                self._begun.wait(seconds)
-            if self.tail.position is None:
-                self.seeds = False
+        tried = self.begun or self.state in (State.AWAY, State.MISCONFIGURED)  # nobody waits for that again
+        if not tried and threading.current_thread() is not self._thread:
+            self.beginning.wait(seconds)
         return self.begun
 
     def wait_for(self, position: Position, seconds: float) -> bool:
@@ -171,8 +171,8 @@ class Reader:
         if self._presence is not None:
             self._presence.say(log, settling=self.state is State.SETTLING)
         if self.tail.position is None:
-            newest = log.newest(self._seed if self.seeds else 1)
-            if self.seeds:
+            newest = log.newest(self._seed if self.beginning.seeds else 1)
+            if self.beginning.decide():
                 self.tail.begin(newest)
             else:
                 self.tail.begin_after(newest)
@@ -181,7 +181,7 @@ class Reader:
         records, messages, said = log.tail(max(self.tail.position, self.tail.looked_at), self._wait_s)
         if said and self._presence is not None:
             self._presence.peers.heard(said)
-        self._begun.set()
+        self.beginning.end()
         try:
             for record in records:
                 self.tail.take(record)
@@ -220,7 +220,7 @@ class Reader:
         before, self.error = (self.state, self.error), str(error)
         self.state = State.MISCONFIGURED if isinstance(error, Misconfigured) else State.AWAY
         changed = self.state is not before[0] or (self.state is State.MISCONFIGURED and self.error != before[1])
-        self._begun.set()
+        self.beginning.end()
         if self._lost_at is None:
             self._lost_at = now
         if self.live and (now - self._lost_at >= AWAY_S or self.state is State.MISCONFIGURED):

@@ -133,6 +133,19 @@ class Twin(NamedTuple):
     """Another process goes by the name of the sender."""
 
 
+class Order(NamedTuple):
+    """A command that some process has given.
+
+    :ivar command: its id.
+    :ivar generation: the generation of the log in which it was given.
+    :ivar until_ms: until when it may be claimed, by the log's clock: milliseconds since 1970.
+    """
+
+    command: str
+    generation: int
+    until_ms: int
+
+
 #: What :meth:`SharedLog.claim` answers: run it; it was run or is being run; another process is to run it; never run it.
 ClaimAnswer = Literal["go", "had", "other", "stale"]
 
@@ -228,12 +241,11 @@ class SharedLog(Protocol):
         :return: how many were put back; 0 if it waits no longer, or if they do not follow what it has.
         """
 
-    def claim(self, process: str, command: str, generation: int) -> Claim:
+    def claim(self, process: str, order: Order) -> Claim:
         """Claim a command, so that nobody else runs it.
 
         :param process: the name of this process.
-        :param command: the command's id.
-        :param generation: the generation in which it was given.
+        :param order: the command.
         :return: whether to run it.
         """
 
@@ -253,11 +265,12 @@ class SharedLog(Protocol):
         :return: false if there is no such process (any more).
         """
 
-    def here(self, about: str, seconds: float) -> None:
+    def here(self, about: str, seconds: float) -> int:
         """Say that this process is there, to those that are and to those that come.
 
         :param about: what is to be known of it, JSON.
         :param seconds: for how long; 0 if it ends.
+        :return: the time by the log's clock, in milliseconds since 1970.
         """
 
     def trim(self) -> None:

@@ -64,6 +64,7 @@ class Tail:
     :param begun: called with the id after which this process begins.
     :param seen: called after each entry of a sender, with its name and number.
     :ivar position: the last id that was read; ``None`` until :meth:`begin` was called.
+    :ivar beginning: true while :meth:`begin` takes what others have had before.
     :ivar chain: the entries since the last hole.
     :ivar looked_at: the last id that was looked at, if it is none of ours; there is nothing more to be read before it.
     """
@@ -77,6 +78,7 @@ class Tail:
         self._deliver, self._on_hole, self._on_branch = deliver, hole, branch
         self._on_repeated, self._on_ended, self._on_begun, self._on_seen = repeated, ended, begun, seen
         self.position: Position | None = None
+        self.beginning = False
         self.looked_at = START
         self.chain: deque[Record] = deque(maxlen=keep)
         #: The last number of each sender, and how many holes there were when it was read.
@@ -93,9 +95,12 @@ class Tail:
         first = next((record for record in records if record.ends is not None or record.q), None)
         begin = START if first is None else first.ends or Position(first.at.generation, first.at.number - 1)
         self._on_begun(begin)
-        self.position = begin
-        for record in records:
-            self.take(record)
+        self.position, self.beginning = begin, True
+        try:
+            for record in records:
+                self.take(record)
+        finally:
+            self.beginning = False
 
     def begin_after(self, records: list[Record]) -> None:
         """Begin after the newest entry of the log. What clients of this process may have missed before is a hole.
@@ -176,7 +181,8 @@ class Tail:
         self._on_hole(hole)
 
     def _count(self, reason: str, missed: int | None) -> None:
-        self._holes[reason] += 1 if missed is None else missed
+        if not self.beginning:  # those who were there have counted it
+            self._holes[reason] += 1 if missed is None else missed
 
     def after(self, position: Position) -> list[Record]:
         """Return what was read after an id, as far as it is kept: what a log that ends there may have lost.

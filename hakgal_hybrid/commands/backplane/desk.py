@@ -3,7 +3,8 @@
 A command is an entry of the shared log, which every process reads. The process that holds the desk claims it in Redis,
 and only in the generation of the log in which it was given: so neither a Redis that lost its data nor a process that
 was stopped for a while has it carried out a second time. What nobody has claimed by its deadline, or whose executor has
-ended, has the outcome ``unknown``.
+ended, has the outcome ``unknown``. The deadline is one by the clock of Redis, so that nobody carries it out later: a
+process that lags, or begins and reads what was given before, claims it in vain.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...broker.backplane.faults import Away, Misconfigured, Retry
-from ...broker.backplane.shared_log import Position, SharedLog
+from ...broker.backplane.shared_log import Order, Position, SharedLog
 from ...logs import get_logger
 from ..command_store import Command
 from ..governor import GovernorQueue
@@ -33,7 +34,7 @@ Elsewhere = Callable[..., bool]
 
 class _Given(NamedTuple):
     command: Command
-    generation: int
+    order: Order
     deadline: float
 
 
@@ -44,6 +45,7 @@ class Desk:
     :param connect: connects to the shared log.
     :param process: returns the name of this process.
     :param position: returns the last id that it has read.
+    :param log_ms: returns a moment by the log's clock, so many seconds from now, see :meth:`.Presence.log_ms`.
     :param elsewhere: has every process do something.
     :param deadline_s: after how long a command without an outcome is ``unknown``, in seconds.
     :param executes: true if this process may carry out commands.
@@ -51,9 +53,10 @@ class Desk:
     """
 
     def __init__(self, governor: GovernorQueue, connect: Callable[[], SharedLog], *, process: Callable[[], str],
-                 position: Callable[[], Position | None], elsewhere: Elsewhere, deadline_s: float,
-                 executes: bool, stopped: Callable[[], bool]) -> None:
+                 position: Callable[[], Position | None], log_ms: Callable[[float], int], elsewhere: Elsewhere,
+                 deadline_s: float, executes: bool, stopped: Callable[[], bool]) -> None:
         self._governor, self._connect, self._process, self._position = governor, connect, process, position
+        self._log_ms = log_ms
         self._elsewhere, self._deadline_s, self._executes, self._stopped = elsewhere, deadline_s, executes, stopped
         self.forked()
         governor.route = self.give
@@ -78,7 +81,8 @@ class Desk:
         position = self._position()
         command.expires(time.monotonic() + self._deadline_s)
         self._elsewhere("command", id=command.id, generation=position.generation if position else 0,
-                        action=command.action, arguments=command.arguments, seconds=self._deadline_s)
+                        action=command.action, arguments=command.arguments, seconds=self._deadline_s,
+                        until_ms=self._log_ms(self._deadline_s))
 
     def carry_out(self, data: dict[str, Any]) -> None:
         """Take note of a command that some process has given. Called in the reader's thread.
@@ -91,7 +95,8 @@ class Desk:
         self._governor.store.note(noted)
         if self._thread is not None and self._given.qsize() < MAX_WAITING:
             command = Command(data["action"], data["arguments"], data["id"])
-            self._given.put(_Given(command, data["generation"], time.monotonic() + data["seconds"]))
+            order = Order(data["id"], data["generation"], data["until_ms"])
+            self._given.put(_Given(command, order, time.monotonic() + data["seconds"]))
 
     def outcome(self, data: dict[str, Any]) -> None:
         """Take note of the outcome of a command.
@@ -139,7 +144,7 @@ class Desk:
         """Claim a command, and carry it out if this process may; return true if it is left for another one."""
         if time.monotonic() >= given.deadline:
             return False
-        claim = log.claim(self._process(), given.command.id, given.generation)
+        claim = log.claim(self._process(), given.order)
         if claim.answer == "go":
             self._governor.execute(given.command, self._report, fence=claim.term)
         return claim.answer == "other"

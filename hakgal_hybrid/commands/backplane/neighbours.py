@@ -87,7 +87,7 @@ class Neighbours:
             guests = self.guests = Guests(
                 parts.app, parts.handlers, parts.authorizer, parts.lifecycle, backplane, self.requests,
                 threads=settings.threads, max_guests=settings.max_clients)
-            controls.actions["find_hosts"] = lambda data: guests.introduce(data["process"])
+            controls.actions["find_hosts"] = lambda data: guests.find(data["process"])
             controls.of_guests.update(enter_room=guests.rooms.enter, leave_room=guests.rooms.leave,
                                       close_room=guests.rooms.close)
 
@@ -96,7 +96,8 @@ class Neighbours:
         if settings.governor_mode == "here" and not settings.is_edge:
             return None
         desk = Desk(parts.governor, backplane.connect("desk"), process=lambda: backplane.process,
-                    position=backplane.position, elsewhere=backplane.elsewhere, deadline_s=settings.queue_s,
+                    position=backplane.position, log_ms=backplane.presence.log_ms, elsewhere=backplane.elsewhere,
+                    deadline_s=settings.queue_s,
                     executes=settings.governor_mode == "desk" and not settings.is_edge,
                     stopped=lambda: backplane.stopped)
         fork_aware(desk)

@@ -16,6 +16,7 @@ from ...broker.backplane.shared_log import (
     Appended,
     Claim,
     Forgotten,
+    Order,
     Position,
     Record,
     Said,
@@ -185,20 +186,15 @@ class RedisLog:
                                 arguments)
         return int(rest[1]) if kind == b"OK" else 0
 
-    def claim(self, process: str, command: str, generation: int) -> Claim:
+    def claim(self, process: str, order: Order) -> Claim:
         """Claim a command, so that nobody else runs it.
 
         :param process: the name of this process.
-        :param command: the command's id.
-        :param generation: the generation in which it was given.
+        :param order: the command.
         :return: whether to run it.
         """
-        kind, *rest = self._run(CLAIM, [self._meta, self._desk, self._claim + command], [process, generation])
-        if kind == b"GO":
-            return Claim("go", term=int(rest[0]))
-        if kind == b"HAD":
-            return Claim("had", owner=rest[0].decode().partition(" ")[0])
-        return Claim("other" if kind == b"OTHER" else "stale")
+        return _claim(self._run(CLAIM, [self._meta, self._desk, self._claim + order.command],
+                                [process, order.generation, order.until_ms]))
 
     def lease(self, process: str, lease_s: float) -> bool:
         """Take the desk, or keep it: its holder claims commands.
@@ -224,11 +220,12 @@ class RedisLog:
         self._call(lambda: self._client.pexpire(key, TO_MS))
         return True
 
-    def here(self, about: str, seconds: float) -> None:
+    def here(self, about: str, seconds: float) -> int:
         """Say that this process is there, to those that are and to those that come.
 
         :param about: what is to be known of it, JSON.
         :param seconds: for how long; 0 if it ends.
+        :return: the time by the clock of Redis, in milliseconds since 1970.
         """
         process, alive_ms = self._options.process, round(seconds * 1000)
         self._call(lambda: self._client.set(self._here + process, about, px=max(1, alive_ms)))
@@ -238,6 +235,7 @@ class RedisLog:
         now = time_of(cast(bytes, at).decode())
         self._inbox.said.moved(now, alive_ms)
         self._read_to.moved(now, now)
+        return now
 
     def trim(self) -> None:
         """Drop what is more than the log is to hold."""
@@ -268,6 +266,15 @@ class RedisLog:
 
 def _records(entries: Iterable[tuple[bytes, Any]]) -> list[Record]:
     return [_record(_position(at), fields or {}) for at, fields in entries]
+
+
+def _claim(answer: list[Any]) -> Claim:
+    kind, *rest = answer
+    if kind == b"GO":
+        return Claim("go", term=int(rest[0]))
+    if kind == b"HAD":
+        return Claim("had", owner=rest[0].decode().partition(" ")[0])
+    return Claim("other" if kind == b"OTHER" else "stale")
 
 
 def _position(at: bytes) -> Position:

@@ -152,12 +152,14 @@ redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. term, 'PX', ARGV[2])
 return {'MINE', term}
 """)
 
-#: KEYS meta desk claim   ARGV process generation
+#: KEYS meta desk claim   ARGV process generation until_ms
 CLAIM = Script.of("""
 local info = redis.pcall('INFO', 'replication')
 local repl = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
 local m = redis.call('HMGET', KEYS[1], 'gen', 'till', 'repl')
 if m[1] ~= ARGV[2] or m[2] ~= '0' or m[3] ~= repl then return {'STALE'} end
+local t = redis.call('TIME')
+if t[1] * 1000 + math.floor(t[2] / 1000) >= tonumber(ARGV[3]) then return {'STALE'} end
 local owner = redis.call('GET', KEYS[2])
 if not owner or string.match(owner, '^%S+') ~= ARGV[1] then return {'OTHER'} end
 if redis.call('SET', KEYS[3], owner, 'NX', 'PX', 86400000) then return {'GO', string.match(owner, '%d+$')} end
