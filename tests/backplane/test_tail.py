@@ -87,7 +87,8 @@ def test_trimmed_entries_are_counted() -> None:
 def test_losses_of_a_sender_are_counted_once() -> None:
     """What a sender had to drop is a hole of its own, unless a hole of the log has swallowed it already."""
     taken = Taken()
-    taken.take(*FIRST, event(10, 4, q=7), event(10, 5, "b", 3, lost=2), event(10, 6, "b", 6, lost=2))
+    taken.take(*FIRST)
+    taken.take(event(10, 4, q=7), event(10, 5, "b", 3, lost=2), event(10, 6, "b", 6, lost=2))
     assert [(hole.missed, hole.reason, hole.sender) for hole in taken.holes] == [
         (3, "lost", "a"), (2, "lost", "b"), (2, "lost", "b")]
     taken.take(Record(Position(10, 7), None, "b", 9, b"", 2))  # its own event is lost as well
