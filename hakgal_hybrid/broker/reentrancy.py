@@ -48,7 +48,8 @@ class ForkedMark(ThreadMark):
         :raises ForkedProcess: always.
         """
         raise ForkedProcess("this process was forked from the one that serves the clients, so that nobody would get "
-                            "what it emits; have that one emit, by what a Pool returns or by a multiprocessing.Queue")
+                            "what it emits; have that one emit, by what a Pool returns or by a multiprocessing.Queue; "
+                            "or, if HYBRID_BACKPLANE is set, emit by a hakgal_hybrid.Emitter")
 
 
 class Reentrancy:

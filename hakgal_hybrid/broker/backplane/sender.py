@@ -19,8 +19,8 @@ logger = get_logger(__name__)
 
 #: Seconds after which a sender that has nothing to send shows the log that it is still there.
 IDLE_S = 60.0
-#: Seconds between two looks while the log is settling, or a process is missing, at most; and while this process does
-#: not know where it reads.
+#: Seconds between two calls that ask how the log is, at most, while it settles or a process is missing; and while this
+#: process does not know from where on it reads.
 SETTLING_S = 0.1
 STARTING_S = 0.02
 #: Seconds between two tries to have a full log hold less.

@@ -41,7 +41,7 @@ class Position(NamedTuple):
         return cls(int(match[1]), int(match[2]))
 
 
-#: Before everything.
+#: The position before the first entry of any log.
 START = Position(0, 0)
 
 

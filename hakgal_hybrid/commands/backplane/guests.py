@@ -254,7 +254,7 @@ class Guests:
     # -- edges that have ended -------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """See to it that it is looked now and then whether the edges of the guests are still there."""
+        """Begin to ask now and then whether the edges of the guests are still there, if that has not begun."""
         if not self._looking:
             self._looking = True
             self._timers.call_later(self._look_each_s, self._look_at_edges)

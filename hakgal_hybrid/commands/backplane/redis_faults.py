@@ -74,7 +74,7 @@ _HINTS = ((True, ("imeout", "EOF", "closed"),
 #: The words with which an error begins after which the same connection may be used.
 _PASSING = ("OOM", "BUSY ", "NOREPLICAS", "MISCONF")
 
-#: With what Redis refuses a command, in a script too, for which there is no error of its own.
+#: What Redis says of a right that is missing, where its client has no class for the error, as in scripts.
 _DENIED = ("NOPERM", "ACL failure", "The user executing the script can't")
 
 

@@ -35,8 +35,8 @@ SETTLE_MS = 2000
 RECORD_MS = 24 * 3600 * 1000
 #: How many messages for one process are kept, about, and for how long (milliseconds).
 TO_LENGTH, TO_MS = 1000, 60_000
-#: How many times processes have said that they are there, of which those are kept that count, about; and for how long
-#: all of that is (milliseconds). A thousand processes say it three times while it counts.
+#: How many signs of life of all processes are kept, about, and for how long (milliseconds). A sign of life counts for
+#: thirty seconds, in which a thousand processes give three thousand of them.
 HERE_LENGTH, HERE_MS = 3000, 60_000
 #: How many entries one call of XREAD returns, at most.
 READ_COUNT = 512

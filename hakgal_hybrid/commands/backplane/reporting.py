@@ -55,8 +55,8 @@ class BackplaneReport:
                          error)
         elif state == State.SETTLING.value:
             logger.log(logging.WARNING if self._again else logging.INFO,
-                       "the backplane %s settles: its log is new, or has lost entries, which processes put back now",
-                       where)
+                       "the backplane %s settles: its log is new, or has lost entries, which processes put back now%s",
+                       where, "; if nobody restarted Redis, look at its maxmemory-policy" if self._again else "")
         elif state == State.LIVE.value:
             if self._again:
                 logger.warning("the backplane %s is live again, after %.1f s", where, at - self._since)

@@ -23,8 +23,8 @@ MAX_WAITING = 1000
 #: How many threads may wait for others at a time, where a request that waits takes one.
 MAX_THREADS = 16
 
-#: The path of requests that an edge makes for a client of its own; and of those of which it wants to know at once that
-#: they were taken, as it asks another host else.
+#: The path of requests that an edge makes for a client of its own; and of requests to let a client in, which a host
+#: confirms at once when it takes them, so that the edge may ask another host instead.
 GUEST, ADMIT = "guest", "admit"
 #: The kind of message by which a host finds out whether an edge is still there.
 LOOK = "look"
