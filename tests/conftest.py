@@ -12,6 +12,8 @@ import pytest
 from support import accounting
 from support.servers import Server, shown_on_failure
 
+from hakgal_hybrid.logs import LIMIT
+
 # What a shell without job control starts in the background ignores SIGINT, and so does all that is started from there:
 # Ctrl-C would not end what tests mean to end by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -21,6 +23,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("tests", deadline=None, database=None, derandomize=True,
                                      suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_has_been_said_too_often() -> None:
+    """Have each test log what it logs, however often tests before it have said the same."""
+    LIMIT.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -248,7 +248,7 @@ def test_gap_evicted(server: Server) -> None:
 ])
 def test_gap_of_an_id_that_is_not_ours(server: Server, asked: str, reason: str) -> None:
     """An id of another life, or of no life at all, is answered with a gap of unknown size, never by guessing."""
-    newest = server.emit("kept", 2)
+    newest = server.emit("kept", LOG_EVENTS)  # so that nothing else is kept
     oldest = server.status()["oldest"]
     with server.opened(headers={"Last-Event-ID": asked}) as stream:
         stream.wait_for("hybrid_gap")
