@@ -390,6 +390,7 @@ class Interrupting:
 
     def run(self, call: Callable[[], object]) -> None:
         before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 has such events only if some frame wanted them before
         sys.settrace(self._trace)
         try:
             call()
