@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from http import HTTPStatus
 from typing import Any
 
 
@@ -30,6 +31,8 @@ class HybridError(Exception):
             self.code = code
         if status is not None:
             self.status = status
+            if type(self) is HybridError:
+                self.title = HTTPStatus(status).phrase
 
     def problem(self) -> dict[str, Any]:
         """Return the members of the problem document (RFC 9457)."""

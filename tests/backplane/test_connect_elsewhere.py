@@ -48,6 +48,7 @@ def test_ticket_of_another_process(pair: tuple[Host, Host]) -> None:
     made = post(there, "connect")
     answer = here.flask.test_client().get("/api/events/stream", query_string={"ticket": made["ticket"]})
     assert (answer.status_code, answer.get_json()["code"]) == (409, "elsewhere")
+    assert answer.get_json()["title"] == "Conflict"
     with stream_of(there, made["ticket"]) as stream:
         assert stream.open["sids"] == [made["sid"]]
 
