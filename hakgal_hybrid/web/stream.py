@@ -120,6 +120,7 @@ def _session_of(services: Services, wanted: StreamRequest) -> tuple[Session, Str
 
     if wanted.ticket is None:
         return session_of(connect()), wanted
+    node.hub.broker.ready()  # or a ticket of another process, which is not known to be alive yet, opened nothing
     if is_elsewhere(services, wanted.ticket):
         if not wanted.anywhere:
             raise HybridError("another process has this client; connect again, or have the proxy send each client to "

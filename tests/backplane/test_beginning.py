@@ -87,6 +87,8 @@ def test_who_comes_before_it_has_begun_comes_again(redis_server: RedisServer, mo
 
 def refused(client: FlaskClient, seen: str) -> None:
     """Have every kind of client told that it is to come again."""
+    elsewhere = client.get("/api/events/stream?ticket=0123456789abcdef~none", headers={"Accept": "application/json"})
+    assert (elsewhere.status_code, elsewhere.get_json()["code"]) == (503, "behind")
     for headers in ({"Last-Event-ID": seen}, {"Last-Event-ID": "99999999999999-1"}, {}):
         answer = client.get("/api/events/stream", headers={"Accept": "application/json", **headers})
         assert (answer.status_code, answer.get_json()["code"]) == (503, "behind")
