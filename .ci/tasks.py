@@ -32,8 +32,11 @@ FUZZ_EXAMPLES = "5000"
 LIMIT_S = 2400
 #: What lint consists of.
 LINT = ("types", "types on Windows", "ruff", "docstrings", "imports", "structure")
-#: As many files at a time as there are processors, each whole in one worker, those that take longest first.
-SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder"]
+#: As many files at a time as there are processors, each whole in one worker, those that take longest first. Tests that
+#: are not long have one more, since most of them wait for processes that they have started.
+WHOLE_FILES = ["--dist", "loadfile", "--no-loadscope-reorder"]
+SIDE_BY_SIDE = ["-n", str(os.cpu_count() or 1), *WHOLE_FILES]
+ONE_MORE = ["-n", str((os.cpu_count() or 1) + 1), *WHOLE_FILES]
 
 
 def main(task: str, arguments: list[str]) -> int:
@@ -132,7 +135,7 @@ def run_tests(name: str, python: str, marked: str = "") -> list[tuple[str, bool]
     None is run a second time: what passes only by itself needs the mark, or is broken.
     """
     marked = f"not long and {marked}" if marked else "not long"
-    steps = [(f"tests on {name}", [*SIDE_BY_SIDE, "-m", f"{marked} and not quiet"]),
+    steps = [(f"tests on {name}", [*ONE_MORE, "-m", f"{marked} and not quiet"]),
              (f"tests that need a quiet machine, on {name}", ["-m", f"{marked} and quiet"])]
     return [(title, run([python, "-m", "pytest", "-q", *options], LIMIT_S) == 0) for title, options in steps]
 
