@@ -99,8 +99,7 @@ class Arrivals:
             logger.warning("entry %s of the backplane cannot be used: %r", record.at, error)
             self._hole(Hole(record.at, 1, "lost", record.sender))
             return
-        if not self.tail.beginning:  # or it was noted before, by those who were there
-            self._arrived.append(Arrived(read.event, entry.seq, here))
+        self._arrived.append(Arrived(read.event, entry.seq, here, self.tail.beginning))
 
     def _seen(self, sender: str, q: int) -> None:
         if sender == self.sender:
@@ -113,8 +112,7 @@ class Arrivals:
         at = Position(hole.before.generation, max(0, hole.before.number - 1))
         self._append(loss_marker(hole.reason), Origin(at, self._wall_ms()))
         self.taken()  # as before what is to be done
-        if not self.tail.beginning:
-            self.listener.lost(hole)
+        self.listener.lost(hole, past=self.tail.beginning)
 
     def _append(self, event: Event, origin: Origin, prepare: Prepare | None = None) -> Entry:
         with self._log.held():

@@ -30,11 +30,13 @@ class Arrived(NamedTuple):
     :ivar event: the event.
     :ivar seq: its number.
     :ivar here: true if this process has emitted it.
+    :ivar past: true if it was emitted before this process began, so that it is no news.
     """
 
     event: Event
     seq: int
     here: bool
+    past: bool
 
 
 class Listener:
@@ -75,10 +77,11 @@ class Listener:
         :param message: the message.
         """
 
-    def lost(self, hole: Hole) -> None:
+    def lost(self, hole: Hole, *, past: bool) -> None:
         """Take note of something that is missing.
 
         :param hole: what is missing.
+        :param past: true if it was lost before this process began, so that it is no news.
         """
 
     def changed(self) -> None:

@@ -58,13 +58,14 @@ class BackplaneListener(Listener):
         return self._forwarding.foreign(event)
 
     def read(self, arrived: list[Arrived]) -> None:
-        """Send ``event_emitted`` for each event.
+        """Send ``event_emitted`` for each event that is news.
 
         :param arrived: the events, in order.
         """
         if signals.event_emitted.receivers:  # or ids would be made for nobody
             self._background.announce_each(signals.event_emitted, [
-                {"event": event, "event_id": self._hub.log.id_of(seq), "here": here} for event, seq, here in arrived])
+                {"event": event, "event_id": self._hub.log.id_of(seq), "here": here}
+                for event, seq, here, past in arrived if not past])
 
     def control(self, control: Control, at: Position) -> None:
         """Do what a process asks for.
@@ -95,11 +96,14 @@ class BackplaneListener(Listener):
         """
         self._requests.undelivered(json.loads(message))
 
-    def lost(self, hole: Hole) -> None:
-        """Log it, and send ``events_lost``.
+    def lost(self, hole: Hole, *, past: bool) -> None:
+        """Log it, and send ``events_lost``, if it is news.
 
         :param hole: what is missing.
+        :param past: true if it was lost before this process began.
         """
+        if past:
+            return
         self._report.lost(hole)
         self._background.announce(signals.events_lost, count=hole.missed, reason=hole.reason, emitter=hole.sender)
 

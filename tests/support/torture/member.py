@@ -57,7 +57,7 @@ class Notes(Listener):
         self._file(" ".join(map(str, words)))
 
     def read(self, arrived: list[Arrived]) -> None:
-        for event, seq, _ in arrived:
+        for event, seq, _, _ in arrived:
             self._take(self._log.id_of(seq), uid_of(event))
 
     def control(self, control: Control, at: Position) -> None:
@@ -73,7 +73,7 @@ class Notes(Listener):
         self._states(f"{time.time():.3f} {threading.current_thread().name} {found.state} {found.sender.state} "
                      f"refilled {found.refilled} {found.error or ''}")
 
-    def lost(self, hole: Hole) -> None:
+    def lost(self, hole: Hole, *, past: bool) -> None:
         self.lossy = True
         at = Position(hole.before.generation, max(0, hole.before.number - 1))
         self._note("gap", at, hole.reason, -1 if hole.missed is None else hole.missed)
