@@ -54,11 +54,13 @@ class Worker:
                 return False
             self._queue.put(task)
             self._threads = [thread for thread in self._threads if thread.is_alive()]
-            if not self._threads or (self._idle < self._queue.qsize() and len(self._threads) < self._most):
-                self._start_thread()
+            self._start_thread_if_needed()
         return True
 
-    def _start_thread(self) -> None:
+    def _start_thread_if_needed(self) -> None:
+        """Start a thread if more wait than threads are idle; to be called with the lock."""
+        if self._threads and (self._idle >= self._queue.qsize() or len(self._threads) >= self._most):
+            return
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             thread.start()
@@ -86,6 +88,7 @@ class Worker:
         finally:
             with self._lock:
                 self._idle -= 1
+                self._start_thread_if_needed()  # what came just now has taken this thread for an idle one
         with self._lock:
             try:
                 return self._queue.get_nowait()  # one that came just now, and saw this thread alive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from typing import Any
 
@@ -538,12 +539,18 @@ def test_a_worker_whom_the_system_gives_no_thread(monkeypatch, caplog):
 
 
 def test_a_worker_with_several_threads_is_not_held_up_by_one_task():
-    """One task that hangs costs one of its threads; the others go on, and end when nothing is left to do."""
-    worker, release, done = Worker("several", limit=100, threads=2), threading.Event(), threading.Event()
-    assert worker.submit(lambda: release.wait(30))
-    assert worker.submit(done.set)
-    assert done.wait(30)
-    release.set()
+    """One task that hangs costs one of its threads, also if the next one comes just as that thread takes it."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # or threads hardly ever meet there
+    try:
+        for _ in range(200):
+            worker, release, done = Worker("several", limit=100, threads=2), threading.Event(), threading.Event()
+            assert worker.submit(lambda release=release: release.wait(30))
+            assert worker.submit(done.set)
+            assert done.wait(20)
+            release.set()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_threads_without_work_end():
