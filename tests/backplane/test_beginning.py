@@ -1,4 +1,4 @@
-"""A process begins to read the shared log: whoever comes meanwhile keeps the id that it has, or is asked to wait."""
+"""A process begins to read the shared log: a client that comes meanwhile keeps its id, or is asked to wait."""
 
 from __future__ import annotations
 

@@ -196,11 +196,11 @@ def test_repetition_of_what_is_unknown(redis_server: RedisServer) -> None:
         host.stop()
 
 
-def unknown(host: Host, mode: str) -> str:
-    """Give a command that nobody carries out, wait until its outcome is unknown, and return its path."""
+def given(host: Host, mode: str, status: str) -> str:
+    """Give a command, wait until it has a status, and return its path."""
     answer = host.flask.test_client().post("/api/governor/control", json={"action": "set_mode", "mode": mode})
     path = f"/api/governor/control/{answer.get_json()['id']}"
-    until(lambda: host.flask.test_client().get(path).get_json()["status"] == "unknown")
+    until(lambda: host.flask.test_client().get(path).get_json()["status"] == status)
     return path
 
 
@@ -208,14 +208,12 @@ def test_command_of_the_past_is_not_carried_out(redis_server: RedisServer) -> No
     """A process that begins does not carry out what was given before, and is unknown by now."""
     giver, calls = Host(redis_server, HYBRID_QUEUE_S=1), list[tuple[str, str]]()
     giver.open().close()
-    path = unknown(giver, "old")
+    path = given(giver, "old", "unknown")
     late = Host(redis_server, HYBRID_QUEUE_S=1)
     late.transport.governor = Governor("late", calls)
     late.open().close()
     until(lambda: late.flask.test_client().get(path).get_json()["status"] == "unknown")
-    new = giver.flask.test_client().post("/api/governor/control", json={"action": "set_mode", "mode": "new"})
-    until(lambda: giver.flask.test_client().get(
-        f"/api/governor/control/{new.get_json()['id']}").get_json()["status"] == "done")
+    given(giver, "new", "done")
     assert calls == [("late", "new")]
     assert giver.flask.test_client().get(path).get_json()["status"] == "unknown"
     for host in (giver, late):
@@ -231,10 +229,8 @@ def test_command_that_is_read_too_late_is_not_carried_out(redis_server: RedisSer
         host.open().close()
     with lagging.transport.node.log.held():
         giver.socketio.emit("what holds it up")  # as its reader cannot append that
-        path = unknown(giver, "old")
-    new = giver.flask.test_client().post("/api/governor/control", json={"action": "set_mode", "mode": "new"})
-    until(lambda: giver.flask.test_client().get(
-        f"/api/governor/control/{new.get_json()['id']}").get_json()["status"] == "done")
+        path = given(giver, "old", "unknown")
+    given(giver, "new", "done")
     assert calls == [("lagging", "new")]
     assert giver.flask.test_client().get(path).get_json()["status"] == "unknown"
     for host in (giver, lagging):

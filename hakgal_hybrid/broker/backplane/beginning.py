@@ -19,7 +19,7 @@ class Beginning:
     def started(self) -> None:
         """Note that the process begins to read. To be called before its thread does."""
         before, self._known, self._started_at = self._known, threading.Event(), time.monotonic()
-        before.set()  # whoever waits already goes on with the new one, which is one of the threads of by now
+        before.set()  # a thread that waits for the old event looks again, and waits for the new one
 
     @property
     def known(self) -> bool:

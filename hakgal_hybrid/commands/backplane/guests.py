@@ -58,8 +58,8 @@ class GuestRooms:
 
         :param data: of the request: ``sid``, ``namespace``, ``room``.
         """
-        guest = self.guests.get(data["sid"])
-        if guest is not None and guest.namespace == data["namespace"]:
+        guest = self._meant(data)
+        if guest is not None:
             with self._log.held():
                 self.table.join(guest, data["room"], 0)
 
@@ -68,8 +68,8 @@ class GuestRooms:
 
         :param data: as for :meth:`enter`.
         """
-        guest = self.guests.get(data["sid"])
-        if guest is not None and guest.namespace == data["namespace"]:
+        guest = self._meant(data)
+        if guest is not None:
             with self._log.held():
                 self.table.leave(guest, data["room"], 0, 0)
 
@@ -81,6 +81,10 @@ class GuestRooms:
         for guest in list(self.guests.values()):
             if data["room"] in guest.joined:
                 self.leave({**data, "sid": guest.sid})
+
+    def _meant(self, data: dict[str, Any]) -> Client | None:
+        guest = self.guests.get(data["sid"])
+        return guest if guest is not None and guest.namespace == data["namespace"] else None
 
     def forget(self, guest: Client) -> None:
         """Take a guest out of all rooms.
