@@ -90,7 +90,7 @@ class Arrivals:
             read = read_payload(record.payload)
             if isinstance(read, Control):
                 self.taken()  # what was before it is noted before it
-                self.listener.control(read, record.at)
+                self.listener.control(read, record.at, past=self.tail.beginning)
                 return
             self.presence.lag_s = max(0, self._wall_ms() - read.ts) / 1000
             prepare = self.read_back.take(record.q) if here else self.listener.foreign(read.event)

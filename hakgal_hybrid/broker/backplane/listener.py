@@ -58,11 +58,12 @@ class Listener:
         :param arrived: the events, in order.
         """
 
-    def control(self, control: Control, at: Position) -> None:
+    def control(self, control: Control, at: Position, *, past: bool) -> None:
         """Do what a process asks for.
 
         :param control: what is asked for.
         :param at: the place of that in the shared log.
+        :param past: true if it was asked for before this process began.
         """
 
     def message(self, message: bytes) -> None:

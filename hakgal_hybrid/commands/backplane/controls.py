@@ -14,6 +14,10 @@ from .desk import Desk
 
 logger = get_logger(__name__)
 
+#: By which hosts and edges find each other. Those of the past may be gone; those that live speak again, when a host
+#: begins (``host``) and when an edge does (``find_hosts``).
+OF_THE_LIVING = frozenset({"host", "find_hosts"})
+
 
 class Controls:
     """Carries out what other processes ask for. It runs in the reader's thread, and calls no handler there.
@@ -35,11 +39,14 @@ class Controls:
         if desk is not None:
             self.actions.update(command=desk.carry_out, outcome=desk.outcome)
 
-    def carry_out(self, control: Control) -> None:
+    def carry_out(self, control: Control, *, past: bool) -> None:
         """Do what is asked for, as far as it concerns clients of this process.
 
         :param control: what is asked for; what is not known is left to newer versions of this package.
+        :param past: true if it was asked for before this process began.
         """
+        if past and control.action in OF_THE_LIVING:
+            return
         for actions in (self.actions, self.of_guests):
             if control.action in actions:
                 actions[control.action](control.data)

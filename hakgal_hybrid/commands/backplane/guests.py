@@ -140,13 +140,12 @@ class Guests:
         """Have all edges know that this host is there."""
         self._broker.elsewhere("host", process=self._broker.process, decides=self._authorizer.decides)
 
-    def find(self, edge: str) -> None:
-        """Have one edge know that this host is there. Who has asked before it began has heard it from :meth:`announce`.
+    def introduce(self, edge: str) -> None:
+        """Have one edge know that this host is there.
 
         :param edge: the name of its process.
         """
-        if self._broker.begun:
-            self._requests.post(edge, ["host", self._broker.process, self._authorizer.decides])
+        self._requests.post(edge, ["host", self._broker.process, self._authorizer.decides])
 
     def _forget(self, guest: Client) -> None:
         self._guests.pop(guest.sid, None)

@@ -69,15 +69,6 @@ class Hosts:
                 del self._known[next(iter(self._known))]
             self._changed.notify_all()
 
-    def announced(self, process: str, decides: bool) -> None:
-        """Note that the log says that a host has begun; one of which that was said before this edge began may be gone.
-
-        :param process: as for :meth:`heard`.
-        :param decides: as for :meth:`heard`.
-        """
-        if self._broker.begun:
-            self.heard(process, decides)
-
     def find(self) -> None:
         """Have all hosts say that they are there."""
         self._asked_at = time.monotonic()

@@ -67,13 +67,14 @@ class BackplaneListener(Listener):
                 {"event": event, "event_id": self._hub.log.id_of(seq), "here": here}
                 for event, seq, here, past in arrived if not past])
 
-    def control(self, control: Control, at: Position) -> None:
+    def control(self, control: Control, at: Position, *, past: bool) -> None:
         """Do what a process asks for.
 
         :param control: what is asked for.
         :param at: the place of that in the shared log.
+        :param past: true if it was asked for before this process began.
         """
-        self._controls.carry_out(control)
+        self._controls.carry_out(control, past=past)
 
     def message(self, message: bytes) -> None:
         """Take an acknowledgement, a request, or the answer to one.

@@ -82,12 +82,12 @@ class Neighbours:
         if settings.is_edge:
             hosts = self.hosts = Hosts(self.requests, backplane, settings.queue_s)
             fork_aware(hosts)
-            controls.actions["host"] = lambda data: hosts.announced(**data)
+            controls.actions["host"] = lambda data: hosts.heard(**data)
         else:
             guests = self.guests = Guests(
                 parts.app, parts.handlers, parts.authorizer, parts.lifecycle, backplane, self.requests,
                 threads=settings.threads, max_guests=settings.max_clients)
-            controls.actions["find_hosts"] = lambda data: guests.find(data["process"])
+            controls.actions["find_hosts"] = lambda data: guests.introduce(data["process"])
             controls.of_guests.update(enter_room=guests.rooms.enter, leave_room=guests.rooms.leave,
                                       close_room=guests.rooms.close)
 

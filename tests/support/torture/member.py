@@ -60,7 +60,7 @@ class Notes(Listener):
         for event, seq, _, _ in arrived:
             self._take(self._log.id_of(seq), uid_of(event))
 
-    def control(self, control: Control, at: Position) -> None:
+    def control(self, control: Control, at: Position, *, past: bool) -> None:
         self._take(str(at), control.data["uid"], "control")
 
     def _take(self, at: str, uid: str, kind: str = "event") -> None:
